@@ -1,0 +1,77 @@
+"""AudioX in plain PyTorch: text, video and audio to sound and music.
+
+The engine of the ComfyUI nodes, which runs without ComfyUI as well:
+
+    model, config = audiox_ext.get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True)
+    waveform = audiox_ext.generate_diffusion_cond(model, conditioning={"text_prompt": "rain on a roof"})
+
+Names are resolved on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        AudioXError,
+        CheckpointError,
+        ConfigError,
+        InputError,
+        LicenseError,
+        MediaError,
+        ModelNotFoundError,
+    )
+    from .features import VideoFeatures, extract_video_features
+    from .generation import generate_diffusion_cond
+    from .model import AudioXModel
+    from .pretrained import ModelFolders, get_pretrained_model
+    from .tasks import AudioRequest, make_audio
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AudioRequest": "tasks",
+    "AudioXError": "errors",
+    "AudioXModel": "model",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
+    "InputError": "errors",
+    "LicenseError": "errors",
+    "MediaError": "errors",
+    "ModelFolders": "pretrained",
+    "ModelNotFoundError": "errors",
+    "VideoFeatures": "features",
+    "extract_video_features": "features",
+    "generate_diffusion_cond": "generation",
+    "get_pretrained_model": "pretrained",
+    "make_audio": "tasks",
+}
+
+__all__ = [
+    "AudioRequest",
+    "AudioXError",
+    "AudioXModel",
+    "CheckpointError",
+    "ConfigError",
+    "InputError",
+    "LicenseError",
+    "MediaError",
+    "ModelFolders",
+    "ModelNotFoundError",
+    "VideoFeatures",
+    "__version__",
+    "extract_video_features",
+    "generate_diffusion_cond",
+    "get_pretrained_model",
+    "make_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

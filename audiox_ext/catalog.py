@@ -1,0 +1,186 @@
+"""What is published, and where files are looked for on disk. Nothing here reads weights or the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError, ModelNotFoundError
+
+_WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt")
+_STUDENT = "audiox_turbo/audiox_turbo"
+_VAE_NAMES = ("VAE", "vae", "pretransform/vae", "pretransform/VAE")
+_SYNCHFORMER_NAMES = ("synchformer_state_dict", "synchformer/synchformer_state_dict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedModel:
+    """A repository on the Hugging Face hub and what inference needs of it. Its weights are CC-BY-NC-4.0."""
+
+    repository: str
+    patterns: tuple[str, ...]
+
+
+_PLAIN = ("config.json", "model.ckpt", "model.safetensors", "VAE.ckpt", "synchformer_state_dict.*")
+_TURBO = ("config.json", "audiox_turbo/*", "pretransform/*", "synchformer/*")
+PUBLISHED: dict[str, PublishedModel] = {
+    "AudioX": PublishedModel(repository="HKUSTAudio/AudioX", patterns=_PLAIN),
+    "AudioX-MAF": PublishedModel(repository="HKUSTAudio/AudioX-MAF", patterns=_PLAIN),
+    "AudioX-MAF-MMDiT": PublishedModel(repository="HKUSTAudio/AudioX-MAF-MMDiT", patterns=_PLAIN),
+    "AudioX-Turbo": PublishedModel(repository="HKUSTAudio/AudioX-Turbo", patterns=_TURBO),
+}
+PUBLISHED_LICENSE = "cc-by-nc-4.0"
+TEXT_ENCODERS = {"t5-base": "google-t5/t5-base"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolders:
+    """Where to look for files, in order. Downloads go to the first of each.
+
+    audiox: folders that hold a folder a model. synchformer: further folders that may hold Synchformer's
+    weights. text_encoders: folders that may hold T5, as a folder `t5-base` or a single file. t5_tokenizer: a
+    tokenizer.json for a T5 that comes without one.
+    """
+
+    audiox: tuple[Path, ...]
+    synchformer: tuple[Path, ...] = ()
+    text_encoders: tuple[Path, ...] = ()
+    t5_tokenizer: Path | None = None
+
+    @classmethod
+    def default(cls) -> ModelFolders:
+        """Without ComfyUI: $AUDIOX_MODELS, else ~/.cache/audiox."""
+        root = Path(os.environ.get("AUDIOX_MODELS") or Path.home() / ".cache" / "audiox")
+        return cls(audiox=(root,), synchformer=(root,), text_encoders=(root / "text_encoders",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFiles:
+    """The files of one model. config: None where none is published. vae: the autoencoder alone."""
+
+    folder: Path
+    config: Path | None
+    weights: Path
+    vae: Path | None
+    is_student: bool
+
+
+def list_models(folders: ModelFolders) -> list[str]:
+    """Names of the models on disk, then of the published ones that are not."""
+    found: list[str] = []
+    for root in folders.audiox:
+        if root.is_dir():
+            found += [
+                p.name
+                for p in sorted(root.iterdir())
+                if p.is_dir() and holds_model(p) and p.name not in found
+            ]
+    return found + [name for name in PUBLISHED if name not in found]
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder looks like a model: a config.json, or the layout of AudioX-Turbo."""
+    return (folder / "config.json").is_file() or _first(folder, (_STUDENT,)) is not None
+
+
+def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | None:
+    """The folder of a model on disk, or None.
+
+    name: a short name, a hub repository, or (allow_paths) the path of a folder.
+    Raises `InputError` for a name that is none of these.
+    """
+    path = Path(name).expanduser()
+    if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
+        return path
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name or name.startswith("."):
+        where = "the path of a folder, " if allow_paths else ""
+        raise InputError(
+            f"{name!r} is no model name. Give {where}a name such as AudioX-Turbo, or owner/repository."
+        )
+    for candidate in dict.fromkeys((name, name.split("/")[-1])):
+        for root in folders.audiox:
+            if holds_model(root / candidate):
+                return root / candidate
+    return None
+
+
+def find_files(folder: Path) -> CheckpointFiles:
+    """Where the parts of a model lie in its folder. Raises `ModelNotFoundError` when there are no weights."""
+    config = folder / "config.json"
+    student = _first(folder, (_STUDENT,))
+    weights = _first(folder, ("model",)) or student or _only_weights(folder)
+    if weights is None:
+        partial = sorted(p.name for p in folder.rglob("*.incomplete")) + sorted(
+            p.name for p in folder.glob("*.part")
+        )
+        hint = f" A download was left unfinished ({partial[0]})." if partial else ""
+        raise ModelNotFoundError(
+            f"{folder} holds no weights (model.safetensors, model.ckpt or "
+            f"audiox_turbo/audiox_turbo.ckpt).{hint} "
+            "Put them there, or choose the published model so that it is fetched."
+        )
+    return CheckpointFiles(
+        folder=folder,
+        config=config if config.is_file() else None,
+        weights=weights,
+        vae=_first(folder, _VAE_NAMES),
+        is_student=weights == student,
+    )
+
+
+def find_synchformer(folders: ModelFolders, near: Path | None = None) -> Path | None:
+    """Synchformer's weights: beside the model `near`, else where they are looked for, else None."""
+    places: list[Path] = [near] if near is not None else []
+    places += folders.synchformer
+    for root in folders.audiox:
+        places += [root, *sorted(p for p in root.glob("*") if p.is_dir())]
+    found = (_first(place, _SYNCHFORMER_NAMES) for place in places)
+    return next((path for path in found if path is not None), None)
+
+
+def find_text_encoder(name: str, folders: ModelFolders, near: Path | None) -> tuple[Path, Path] | None:
+    """(weights, tokenizer.json) of the T5 called `name`: a folder in the model's own, or one of the shared
+    places.
+
+    Raises `InputError` for a name that leaves the model's folder.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"config.json: t5_model_name is {name!r}; it must name a folder beside it or a model."
+        )
+    short = name.split("/")[-1]
+    places = [near / name, near / short] if near is not None else []
+    places += [root / folder for root in folders.text_encoders for folder in (name, short)]
+    for place in places:
+        tokenizer = place / "tokenizer.json"
+        if (
+            (place / "model.safetensors").is_file()
+            and (place / "config.json").is_file()
+            and tokenizer.is_file()
+        ):
+            return place, tokenizer
+    if short != "t5-base" or folders.t5_tokenizer is None:
+        return None
+    singles = (
+        root / f"{stem}.safetensors" for root in folders.text_encoders for stem in ("t5-base", "t5_base")
+    )
+    return next(((path, folders.t5_tokenizer) for path in singles if path.is_file()), None)
+
+
+def _first(folder: Path, stems: Iterable[str]) -> Path | None:
+    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in _WEIGHT_SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _only_weights(folder: Path) -> Path | None:
+    """The one weights file of a folder whose name we do not know."""
+    beside = ("synchformer", "vae")
+    files = [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix in _WEIGHT_SUFFIXES and not path.stem.lower().startswith(beside)
+    ]
+    return files[0] if len(files) == 1 else None

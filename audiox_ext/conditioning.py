@@ -1,0 +1,314 @@
+"""Conditioners: text, video and audio prompts -> tokens, and their assembly into the network's context.
+
+B batch, T video frames, S samples, L latents, N tokens, D width. All compute in float32 unless ComfyUI
+decides otherwise. Random numbers come from the caller's generator, in the order of the published code, so
+that a seed means the same. Lines marked (as published) look odd, and the weights were trained so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import (
+    AudioAutoencoderConditionerConfig,
+    ClipConditionerConfig,
+    ConditionerConfig,
+    MelConditionerConfig,
+    TextConditionerConfig,
+)
+from .errors import InputError
+from .networks.autoencoder import Autoencoder
+from .networks.clip_vision import ClipVisionTower
+from .networks.layers import DeviceLike, Operations, cast
+from .networks.temporal import TemporalTransformer
+
+if TYPE_CHECKING:
+    from .text_encoder import TextEncoder
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_FRAMES_AT_ONCE = 64
+
+
+class Conditioner(Protocol):
+    """(prompts of a batch, where to compute, random numbers) -> tokens (B, N, D)."""
+
+    def __call__(
+        self, prompts: Sequence[Any], device: torch.device, generator: torch.Generator
+    ) -> Tensor: ...
+
+
+class TextConditioner(nn.Module):
+    """`t5`: prompts -> tokens (B, max_length, D). Padding tokens are zeros."""
+
+    def __init__(
+        self,
+        config: TextConditionerConfig,
+        cond_dim: int,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.text_encoder: TextEncoder | None = None  # not in the checkpoint: attached by the loader
+        self.proj_out: nn.Module = nn.Identity()
+        if config.dim != cond_dim:
+            self.proj_out = operations.Linear(config.dim, cond_dim, dtype=dtype, device=device)
+
+    def forward(self, prompts: Sequence[str], device: torch.device, generator: torch.Generator) -> Tensor:
+        if self.text_encoder is None:
+            raise InputError(
+                "This model was loaded without its text encoder. Load it with get_pretrained_model."
+            )
+        states, mask = self.text_encoder(prompts, self.config.max_length, device)
+        return self.proj_out(states) * mask[..., None]
+
+
+class VideoConditioner(nn.Module):
+    """`clip` and `clip-with-sync-w-empty-feat`: frames and Synchformer features -> tokens (B, out_features,
+    D).
+    """
+
+    def __init__(
+        self,
+        config: ClipConditionerConfig,
+        cond_dim: int,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        dim, tokens = config.temporal_dim, config.frames * config.clip.tokens
+        self.visual_encoder_model = ClipVisionTower(config.clip, operations, **where)
+        self.Temp_pos_embedding = nn.Parameter(torch.zeros(1, config.frames, dim, **where))
+        self.Temp_transformer = TemporalTransformer(
+            dim, config.temporal_depth, config.temporal_heads, config.temporal_dim_head, operations, **where
+        )
+        self.proj = operations.Linear(tokens, config.out_features, **where)
+        self.empty_visual_feat = nn.Parameter(torch.zeros(1, config.out_features, dim, **where))
+        if config.with_sync:
+            self.proj_sync = operations.Linear(config.sync_tokens, config.out_features, **where)
+            self.sync_weight = nn.Parameter(torch.zeros((), **where))
+
+    def forward(
+        self, prompts: Sequence[dict[str, Tensor] | None], device: torch.device, generator: torch.Generator
+    ) -> Tensor:
+        """prompts: `video_tensors` (1, T, 3, H, W), 0..255, and `video_sync_frames` (1, N, D); None where
+        absent.
+        """
+        empty = cast(self.empty_visual_feat, torch.empty((), device=device))
+        present = [index for index, prompt in enumerate(prompts) if prompt is not None]
+        tokens = empty.repeat(len(prompts), 1, 1)
+        for index in present:
+            prompt = prompts[index]
+            assert prompt is not None
+            frames = self._frames(prompt["video_tensors"])
+            # (as published) black frames are no video, whatever the sync features say.
+            if bool(frames.any()):
+                tokens[index] = self._encode(frames.to(device), prompt.get("video_sync_frames"), device)[0]
+        return tokens
+
+    def _frames(self, frames: Tensor) -> Tensor:
+        """(T, 3, H, W) of exactly the trained length: longer ones keep their beginning, shorter ones hold the
+        last.
+        """
+        config = self.config
+        frames = frames.reshape(-1, *frames.shape[-3:])
+        wanted = (3, config.clip.image_size, config.clip.image_size)
+        if len(frames) == 0 or tuple(frames.shape[1:]) != wanted:
+            raise InputError(
+                f"video_tensors must be (1, T, {', '.join(map(str, wanted))}), got {tuple(frames.shape)}."
+            )
+        missing = config.frames - len(frames)
+        if missing > 0:
+            return torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
+        return frames[: config.frames]
+
+    def _encode(self, frames: Tensor, sync: Tensor | None, device: torch.device) -> Tensor:
+        config = self.config
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
+        images = (frames.float() / 255 - mean) / std
+        states = torch.cat([self.visual_encoder_model(part) for part in images.split(_FRAMES_AT_ONCE)])
+        sequences = rearrange(states, "t p d -> p t d") + cast(self.Temp_pos_embedding, states)
+        states = rearrange(self.Temp_transformer(sequences), "p t d -> 1 (t p) d").contiguous()
+        tokens = _project_reinterpreted(states, self.proj)
+        if config.with_sync:
+            tokens = tokens + cast(self.sync_weight, tokens) * _project_reinterpreted(
+                self._sync(sync).to(device), self.proj_sync
+            )
+        return tokens
+
+    def _sync(self, sync: Tensor | None) -> Tensor:
+        config = self.config
+        wanted = (1, config.sync_tokens, config.sync_dim)
+        if sync is None:
+            raise InputError(
+                "This model needs Synchformer features of the video (video_sync_frames), and they are "
+                "missing. Put "
+                "synchformer_state_dict.safetensors (or .pth) beside the model and extract the features "
+                "again."
+            )
+        if tuple(sync.shape[-2:]) != wanted[1:] or sync.numel() != wanted[1] * wanted[2]:
+            raise InputError(
+                f"The Synchformer features are {tuple(sync.shape)}, this model takes {wanted}. "
+                "Extract them with the Synchformer weights that belong to the model."
+            )
+        return sync.float().reshape(wanted)
+
+
+def _project_reinterpreted(states: Tensor, layer: nn.Module) -> Tensor:
+    """(as published) The buffer (1, N, D) is read as rows of N, not transposed. Returns (1, out, D)."""
+    _, tokens, dim = states.shape
+    return layer(states.reshape(-1, tokens)).reshape(1, -1, dim)
+
+
+class MelConditioner(nn.Module):
+    """`mel_spec`: waveforms -> one token a spectrogram frame, (B, S // hop_length + 1, feature_dim)."""
+
+    def __init__(
+        self,
+        config: MelConditionerConfig,
+        cond_dim: int,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.proj_features = operations.Linear(
+            config.n_mel_channels, config.feature_dim, dtype=dtype, device=device
+        )
+
+    def forward(self, prompts: Sequence[Tensor], device: torch.device, generator: torch.Generator) -> Tensor:
+        """prompts: each (C, S) at the model's rate."""
+        waveforms = torch.stack([prompt.mean(dim=0) for prompt in prompts])
+        features = log_mel(waveforms.to(device), self.config)
+        features = mask_spans(features, self.config.mask_ratio_start, self.config.mask_ratio_end, generator)
+        return self.proj_features(features.transpose(1, 2))
+
+
+def log_mel(waveforms: Tensor, config: MelConditionerConfig) -> Tensor:
+    """Natural log of the magnitude mel spectrogram, at least 1e-5: HTK scale, no norm. (B, S) -> (B, mels,
+    T).
+
+    (as published) The filters are built for `target_sample_rate`, whatever the waveform's rate.
+    """
+    from transformers.audio_utils import mel_filter_bank
+
+    window = torch.hann_window(config.win_length, dtype=waveforms.dtype, device=waveforms.device)
+    spectrum = torch.stft(
+        waveforms,
+        config.n_fft,
+        config.hop_length,
+        config.win_length,
+        window,
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )
+    filters = mel_filter_bank(
+        num_frequency_bins=config.n_fft // 2 + 1,
+        num_mel_filters=config.n_mel_channels,
+        min_frequency=0.0,
+        max_frequency=config.target_sample_rate / 2,
+        sampling_rate=config.target_sample_rate,
+        norm=None,
+        mel_scale="htk",
+    )
+    bank = torch.from_numpy(filters).to(waveforms)
+    return (bank.T @ spectrum.abs()).clamp(min=1e-5).log()
+
+
+def mask_spans(x: Tensor, ratio_start: float, ratio_end: float, generator: torch.Generator) -> Tensor:
+    """One random span of the last dimension of each item set to 0, its share uniform in [ratio_start,
+    ratio_end).
+
+    (as published) Also at inference. Draws nothing and returns x when the range is empty. x: (B, ..., T).
+    """
+    if ratio_start >= ratio_end:
+        return x
+    ratios = ratio_start + (ratio_end - ratio_start) * torch.rand(x.shape[0], generator=generator)
+    x = x.clone()
+    for item, ratio in zip(x, ratios, strict=True):
+        length = int(x.shape[-1] * ratio)
+        start = int(torch.randint(0, x.shape[-1] - length + 1, (1,), generator=generator))
+        item[..., start : start + length] = 0
+    return x
+
+
+class AudioAutoencoderConditioner(nn.Module):
+    """`audio_autoencoder` and `audio_autoencoder_v2`: waveforms -> tokens (B, latents or 128, D)."""
+
+    def __init__(
+        self,
+        config: AudioAutoencoderConditionerConfig,
+        cond_dim: int,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        latent_dim = config.autoencoder.latent_dim
+        self.pretransform = Autoencoder(config.autoencoder, operations, decodes=False, **where)
+        self.proj_out = operations.Linear(latent_dim, cond_dim, **where)
+        if config.latent_seq_len is None:
+            self.empty_audio_feat = nn.Parameter(torch.zeros(1, config.empty_seq_len, cond_dim, **where))
+        else:
+            self.proj_features_128 = operations.Linear(config.latent_seq_len, 128, **where)
+
+    def forward(self, prompts: Sequence[Tensor], device: torch.device, generator: torch.Generator) -> Tensor:
+        """prompts: each (C, S) at the model's rate, all of one length."""
+        waveforms = torch.stack(list(prompts))
+        pooled = self.config.latent_seq_len is not None
+        if pooled:
+            waveforms = mask_spans(
+                waveforms, self.config.mask_ratio_start, self.config.mask_ratio_end, generator
+            )
+        latents = self.pretransform.encode(waveforms.to(device), generator)
+        if pooled:
+            latents = self.proj_features_128(latents)
+        tokens = self.proj_out(latents.transpose(1, 2))
+        if not pooled:
+            silent = ~waveforms.flatten(1).any(dim=1).to(device)
+            tokens = torch.where(silent[:, None, None], cast(self.empty_audio_feat, tokens), tokens)
+        return tokens
+
+
+_KINDS: dict[type, Any] = {
+    TextConditionerConfig: TextConditioner,
+    ClipConditionerConfig: VideoConditioner,
+    MelConditionerConfig: MelConditioner,
+    AudioAutoencoderConditionerConfig: AudioAutoencoderConditioner,
+}
+
+
+def build_conditioner(
+    config: ConditionerConfig, cond_dim: int, operations: Operations, **where: Any
+) -> nn.Module:
+    """The module for one entry of `conditioning.configs`."""
+    return _KINDS[type(config)](config, cond_dim, operations, **where)
+
+
+class MultiConditioner(nn.Module):
+    """All conditioners of a model, by id, in the order of the configuration."""
+
+    def __init__(
+        self, configs: dict[str, ConditionerConfig], cond_dim: int, operations: Operations = nn, **where: Any
+    ) -> None:
+        super().__init__()
+        self.conditioners = nn.ModuleDict(
+            {
+                name: build_conditioner(config, cond_dim, operations, **where)
+                for name, config in configs.items()
+            }
+        )

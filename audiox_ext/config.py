@@ -1,0 +1,244 @@
+"""What a config.json says, as frozen dataclasses. Every published default stands here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import ConfigError
+
+NetworkType = Literal["dit", "mmdit"]
+Objective = Literal["v", "rectified_flow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OobleckEncoderConfig:
+    """Sizes of the encoder. `latent_dim` is twice the latents' channels (mean and scale)."""
+
+    in_channels: int
+    channels: int
+    c_mults: tuple[int, ...]
+    strides: tuple[int, ...]
+    latent_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OobleckDecoderConfig:
+    """Sizes of the decoder. `latent_dim` is the latents' channels."""
+
+    out_channels: int
+    channels: int
+    c_mults: tuple[int, ...]
+    strides: tuple[int, ...]
+    latent_dim: int
+    final_tanh: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """One waveform <-> latents autoencoder with a variational bottleneck."""
+
+    encoder: OobleckEncoderConfig
+    decoder: OobleckDecoderConfig
+    latent_dim: int
+    downsampling_ratio: int
+    io_channels: int
+    iterate_batch: bool = False
+
+    def __post_init__(self) -> None:
+        for name, strides in (("encoder", self.encoder.strides), ("decoder", self.decoder.strides)):
+            if math.prod(strides) != self.downsampling_ratio:
+                raise ConfigError(
+                    f"config.json: the {name}'s strides {strides} multiply to {math.prod(strides)}, but "
+                    f"downsampling_ratio is {self.downsampling_ratio}."
+                )
+        if self.encoder.latent_dim != 2 * self.latent_dim or self.decoder.latent_dim != self.latent_dim:
+            raise ConfigError(
+                f"config.json: latent_dim {self.latent_dim} wants an encoder of {2 * self.latent_dim} and a "
+                "decoder "
+                f"of {self.latent_dim} channels, got {self.encoder.latent_dim} and {self.decoder.latent_dim}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipVisionConfig:
+    """Sizes of the CLIP vision tower; the defaults are clip-vit-base-patch32 (Radford et al. 2021)."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+    projection_dim: int = 512
+    layer_norm_eps: float = 1e-5
+    hidden_act: str = "quick_gelu"
+
+    @property
+    def tokens(self) -> int:
+        """Tokens a frame: the class token and one for each patch."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConditionerConfig:
+    """`clip` and, with `with_sync`, `clip-with-sync-w-empty-feat`."""
+
+    with_sync: bool
+    video_fps: float
+    seconds: float
+    out_features: int = 128
+    clip: ClipVisionConfig = field(default_factory=ClipVisionConfig)
+    temporal_dim: int = 768
+    temporal_depth: int = 4
+    temporal_heads: int = 16
+    temporal_dim_head: int = 64
+    sync_dim: int = 768
+    sync_fps: float = 25
+
+    @property
+    def frames(self) -> int:
+        """Video frames of one prompt."""
+        return round(self.seconds * self.video_fps)
+
+    @property
+    def sync_tokens(self) -> int:
+        """Synchformer tokens of one prompt: segments of 16 frames, stride 8, 8 tokens each."""
+        return (round(self.seconds * self.sync_fps) - 16) // 8 * 8 + 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConditionerConfig:
+    """`t5`. `dim` is the encoder's width."""
+
+    t5_model_name: str = "t5-base"
+    max_length: int = 128
+    dim: int = 768
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelConditionerConfig:
+    """`mel_spec`. `target_sample_rate` is what the filters are built for, whatever the audio's rate (as
+    published).
+    """
+
+    n_fft: int
+    hop_length: int
+    win_length: int
+    n_mel_channels: int
+    target_sample_rate: int
+    feature_dim: int = 768
+    mask_ratio_start: float = 0.7
+    mask_ratio_end: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioAutoencoderConditionerConfig:
+    """`audio_autoencoder` and `audio_autoencoder_v2`; with `latent_seq_len` the pooled form, else one token a
+    latent.
+    """
+
+    autoencoder: AutoencoderConfig
+    latent_seq_len: int | None
+    empty_seq_len: int = 215
+    mask_ratio_start: float = 0.0
+    mask_ratio_end: float = 0.0
+
+
+ConditionerConfig = (
+    ClipConditionerConfig | TextConditionerConfig | MelConditionerConfig | AudioAutoencoderConditionerConfig
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The denoising network, kind `dit` or `mmdit`."""
+
+    type: NetworkType
+    io_channels: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    cond_token_dim: int
+    global_cond_dim: int = 0
+    project_cond_tokens: bool = True
+    latent_seq_len: int = 237
+    context_tokens: int = 384
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.num_heads:
+            raise ConfigError(
+                f"config.json: embed_dim {self.embed_dim} cannot be shared by num_heads {self.num_heads}."
+            )
+        if self.type == "dit" and self.context_dim % self.head_dim:
+            raise ConfigError(
+                f"config.json: a context {self.context_dim} wide does not divide into heads of "
+                f"{self.head_dim}."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head; `mmdit` has embed_dim // num_heads heads of width num_heads (as
+        published).
+        """
+        return self.num_heads if self.type == "mmdit" else self.embed_dim // self.num_heads
+
+    @property
+    def context_dim(self) -> int:
+        """Width of the context after `to_cond_embed`."""
+        return self.embed_dim if self.project_cond_tokens else self.cond_token_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """The MAF block: gated experts over the three modalities."""
+
+    num_experts_per_modality: int
+    num_heads: int
+    num_fusion_layers: int
+    dim: int = 768
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One model, as its config.json describes it."""
+
+    sample_rate: int
+    sample_size: int
+    video_fps: float
+    audio_channels: int
+    conditioning_seconds: float
+    autoencoder: AutoencoderConfig
+    conditioners: dict[str, ConditionerConfig]
+    cond_dim: int
+    cross_attention_ids: tuple[str, ...]
+    network: NetworkConfig
+    objective: Objective
+    fusion: FusionConfig | None
+    few_step_count: int | None
+    license: str | None
+
+    @property
+    def latent_count(self) -> int:
+        """Latents of `sample_size` samples."""
+        return self.sample_size // self.autoencoder.downsampling_ratio
+
+    def __post_init__(self) -> None:
+        if self.sample_size < self.autoencoder.downsampling_ratio:
+            raise ConfigError(
+                f"config.json: sample_size {self.sample_size} is shorter than one latent "
+                f"({self.autoencoder.downsampling_ratio} samples)."
+            )
+        unknown = [name for name in self.cross_attention_ids if name not in self.conditioners]
+        if unknown:
+            raise ConfigError(
+                f"config.json: cross_attention_cond_ids names {', '.join(unknown)}, for which there is no "
+                "conditioner."
+            )
+        if self.network.type == "mmdit" and self.latent_count + 1 != self.network.latent_seq_len:
+            raise ConfigError(
+                f"config.json: a mmdit network with _latent_seq_len {self.network.latent_seq_len} makes "
+                f"{self.network.latent_seq_len - 1} latents, but sample_size {self.sample_size} is "
+                f"{self.latent_count}."
+            )

@@ -1,0 +1,42 @@
+"""Fetching published files from the Hugging Face hub, with its progress bars and resume."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import ModelNotFoundError
+
+log = logging.getLogger(__name__)
+
+
+def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> Path:
+    """Download the files of a repository that match the patterns into a folder, going on where an earlier try
+    ended.
+
+    Raises `ModelNotFoundError` with the page and the place for the files when the hub cannot be reached, the
+    repository does not exist or wants a login, or the disk is full.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError
+
+    log.info("Fetching %s to %s", repository, folder)
+    page = f"https://huggingface.co/{repository}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        snapshot_download(repo_id=repository, allow_patterns=list(patterns), local_dir=str(folder))
+    except GatedRepoError:
+        raise ModelNotFoundError(
+            f"{page} wants a login. Accept its terms there, run `hf auth login`, and try again."
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelNotFoundError(f"There is no repository {repository} on the hub. Check the name.") from None
+    except Exception as error:  # the hub's client raises errors of several HTTP libraries
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(
+            f"{repository} could not be fetched ({reason}). Check the network and the free disk space and "
+            "try again; "
+            f"what has arrived is kept. Or fetch the files from {page} by hand and put them into {folder}."
+        ) from None
+    return folder

@@ -1,0 +1,47 @@
+"""The opt-in that the published weights' licence, CC-BY-NC-4.0, calls for.
+
+The code is MIT; the weights are not. What counts is where weights come from, not what their folder is called:
+weights of unknown origin are treated as non-commercial unless their config.json names another licence.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import LicenseError
+
+ACCEPT_VARIABLE = "AUDIOX_ACCEPT_CC_BY_NC"
+DISABLE_VARIABLE = "AUDIOX_DISABLE"
+_YES = ("1", "true", "yes", "on")
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "").strip().lower() in _YES
+
+
+def is_non_commercial(license_name: str | None) -> bool:
+    """Whether weights under this licence need the opt-in. None (unknown) does."""
+    if license_name is None or not license_name.strip():
+        return True
+    words = license_name.lower().replace("_", "-").replace(" ", "-")
+    return "nc" in words.split("-") or "non-commercial" in words or "noncommercial" in words
+
+
+def check_license(license_name: str | None, source: str, accepted: bool) -> None:
+    """Raise `LicenseError` when weights from `source` need an opt-in that nobody gave.
+
+    accepted: the caller's explicit yes; the environment variable AUDIOX_ACCEPT_CC_BY_NC=1 counts as well.
+    """
+    if not is_non_commercial(license_name) or accepted or is_set(ACCEPT_VARIABLE):
+        return
+    origin = license_name or "no licence named in its config.json, so CC-BY-NC-4.0 is assumed"
+    raise LicenseError(
+        f"The weights of {source} are not free for every use ({origin}). CC-BY-NC-4.0 forbids commercial "
+        "use of the "
+        "weights and asks for attribution. If your use is non-commercial, accept it: tick accept_cc_by_nc "
+        "on the "
+        f"AudioX Model Loader, pass --accept-cc-by-nc or accept_cc_by_nc=True, or set {ACCEPT_VARIABLE}=1. "
+        "For commercial work use SelVA, whose video-to-sound weights are MIT. Nothing was loaded or "
+        "downloaded."
+    )

@@ -1,0 +1,287 @@
+"""Read and write audio files, and give a video another sound track.
+
+C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .containers import (
+    TOLERANCE,
+    MediaSource,
+    frame_rate,
+    frame_seconds,
+    frames_shown,
+    name_of,
+    open_media,
+    tick,
+    video_stream,
+)
+from .encoding import AAC, FLAC, MP3, OPUS, PCM, AudioCodec, AudioEncoder, PictureEncoder, output_file
+from .errors import InputError, MediaError
+from .frames import Window, probe_video
+from .waveforms import check_waveform, conform_audio
+
+if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+__all__ = ["conform_audio", "read_audio", "replace_audio_track", "write_audio"]
+
+log = logging.getLogger(__name__)
+
+_FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
+_AUDIO_FILES = {
+    ".wav": ("wav", PCM),
+    ".flac": ("flac", FLAC),
+    ".mp3": ("mp3", MP3),
+    ".ogg": ("ogg", OPUS),  # Vorbis is missing from newer builds of PyAV
+    ".opus": ("opus", OPUS),
+    ".m4a": ("ipod", AAC),
+}
+
+
+@dataclass(frozen=True)
+class _VideoFile:
+    """How one kind of video file is written where its pictures cannot be copied."""
+
+    container: str
+    audio: AudioCodec
+    encoders: tuple[str, ...] = ("libx264", "h264", "mpeg4")  # the first that this build of FFmpeg has
+    muxer_options: tuple[tuple[str, str], ...] = ()
+
+
+_FASTSTART = (("movflags", "+faststart"),)  # the index first, so that a browser can start at once
+_VIDEO_FILES = {
+    ".mp4": _VideoFile("mp4", AAC, muxer_options=_FASTSTART),
+    ".m4v": _VideoFile("mp4", AAC, muxer_options=_FASTSTART),
+    ".mov": _VideoFile("mov", AAC, muxer_options=_FASTSTART),
+    ".mkv": _VideoFile("matroska", AAC),
+    ".webm": _VideoFile("webm", OPUS, encoders=("libvpx-vp9",)),
+}
+
+
+def read_audio(source: MediaSource) -> tuple[Tensor, int]:
+    """The first audio track of any file that PyAV reads: ((C, S) float32, rate in hertz).
+
+    Integer samples become value / full scale, others stay as they are. All samples that the decoder gives are
+    kept, also the padding at the end of an AAC track. What cannot be decoded is left out, with a warning.
+    Raises MediaError for what cannot be read or holds no audio.
+    """
+    with open_media(source) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{name_of(source)} holds no audio: choose a file with an audio track.")
+        parts: list[np.ndarray] = []
+        rate = 0
+        for frame in _decoded_audio(container, container.streams.audio[0]):
+            samples = _samples(frame)
+            if parts and (len(samples) != len(parts[0]) or frame.sample_rate != rate):
+                raise MediaError(
+                    f"{name_of(source)} changes midway from {len(parts[0])} channels at {rate} Hz to "
+                    f"{len(samples)} at {frame.sample_rate} Hz: convert it to one format."
+                )
+            parts.append(samples)
+            rate = frame.sample_rate
+    if not parts:
+        raise MediaError(f"No sound of {name_of(source)} can be decoded: the file is damaged or cut off.")
+    return torch.from_numpy(np.concatenate(parts, axis=1)), rate
+
+
+def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
+    """Write a waveform; the suffix chooses the format. The file appears when it is complete.
+
+    .wav and .flac hold 24-bit PCM at any rate with 1, 2, 6 or 8 channels; .mp3 (320 kbit/s), .ogg and .opus
+    (both Opus, 192 kbit/s) and .m4a (AAC, 256 kbit/s) hold 1 or 2 channels at the next rate that the format
+    knows. waveform: (C, S); values beyond +-1 are clipped, with a warning in the log.
+    Raises InputError for a waveform or a suffix that cannot be written, MediaError if writing fails.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _AUDIO_FILES:
+        raise InputError(f"{path.name} has no known audio suffix: use one of {', '.join(_AUDIO_FILES)}.")
+    container, codec = _AUDIO_FILES[path.suffix.lower()]
+    waveform = check_waveform(waveform, rate)
+    if len(waveform) not in codec.channels:
+        allowed = ", ".join(map(str, codec.channels))
+        raise InputError(
+            f"{path.suffix} can hold {allowed} channels, the waveform has {len(waveform)}: mix it down first."
+        )
+    with output_file(path, container) as output:
+        encoder = AudioEncoder(output, codec, waveform, int(rate))
+        encoder.write()
+        encoder.close()
+
+
+def replace_audio_track(
+    video: str | Path,
+    waveform: Tensor,
+    rate: int,
+    out: str | Path,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> None:
+    """Write `video` with the waveform as its only sound; `out` may be the same file.
+
+    The whole video: its packets are copied as they are, bit by bit. A part of it (seconds from `start` on),
+    or a codec that the new container does not take: the pictures are encoded anew (H.264; VP9 for .webm), as
+    packets cut anywhere but at a keyframe are shown differently from player to player.
+    Either way every picture keeps its time, the first one being at 0, where the waveform starts too.
+
+    out: .mp4, .m4v, .mov, .mkv (AAC sound) or .webm (Opus). waveform: (C, S), made stereo; the video's length
+    decides: longer sound is cut, shorter is followed by silence. Other tracks (subtitles, data) are dropped.
+    Raises InputError for times and waveforms that cannot be used, MediaError for files that cannot be.
+    """
+    video, out = Path(video), Path(out)
+    kind = _VIDEO_FILES.get(out.suffix.lower())
+    if kind is None:
+        raise InputError(f"{out.name} has no known video suffix: use one of {', '.join(_VIDEO_FILES)}.")
+    window = Window(start=start, duration=duration)
+    info = probe_video(video)
+    if start >= info.duration:
+        raise InputError(f"The start is {start:g} s, but the video is only {info.duration:.6g} s long.")
+    waveform = check_waveform(waveform, rate)
+    audio_rate = kind.audio.rate_for(int(rate))
+    sound = conform_audio(waveform, rate, target_rate=audio_rate), audio_rate
+    half_a_frame = 0.5 / (info.fps or 25.0)
+    if start == 0 and (duration is None or duration > info.duration - half_a_frame):
+        try:
+            _copy_pictures(video, out, kind, sound)
+            return
+        except _CannotCopyError as reason:
+            log.info("The pictures of %s are encoded anew: %s.", video.name, reason)
+    _encode_pictures(video, out, kind, sound, window)
+
+
+class _CannotCopyError(Exception):
+    """The packets of a video do not fit the new container; the message says why."""
+
+
+def _copy_pictures(video: Path, out: Path, kind: _VideoFile, sound: tuple[Tensor, int]) -> None:
+    """Copy the video packets, from the start of the stream on, and encode the sound beside them."""
+    import av
+
+    # The output is the outer one: it is renamed, perhaps onto the source, when the source is closed.
+    with output_file(out, kind.container, dict(kind.muxer_options)) as output, open_media(video) as source:
+        stream = video_stream(source, video)
+        if "avi" in source.format.name.split(","):
+            raise _CannotCopyError("AVI stores no display times")
+        try:
+            copy = output.add_stream_from_template(stream, opaque=True)  # no encoder behind it
+            encoder = AudioEncoder(output, kind.audio, *sound)
+            output.start_encoding()
+        except (ValueError, av.error.FFmpegError) as error:
+            raise _CannotCopyError(str(error)) from error
+        origin, seconds, end = stream.start_time or 0, tick(stream), 0.0
+        for packet in _timed_packets(source, stream):
+            packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, copy
+            end = max(end, (packet.pts + packet.duration) * seconds)
+            encoder.write(max(0.0, packet.dts * seconds))
+            output.mux(packet)
+        encoder.write(end)
+        encoder.close()
+
+
+def _encode_pictures(
+    video: Path, out: Path, kind: _VideoFile, sound: tuple[Tensor, int], window: Window
+) -> None:
+    """Encode the frames on screen during the window, at their own times, and the sound beside them."""
+    limit = math.inf if window.duration is None else window.start + window.duration
+    with (
+        output_file(out, kind.container, dict(kind.muxer_options)) as output,
+        frames_shown(video, window.start) as (_, source, shown),
+    ):
+        first = next(shown)
+        pictures = PictureEncoder(output, kind.encoders, source, first[1])
+        encoder = AudioEncoder(output, kind.audio, *sound)
+        pending, begin, end = first[1], 0.0, first[0] + frame_seconds(first[1], frame_rate(source))
+        for time, frame in shown:
+            if time >= limit - TOLERANCE:
+                end = limit
+                break
+            if time > window.start + TOLERANCE:  # else: over before the window starts
+                pictures.write(pending, begin)
+                encoder.write(begin)
+                begin = time - window.start
+            pending, end = frame, time + frame_seconds(frame, frame_rate(source))
+        pictures.write(pending, begin)
+        pictures.close()
+        encoder.write(min(end, limit) - window.start)
+        encoder.close()
+
+
+def _timed_packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
+    """The packets of a video, with the times that some containers leave out: muxers want them all."""
+    frame = round(1 / ((frame_rate(stream) or 25.0) * tick(stream)))
+    waiting: list[Any] = []  # before the first decoding time that Matroska gives, as many as frames reorder
+    for packet in _packets(container, stream):
+        if packet.pts is None:
+            raise _CannotCopyError("its packets have no display times")
+        packet.duration = packet.duration or frame  # 0 in MPEG-TS
+        waiting.append(packet)
+        if packet.dts is None:
+            continue
+        for back, earlier in enumerate(reversed(waiting)):
+            earlier.dts = packet.dts - back * frame
+        yield from waiting
+        waiting = []
+    if waiting:
+        raise _CannotCopyError("its packets have no decoding times")
+
+
+def _packets(container: InputContainer, stream: Any) -> Iterator[Any]:
+    """The packets of one stream; where the container breaks off they end, with a warning."""
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            log.warning("The file breaks off (%s); going on with what came before.", error)
+            return
+        if packet is None:
+            return
+        if packet.size:
+            yield packet
+
+
+def _decoded_audio(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """All frames; packets that cannot be decoded are left out, with one warning."""
+    import av
+
+    broken = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            broken += 1
+    if broken:
+        log.warning("%d packets of the audio cannot be decoded; going on with the rest.", broken)
+
+
+def _samples(frame: AudioFrame) -> np.ndarray:
+    """One decoded frame -> (C, S) float32."""
+    kind = frame.format.packed.name  # "s16" for both "s16" and "s16p"
+    array = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, len(frame.layout.channels)).T
+    if kind not in _FULL_SCALE:
+        return array.astype(np.float32)
+    scale = _FULL_SCALE[kind]
+    return ((array.astype(np.float64) - (scale if kind == "u8" else 0)) / scale).astype(np.float32)

@@ -1,0 +1,191 @@
+"""AudioXModel: network, conditioners, autoencoder and fusion of one checkpoint, under the published keys.
+
+B batch, N context tokens, D their width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .conditioning import MultiConditioner
+from .config import ClipConditionerConfig, ModelConfig
+from .networks.autoencoder import Autoencoder
+from .networks.dit import DiffusionTransformer
+from .networks.layers import DeviceLike, Operations
+from .networks.maf import MultimodalAdaptiveFusion
+from .networks.mmdit import MultimodalDiffusionTransformer
+from .placement import Placement
+from .prompts import prompts_for
+from .state_dict import Shapes, published_shapes
+
+Network = DiffusionTransformer | MultimodalDiffusionTransformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
+    """How a model is sampled when nobody says otherwise. cfg_scale 1 means no guidance."""
+
+    steps: int
+    cfg_scale: float
+    sampler_type: str = "dpmpp-3m-sde"
+    sigma_min: float = 0.3
+    sigma_max: float = 500.0
+
+
+class AudioXModel(nn.Module):
+    """One model. Build it with `get_pretrained_model`; use it with `generate_diffusion_cond`.
+
+    placement: None, or who decides where parts run (ComfyUI's memory management does).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        compute_dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        """dtype and compute_dtype are the network's; everything else is float32."""
+        super().__init__()
+        self.config = config
+        self.folder: Path | None = None
+        self.placement: Placement | None = None
+        rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        self.model = _NetworkHolder(build_network(config, operations, dtype, device, compute_dtype))
+        self.conditioner = MultiConditioner(config.conditioners, config.cond_dim, operations, **rest)
+        self.pretransform = Autoencoder(config.autoencoder, operations, **rest)
+        if config.fusion is not None:
+            self.maf_block = MultimodalAdaptiveFusion(config.fusion, operations, **rest)
+
+    @property
+    def network(self) -> Network:
+        """The denoising network."""
+        return self.model.model
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        return self.config.sample_rate
+
+    @property
+    def sample_size(self) -> int:
+        """Samples the model was trained on."""
+        return self.config.sample_size
+
+    @property
+    def native_seconds(self) -> float:
+        """Length the model was trained on."""
+        return self.config.sample_size / self.config.sample_rate
+
+    @property
+    def video_fps(self) -> float:
+        """Frames a second of a video prompt."""
+        clip = self._clip_config()
+        return clip.video_fps if clip else self.config.video_fps
+
+    @property
+    def conditioning_seconds(self) -> float:
+        """Length of video and audio prompts."""
+        return self.config.conditioning_seconds
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether a video prompt must come with Synchformer features."""
+        clip = self._clip_config()
+        return clip is not None and clip.with_sync
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        """The model's own way of sampling."""
+        if self.config.few_step_count is not None:
+            return SamplingDefaults(steps=self.config.few_step_count, cfg_scale=1.0)
+        return SamplingDefaults(steps=250, cfg_scale=7.0)
+
+    def _clip_config(self) -> ClipConditionerConfig | None:
+        found = (c for c in self.config.conditioners.values() if isinstance(c, ClipConditionerConfig))
+        return next(found, None)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The pieces that are used one after the other, by name; each can live on a device of its own."""
+        parts: dict[str, nn.Module] = {"network": self.model, "autoencoder": self.pretransform}
+        for name, module in self.conditioner.conditioners.items():
+            parts[f"conditioner.{name}"] = module
+        if self.config.fusion is not None:
+            parts["maf_block"] = self.maf_block
+        return parts
+
+    def published_shapes(self) -> Shapes:
+        """Every key of a published checkpoint of this configuration, with its shape."""
+        shapes = published_shapes(self)
+        outside = tuple(
+            f"{name}." for name, m in self.named_modules() if getattr(m, "not_in_checkpoint", False)
+        )
+        return {
+            published_key(key): shape
+            for key, shape in shapes.items()
+            if not (outside and key.startswith(outside))
+        }
+
+    def encode_conditioning(
+        self, conditioning: Sequence[Mapping[str, Any]], placement: Placement, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Tokens (B, N, D) of each conditioner, for a batch of prompts. Draws random numbers as the published
+        code.
+        """
+        tokens = {}
+        for name, module in self.conditioner.conditioners.items():
+            prompts = prompts_for(name, self.config, conditioning)
+            device = placement.use(f"conditioner.{name}", module, _CONDITIONER_BYTES)
+            tokens[name] = module(prompts, device, generator)
+        return tokens
+
+    def assemble_context(self, tokens: Mapping[str, Tensor], placement: Placement) -> Tensor:
+        """The network's context (B, N, D) from each conditioner's tokens."""
+        if self.config.fusion is None:
+            return torch.cat([tokens[name] for name in self.config.cross_attention_ids], dim=1)
+        device = placement.use("maf_block", self.maf_block, _CONDITIONER_BYTES)
+        # (as published) The slots are named video, text, audio, and are given text, video, audio.
+        slots = (tokens[name].to(device) for name in ("text_prompt", "video_prompt", "audio_prompt"))
+        return torch.cat(self.maf_block(*slots), dim=1)
+
+
+_CONDITIONER_BYTES = 512 * 2**20
+
+
+class _NetworkHolder(nn.Module):
+    """Gives the network its published prefix, `model.model.`."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.model = network
+
+
+def build_network(
+    config: ModelConfig,
+    operations: Operations,
+    dtype: torch.dtype | None,
+    device: DeviceLike,
+    compute_dtype: torch.dtype | None,
+) -> Network:
+    """The denoising network of a configuration."""
+    if config.network.type == "mmdit":
+        return MultimodalDiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
+    return DiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
+
+
+def published_key(key: str) -> str:
+    """The name that a checkpoint gives to one of our keys: fused projections are no layers there."""
+    return re.sub(r"\.in_proj\.(weight|bias)$", r".in_proj_\1", key)
+
+
+def module_key(key: str) -> str:
+    """The inverse of `published_key`."""
+    return re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", key)

@@ -1,0 +1,69 @@
+"""The autoencoder of a model: Oobleck encoder and decoder around a variational bottleneck.
+
+B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import AutoencoderConfig
+from .layers import DeviceLike, Operations
+from .oobleck import OobleckDecoder, OobleckEncoder
+
+
+class Autoencoder(nn.Module):
+    """Waveform <-> latents. Keys: `model.encoder.*`, `model.decoder.*`.
+
+    decodes: False builds no decoder, for a conditioner whose checkpoint holds one that nothing uses.
+    """
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+        decodes: bool = True,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        parts: dict[str, nn.Module] = {"encoder": OobleckEncoder(config.encoder, operations, **where)}
+        if decodes:
+            parts["decoder"] = OobleckDecoder(config.decoder, operations, **where)
+        self.model = nn.ModuleDict(parts)
+
+    def unused_keys(self) -> dict[str, tuple[int, ...]]:
+        """The decoder's keys where none is built."""
+        if "decoder" in self.model:
+            return {}
+        from ..state_dict import published_shapes
+
+        decoder = OobleckDecoder(self.config.decoder, device="meta")
+        return {f"model.decoder.{key}": shape for key, shape in published_shapes(decoder).items()}
+
+    def encode(self, waveforms: Tensor, generator: torch.Generator) -> Tensor:
+        """A sample of the posterior: (B, C, S) in [-1, 1] -> (B, latent_dim, L).
+
+        Draws one standard normal number a latent value from the generator, on the CPU.
+        """
+        if self.config.iterate_batch:
+            return torch.cat([self._encode(item[None], generator) for item in waveforms])
+        return self._encode(waveforms, generator)
+
+    def _encode(self, waveforms: Tensor, generator: torch.Generator) -> Tensor:
+        mean, scale = self.model["encoder"](waveforms).chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        return mean + (F.softplus(scale) + 1e-4) * noise
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, latent_dim, L) -> (B, C, S), float32."""
+        decoder = self.model["decoder"]
+        if self.config.iterate_batch:
+            return torch.cat([decoder(item[None].float()) for item in latents])
+        return decoder(latents.float())

@@ -1,0 +1,219 @@
+"""The `dit` network: a continuous transformer over latents with cross-attention to the conditioning.
+
+B batch, C latent channels, L latents, N context tokens, H heads, D width of a head. Names are the state-dict
+keys. Source: arXiv 2503.10522, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import NetworkConfig
+from .layers import DeviceLike, FourierFeatures, GammaNorm, Operations
+
+_TIME_FEATURES = 128
+
+
+@dataclass(frozen=True)
+class DitContext:
+    """What the conditioning comes to in every layer, the same at every step of a generation.
+
+    keys_values: one (keys, values) a layer, each (B', H_kv, N, D). The first B' items of the batch attend to
+    them; the context of the rest is zero, and since no projection on that path has a bias, so is what their
+    cross-attention would add.
+    """
+
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+
+
+class DiffusionTransformer(nn.Module):
+    """Predicts the velocity of noised latents. See `forward`."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype or dtype or torch.float32
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        width, channels = config.embed_dim, config.io_channels
+        self.timestep_features = FourierFeatures(_TIME_FEATURES, device)
+        self.to_timestep_embed = nn.Sequential(
+            operations.Linear(2 * _TIME_FEATURES, width, **where),
+            nn.SiLU(),
+            operations.Linear(width, width, **where),
+        )
+        self.to_cond_embed = nn.Sequential(
+            operations.Linear(config.cond_token_dim, config.context_dim, bias=False, **where),
+            nn.SiLU(),
+            operations.Linear(config.context_dim, config.context_dim, bias=False, **where),
+        )
+        self.preprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
+        self.postprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
+        self.transformer = _Transformer(config, operations, dtype, device)
+
+    def unused_keys(self) -> dict[str, tuple[int, ...]]:
+        """Keys of published checkpoints that have no influence, with their shapes."""
+        return unused_global_embed(self.config) | {
+            "transformer.rotary_pos_emb.inv_freq": (_rotary_width(self.config.head_dim) // 2,)
+        }
+
+    def prepare_context(self, context: Tensor, zero_items: int = 0) -> DitContext:
+        """Everything that depends on the conditioning alone, for use at every step.
+
+        context: (B', N, cond_token_dim). zero_items: how many more items of the batch have an all-zero
+        context; here they cost nothing.
+        """
+        context = self.to_cond_embed(context.to(self.compute_dtype))
+        return DitContext(tuple(layer.cross_attn.keys_values(context) for layer in self.transformer.blocks()))
+
+    def forward(self, x: Tensor, t: Tensor, context: DitContext) -> Tensor:
+        """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
+        x = x.to(self.compute_dtype)
+        x = x + self.preprocess_conv(x)
+        time = self.to_timestep_embed(self.timestep_features(t).to(self.compute_dtype))
+        tokens = self.transformer.project_in(x.transpose(1, 2))
+        tokens = torch.cat([time[:, None], tokens], dim=1)
+        rotary = rotary_table(tokens.shape[1], _rotary_width(self.config.head_dim), tokens.device)
+        for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True):
+            tokens = layer(tokens, keys_values, rotary)
+        x = self.transformer.project_out(tokens)[:, 1:].transpose(1, 2)
+        return (x + self.postprocess_conv(x)).float()
+
+
+def unused_global_embed(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    """`to_global_embed`, which every checkpoint with a global_cond_dim holds and nothing feeds."""
+    if not config.global_cond_dim:
+        return {}
+    return {
+        "to_global_embed.0.weight": (config.embed_dim, config.global_cond_dim),
+        "to_global_embed.2.weight": (config.embed_dim, config.embed_dim),
+    }
+
+
+def _rotary_width(head_dim: int) -> int:
+    return max(head_dim // 2, 32)
+
+
+def rotary_table(length: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions 0..length-1, base 10000, each (length, width / 2), float32 always."""
+    # A half-precision checkpoint holds inv_freq rounded, so it is made anew.
+    inverse = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+    angles = torch.arange(length, dtype=torch.float32, device=device)[:, None] * inverse
+    return angles.cos(), angles.sin()
+
+
+def _rotate_halves(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate pairs (i, i + width / 2) of the first `width` channels. x: (B, H, N, D)."""
+    cos, sin = rotary
+    half = cos.shape[-1]
+    first, second, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return torch.cat([rotated.to(x.dtype), rest], dim=-1)
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.to_qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, bias=False, **where)
+        self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        q, k, v = rearrange(self.to_qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
+        q, k = _rotate_halves(q, rotary), _rotate_halves(k, rotary)
+        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+
+
+class _CrossAttention(nn.Module):
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.heads = config.num_heads
+        self.context_heads = config.context_dim // config.head_dim
+        self.to_q = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
+        self.to_kv = operations.Linear(config.context_dim, 2 * config.context_dim, bias=False, **where)
+        self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = rearrange(self.to_kv(context), "b n (two h d) -> two b h n d", two=2, h=self.context_heads)
+        return k, v
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+        k, v = keys_values
+        length = x.shape[1]
+        # A context head serves consecutive query heads. Their queries are independent, so they become one
+        # longer sequence, and no key or value is copied.
+        q = rearrange(
+            self.to_q(x), "b n (h g d) -> b h (g n) d", h=self.context_heads, g=self.heads // k.shape[1]
+        )
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out(rearrange(out, "b h (g n) d -> b n (h g d)", n=length))
+
+
+class _GatedLinear(nn.Module):
+    def __init__(self, width: int, hidden: int, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.proj = operations.Linear(width, 2 * hidden, **where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.silu(gate)
+
+
+class _FeedForward(nn.Module):
+    def __init__(self, width: int, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        hidden = 4 * width
+        self.ff = nn.Sequential(
+            _GatedLinear(width, hidden, operations, **where),
+            nn.Identity(),
+            operations.Linear(hidden, width, **where),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ff(x)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.pre_norm = GammaNorm(config.embed_dim, **where)
+        self.self_attn = _SelfAttention(config, operations, **where)
+        self.cross_attend_norm = GammaNorm(config.embed_dim, **where)
+        self.cross_attn = _CrossAttention(config, operations, **where)
+        self.ff_norm = GammaNorm(config.embed_dim, **where)
+        self.ff = _FeedForward(config.embed_dim, operations, **where)
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], rotary: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.self_attn(self.pre_norm(x), rotary)
+        attending = keys_values[0].shape[0]
+        attended = x[:attending]
+        attended = attended + self.cross_attn(self.cross_attend_norm(attended), keys_values)
+        x = attended if attending == x.shape[0] else torch.cat([attended, x[attending:]])
+        return x + self.ff(self.ff_norm(x))
+
+
+class _Transformer(nn.Module):
+    def __init__(
+        self, config: NetworkConfig, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
+    ) -> None:
+        super().__init__()
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.project_in = operations.Linear(config.io_channels, config.embed_dim, bias=False, **where)
+        self.project_out = operations.Linear(config.embed_dim, config.io_channels, bias=False, **where)
+        self.layers = nn.ModuleList(_Block(config, operations, **where) for _ in range(config.depth))
+
+    def blocks(self) -> list[_Block]:
+        """The layers, with their type."""
+        return [layer for layer in self.layers if isinstance(layer, _Block)]

@@ -1,0 +1,103 @@
+"""Layers that several networks share.
+
+B batch, N tokens, H heads, D width. `operations` is a namespace of layer classes: `torch.nn`, or ComfyUI's
+`comfy.ops` so that ComfyUI can cast and move weights; parameters of our own are cast where they are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Operations = Any
+DeviceLike = torch.device | str | None
+
+
+def cast(parameter: Tensor, like: Tensor) -> Tensor:
+    """`parameter` in the dtype and on the device of `like`; the tensor itself where nothing changes."""
+    return parameter.to(device=like.device, dtype=like.dtype)
+
+
+class GammaNorm(nn.Module):
+    """Layer norm whose scale is called `gamma` and whose zero shift is the buffer `beta`. (..., D) -> (...,
+    D).
+    """
+
+    def __init__(self, dim: int, dtype: torch.dtype | None = None, device: DeviceLike = None) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim, dtype=dtype, device=device))
+        self.register_buffer("beta", torch.zeros(dim, dtype=dtype, device=device))
+        self.beta: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], cast(self.gamma, x), cast(self.beta, x), eps=1e-5)
+
+
+class FourierFeatures(nn.Module):
+    """Random Fourier features of the diffusion time, float32 throughout. (B,) -> (B, 2 * half)."""
+
+    def __init__(self, half: int, device: DeviceLike = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(half, 1, dtype=torch.float32, device=device))
+
+    def forward(self, t: Tensor) -> Tensor:
+        weight = self.weight.to(device=t.device, dtype=torch.float32)
+        angles = 2 * torch.pi * t.float()[:, None] @ weight.T
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class MultiheadAttention(nn.Module):
+    """`torch.nn.MultiheadAttention`'s arithmetic with its fused projection as a layer that can be moved.
+
+    Checkpoints name the projection `in_proj_weight` and `in_proj_bias`; here it is the layer `in_proj`, and
+    `state_dict.rename_fused_projections` translates.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj = operations.Linear(dim, 3 * dim, dtype=dtype, device=device)
+        self.out_proj = operations.Linear(dim, dim, dtype=dtype, device=device)
+
+    def forward(self, queries: Tensor, context: Tensor) -> Tensor:
+        """queries: (B, Q, D), context: (B, N, D). Returns (B, Q, D)."""
+        # One fused layer holds all three projections: run it on both and keep the third that each needs.
+        q = self.in_proj(queries).chunk(3, dim=-1)[0]
+        _, k, v = self.in_proj(context).chunk(3, dim=-1)
+        q, k, v = (rearrange(y, "b n (h d) -> b h n d", h=self.heads) for y in (q, k, v))
+        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+
+
+class PreNormEncoderLayer(nn.Module):
+    """Pre-norm transformer layer with exact gelu, keys as `torch.nn.TransformerEncoderLayer`. (B, N, D) ->
+    same.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        eps: float,
+        operations: Operations,
+        dtype: torch.dtype | None,
+        device: DeviceLike,
+    ) -> None:
+        super().__init__()
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.self_attn = MultiheadAttention(dim, heads, operations, dtype, device)
+        self.linear1 = operations.Linear(dim, hidden, **where)
+        self.linear2 = operations.Linear(hidden, dim, **where)
+        self.norm1 = operations.LayerNorm(dim, eps=eps, **where)
+        self.norm2 = operations.LayerNorm(dim, eps=eps, **where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        x = x + self.self_attn(normed, normed)
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))

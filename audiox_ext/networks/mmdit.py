@@ -1,0 +1,210 @@
+"""The `mmdit` network: a transformer whose every latent is modulated by its own conditioning token.
+
+B batch, C latent channels, L latents, N = L + 1 tokens (the time token first), H heads, D width of a head.
+Names are the state-dict keys. Source: arXiv 2503.10522, section 3; lines marked (as published) look odd, and
+the weights were trained so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import NetworkConfig
+from .dit import rotary_table, unused_global_embed
+from .layers import DeviceLike, FourierFeatures, Operations
+
+_TIME_FEATURES = 128
+
+
+class Modulation(NamedTuple):
+    """Shift, scale and gate of the two halves of a block, each (B, N, width)."""
+
+    shift1: Tensor
+    scale1: Tensor
+    gate1: Tensor
+    shift2: Tensor
+    scale2: Tensor
+    gate2: Tensor
+
+
+@dataclass(frozen=True)
+class MmditContext:
+    """Every block's modulation, the same at every step of a generation."""
+
+    modulations: tuple[Modulation, ...]
+
+
+class MultimodalDiffusionTransformer(nn.Module):
+    """Predicts the velocity of noised latents. See `forward`."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+        compute_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype or dtype or torch.float32
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        width, channels = config.embed_dim, config.io_channels
+        self.timestep_features = FourierFeatures(_TIME_FEATURES, device)
+        self.to_timestep_embed = nn.Sequential(
+            operations.Linear(2 * _TIME_FEATURES, width, **where),
+            nn.SiLU(),
+            operations.Linear(width, width, **where),
+        )
+        self.preprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
+        self.postprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
+        self.transformer = _Transformer(config, operations, dtype, device)
+
+    def unused_keys(self) -> dict[str, tuple[int, ...]]:
+        """Keys of published checkpoints that have no influence, with their shapes."""
+        config = self.config
+        return unused_global_embed(config) | {
+            "to_cond_embed.0.weight": (config.context_dim, config.cond_token_dim),
+            "to_cond_embed.2.weight": (config.context_dim, config.context_dim),
+        }
+
+    def prepare_context(self, context: Tensor, zero_items: int = 0) -> MmditContext:
+        """Everything that depends on the conditioning alone, for use at every step.
+
+        context: (B', 384, cond_token_dim). zero_items: how many more items of the batch have an all-zero
+        context. Raises ValueError when the context has another number of tokens.
+        """
+        if context.shape[1] != self.config.context_tokens:
+            raise ValueError(
+                f"a mmdit network takes {self.config.context_tokens} tokens, got {context.shape[1]}"
+            )
+        context = context.to(self.compute_dtype)
+        if zero_items:
+            context = torch.cat([context, context.new_zeros(zero_items, *context.shape[1:])])
+        tokens = self.transformer.proj_mm_tokens(context)
+        tokens = self.transformer.proj_mm_seq_len(tokens.transpose(1, 2)).transpose(1, 2)
+        tokens = F.silu(tokens)
+        return MmditContext(tuple(layer.modulation(tokens) for layer in self.transformer.blocks()))
+
+    def forward(self, x: Tensor, t: Tensor, context: MmditContext) -> Tensor:
+        """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
+        if x.shape[-1] + 1 != self.config.latent_seq_len:
+            raise ValueError(
+                f"this network takes {self.config.latent_seq_len - 1} latents, got {x.shape[-1]}"
+            )
+        x = x.to(self.compute_dtype)
+        x = x + self.preprocess_conv(x)
+        time = self.to_timestep_embed(self.timestep_features(t).to(self.compute_dtype))[:, None]
+        tokens = torch.cat([time, self.transformer.project_in(x.transpose(1, 2))], dim=1)
+        rotary = rotary_table(tokens.shape[1], self.config.head_dim, tokens.device)
+        for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True):
+            tokens = layer(tokens, time, modulation, rotary)
+        x = self.transformer.project_out(tokens)[:, 1:].transpose(1, 2)
+        return (x + self.postprocess_conv(x)).float()
+
+
+def _rms_norm(x: Tensor) -> Tensor:
+    """Root-mean-square norm of each head, no weights. (..., D) -> (..., D)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def _rotate_pairs(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate adjacent pairs (2i, 2i + 1) of the whole head. x: (B, H, N, D)."""
+    cos, sin = rotary
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.heads = config.embed_dim // config.head_dim
+        self.qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, **where)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        # (as published) query, key and value are interleaved innermost.
+        q, k, v = rearrange(self.qkv(x), "b n (h d three) -> three b h n d", h=self.heads, three=3)
+        q, k = _rotate_pairs(_rms_norm(q), rotary), _rotate_pairs(_rms_norm(k), rotary)
+        return rearrange(F.scaled_dot_product_attention(q, k, v.contiguous()), "b h n d -> b n (h d)")
+
+
+class _TimeAttention(nn.Module):
+    """What every token receives from the time token.
+
+    (as published) Key and value change places, and with one key the attention weight is 1: what is added is
+    the normalised key itself, the same for every token; the query has no effect.
+    """
+
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        self.heads, self.width = config.embed_dim // config.head_dim, config.embed_dim
+        self.to_kv = operations.Linear(config.embed_dim, 2 * config.embed_dim, bias=False, **where)
+
+    def unused_keys(self) -> dict[str, tuple[int, ...]]:
+        return {"to_q.weight": (self.width, self.width)}
+
+    def forward(self, time: Tensor) -> Tensor:
+        key = rearrange(self.to_kv(time), "b n (h d two) -> two b n h d", h=self.heads, two=2)[0]
+        return _rms_norm(key).flatten(-2)
+
+
+class _ConvFeedForward(nn.Module):
+    def __init__(self, width: int, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        hidden = 256 * -(-8 * width // (3 * 256))  # two thirds of 4 * width, rounded up to 256
+        self.w1 = operations.Conv1d(width, hidden, 3, padding=1, bias=False, **where)
+        self.w2 = operations.Conv1d(hidden, width, 3, padding=1, bias=False, **where)
+        self.w3 = operations.Conv1d(width, hidden, 3, padding=1, bias=False, **where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.w2(F.silu(self.w1(x)) * self.w3(x)).transpose(1, 2)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
+        super().__init__()
+        width = config.embed_dim
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), operations.Linear(width, 6 * width, **where))
+        self.attn = _Attention(config, operations, **where)
+        self.linear1 = operations.Conv1d(width, width, 3, padding=1, **where)
+        self.cross_attn = _TimeAttention(config, operations, **where)
+        self.ffn = _ConvFeedForward(width, operations, **where)
+
+    def modulation(self, activated: Tensor) -> Modulation:
+        """activated: (B, N, width), silu already applied, once for all blocks."""
+        return Modulation(*self.adaLN_modulation[1](activated).chunk(6, dim=-1))
+
+    def forward(
+        self, x: Tensor, time: Tensor, modulation: Modulation, rotary: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        m, plain = modulation, x.shape[-1:]
+        h = F.layer_norm(x, plain, eps=1e-5) * (1 + m.scale1) + m.shift1
+        x = x + m.gate1 * self.linear1(self.attn(h, rotary).transpose(1, 2)).transpose(1, 2)
+        x = x + self.cross_attn(time)
+        h = F.layer_norm(x, plain, eps=1e-5) * (1 + m.scale2) + m.shift2
+        return x + m.gate2 * self.ffn(h)
+
+
+class _Transformer(nn.Module):
+    def __init__(
+        self, config: NetworkConfig, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
+    ) -> None:
+        super().__init__()
+        where: dict[str, Any] = {"dtype": dtype, "device": device}
+        width = config.embed_dim
+        self.project_in = operations.Linear(config.io_channels, width, bias=False, **where)
+        self.project_out = operations.Linear(width, config.io_channels, bias=False, **where)
+        self.proj_mm_tokens = operations.Linear(config.cond_token_dim, width, **where)
+        self.proj_mm_seq_len = operations.Linear(config.context_tokens, config.latent_seq_len, **where)
+        self.layers = nn.ModuleList(_Block(config, operations, **where) for _ in range(config.depth))
+
+    def blocks(self) -> list[_Block]:
+        """The layers, with their type."""
+        return [layer for layer in self.layers if isinstance(layer, _Block)]

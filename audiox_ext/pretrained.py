@@ -1,0 +1,276 @@
+"""get_pretrained_model: find or fetch a model, check its licence, read its weights strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .catalog import (
+    PUBLISHED,
+    PUBLISHED_LICENSE,
+    TEXT_ENCODERS,
+    CheckpointFiles,
+    ModelFolders,
+    find_files,
+    find_local,
+    find_synchformer,
+    find_text_encoder,
+    list_models,
+)
+from .conditioning import TextConditioner
+from .config_file import parse_config, read_config
+from .errors import CheckpointError, InputError, ModelNotFoundError
+from .license import check_license
+from .model import AudioXModel, module_key, published_key
+from .networks.layers import Operations
+from .networks.synchformer import Synchformer
+from .networks.synchformer import load_synchformer as _read_synchformer
+from .placement import best_device
+from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
+
+__all__ = [
+    "ModelFolders",
+    "find_synchformer",
+    "get_pretrained_model",
+    "list_models",
+    "load_synchformer",
+    "synchformer_fingerprint",
+]
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NESTED = ("state_dict", "model", "student", "student_state_dict")
+_STUDENT_PREFIXES = ("", "module.", "model.", "student.", "student.model.")
+
+
+def get_pretrained_model(
+    name: str | Path,
+    *,
+    accept_cc_by_nc: bool = False,
+    precision: Precision = "fp32",
+    device: str | torch.device = "cpu",
+    folders: ModelFolders | None = None,
+    download: bool = True,
+    allow_paths: bool = True,
+    operations: Operations = None,
+    dtype: torch.dtype | None = None,
+    compute_dtype: torch.dtype | None = None,
+) -> tuple[AudioXModel, dict[str, Any]]:
+    """Load a model.
+
+    name: a short name ("AudioX-Turbo"), a hub repository, or (allow_paths) a local folder. accept_cc_by_nc:
+    the opt-in that non-commercial weights need. precision: of the network's weights; auto is bf16 on a GPU
+    that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
+    `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
+    classes, default `torch.nn`. dtype, compute_dtype: of the network's weights and arithmetic, in place of
+    precision.
+
+    Returns the model, on `device`, and config.json as a dict. Raises `LicenseError`, `ModelNotFoundError`,
+    `ConfigError`, `CheckpointError` or `InputError`, each with a sentence for the user.
+    """
+    folders = folders or ModelFolders.default()
+    folder = _model_folder(str(name), folders, accept_cc_by_nc, download, allow_paths)
+    files = find_files(folder)
+    data = config_of(files)
+    config = parse_config(data)
+    check_license(config.license, folder.name, accept_cc_by_nc)
+    dtype = dtype or _choose_dtype(precision)
+    with torch.device("meta"):
+        model = AudioXModel(config, operations or nn, dtype, compute_dtype)
+    _load_weights(model, files)
+    _attach_text_encoder(model, folder, folders, download)
+    model.folder = folder
+    model.eval().requires_grad_(False)
+    log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
+    return model.to(device), data
+
+
+def load_synchformer(
+    path: Path,
+    *,
+    operations: Operations = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    num_heads: int | None = None,
+) -> Synchformer:
+    """Synchformer's visual branch from a file. Raises `CheckpointError` when it does not fit."""
+    return _read_synchformer(
+        path, num_heads=num_heads, operations=operations, dtype=dtype or torch.float32, device=device
+    )
+
+
+def synchformer_fingerprint(path: Path) -> str:
+    """Tells one weights file from another without reading it whole: size, start and end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+        file.seek(max(0, size - (1 << 20)))
+        return hashlib.sha256(str(size).encode() + head + file.read()).hexdigest()[:16]
+
+
+def _model_folder(
+    name: str, folders: ModelFolders, accepted: bool, download: bool, allow_paths: bool
+) -> Path:
+    folder = find_local(name, folders, allow_paths)
+    if folder is not None:
+        return folder
+    short = name.split("/")[-1]
+    published = PUBLISHED.get(short)
+    if published is not None and name not in (short, published.repository):
+        published = None
+    if published is None and "/" not in name:
+        known = ", ".join(list_models(folders))
+        raise ModelNotFoundError(
+            f"There is no model {name!r} in {folders.audiox[0]}. Put its folder there (config.json and the "
+            "weights), "
+            f"or choose one of: {known}."
+        )
+    repository = published.repository if published else name
+    # Whatever the hub holds under a foreign name is of unknown licence until its config.json is here.
+    check_license(PUBLISHED_LICENSE if published else None, repository, accepted)
+    target = folders.audiox[0] / short
+    if not download:
+        raise ModelNotFoundError(
+            f"{name} is not on disk and downloads are off. Fetch it from https://huggingface.co/{repository} "
+            f"and put its files into {target}."
+        )
+    from .download import fetch_repository
+
+    patterns = (
+        published.patterns
+        if published
+        else (*PUBLISHED["AudioX"].patterns, *PUBLISHED["AudioX-Turbo"].patterns)
+    )
+    return fetch_repository(repository, patterns, target)
+
+
+def config_of(files: CheckpointFiles) -> dict[str, Any]:
+    """The config.json that belongs to a checkpoint. Raises `ConfigError`."""
+    if files.config is not None:
+        return read_config(files.config)
+    if files.is_student:
+        # AudioX-Turbo is published without a configuration, so the package carries it.
+        return read_config(Path(__file__).parent / "configs" / "AudioX-Turbo.json")
+    return read_config(files.folder / "config.json")
+
+
+def _choose_dtype(precision: str) -> torch.dtype:
+    if precision == "auto":
+        if best_device().type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision not in _DTYPES:
+        raise InputError(f"precision is {precision!r}; choose auto, fp32, bf16 or fp16.")
+    return _DTYPES[precision]
+
+
+def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the published keys `want`, memory-mapped. Raises `CheckpointError`."""
+    state = _best_prefix(rename_parametrizations(read_tensors(files.weights, _NESTED)), want)
+    if files.vae is not None:
+        _add_autoencoder(state, read_tensors(files.vae, _NESTED), want)
+    return state
+
+
+def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str, Any]) -> str:
+    """An empty string, or how a checkpoint's keys and shapes differ from the model's."""
+    return compare_keys(have, want, optional=want.keys() - _built_keys(model))
+
+
+def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
+    want = model.published_shapes()
+    state = checkpoint_state(files, want)
+    problems = key_problems(model, shapes_of(state), want)
+    if problems:
+        raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
+    built = _built_keys(model)
+    state = fold_weight_norm({key: value for key, value in state.items() if key in built})
+    targets = dict(model.named_parameters()) | dict(model.named_buffers())
+    loaded = {}
+    for key in list(state):
+        own = module_key(key)
+        loaded[own] = state.pop(key).to(targets[own].dtype)
+    model.load_state_dict(loaded, strict=True, assign=True)
+
+
+def _built_keys(model: AudioXModel) -> set[str]:
+    """The published keys for which something is built, that is, all but those without influence."""
+    built: set[str] = set()
+    for key in model.state_dict():
+        name = published_key(key)
+        built |= {name, name.removesuffix("weight") + "weight_g", name.removesuffix("weight") + "weight_v"}
+    return built
+
+
+def _best_prefix(state: Mapping[str, Tensor], want: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The part of a checkpoint under the prefix where most of the expected keys are found, without the
+    prefix.
+
+    A plain checkpoint is taken whole, so that what is unexpected in it is seen.
+    """
+    counts = {prefix: sum(prefix + key in state for key in want) for prefix in _STUDENT_PREFIXES}
+    best = max(counts, key=lambda prefix: counts[prefix])
+    return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
+
+
+def _add_autoencoder(state: dict[str, Tensor], vae: Mapping[str, Tensor], want: Mapping[str, Any]) -> None:
+    """Fill in what the checkpoint lacks of its autoencoders from a file that holds the autoencoder alone."""
+    vae = rename_parametrizations(vae)
+    for key in want:
+        if key in state or "pretransform.model." not in key:
+            continue
+        inner = key.split("pretransform.model.", 1)[1]
+        found = next(
+            (
+                vae[p + inner]
+                for p in ("", "model.", "pretransform.model.", "autoencoder.")
+                if p + inner in vae
+            ),
+            None,
+        )
+        if found is not None:
+            state[key] = found
+
+
+def _attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders, download: bool) -> None:
+    from .text_encoder import load_text_encoder
+
+    for conditioner in model.conditioner.conditioners.values():
+        if not isinstance(conditioner, TextConditioner):
+            continue
+        name = conditioner.config.t5_model_name
+        found = find_text_encoder(name, folders, folder)
+        if found is None and name.split("/")[-1] in TEXT_ENCODERS and download and folders.text_encoders:
+            found = _fetch_text_encoder(name, folders)
+        if found is None:
+            place = folders.text_encoders[0] if folders.text_encoders else folder
+            raise ModelNotFoundError(
+                f"The text encoder {name} is missing. Put config.json, model.safetensors and tokenizer.json "
+                "into "
+                f"{place / name.split('/')[-1]} (t5-base: https://huggingface.co/google-t5/t5-base)."
+            )
+        encoder = load_text_encoder(*found)
+        width = encoder.width
+        if width != conditioner.config.dim:
+            raise CheckpointError(
+                f"{found[0]} is a text encoder {width} wide; {folder.name} wants {name}, "
+                f"{conditioner.config.dim} wide."
+            )
+        conditioner.text_encoder = encoder
+
+
+def _fetch_text_encoder(name: str, folders: ModelFolders) -> tuple[Path, Path] | None:
+    from .download import fetch_repository
+
+    short = name.split("/")[-1]
+    target = folders.text_encoders[0] / short
+    fetch_repository(TEXT_ENCODERS[short], ("config.json", "model.safetensors", "tokenizer.json"), target)
+    return find_text_encoder(name, folders, None)

@@ -1,0 +1,172 @@
+"""What a node or the command line asks for: a request in a user's words -> finished audio.
+
+B batch, C channels, S samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .denoising import StepCallback
+from .errors import InputError
+from .model import AudioXModel
+from .sampling import SAMPLER_NAMES
+
+if TYPE_CHECKING:
+    from .features import VideoFeatures
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioRequest:
+    """One request. 0 and "" mean the model's own value.
+
+    seconds: length of the result, up to the model's native length. audio_prompt: (waveform (C, S), hertz), to
+    be heard as an example. features: of the video to score. seed: at least 0.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    features: VideoFeatures | None = None
+    audio_prompt: tuple[Tensor, int] | None = None
+    seconds: float = 0.0
+    steps: int = 0
+    cfg_scale: float = 0.0
+    sampler_type: str = ""
+    sigma_min: float = 0.0
+    sigma_max: float = 0.0
+    seed: int = 0
+    batch_size: int = 1
+
+
+class Generate(Protocol):
+    """`generate_diffusion_cond`, ours or the research package's through the adapter."""
+
+    def __call__(self, model: Any, **arguments: Any) -> Tensor: ...
+
+
+def make_audio(
+    model: AudioXModel,
+    request: AudioRequest,
+    *,
+    device: str | torch.device = "cuda",
+    callback: StepCallback | None = None,
+    generate: Generate | None = None,
+) -> Tensor:
+    """The audio of a request: (B, C, S) float32 on the CPU, of exactly the asked length.
+
+    Its level is as the model made it, unless it would clip: then it is scaled down to a peak of 1.
+    Raises `InputError` with a sentence about what was asked.
+    """
+    seconds = _checked_seconds(model, request.seconds)
+    _check_numbers(request)
+    if generate is None:
+        from .generation import generate_diffusion_cond
+
+        generate = generate_diffusion_cond
+    arguments: dict[str, Any] = {"conditioning": [_conditioning(model, request, seconds)]}
+    if request.negative_prompt.strip():
+        arguments["negative_conditioning"] = [{"text_prompt": request.negative_prompt}]
+    own = {
+        "steps": request.steps,
+        "cfg_scale": request.cfg_scale,
+        "sampler_type": request.sampler_type,
+        "sigma_min": request.sigma_min,
+        "sigma_max": request.sigma_max,
+    }
+    arguments |= {name: value for name, value in own.items() if value}
+    waveform = generate(
+        model, batch_size=request.batch_size, seed=request.seed, device=device, callback=callback, **arguments
+    )
+    return finish_audio(waveform, round(seconds * model.sample_rate))
+
+
+def finish_audio(waveform: Tensor, samples: int) -> Tensor:
+    """Cut (B, C, S) to `samples`, and scale down each item whose peak is above 1.
+
+    Raises `InputError` when the result is not a number anywhere.
+    """
+    waveform = waveform[..., :samples].float().contiguous()
+    if not bool(torch.isfinite(waveform).all()):
+        raise InputError(
+            "The result is not a number (NaN or infinite): the precision is too low for these settings. "
+            "Load the model "
+            "with precision fp32 or bf16, or lower cfg."
+        )
+    peaks = waveform.abs().amax(dim=(1, 2), keepdim=True)
+    if bool((peaks > 1).any()):
+        log.info("The result would clip (peak %.2f): scaled down to full scale.", float(peaks.max()))
+    return waveform / peaks.clamp(min=1)
+
+
+def _conditioning(model: AudioXModel, request: AudioRequest, seconds: float) -> dict[str, Any]:
+    if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
+        raise InputError(
+            "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
+            "are "
+            "connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
+        )
+    conditioning: dict[str, Any] = {
+        "text_prompt": request.prompt,
+        "seconds_start": 0,
+        "seconds_total": seconds,
+    }
+    if request.features is not None:
+        if model.needs_sync and request.features.sync is None:
+            raise InputError(
+                "This model follows the video through Synchformer features, and the connected features have "
+                "none, "
+                "because no Synchformer weights were found. Put synchformer_state_dict.safetensors (or "
+                ".pth) beside "
+                "the model's config.json, or into models/selva or models/mmaudio, and extract the features "
+                "again."
+            )
+        conditioning["video_prompt"] = request.features.video_prompt()
+    if request.audio_prompt is not None:
+        from .media import conform_audio
+
+        waveform, rate = request.audio_prompt
+        conditioning["audio_prompt"] = conform_audio(
+            waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
+        )
+    return conditioning
+
+
+def _checked_seconds(model: AudioXModel, seconds: float) -> float:
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InputError(f"The duration must be 0 (the model's own) or more, got {seconds!r} s.")
+    native = model.native_seconds
+    # A widget rounds: allow what is the native length to a hundredth.
+    if seconds > native + 0.01:
+        raise InputError(
+            f"The duration is {seconds:g} s, and this model makes at most {native:.2f} s at a time. Choose "
+            "a shorter one."
+        )
+    if 0 < seconds < 0.05:
+        raise InputError(
+            f"The duration is {seconds:g} s, which is too short to hear. Choose at least 0.05 s."
+        )
+    return min(seconds or native, native)
+
+
+def _check_numbers(request: AudioRequest) -> None:
+    for name, value in (("steps", request.steps), ("cfg", request.cfg_scale)):
+        if not math.isfinite(value) or value < 0:
+            raise InputError(f"{name} must be 0 (the model's own) or more, got {value!r}.")
+    for name, value in (("sigma_min", request.sigma_min), ("sigma_max", request.sigma_max)):
+        if not math.isfinite(value) or value < 0:
+            raise InputError(f"{name} must be 0 (the model's own) or more, got {value!r}.")
+    if request.sampler_type and request.sampler_type not in SAMPLER_NAMES:
+        raise InputError(
+            f"There is no sampler called {request.sampler_type!r}. Choose default or one of "
+            f"{', '.join(SAMPLER_NAMES)}."
+        )
+    if request.seed < 0:
+        raise InputError(f"The seed must be 0 or more, got {request.seed}.")

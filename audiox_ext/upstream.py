@@ -1,0 +1,166 @@
+"""Adapter to the research package, for users who have it installed and want its own results.
+
+It calls the package's two functions of the same names as ours, so that a node or a script can choose the
+engine. The package that the Python package index calls `audiox` is something else, and is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .catalog import PUBLISHED, PUBLISHED_LICENSE
+from .config import ModelConfig
+from .config_file import parse_config
+from .denoising import StepCallback, StepInfo
+from .errors import AudioXError, InputError
+from .license import check_license
+from .model import AudioXModel, SamplingDefaults
+from .placement import best_device
+
+_MODULES = {
+    "get_pretrained_model": ("audiox", "audiox.models.pretrained"),
+    "generate_diffusion_cond": ("audiox", "audiox.inference.generation"),
+}
+
+
+@dataclass(frozen=True)
+class UpstreamModel:
+    """A model of the research package, with what `make_audio` asks of one."""
+
+    model: Any
+    config: ModelConfig
+    folder: Path | None = None
+
+    sample_rate = AudioXModel.sample_rate
+    sample_size = AudioXModel.sample_size
+    native_seconds = AudioXModel.native_seconds
+    video_fps = AudioXModel.video_fps
+    conditioning_seconds = AudioXModel.conditioning_seconds
+    needs_sync = AudioXModel.needs_sync
+    defaults: Any = AudioXModel.defaults
+    _clip_config = AudioXModel._clip_config
+
+
+def upstream_get_pretrained_model(
+    name: str, *, accept_cc_by_nc: bool = False
+) -> tuple[UpstreamModel, dict[str, Any]]:
+    """Load a model through the research package.
+
+    name: a published short name or a hub repository. Raises `LicenseError` without the opt-in, `InputError`
+    when the package is missing, and `AudioXError` with the package's own message when it fails.
+    """
+    repository = PUBLISHED[name].repository if name in PUBLISHED else name
+    check_license(PUBLISHED_LICENSE if name in PUBLISHED else None, repository, accept_cc_by_nc)
+    load = _find("get_pretrained_model")
+    try:
+        model, data = load(repository)
+    except Exception as error:
+        raise _failed("load", error) from error
+    return UpstreamModel(model.to(best_device()), parse_config(data)), data
+
+
+def upstream_generate(
+    model: UpstreamModel,
+    *,
+    conditioning: list[dict[str, Any]],
+    batch_size: int = 1,
+    seed: int = -1,
+    device: str | torch.device = "cuda",
+    callback: StepCallback | None = None,
+    **arguments: Any,
+) -> Tensor:
+    """`generate_diffusion_cond` of the research package, with every conditioning key present."""
+    generate = _find("generate_diffusion_cond")
+    config = model.config
+    defaults: SamplingDefaults = model.defaults
+    settings: dict[str, Any] = {
+        "steps": defaults.steps,
+        "cfg_scale": defaults.cfg_scale,
+        "sampler_type": defaults.sampler_type,
+        "sigma_min": defaults.sigma_min,
+        "sigma_max": defaults.sigma_max,
+    }
+    settings |= arguments
+    device = best_device()
+    if callback is not None:
+        settings["callback"] = _translated(callback, settings["steps"])
+    items = [_complete(item, config, device) for item in conditioning]
+    if "negative_conditioning" in settings:
+        settings["negative_conditioning"] = [
+            _complete(item, config, device) for item in settings["negative_conditioning"]
+        ] * batch_size
+    try:
+        waveform = generate(
+            model.model,
+            conditioning=items * batch_size,
+            batch_size=batch_size,
+            sample_size=config.sample_size,
+            seed=seed,
+            device=str(device),
+            **settings,
+        )
+    except AudioXError:
+        raise
+    except (ImportError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise _failed("generate", error) from error
+    return waveform.float().cpu()
+
+
+def _find(name: str) -> Callable[..., Any]:
+    for module in _MODULES[name]:
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            continue
+        if callable(found):
+            return found
+    raise InputError(
+        "The engine audiox needs the AudioX research package, and no installed package called audiox has "
+        f"{name}. "
+        "(The one on the Python package index is something else.) Install it from its own repository, or "
+        "choose the "
+        "engine native."
+    )
+
+
+def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -> dict[str, Any]:
+    """A prompt with the trained empty inputs spelt out."""
+    frames = round(config.conditioning_seconds * config.video_fps)
+    samples = round(config.conditioning_seconds * config.sample_rate)
+    video = item.get("video_prompt") or {"video_tensors": torch.zeros(1, frames, 3, 224, 224)}
+    video = {"video_sync_frames": torch.zeros(1, 240, 768), **video}
+    audio = item.get("audio_prompt")
+    audio = torch.zeros(config.audio_channels, samples) if audio is None else audio
+    return {
+        "text_prompt": item.get("text_prompt", ""),
+        "video_prompt": {key: value.to(device) for key, value in video.items()},
+        "audio_prompt": audio[None].to(device),
+        "seconds_start": item.get("seconds_start", 0),
+        "seconds_total": item.get("seconds_total", config.conditioning_seconds),
+    }
+
+
+def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]], None]:
+    def told(state: dict[str, Any]) -> None:
+        callback(
+            StepInfo(
+                step=int(state["i"]) + 1, steps=steps, sigma=float(state["sigma"]), denoised=state["denoised"]
+            )
+        )
+
+    return told
+
+
+def _failed(what: str, error: Exception) -> AudioXError:
+    return AudioXError(
+        f"The AudioX research package failed to {what} ({type(error).__name__}: {error}). The engine native "
+        "does not "
+        "need it: choose that, or repair the installation."
+    )

@@ -1,0 +1,46 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from audiox_ext.model import AudioXModel
+from audiox_ext.pretrained import get_pretrained_model
+from audiox_ext.random_checkpoint import write_tiny_checkpoint
+from golden_cases import golden_path
+
+KINDS = ("base", "maf", "mmdit", "turbo")
+
+
+@pytest.fixture(scope="session")
+def golden_model() -> Callable[[str], AudioXModel]:
+    """The golden checkpoint of a kind, loaded once."""
+    models: dict[str, AudioXModel] = {}
+
+    def load(kind: str) -> AudioXModel:
+        if kind not in models:
+            models[kind] = get_pretrained_model(golden_path(kind), accept_cc_by_nc=True)[0]
+        return models[kind]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny random checkpoint of a kind, written once. Do not change it."""
+    root = tmp_path_factory.mktemp("models")
+
+    def write(kind: str) -> Path:
+        folder = root / kind
+        return folder if folder.is_dir() else write_tiny_checkpoint(folder, kind)  # type: ignore[arg-type]
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def no_licence_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests decide about the opt-in themselves."""
+    monkeypatch.delenv("AUDIOX_ACCEPT_CC_BY_NC", raising=False)
+    monkeypatch.delenv("AUDIOX_DISABLE", raising=False)

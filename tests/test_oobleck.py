@@ -1,0 +1,244 @@
+"""The autoencoder against golden data and the published key lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_cases import assert_close_l2, golden_path
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
+from audiox_ext.config_file import parse_config
+from audiox_ext.errors import ConfigError, InputError
+from audiox_ext.networks.oobleck import (
+    OobleckDecoder,
+    OobleckEncoder,
+    SnakeBeta,
+    decode_in_chunks,
+    receptive_field,
+)
+from audiox_ext.state_dict import compare_keys, fold_weight_norm, published_shapes, read_tensors, shapes_of
+
+GOLDEN = ["base", "maf", "mmdit", "turbo"]
+PUBLISHED = ["AudioX", "AudioX-MAF", "AudioX-MAF-MMDiT", "AudioX-Turbo"]
+TESTS = Path(__file__).parent
+
+
+def autoencoder_config(path: Path) -> AutoencoderConfig:
+    return parse_config(json.loads(path.read_text())).autoencoder
+
+
+def golden_state(kind: str) -> dict[str, Tensor]:
+    """The autoencoder's tensors of a golden checkpoint: encoder.*, decoder.*."""
+    if kind == "turbo":
+        return read_tensors(golden_path("turbo/pretransform/vae.ckpt"))
+    state = read_tensors(golden_path(f"{kind}/model.safetensors"))
+    prefix = "pretransform.model."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def golden_part(kind: str, part: str) -> Any:
+    config = autoencoder_config(golden_path(f"{kind}/config.json"))
+    with torch.device("meta"):
+        module = OobleckEncoder(config.encoder) if part == "encoder" else OobleckDecoder(config.decoder)
+    prefix = f"{part}."
+    state = {k.removeprefix(prefix): v for k, v in golden_state(kind).items() if k.startswith(prefix)}
+    assert compare_keys(shapes_of(state), published_shapes(module)) == ""
+    module.load_state_dict(
+        {k: v.float() for k, v in fold_weight_norm(state).items()}, strict=True, assign=True
+    )
+    return module.eval().requires_grad_(False)
+
+
+def tiny_decoder(strides: tuple[int, ...], final_tanh: bool = False) -> OobleckDecoder:
+    torch.manual_seed(0)
+    config = OobleckDecoderConfig(
+        out_channels=2,
+        channels=3,
+        c_mults=(1,) * len(strides),
+        strides=strides,
+        latent_dim=2,
+        final_tanh=final_tanh,
+    )
+    decoder = OobleckDecoder(config)
+    for parameter in decoder.parameters():
+        parameter.data.uniform_(-0.5, 0.5)
+    return decoder.double().requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_the_encoder_agrees_with_the_golden_data(kind: str) -> None:
+    case = load_file(golden_path(f"{kind}/cases.safetensors"))
+    assert_close_l2(golden_part(kind, "encoder")(case["vae.wave"]), case["vae.encoder_out"], 1e-5)
+
+
+@pytest.mark.parametrize("kind", GOLDEN)
+def test_the_decoder_agrees_with_the_golden_data(kind: str) -> None:
+    case = load_file(golden_path(f"{kind}/cases.safetensors"))
+    assert_close_l2(golden_part(kind, "decoder")(case["vae.latents"]), case["vae.decoded"], 1e-5)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_full_size_keys_and_shapes_are_the_published_ones(name: str) -> None:
+    config = autoencoder_config(TESTS / "configs" / f"{name}.json")
+    manifest = json.loads((TESTS / "manifests" / f"{name}.json").read_text())
+    prefix = "pretransform.model."
+    published = {k.removeprefix(prefix): tuple(v) for k, v in manifest.items() if k.startswith(prefix)}
+    ours = nn.ModuleDict(
+        {
+            "encoder": OobleckEncoder(config.encoder, device="meta"),
+            "decoder": OobleckDecoder(config.decoder, device="meta"),
+        }
+    )
+    assert compare_keys(published, published_shapes(ours)) == ""
+
+
+def test_snake_beta_is_its_formula() -> None:
+    torch.manual_seed(1)
+    snake = SnakeBeta(3)
+    snake.alpha.data.normal_()
+    snake.beta.data.normal_()
+    x = torch.randn(2, 3, 50)
+    kept = x.clone()
+    a, b = snake.alpha.double().exp()[:, None], snake.beta.double().exp()[:, None]
+    assert_close_l2(snake(x), x.double() + torch.sin(x.double() * a).square() / (b + 1e-9), 1e-6)
+    assert torch.equal(x, kept), "the input was changed"
+
+
+def test_a_decode_can_be_differentiated() -> None:
+    decoder = tiny_decoder((2, 2))
+    latents = torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(decoder, (latents,))
+
+
+@pytest.mark.parametrize("strides", [(2, 4), (3,), (3, 5), (2, 3, 7)], ids=str)
+def test_lengths_are_exact_for_any_stride(strides: tuple[int, ...]) -> None:
+    hop = torch.tensor(strides).prod().item()
+    decoder = tiny_decoder(strides)
+    encoder = OobleckEncoder(
+        OobleckEncoderConfig(
+            in_channels=2, channels=3, c_mults=(1,) * len(strides), strides=strides, latent_dim=4
+        )
+    )
+    assert decoder(torch.zeros(1, 2, 5, dtype=torch.float64)).shape == (1, 2, 5 * hop)
+    assert encoder(torch.zeros(1, 2, int(5 * hop))).shape == (1, 4, 5)
+
+
+def test_final_tanh_bounds_the_waveform() -> None:
+    latents = 50 * torch.randn(1, 2, 4, dtype=torch.float64)
+    plain, bounded = tiny_decoder((2, 2))(latents), tiny_decoder((2, 2), final_tanh=True)(latents)
+    assert torch.equal(bounded, plain.tanh())
+
+
+@pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 4, 8, 8), (9, 8)], ids=str)
+def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
+    """Latents inside it move the middle latent's samples, those just outside do not."""
+    decoder = tiny_decoder(strides)
+    reach = receptive_field(decoder.config)
+    hop = int(torch.tensor(strides).prod())
+    torch.manual_seed(2)
+    latents = torch.randn(1, 2, 2 * reach + 3, dtype=torch.float64, requires_grad=True)
+    for parameter in decoder.parameters():
+        # Enough of every tap comes through that float64 sees the faintest.
+        parameter.data.mul_(2)
+    middle = reach + 1
+    decoder(latents)[..., middle * hop : (middle + 1) * hop].square().sum().backward()
+    assert latents.grad is not None
+    felt = latents.grad.abs().sum((0, 1)) > 0
+    assert not felt[0]
+    assert not felt[-1]
+    assert felt[1] or felt[-2], f"a reach of {reach} latents is more than needed"
+
+
+def test_the_receptive_field_of_the_published_size_is_10_latents() -> None:
+    config = autoencoder_config(TESTS / "configs" / "AudioX-MAF.json").decoder
+    assert receptive_field(config) == 10
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 40, 41, 99])
+def test_a_decode_in_chunks_equals_the_whole(chunk: int) -> None:
+    decoder = golden_part("maf", "decoder")
+    torch.manual_seed(3)
+    latents = torch.randn(2, 4, 40)
+    assert_close_l2(decode_in_chunks(decoder, latents, chunk), decoder(latents), 1e-6)
+
+
+def test_more_overlap_than_latents_is_fine() -> None:
+    decoder = golden_part("maf", "decoder")
+    torch.manual_seed(4)
+    latents = torch.randn(1, 4, 20)
+    assert_close_l2(decode_in_chunks(decoder, latents, 8, overlap=50), decoder(latents), 1e-6)
+
+
+def test_chunks_that_cannot_fit_are_refused() -> None:
+    decoder, latents = tiny_decoder((2, 4)), torch.zeros(1, 2, 40, dtype=torch.float64)
+    with pytest.raises(InputError, match="at least 1 latent, got 0"):
+        decode_in_chunks(decoder, latents, 0)
+    with pytest.raises(InputError, match=f"at least {receptive_field(decoder.config)} latents.*got 2"):
+        decode_in_chunks(decoder, latents, 8, overlap=2)
+
+
+@pytest.mark.parametrize("chunk", [5, 100])
+def test_a_decode_can_be_cancelled(chunk: int) -> None:
+    def cancel() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode_in_chunks(
+            tiny_decoder((2, 4)), torch.zeros(1, 2, 40, dtype=torch.float64), chunk, None, cancel
+        )
+
+
+def test_sizes_that_make_no_network_are_refused() -> None:
+    with pytest.raises(ConfigError, match="2 c_mults but 1 strides"):
+        OobleckEncoder(
+            OobleckEncoderConfig(in_channels=2, channels=3, c_mults=(1, 2), strides=(2,), latent_dim=4),
+            device="meta",
+        )
+    with pytest.raises(ConfigError, match="at least 2"):
+        tiny_decoder((2, 1))
+
+
+COMFY_SCRIPT = """
+import sys
+sys.argv = ["test", "--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.ops, torch
+sys.path[:0] = {paths!r}
+from audiox_ext.networks.oobleck import OobleckDecoder
+from test_oobleck import autoencoder_config, golden_part, golden_path
+from golden_cases import assert_close_l2
+config = autoencoder_config(golden_path("maf/config.json")).decoder
+plain = golden_part("maf", "decoder")
+cast = OobleckDecoder(config, comfy.ops.manual_cast, dtype=torch.float16)
+cast.load_state_dict(plain.state_dict())
+for module in cast.modules():
+    if any(True for _ in module.parameters(recurse=False)) and type(module).__name__ != "SnakeBeta":
+        assert module.comfy_cast_weights, type(module)
+torch.manual_seed(5)
+latents = torch.randn(1, 4, 12)
+with torch.inference_mode():
+    out = cast(latents)
+    assert out.dtype == torch.float32
+    assert_close_l2(out, plain(latents), 5e-3)  # the weights are rounded to half precision
+"""
+
+
+def test_comfyui_operations_are_accepted() -> None:
+    comfyui = os.environ.get("COMFYUI_DIR")
+    if not comfyui or not (Path(comfyui) / "comfy" / "ops.py").is_file():
+        pytest.skip("set COMFYUI_DIR to a ComfyUI checkout")
+    script = COMFY_SCRIPT.format(paths=[str(TESTS), str(TESTS.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=comfyui, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
