@@ -184,7 +184,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
-    from .features import write_features
+    from .feature_file import write_features
 
     folders = _folders(options)
     if options.output.suffix != ".safetensors":
@@ -198,7 +198,7 @@ def _features(options: argparse.Namespace, model: AudioXModel, folders: ModelFol
     if options.features is not None:
         if options.video is not None and options.output.suffix.lower() not in _VIDEO_SUFFIXES:
             raise InputError("--features and --video say the same thing: give one of them.")
-        from .features import read_features
+        from .feature_file import read_features
 
         return read_features(options.features)
     if options.video is None:

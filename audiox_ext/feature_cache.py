@@ -7,7 +7,6 @@ can be old but never wrong. Files appear by renaming: several processes may shar
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import time
@@ -17,15 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from .containers import MediaSource
+from .feature_file import FORMAT, pack_features, tensor_bytes, unpack_features
 from .features import ImageSequence, VideoFeatures
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it whenever the same settings begin to give other features
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial"
 _FORGOTTEN = 3600.0  # seconds after which a partial file is taken for the remains of a crash
@@ -60,7 +56,7 @@ class FeatureCache:
             log.warning("Cached features %s cannot be read: %s", path, error)
             return None
         try:
-            features = _unpacked(data)
+            features = unpack_features(data)
         except Exception as error:  # whatever a damaged file makes the parsers raise
             log.warning("Cached features %s are damaged (%s); they are made again.", path, error)
             _delete(path)
@@ -78,7 +74,7 @@ class FeatureCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                partial.write_bytes(_packed(features))
+                partial.write_bytes(pack_features(features))
                 os.replace(partial, path)
             finally:
                 _delete(partial)
@@ -108,54 +104,12 @@ class FeatureCache:
                 continue
 
 
-def _packed(features: VideoFeatures) -> bytes:
-    from safetensors.torch import save
-
-    tensors = {"frames": features.frames.contiguous()}
-    if features.sync is not None:
-        tensors["sync"] = features.sync.contiguous()
-    about = {"duration": features.duration, "fps": features.fps, "digest": _digest(tensors)}
-    return save(tensors, {"format": str(FORMAT), "features": json.dumps(about)})
-
-
-def _unpacked(data: bytes) -> VideoFeatures:
-    """Raises whatever damage makes it meet, and ValueError for another version or another content."""
-    from safetensors.torch import load
-
-    length = int.from_bytes(data[:8], "little")  # of the JSON header, which `load` reads but does not give
-    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    if metadata["format"] != str(FORMAT):
-        raise ValueError(f"format {metadata['format']}, {FORMAT} is wanted")
-    about, tensors = json.loads(metadata["features"]), load(data)
-    if _digest(tensors) != about["digest"]:
-        raise ValueError("the content has changed")
-    return VideoFeatures(
-        frames=tensors["frames"],
-        sync=tensors.get("sync"),
-        duration=float(about["duration"]),
-        fps=float(about["fps"]),
-    )
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    """The numbers of a tensor of any type, as a buffer."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
 def _content(source: MediaSource | ImageSequence) -> str:
     """A hash of the video itself, which says nothing of where it lies."""
     if isinstance(source, ImageSequence):
         digest = hashlib.sha256(f"{source.images.dtype} {tuple(source.images.shape)} {source.fps}".encode())
         for image in source.images:  # one by one: no second copy of the whole
-            digest.update(_bytes(image))
+            digest.update(tensor_bytes(image))
         return "images " + digest.hexdigest()
     if isinstance(source, str | Path):
         try:

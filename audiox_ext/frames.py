@@ -92,7 +92,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
         if quarter_turns(frame) % 2:
             width, height = height, width
         return VideoInfo(
-            duration=_end(container, stream, at_least=time),
+            duration=_end(container, stream, at_least=time + frame_seconds(frame, frame_rate(stream))),
             fps=frame_rate(stream),
             width=width,
             height=height,
@@ -229,6 +229,8 @@ def _end(container: InputContainer, stream: VideoStream, *, at_least: float, sto
     for packet in container.demux(stream):
         if packet.pts is not None:
             end = max(end, (packet.pts + (packet.duration or 0)) * tick(stream) - origin)
+        elif packet.size:  # a bare stream, whose times are counted
+            end += 1 / (frame_rate(stream) or 25.0)
         if end > stop:
             break
     return end

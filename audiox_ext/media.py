@@ -215,6 +215,8 @@ def _encode_pictures(
                 encoder.write(begin)
                 begin = time - window.start
             pending, end = frame, time + frame_seconds(frame, frame_rate(source))
+        if end <= window.start:  # a file that is cut off, whose header promised more
+            raise InputError(f"The start is {window.start:g} s, but the video breaks off at {end:.6g} s.")
         pictures.write(pending, begin)
         pictures.close()
         encoder.write(min(end, limit) - window.start)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .conditioning import MultiConditioner
-from .config import ClipConditionerConfig, ModelConfig
+from .config import ModelConfig
+from .facts import ModelFacts
 from .networks.autoencoder import Autoencoder
 from .networks.dit import DiffusionTransformer
 from .networks.layers import DeviceLike, Operations
@@ -28,18 +28,7 @@ from .state_dict import Shapes, published_shapes
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplingDefaults:
-    """How a model is sampled when nobody says otherwise. cfg_scale 1 means no guidance."""
-
-    steps: int
-    cfg_scale: float
-    sampler_type: str = "dpmpp-3m-sde"
-    sigma_min: float = 0.3
-    sigma_max: float = 500.0
-
-
-class AudioXModel(nn.Module):
+class AudioXModel(nn.Module, ModelFacts):
     """One model. Build it with `get_pretrained_model`; use it with `generate_diffusion_cond`.
 
     placement: None, or who decides where parts run (ComfyUI's memory management does).
@@ -69,49 +58,6 @@ class AudioXModel(nn.Module):
     def network(self) -> Network:
         """The denoising network."""
         return self.model.model
-
-    @property
-    def sample_rate(self) -> int:
-        """Hertz."""
-        return self.config.sample_rate
-
-    @property
-    def sample_size(self) -> int:
-        """Samples the model was trained on."""
-        return self.config.sample_size
-
-    @property
-    def native_seconds(self) -> float:
-        """Length the model was trained on."""
-        return self.config.sample_size / self.config.sample_rate
-
-    @property
-    def video_fps(self) -> float:
-        """Frames a second of a video prompt."""
-        clip = self._clip_config()
-        return clip.video_fps if clip else self.config.video_fps
-
-    @property
-    def conditioning_seconds(self) -> float:
-        """Length of video and audio prompts."""
-        return self.config.conditioning_seconds
-
-    @property
-    def needs_sync(self) -> bool:
-        """Whether a video prompt must come with Synchformer features."""
-        clip = self._clip_config()
-        return clip is not None and clip.with_sync
-
-    @property
-    def defaults(self) -> SamplingDefaults:
-        """The model's own way of sampling."""
-        if self.config.few_step_count is not None:
-            return SamplingDefaults(steps=self.config.few_step_count, cfg_scale=1.0)
-        return SamplingDefaults(steps=250, cfg_scale=7.0)
-
-    def _clip_config(self) -> ClipConditionerConfig | None:
-        found = (c for c in self.config.conditioners.values() if isinstance(c, ClipConditionerConfig))
-        return next(found, None)
 
     def parts(self) -> dict[str, nn.Module]:
         """The pieces that are used one after the other, by name; each can live on a device of its own."""

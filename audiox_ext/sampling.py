@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .denoising import Inpainting, StepCallback, VDenoiser, polyexponential_sigmas
 from .errors import InputError
-from .solvers import SOLVERS, WITHOUT_STEPS, SolverRun
+from .solvers import CANNOT_INPAINT, SOLVERS, SolverRun
 
 SAMPLER_NAMES: tuple[str, ...] = tuple(SOLVERS)
 
@@ -48,9 +48,9 @@ def sample_v(
     noise = noise * sigmas[0].to(noise.device)
     x, inpainting = noise, None
     if init is not None and mask is not None:
-        if sampler_type in WITHOUT_STEPS:
+        if sampler_type in CANNOT_INPAINT:
             raise InputError(
-                f"{sampler_type} cannot keep parts of the sound, because it has no fixed steps. "
+                f"{sampler_type} cannot keep parts of the sound: it has no fixed steps, or builds on past ones. "
                 "Choose dpmpp-2m-sde or dpmpp-3m-sde."
             )
         inpainting = Inpainting(init=init, mask=mask)

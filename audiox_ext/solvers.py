@@ -277,4 +277,5 @@ SOLVERS: dict[str, Callable[[SolverRun, Tensor], Tensor]] = {
     "k-dpm-fast": _dpm_fast,
     "k-dpm-adaptive": _dpm_adaptive,
 }
-WITHOUT_STEPS = ("k-dpm-fast", "k-dpm-adaptive")
+# Two have no fixed steps, one builds on slopes from before latents were put back.
+CANNOT_INPAINT = ("k-lms", "k-dpm-fast", "k-dpm-adaptive")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .denoising import StepCallback
 from .errors import InputError
-from .model import AudioXModel
+from .facts import ModelFacts
 from .sampling import SAMPLER_NAMES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Generate(Protocol):
 
 
 def make_audio(
-    model: AudioXModel,
+    model: ModelFacts,
     request: AudioRequest,
     *,
     device: str | torch.device = "cuda",
@@ -106,7 +106,7 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
     return waveform / peaks.clamp(min=1)
 
 
-def _conditioning(model: AudioXModel, request: AudioRequest, seconds: float) -> dict[str, Any]:
+def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> dict[str, Any]:
     if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
         raise InputError(
             "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
@@ -139,7 +139,7 @@ def _conditioning(model: AudioXModel, request: AudioRequest, seconds: float) -> 
     return conditioning
 
 
-def _checked_seconds(model: AudioXModel, seconds: float) -> float:
+def _checked_seconds(model: ModelFacts, seconds: float) -> float:
     if not math.isfinite(seconds) or seconds < 0:
         raise InputError(f"The duration must be 0 (the model's own) or more, got {seconds!r} s.")
     native = model.native_seconds

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from .config import ModelConfig
 from .config_file import parse_config
 from .denoising import StepCallback, StepInfo
 from .errors import AudioXError, InputError
+from .facts import ModelFacts
 from .license import check_license
-from .model import AudioXModel, SamplingDefaults
 from .placement import best_device
 
 _MODULES = {
@@ -31,21 +30,11 @@ _MODULES = {
 
 
 @dataclass(frozen=True)
-class UpstreamModel:
+class UpstreamModel(ModelFacts):
     """A model of the research package, with what `make_audio` asks of one."""
 
     model: Any
     config: ModelConfig
-    folder: Path | None = None
-
-    sample_rate = AudioXModel.sample_rate
-    sample_size = AudioXModel.sample_size
-    native_seconds = AudioXModel.native_seconds
-    video_fps = AudioXModel.video_fps
-    conditioning_seconds = AudioXModel.conditioning_seconds
-    needs_sync = AudioXModel.needs_sync
-    defaults: Any = AudioXModel.defaults
-    _clip_config = AudioXModel._clip_config
 
 
 def upstream_get_pretrained_model(
@@ -79,7 +68,7 @@ def upstream_generate(
     """`generate_diffusion_cond` of the research package, with every conditioning key present."""
     generate = _find("generate_diffusion_cond")
     config = model.config
-    defaults: SamplingDefaults = model.defaults
+    defaults = model.defaults
     settings: dict[str, Any] = {
         "steps": defaults.steps,
         "cfg_scale": defaults.cfg_scale,

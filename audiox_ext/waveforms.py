@@ -89,7 +89,7 @@ def _resampled(waveform: Tensor, rate: int, target_rate: int) -> Tensor:
     rate, target_rate = int(rate), int(target_rate)
     if rate == target_rate:
         return waveform.contiguous()
-    from scipy.signal import firwin, resample_poly  # type: ignore[import-untyped]
+    from scipy.signal import firwin, resample_poly
 
     common = math.gcd(rate, target_rate)
     up, down = target_rate // common, rate // common

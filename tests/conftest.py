@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from golden_cases import golden_path
+
 from audiox_ext.model import AudioXModel
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.random_checkpoint import write_tiny_checkpoint
-from golden_cases import golden_path
-
-KINDS = ("base", "maf", "mmdit", "turbo")
 
 
 @pytest.fixture(scope="session")

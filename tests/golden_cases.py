@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
+KINDS = ("base", "maf", "mmdit", "turbo")
 
 
 def golden_path(name: str) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from golden_cases import KINDS, assert_close_l2, frames, golden_path, relative_l2, sync, tone
+from torch import Tensor
+
 from audiox_ext import conditioning as conditioning_module
 from audiox_ext.config_file import parse_network_config
 from audiox_ext.generation import generate_diffusion_cond
@@ -18,9 +21,6 @@ from audiox_ext.guidance import GuidedVelocity
 from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.placement import DevicePlacement
 from audiox_ext.state_dict import published_shapes, read_tensors, shapes_of
-from conftest import KINDS
-from golden_cases import assert_close_l2, frames, golden_path, relative_l2, sync, tone
-from torch import Tensor
 
 EXACT = 1e-5
 GENERATED = {"generate.k-dpm-adaptive": 5e-3, "generate.inpaint_marinated": 2e-2}
@@ -58,9 +58,9 @@ def encode(model: Any, case: dict[str, Any]) -> dict[str, Tensor]:
 def mel_rounding(model: Any, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> float:
     """How far the mel tokens are from those of a spectrogram in float64: rounding alone.
 
-    The tone's leakage lies at 1e-7 of its peak, where a float32 FFT holds rounding only, and the logarithm lifts it.
-    Which rounding depends on the processor's FFT, so no float32 implementation can agree with another machine's closer
-    than this.
+    The tone's leakage lies at 1e-7 of its peak, where a float32 FFT holds rounding only, and the logarithm
+    lifts it. Which rounding depends on the processor's FFT, so no float32 implementation can agree with
+    another machine's closer than this.
     """
     plain, exact = encode(model, case)["audio_prompt"], conditioning_module.log_mel
 
@@ -88,7 +88,7 @@ def test_conditioning(kind: str, name: str, golden_model: Any, monkeypatch: pyte
 
 
 def test_mel_magnitudes_agree_before_the_logarithm(golden_model: Any) -> None:
-    """The ill-conditioned case without its logarithm: the golden tokens solved for the spectrogram they came from."""
+    """The ill-conditioned case without its logarithm: the tokens solved for the spectrogram behind them."""
     model, case = golden_model("maf"), cases("maf")["cond.full"]
     layer = model.conditioner.conditioners["audio_prompt"].proj_features
     weight, bias = layer.weight.double(), layer.bias.double()

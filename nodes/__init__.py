@@ -1,0 +1,1 @@
+"""The ComfyUI nodes: thin shells that read their inputs, call the engine and hand its result on."""

@@ -1,0 +1,194 @@
+"""The AudioX Feature Extractor node."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import Input, io
+
+from ..audiox_ext.errors import InputError
+from . import comfy_host as host
+from .payloads import AudioXFeaturesSocket, AudioXModelHandle, AudioXModelSocket, require_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..audiox_ext.frames import Resize
+
+log = logging.getLogger(__name__)
+
+RESIZE_MODES = ("squash", "crop")
+
+# What all published models want; a connected model's own configuration comes first.
+_VIDEO_FPS = 5.0
+_SECONDS = 10.0
+
+
+class AudioXExtractFeatures(io.ComfyNode):
+    """Turns a video into what a model needs to follow it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs and outputs, as ComfyUI shows them."""
+        return io.Schema(
+            node_id="AudioXExtractFeatures",
+            display_name="AudioX Feature Extractor",
+            category="audio/AudioX",
+            description=(
+                "Reads the frames that a model needs to follow a video, at exact times, and their sync "
+                "features. Results are kept on disk (<user directory>/audiox_cache/features, at most 2 GiB; "
+                "safe to delete), so a second run with the same video and settings is instant."
+            ),
+            inputs=[*_widgets(), *_sockets()],
+            outputs=[
+                AudioXFeaturesSocket.Output(display_name="features", tooltip="For the AudioX Sampler."),
+                io.Float.Output(
+                    display_name="duration",
+                    tooltip=(
+                        "Seconds of video in the range, as far as the model looks: connect it to the "
+                        "sampler's duration."
+                    ),
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second of the source video."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        start: float,
+        duration: float,
+        resize: Resize,
+        fps: float,
+        video: Input.Video | None = None,
+        images: Tensor | None = None,
+        video_info: dict[str, Any] | None = None,
+        model: AudioXModelHandle | None = None,
+    ) -> io.NodeOutput:
+        """Features of the one connected clip, from the cache where it has them."""
+        from ..audiox_ext.features import extract_video_features
+        from ..audiox_ext.frames import Window
+        from .sync_encoder import sync_encoder
+        from .video_source import clip_of
+
+        if resize not in RESIZE_MODES:
+            raise InputError(f"resize is {resize!r}, which is not one of {', '.join(RESIZE_MODES)}.")
+        handle = None if model is None else require_model(model)
+        seconds = handle.conditioning_seconds if handle else _SECONDS
+        window = Window(start=start, duration=duration or None)
+        clip = clip_of(video, images, fps=fps, video_info=video_info, window=window, seconds=seconds)
+        weights, fingerprint = _synchformer(handle)
+        features = extract_video_features(
+            clip.source,
+            encode_sync=sync_encoder(weights, fingerprint) if weights else None,
+            sync_fingerprint=fingerprint,
+            window=clip.window,
+            trim=clip.trim,
+            video_fps=handle.video_fps if handle else _VIDEO_FPS,
+            seconds=seconds,
+            resize=resize,
+            cache=host.feature_cache(),
+            check_cancelled=host.check_cancelled,
+        )
+        # A longer video is found in full, but heard only as far as the model looks.
+        return io.NodeOutput(features, min(features.duration, seconds), features.fps)
+
+
+def _widgets() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "start",
+            default=0.0,
+            min=0.0,
+            max=86400.0,
+            step=0.1,
+            tooltip="Second of the video at which to begin. Counts from the start of the trimmed video.",
+        ),
+        io.Float.Input(
+            "duration",
+            default=0.0,
+            min=0.0,
+            max=86400.0,
+            step=0.1,
+            tooltip=(
+                "Seconds of video to use; 0 = to the end. A model looks at no more than its own length (10 "
+                "s)."
+            ),
+        ),
+        io.Combo.Input(
+            "resize",
+            options=list(RESIZE_MODES),
+            default="squash",
+            tooltip=(
+                "How frames become square. squash: the whole picture, out of proportion, as the models were "
+                "trained. crop: the middle of the picture, in proportion."
+            ),
+        ),
+        io.Float.Input(
+            "fps",
+            default=24.0,
+            min=0.01,
+            max=1000.0,
+            step=0.01,
+            tooltip=(
+                "Frames per second of `images`. Not used for a VIDEO, which knows its own, or with "
+                "video_info."
+            ),
+        ),
+    ]
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        io.Video.Input(
+            "video",
+            optional=True,
+            tooltip="The video, for example from Load Video. Only needed frames are decoded.",
+        ),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="Frames instead of a video; set fps, or connect video_info as well.",
+        ),
+        io.Custom("VHS_VIDEOINFO").Input(
+            "video_info",
+            optional=True,
+            tooltip="From a Video Helper Suite loader: its loaded_fps replaces the fps widget for `images`.",
+        ),
+        AudioXModelSocket.Input(
+            "model",
+            optional=True,
+            tooltip=(
+                "The model the features are for: sets its frame rate and length, and uses the Synchformer "
+                "weights in its folder. Without it: 5 frames a second, 10 s, and Synchformer weights from "
+                "any known folder."
+            ),
+        ),
+    ]
+
+
+def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
+    """(weights, fingerprint), or (None, "") where features without sync will do."""
+    from ..audiox_ext.catalog import find_synchformer
+    from ..audiox_ext.pretrained import synchformer_fingerprint
+
+    if handle is not None and not handle.needs_sync:
+        return None, ""
+    folders = host.model_folders()
+    path = find_synchformer(folders, near=handle.folder if handle else None)
+    if path is not None:
+        return path, synchformer_fingerprint(path)
+    missing = (
+        "No Synchformer weights (synchformer_state_dict.safetensors or .pth) in the model's folder, "
+        "models/selva or models/mmaudio."
+    )
+    if handle is not None:
+        raise InputError(
+            f"{missing} {handle.name} needs them for video prompts. Put them beside its config.json."
+        )
+    log.warning(
+        "AudioX: %s The features hold frames only, which AudioX-MAF and AudioX-Turbo will refuse.", missing
+    )
+    return None, ""

@@ -1,0 +1,109 @@
+"""Loaded models, shared by all loader nodes that ask for the same files with the same settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..audiox_ext.catalog import find_local, list_models
+from ..audiox_ext.errors import InputError
+from . import comfy_host as host
+from .payloads import AudioXModelHandle
+
+log = logging.getLogger(__name__)
+
+# A model lives as long as ComfyUI keeps a node output that holds it: freeing the outputs frees the model.
+_loaded: WeakValueDictionary[tuple[object, object], AudioXModelHandle] = WeakValueDictionary()
+
+
+def model_names() -> list[str]:
+    """Models found in models/audiox, then the published ones that can be fetched. Never empty."""
+    return list_models(host.model_folders())
+
+
+def files_stamp(name: str) -> tuple[tuple[str, int, int], ...]:
+    """(path, bytes, time of change) of every file of a local model: changes when the model's files do.
+
+    Empty for a model that is not there.
+    """
+    if name not in model_names():
+        return ()
+    folder = find_local(name, host.model_folders(), allow_paths=False)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def load_model(name: str, *, precision: str, engine: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+    """The model `name`, read from disk (or fetched) unless an equal one is still in use.
+
+    Raises `InputError` for a choice that is not offered, and what the engine says about licence and files.
+    """
+    _check_choice("model", name, model_names())
+    _check_choice("precision", precision, host.PRECISIONS)
+    _check_choice("engine", engine, ("native", "audiox"))
+    # The licence answer is part of the key: one loader's yes must not open the gate for another.
+    settings = (name, precision, engine, bool(accept_cc_by_nc))
+    handle = _loaded.get((settings, files_stamp(name)))
+    if handle is None:
+        load = _load_native if engine == "native" else _load_upstream
+        with host.outside_inference_mode():
+            handle = load(name, precision, bool(accept_cc_by_nc))
+        # Taken again: a model that had to be fetched has its files only now.
+        _loaded[settings, files_stamp(name)] = handle
+    return handle
+
+
+def _check_choice(what: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
+    # ComfyUI 0.3.64 does not compare the values of V3 combos with their options.
+    if value not in allowed:
+        raise InputError(
+            f"{what} is {value!r}, which is not one of {', '.join(allowed)}. Choose one of these."
+        )
+
+
+def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+    from ..audiox_ext.pretrained import get_pretrained_model
+
+    chosen = host.network_precision(precision)
+    model, config = get_pretrained_model(
+        name,
+        accept_cc_by_nc=accept_cc_by_nc,
+        folders=host.model_folders(),
+        allow_paths=False,
+        operations=chosen.operations,
+        dtype=chosen.weights,
+        compute_dtype=chosen.compute,
+    )
+    placement = host.ComfyPlacement(model.parts())
+    model.placement = placement
+    log.info("AudioX: weights are kept in %s, the network computes in %s.", chosen.weights, chosen.compute)
+    return AudioXModelHandle(
+        name=name,
+        engine="native",
+        model=model,
+        config=config,
+        folder=model.folder,
+        video_fps=model.video_fps,
+        conditioning_seconds=model.conditioning_seconds,
+        needs_sync=model.needs_sync,
+        placement=placement,
+    )
+
+
+def _load_upstream(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+    """The research package decides about precision and devices itself."""
+    from ..audiox_ext.upstream import upstream_get_pretrained_model
+
+    model: Any
+    model, config = upstream_get_pretrained_model(name, accept_cc_by_nc=accept_cc_by_nc)
+    return AudioXModelHandle(
+        name=name,
+        engine="audiox",
+        model=model,
+        config=config,
+        folder=find_local(name, host.model_folders(), allow_paths=False),
+        video_fps=model.video_fps,
+        conditioning_seconds=model.conditioning_seconds,
+        needs_sync=model.needs_sync,
+    )

@@ -1,0 +1,91 @@
+"""From ComfyUI's VIDEO, IMAGE and VHS_VIDEOINFO to what the engine takes frames from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import Input, InputImpl
+
+from ..audiox_ext.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..audiox_ext.features import ImageSequence
+    from ..audiox_ext.frames import VideoSource, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Where frames are read. trim: (start, seconds) that `window` counts in; 0 seconds = to the end."""
+
+    source: VideoSource | ImageSequence
+    trim: tuple[float, float] | None
+    window: Window
+
+
+def clip_of(
+    video: Input.Video | None,
+    images: Tensor | None,
+    *,
+    fps: float,
+    video_info: dict[str, Any] | None,
+    window: Window,
+    seconds: float,
+) -> Clip:
+    """The one clip that is connected. `seconds`: what will be used of it at most.
+
+    Raises `InputError` if both or neither of video and images are connected, or `video_info` is not VHS's.
+    """
+    hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
+    if video is not None and images is not None:
+        raise InputError(f"Both video and images are connected. {hint}")
+    if video is not None:
+        return _clip_of_video(video, window, seconds)
+    if images is None:
+        raise InputError(f"Neither video nor images is connected. {hint}")
+    from ..audiox_ext.features import ImageSequence
+
+    rate = fps if video_info is None else _loaded_fps(video_info)
+    return Clip(source=ImageSequence(images, rate), trim=None, window=window)
+
+
+def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
+    # The default get_stream_source() encodes the whole video to memory first, and in ComfyUI 0.3.64 fails
+    # doing so.
+    own_stream = type(video).get_stream_source is not Input.Video.get_stream_source
+    if own_stream and not isinstance(video, InputImpl.VideoFromComponents):
+        # Newer ComfyUI: a trimmed video still hands out the whole file, and a cropped one the uncropped file.
+        if not (hasattr(video, "has_pending_frame_edits") and video.has_pending_frame_edits()):
+            trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+            return Clip(source=video.get_stream_source(), trim=trim if any(trim) else None, window=window)
+        video, window = _only_the_window(video, window, seconds)
+    from ..audiox_ext.features import ImageSequence
+
+    components = video.get_components()
+    return Clip(
+        source=ImageSequence(components.images, float(components.frame_rate)), trim=None, window=window
+    )
+
+
+def _only_the_window(video: Input.Video, window: Window, seconds: float) -> tuple[Input.Video, Window]:
+    """The video cut down to the window before its frames are decoded:
+
+    all of them are held in memory at once.
+    """
+    from ..audiox_ext.frames import Window
+
+    length = min(window.duration or seconds, seconds)
+    trimmed = video.as_trimmed(window.start, length, strict_duration=False)
+    return (video, window) if trimmed is None else (trimmed, Window(duration=length))
+
+
+def _loaded_fps(video_info: object) -> float:
+    fps = video_info.get("loaded_fps") if isinstance(video_info, dict) else None
+    if not isinstance(fps, int | float):
+        raise InputError(
+            "video_info holds no loaded_fps. Connect the video_info output of the Video Helper Suite node "
+            "that loaded the images, or nothing and set fps."
+        )
+    return float(fps)

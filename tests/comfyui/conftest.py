@@ -1,0 +1,121 @@
+"""A ComfyUI server with the pack, the SelVA pack and a third pack beside it, all in a folder of its own.
+
+Needs a ComfyUI checkout: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes holds this pack;
+$COMFYUI_PYTHON is the interpreter to run it with (default: the one that runs the tests). $SELVA_DIR or
+~/selva/ComfyUI-Prismaudio is the SelVA pack. What is missing is skipped with a message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import videos
+
+from .comfy_server import PACK, VIDEO_SECONDS, ComfyServer, Prompt
+
+MODELS = {"tiny-maf": "maf", "tiny-base": "base", "tiny-turbo": "turbo", "tiny-mmdit": "mmdit"}
+
+# Another pack that gives its own objects under our type's name, as three published packs do.
+FOREIGN_PACK = """
+class ForeignLoader:
+    RETURN_TYPES = ("AUDIOX_MODEL",)
+    FUNCTION = "load"
+    CATEGORY = "foreign"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def load(self):
+        return ({"model": object(), "sample_rate": 44100},)
+
+
+NODE_CLASS_MAPPINGS = {"AudioXModelLoader": ForeignLoader}
+"""
+
+
+@pytest.fixture(scope="session")
+def comfyui_dir() -> Path:
+    """The ComfyUI checkout to test with."""
+    named = os.environ.get("COMFYUI_DIR")
+    places = [Path(named)] if named else [Path.home() / "ComfyUI", PACK.parents[1]]
+    for place in places:
+        if (place / "main.py").is_file() and (place / "comfy").is_dir():
+            return place.resolve()
+    pytest.skip(f"NO COMFYUI in {' or '.join(map(str, places))}: set COMFYUI_DIR to test the nodes for real")
+
+
+@pytest.fixture(scope="session")
+def selva_dir() -> Path | None:
+    """The SelVA pack, None where there is none."""
+    place = Path(os.environ.get("SELVA_DIR") or Path.home() / "selva" / "ComfyUI-Prismaudio")
+    return place if (place / "__init__.py").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base directory for ComfyUI: packs, tiny models with random weights, a video."""
+    base = tmp_path_factory.mktemp("comfyui")
+    for name in ("custom_nodes", "input", "output", "user/default"):
+        (base / name).mkdir(parents=True)
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "node_modules")
+    # A name with a dot, because the user chooses it.
+    shutil.copytree(PACK, base / "custom_nodes" / "AudioX-v1.0", ignore=unwanted)
+    if selva_dir is not None:
+        shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=unwanted)
+    (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
+    _write_models(base / "models" / "audiox")
+    times = videos.frame_times(24 * VIDEO_SECONDS, 24)
+    videos.write_video(
+        base / "input" / "video.mp4", times, width=320, height=180, audio_seconds=VIDEO_SECONDS
+    )
+    # Without it the frontend opens its template chooser over everything at the first visit.
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))
+    return base
+
+
+def _write_models(folder: Path) -> None:
+    from audiox_ext.random_checkpoint import write_tiny_checkpoint
+
+    for name, kind in MODELS.items():
+        write_tiny_checkpoint(folder / name, kind)
+    shutil.copytree(folder / "tiny-turbo", folder / "tiny-nc")
+    config = json.loads((folder / "tiny-nc" / "config.json").read_text())
+    del config["license"]
+    (folder / "tiny-nc" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_dir: Path, base: Path) -> Iterator[ComfyServer]:
+    """One server for all tests."""
+    server = ComfyServer(comfyui_dir, base)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def example() -> Callable[..., Prompt]:
+    """example(name, model, **sampler):
+
+    the API form of an example for a tiny model, few steps, other inputs set.
+    """
+
+    def build(name: str, model: str = "tiny-turbo", **sampler: object) -> Prompt:
+        prompt: Prompt = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text())
+        for node in prompt.values():
+            if node["class_type"] == "AudioXLoadModel":
+                node["inputs"]["model"] = model
+            if node["class_type"] == "AudioXSample":
+                node["inputs"] |= {"steps": 3, "prompt": "rain"} | sampler
+        return prompt
+
+    return build

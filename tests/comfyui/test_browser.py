@@ -1,0 +1,91 @@
+"""The examples in ComfyUI's real frontend: a headless Chromium opens them and says what it sees.
+
+Needs Chromium ($CHROMIUM or on the path); skipped with a message without it. Screenshots go to
+$AUDIOX_SCREENSHOTS (a folder), else to pytest's temporary folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .browser import find_browser, open_page
+from .comfy_server import EXAMPLES, PACK, ComfyServer
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+READY = "window.app?.graph && app.canvas && 'AudioXSample' in LiteGraph.registered_node_types"
+FIT = """(() => {
+    const boxes = app.graph._nodes.map((node) => node.boundingRect);
+    const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
+    const right = Math.max(...boxes.map((b) => b[0] + b[2]));
+    const bottom = Math.max(...boxes.map((b) => b[1] + b[3]));
+    app.canvas.ds.fitToBounds([left, top, right - left, bottom - top]);
+    app.canvas.setDirty(true, true);
+})()"""
+NODES = """app.graph._nodes.map((node) => ({
+    type: node.type,
+    known: node.type in LiteGraph.registered_node_types,
+    wrong: Boolean(node.has_errors) || node.inputs.some((input) => input.hasErrors),
+}))"""
+DIALOGS = "[...document.querySelectorAll('.p-dialog, .p-toast-message')].map((element) => element.innerText)"
+PROMPT = "app.graphToPrompt().then((prompt) => prompt.output)"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go."""
+    folder = Path(os.environ.get("AUDIOX_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seen(server: ComfyServer, pictures: Path) -> dict[str, dict[str, Any]]:
+    """What the frontend makes of each example: its nodes, dialogs and prompt."""
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("NO CHROMIUM: install it or set CHROMIUM to test the frontend for real")
+    return asyncio.run(_look(browser, server, pictures))
+
+
+async def _look(browser: str, server: ComfyServer, pictures: Path) -> dict[str, dict[str, Any]]:
+    seen = {}
+    async with open_page(browser, f"http://{server.address}/") as page:
+        await page.until(READY)
+        for name in EXAMPLES:
+            workflow = (PACK / "examples" / f"{name}.json").read_text()
+            await page.evaluate(f"app.loadGraphData({workflow}).then(() => true)")
+            await page.evaluate(FIT)
+            await asyncio.sleep(1.5)  # the note and the video preview are drawn a little later
+            await page.screenshot(pictures / f"{name}.png")
+            seen[name] = {
+                "nodes": await page.evaluate(NODES),
+                "dialogs": await page.evaluate(DIALOGS),
+                "prompt": await page.evaluate(PROMPT),
+            }
+    return seen
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_node_is_missing_or_red(name: str, seen: dict[str, Any], pictures: Path) -> None:
+    assert {"AudioXLoadModel", "AudioXSample"} <= {node["type"] for node in seen[name]["nodes"]}
+    assert [node for node in seen[name]["nodes"] if node["wrong"] or not node["known"]] == []
+    assert seen[name]["dialogs"] == []
+    assert (pictures / f"{name}.png").stat().st_size > 20000
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_frontend_makes_our_api_form_of_it(name: str, seen: dict[str, Any]) -> None:
+    api = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text())
+    previews = {"video-preview", "audioUI"}  # widgets that the frontend adds for itself
+    made = {
+        node_id: (node["class_type"], {k: v for k, v in node["inputs"].items() if k not in previews})
+        for node_id, node in seen[name]["prompt"].items()
+    }
+    assert made == {node_id: (node["class_type"], node["inputs"]) for node_id, node in api.items()}

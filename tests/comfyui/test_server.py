@@ -1,0 +1,233 @@
+"""The pack in a real ComfyUI server: what it registers, and how runs go, stop and fail."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from . import workflow_forms
+from .comfy_server import ComfyServer, Prompt, RefusedError, error_of, files_of
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+NODES = {
+    "AudioXLoadModel": "AudioX Model Loader",
+    "AudioXExtractFeatures": "AudioX Feature Extractor",
+    "AudioXSample": "AudioX Sampler",
+}
+
+
+def complaint(server: ComfyServer, prompt: Prompt) -> str:
+    """What the user is told about a bad prompt: by newer servers at once, else by the node."""
+    try:
+        return server.fail(prompt)
+    except RefusedError as refusal:
+        return str(refusal)
+
+
+def test_the_nodes_are_there(server: ComfyServer) -> None:
+    info = server.get("/object_info")
+    assert {name: info[name]["display_name"] for name in NODES} == NODES
+    assert {info[name]["category"] for name in NODES} == {"audio/AudioX"}
+    assert "IMPORT FAILED" not in server.log
+
+
+def test_selva_and_others_stay_beside(server: ComfyServer, selva_dir: Path | None) -> None:
+    info = server.get("/object_info")
+    assert "AudioXModelLoader" in info, "the foreign pack's node"
+    if selva_dir is None:
+        pytest.skip("NO SELVA PACK: set SELVA_DIR to test the two packs side by side")
+    assert {"SelvaModelLoader", "SelvaFeatureExtractor", "SelvaSampler"} <= info.keys()
+    assert "[SelVA] Skipping" not in server.log
+
+
+def test_everything_is_explained(server: ComfyServer) -> None:
+    info = server.get("/object_info")
+    for name in NODES:
+        assert len(info[name]["description"]) > 40
+        for key, (_, options) in workflow_forms.inputs_of(info[name]).items():
+            assert len(options.get("tooltip", "")) > 20, f"{name}.{key}"
+        assert all(info[name]["output_tooltips"])
+
+
+def test_every_node_has_a_help_page(server: ComfyServer) -> None:
+    info = server.get("/object_info")
+    for name in NODES:
+        folder = quote(info[name]["python_module"].removeprefix("custom_nodes."))
+        page = server.request(f"/extensions/{folder}/docs/{name}.md").decode()
+        assert page.startswith(f"# {NODES[name]}")
+        for key in workflow_forms.inputs_of(info[name]):
+            assert key in page, f"{name}.{key} is not explained"
+
+
+def test_every_number_has_bounds(server: ComfyServer) -> None:
+    info = server.get("/object_info")
+    for name in NODES:
+        for key, (kind, options) in workflow_forms.inputs_of(info[name]).items():
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] < options["max"], f"{name}.{key}"
+                assert options["min"] <= options["default"] <= options["max"], f"{name}.{key}"
+
+
+def test_import_is_quick(server: ComfyServer) -> None:
+    # ComfyUI charges the first pack with loading its own pyproject reader; child.py measures without.
+    (seconds,) = re.findall(r"([\d.]+) seconds: .*AudioX-v1\.0", server.log)
+    assert float(seconds) <= 0.5
+
+
+def test_local_models_come_first(server: ComfyServer) -> None:
+    options = server.get("/object_info/AudioXLoadModel")["AudioXLoadModel"]["input"]["required"]["model"][1][
+        "options"
+    ]
+    assert options[0].startswith("tiny-")
+    assert options[-1] == "AudioX-Turbo"
+    assert "tiny-maf/model.safetensors" in server.get("/models/audiox")
+
+
+def test_progress_is_reported_step_by_step(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    with server.listening() as listener:
+        server.queue(example("text_to_audio", steps=5, seed=1), listener.client_id)
+        heard = listener.until("execution_success", "execution_error")
+    steps = [m["data"] for m in heard if m["type"] == "progress"]
+    assert [(s["value"], s["max"]) for s in steps] == [(i, 5) for i in range(1, 6)]
+    assert {s["node"] for s in steps} == {"2"}
+
+
+def test_an_interrupt_stops_within_two_steps(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    with server.listening() as listener:
+        # A batch, so that a step takes longer than a message.
+        prompt_id = server.queue(
+            example("text_to_audio", "tiny-base", steps=500, batch=6), listener.client_id
+        )
+        listener.until("progress")
+        server.post("/interrupt", {"prompt_id": prompt_id})
+        time.sleep(0.02)
+        while not listener.messages.empty():
+            listener.messages.get()
+        rest = listener.until("execution_interrupted", "execution_success", "execution_error")
+    assert rest[-1]["type"] == "execution_interrupted"
+    assert sum(m["type"] == "progress" for m in rest) <= 2
+    assert error_of(server.wait(prompt_id)).startswith("no error message")
+    entry = server.run(example("text_to_audio", "tiny-base", batch=2))
+    assert len(files_of(entry)) == 2
+
+
+def test_an_equal_prompt_is_not_run_again(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    prompt = example("video_to_audio", "tiny-maf", seed=3)
+    first = server.run(prompt)
+    with server.listening() as listener:
+        start = time.monotonic()
+        server.queue(prompt, listener.client_id)
+        heard = listener.until("execution_success", "execution_error")
+        took = time.monotonic() - start
+    (cached,) = (m["data"]["nodes"] for m in heard if m["type"] == "execution_cached")
+    assert set(cached) == set(prompt), "everything comes from the cache"
+    assert took < 2
+    assert files_of(first)
+
+
+@pytest.mark.parametrize("way", ["images", "components"])
+def test_other_ways_to_bring_a_video(way: str, server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    prompt = example("video_to_audio", "tiny-maf")
+    extractor = prompt["3"]["inputs"]
+    for unwanted in ("7", "8"):
+        del prompt[unwanted]
+    if way == "components":
+        prompt["9"] = {"class_type": "CreateVideo", "inputs": {"images": ["6", 0], "fps": ["6", 2]}}
+        extractor["video"] = ["9", 0]
+    else:
+        del extractor["video"]
+        extractor |= {"images": ["6", 0], "fps": 48.0}
+    entry = server.run(prompt)
+    from audiox_ext.media import read_audio
+
+    (file,) = files_of(entry)
+    waveform, rate = read_audio(server.base / "output" / file["subfolder"] / file["filename"])
+    assert waveform.shape[1] / rate == pytest.approx(3.0 if way == "components" else 1.5, abs=0.01)
+
+
+def test_a_foreign_model_is_refused_with_a_sentence(
+    server: ComfyServer, example: Callable[..., Prompt]
+) -> None:
+    prompt = example("text_to_audio")
+    prompt["1"] = {"class_type": "AudioXModelLoader", "inputs": {}}
+    message = server.fail(prompt)
+    assert "holds dict" in message
+    assert "another pack" in message
+    assert "Connect the AudioX Model Loader of this pack" in message
+
+
+def test_weights_of_unknown_licence_want_a_yes(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    prompt = example("text_to_audio", "tiny-nc")
+    message = server.fail(prompt)
+    assert "CC-BY-NC" in message
+    assert "accept_cc_by_nc" in message
+    assert "SelVA" in message
+    prompt["1"]["inputs"]["accept_cc_by_nc"] = True
+    server.run(prompt)
+    prompt["1"]["inputs"]["accept_cc_by_nc"] = False
+    assert "CC-BY-NC" in server.fail(prompt), "a model in memory is no way around"
+
+
+def test_nothing_to_go_by_is_said(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    message = server.fail(example("text_to_audio", prompt="  \n"))
+    assert "Write a prompt, or connect" in message
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value", "words"),
+    [
+        ("1", "model", "../../../etc", "model"),
+        ("1", "model", "", "model"),
+        ("1", "precision", "fp64", "precision"),
+        ("1", "engine", "other", "engine"),
+        ("2", "sampler", "nonsense", "sampler"),
+    ],
+)
+def test_choices_that_are_not_offered(
+    node: str, name: str, value: str, words: str, server: ComfyServer, example: Callable[..., Prompt]
+) -> None:
+    prompt = example("text_to_audio")
+    prompt[node]["inputs"][name] = value
+    message = complaint(server, prompt)
+    assert words in message
+    assert repr(value) in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", -1), ("cfg", -0.1), ("batch", 0), ("seed", -1), ("duration", 1e6)]
+)
+def test_numbers_out_of_bounds(
+    name: str, value: float, server: ComfyServer, example: Callable[..., Prompt]
+) -> None:
+    with pytest.raises(RefusedError, match=name):
+        server.queue(example("text_to_audio", **{name: value}))
+
+
+def test_a_duration_above_the_models_own(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    message = server.fail(example("text_to_audio", duration=11.0))
+    assert "11 s" in message
+    assert "10.24 s" in message
+
+
+def test_one_clip_and_not_two_or_none(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    prompt = example("video_to_audio", "tiny-maf")
+    prompt["3"]["inputs"]["images"] = ["6", 0]
+    assert "Both video and images" in server.fail(prompt)
+    del prompt["3"]["inputs"]["images"], prompt["3"]["inputs"]["video"]
+    assert "Neither video nor images" in server.fail(prompt)
+
+
+def test_a_file_that_is_no_video(server: ComfyServer, example: Callable[..., Prompt], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video" * 100)
+    prompt = example("video_to_audio", "tiny-maf")
+    prompt["2"]["inputs"]["file"] = server.upload(broken)
+    del prompt["6"], prompt["7"], prompt["8"]
+    assert "broken.mp4" in server.fail(prompt)
+    server.run(example("text_to_audio", seed=77))

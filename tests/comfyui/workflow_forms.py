@@ -1,0 +1,71 @@
+"""From a workflow as the editor saves it to the form that the server takes, guided by /object_info.
+
+A small stand-in for the frontend's own conversion: nodes, links, widgets and notes, as in our examples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTES = {"Note", "MarkdownNote"}
+_UPLOADS = ("image_upload", "video_upload", "audio_upload")
+
+Info = dict[str, dict[str, Any]]
+
+
+def inputs_of(node_info: dict[str, Any]) -> dict[str, list[Any]]:
+    """name -> [type, options], required first, in the order of the node."""
+    specs = {}
+    for group in ("required", "optional"):
+        for name in node_info["input_order"].get(group, []):
+            kind, *options = node_info["input"][group][name]
+            specs[name] = [kind, options[0] if options else {}]
+    return specs
+
+
+def is_widget(kind: object) -> bool:
+    """Whether an input of this type has a widget; a list is a combo of old."""
+    return isinstance(kind, list) or kind in WIDGET_TYPES
+
+
+def widget_values(node: dict[str, Any], node_info: dict[str, Any]) -> dict[str, Any]:
+    """name -> value of a node's widgets.
+
+    Fails if `widgets_values` holds fewer or more than there are widgets.
+    """
+    values, found = list(node["widgets_values"]), {}
+    for name, (kind, options) in inputs_of(node_info).items():
+        if not is_widget(kind):
+            continue
+        assert values, f"{node['type']}: no value for {name}"
+        found[name] = values.pop(0)
+        if options.get("control_after_generate"):
+            control = values.pop(0)
+            assert control in ("fixed", "increment", "decrement", "randomize"), (
+                f"{node['type']}.{name}: {control!r}"
+            )
+        if any(options.get(upload) for upload in _UPLOADS):
+            assert values.pop(0) == "image", f"{node['type']}.{name} lacks the entry of its upload button"
+    assert not values, f"{node['type']}: more values than widgets: {values}"
+    return found
+
+
+def to_api_form(workflow: dict[str, Any], info: Info) -> dict[str, dict[str, Any]]:
+    """The prompt of a workflow. Fails on links that do not fit."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}
+    prompt = {}
+    for node in nodes.values():
+        if node["type"] in NOTES:
+            continue
+        inputs = widget_values(node, info[node["type"]])
+        for slot, socket in enumerate(node["inputs"]):
+            if socket["link"] is not None:
+                _, source, source_slot, target, target_slot, kind = links[socket["link"]]
+                assert (target, target_slot) == (node["id"], slot), f"link {socket['link']} goes elsewhere"
+                assert kind == info[nodes[source]["type"]]["output"][source_slot], f"link {socket['link']}"
+                assert socket["link"] in nodes[source]["outputs"][source_slot]["links"]
+                inputs[socket["name"]] = [str(source), source_slot]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt

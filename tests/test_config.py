@@ -1,0 +1,129 @@
+"""config.json: what is read, and how it fails."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audiox_ext.config import AudioAutoencoderConditionerConfig, ClipConditionerConfig
+from audiox_ext.config_file import parse_config, read_config
+from audiox_ext.errors import ConfigError
+from audiox_ext.random_checkpoint import tiny_config
+
+
+def published(name: str = "AudioX-MAF") -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "configs" / f"{name}.json").read_text())
+
+
+def put(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with the field at `path` set, or removed when value is ... ."""
+    config = copy.deepcopy(config)
+    *parents, last = (int(p) if p.isdigit() else p for p in path.split("."))
+    inner: Any = config
+    for parent in parents:
+        inner = inner[parent]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return config
+
+
+def test_published_defaults_stand_in_the_dataclasses() -> None:
+    config = parse_config(published())
+    video = config.conditioners["video_prompt"]
+    assert isinstance(video, ClipConditionerConfig)
+    assert (video.frames, video.clip.tokens, video.sync_tokens, video.out_features) == (50, 50, 240, 128)
+    assert (config.latent_count, config.conditioning_seconds, config.few_step_count) == (236, 10, None)
+    assert config.network.head_dim == 64
+
+
+def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
+    pooled = {"AudioX": False, "AudioX-MAF-MMDiT": True, "AudioX-Turbo": True}
+    for name, expected in pooled.items():
+        audio = parse_config(published(name)).conditioners["audio_prompt"]
+        assert isinstance(audio, AudioAutoencoderConditionerConfig)
+        assert (audio.latent_seq_len is not None) == expected
+    turbo = parse_config(published("AudioX-Turbo"))
+    assert (turbo.objective, turbo.few_step_count) == ("rectified_flow", 4)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("sample_rate", ..., "sample_rate is missing"),
+        ("sample_rate", "fast", "sample_rate must be int, got 'fast'"),
+        ("sample_rate", True, "sample_rate must be int, got True"),
+        ("sample_rate", 0, "sample_rate must be above 0"),
+        ("video_fps", 0, "video_fps must be above 0"),
+        ("video_fps", float("nan"), "video_fps must be above 0"),
+        ("model", [], "model must be an object, got list"),
+        ("model_type", "lm", "model_type is 'lm'; this version knows diffusion_cond"),
+        ("model.diffusion.type", "unet", "type is 'unet'; this version knows dit, mmdit"),
+        ("model.diffusion.config.embed_dim", ..., "embed_dim is missing"),
+        ("model.diffusion.config.num_heads", 7, "embed_dim 1536 cannot be shared by num_heads 7"),
+        ("model.diffusion.gate_type", "MOE", "gate_type is 'MOE'"),
+        ("model.diffusion.diffusion_objective", "eps", "diffusion_objective is 'eps'"),
+        ("model.diffusion.global_cond_ids", ["x"], "global_cond_ids is not empty"),
+        ("model.diffusion.cross_attention_cond_ids", ["smell"], "smell, for which there is no conditioner"),
+        ("model.conditioning.configs.2.type", "clap", r"configs\[2\].type is 'clap'"),
+        ("model.conditioning.configs.0.id", ..., r"configs\[0\].id is missing"),
+        ("model.conditioning.configs.2.config.n_fft", "x", "n_fft must be int"),
+        ("model.pretransform.config.encoder.type", "dac", "type is 'dac'; this version knows oobleck"),
+        (
+            "model.pretransform.config.downsampling_ratio",
+            1000,
+            "multiply to 2048, but downsampling_ratio is 1000",
+        ),
+        ("model.pretransform.config.latent_dim", 32, "latent_dim 32 wants an encoder of 64"),
+        ("sample_size", 100, "shorter than one latent"),
+    ],
+)
+def test_a_wrong_field_is_named(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(put(published(), path, value))
+
+
+def test_mmdit_lengths_must_agree() -> None:
+    with pytest.raises(ConfigError, match="makes 236 latents, but sample_size 44100 is 21"):
+        parse_config(put(published("AudioX-Turbo"), "sample_size", 44100))
+
+
+def test_unknown_keys_are_logged_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        parse_config(put(published(), "model.diffusion.config.colour", "blue"))
+    assert [r.getMessage() for r in caplog.records if "colour" in r.getMessage()]
+
+
+def test_published_configurations_log_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for name in ("AudioX", "AudioX-MAF", "AudioX-MAF-MMDiT", "AudioX-Turbo"):
+            parse_config(published(name))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing"),
+        (b"{nonsense", "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[1]", "holds list"),
+    ],
+)
+def test_a_file_that_is_no_configuration(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_config(path)
+
+
+@pytest.mark.parametrize("kind", ["base", "maf", "mmdit", "turbo"])
+def test_tiny_configurations_are_valid(kind: Any) -> None:
+    assert parse_config(tiny_config(kind)).license == "MIT"

@@ -1,0 +1,392 @@
+"""Properties of the solvers: order, seeds, callbacks, and what is left untouched."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from golden_cases import assert_close_l2, relative_l2, tone
+from torch import Tensor
+
+from audiox_ext.denoising import BrownianNoise, StepInfo, VDenoiser, polyexponential_sigmas
+from audiox_ext.errors import InputError
+from audiox_ext.generation import generate_diffusion_cond
+from audiox_ext.pretrained import get_pretrained_model
+from audiox_ext.rectified_flow import sample_euler, sample_few_steps
+from audiox_ext.sampling import SAMPLER_NAMES, sample_v
+from audiox_ext.solvers import CANNOT_INPAINT
+
+DETERMINISTIC = ("k-heun", "k-lms", "k-dpm-2", "k-dpm-fast", "k-dpm-adaptive")
+CALLS_PER_STEP = {
+    "dpmpp-3m-sde": 1,
+    "dpmpp-2m-sde": 1,
+    "k-lms": 1,
+    "k-heun": 2,
+    "k-dpm-2": 2,
+    "k-dpmpp-2s-ancestral": 2,
+}
+
+
+def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
+    """The exact velocity for data drawn from N(0, 0.25): the ODE has a closed solution."""
+    sigma = torch.tan(t * math.pi / 2)[:, None, None]
+    noisy = x * (sigma**2 + 1).sqrt()
+    denoised = noisy * 0.25 / (0.25 + sigma**2)
+    return (noisy / (sigma**2 + 1) - denoised) * (sigma**2 + 1).sqrt() / sigma
+
+
+def run(name: str, steps: int, seed: int = 0, **more: Any) -> Tensor:
+    noise = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(7))
+    generator = torch.Generator().manual_seed(seed)
+    settings = {"sampler_type": name, "steps": steps, "sigma_min": 0.01, "sigma_max": 50.0, **more}
+    return sample_v(VDenoiser(gaussian_velocity), noise, generator=generator, **settings)
+
+
+def exact_solution(sigma_end: float) -> Tensor:
+    noise = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(7)) * 50
+    return noise * math.sqrt((0.25 + sigma_end**2) / (0.25 + 50**2))
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_deterministic_solvers_follow_the_known_solution(name: str) -> None:
+    end = 0.01 if name in ("k-dpm-fast", "k-dpm-adaptive") else 0.0
+    limit = 3e-2 if name == "k-dpm-adaptive" else 5e-3  # its own tolerance is 1e-2 a step
+    assert relative_l2(run(name, 90), exact_solution(end)) < limit
+
+
+@pytest.mark.parametrize(("name", "order"), [("k-heun", 2), ("k-dpm-2", 2), ("k-dpm-fast", 3)])
+def test_order_of_convergence(name: str, order: int) -> None:
+    end = 0.01 if name == "k-dpm-fast" else 0.0
+    coarse, fine = (relative_l2(run(name, steps), exact_solution(end)) for steps in (30, 60))
+    assert coarse / fine > 2**order * 0.6, f"error fell only {coarse / fine:.1f} times when the steps doubled"
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in DETERMINISTIC])
+def test_stochastic_solvers_give_the_right_spread(name: str) -> None:
+    results = torch.cat([run(name, 40, seed=seed) for seed in range(30)])
+    assert abs(float(results.std()) - 0.5) < 0.03
+    assert relative_l2(run(name, 40, seed=1), run(name, 40, seed=2)) > 0.1
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_callback_counts_steps_and_calls(name: str) -> None:
+    seen: list[StepInfo] = []
+    calls = []
+
+    def counted(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(float(t[0]))
+        return gaussian_velocity(x, t)
+
+    noise = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
+    sample_v(
+        VDenoiser(counted),
+        noise,
+        sampler_type=name,
+        steps=9,
+        sigma_min=0.3,
+        sigma_max=50.0,
+        generator=torch.Generator().manual_seed(0),
+        callback=seen.append,
+    )
+    assert [info.step for info in seen] == sorted({info.step for info in seen})
+    assert all(info.denoised.shape == noise.shape and info.step <= info.steps for info in seen)
+    if name in CALLS_PER_STEP:
+        assert len(seen) == 9
+        assert len(calls) == 9 * CALLS_PER_STEP[name] - (CALLS_PER_STEP[name] - 1)
+    if name == "k-dpm-fast":
+        assert len(calls) == 9
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_one_step_works(name: str) -> None:
+    assert bool(torch.isfinite(run(name, 1)).all())
+
+
+def test_schedule_falls_from_the_largest_to_the_smallest_then_to_zero() -> None:
+    sigmas = polyexponential_sigmas(8, 0.3, 500)
+    assert sigmas.shape == (9,)
+    assert float(sigmas[0]) == pytest.approx(500, rel=1e-6)
+    assert float(sigmas[-2]) == pytest.approx(0.3, rel=1e-6)
+    assert sigmas[-1] == 0
+    assert bool((sigmas.diff() < 0).all())
+    assert float(polyexponential_sigmas(8, 0.3, 500, rho=2)[4]) < float(sigmas[4])
+
+
+def test_brownian_noise_does_not_depend_on_the_steps() -> None:
+    x = torch.zeros(1, 2, 64)
+    sigmas = torch.tensor([8.0, 4.0, 2.0, 0.0])
+
+    def source() -> BrownianNoise:
+        return BrownianNoise(x, sigmas, torch.Generator().manual_seed(5))
+
+    whole = source()(x, sigmas[0], sigmas[2]) * 6**0.5
+    parts = source()
+    halves = parts(x, sigmas[0], sigmas[1]) * 4**0.5 + parts(x, sigmas[1], sigmas[2]) * 2**0.5
+    assert_close_l2(halves, whole, 1e-4)
+    assert abs(float(whole.std()) / 6**0.5 - 1) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 5.0), (5.0, 0.3), (1.0, 1.0), (-1.0, 5.0), (0.3, math.inf), (math.nan, 5)]
+)
+def test_senseless_bounds_are_refused(low: float, high: float) -> None:
+    with pytest.raises(InputError, match="sigma_min must be above 0 and below sigma_max"):
+        run("k-heun", 4, sigma_min=low, sigma_max=high)
+
+
+def test_an_unknown_sampler_is_named_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"'euler'.*dpmpp-3m-sde"):
+        run("euler", 4)
+
+
+@pytest.mark.parametrize("kind", ["maf", "turbo"])
+def test_seeds_and_the_callers_random_state(kind: str, golden_model: Any) -> None:
+    model = golden_model(kind)
+    before = (torch.random.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate())
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+
+    def make(seed: int) -> Tensor:
+        return generate_diffusion_cond(
+            model, steps=3, conditioning={"text_prompt": "rain"}, seed=seed, device="cpu", return_latents=True
+        )
+
+    first, again, other = make(5), make(5), make(6)
+    assert torch.equal(first, again)
+    assert relative_l2(first, other) > 0.1
+    assert relative_l2(make(-1), make(-1)) > 0.1
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert bool((before[1] == numpy.random.get_state()[1]).all())
+    assert before[2] == random.getstate()
+    assert (threads, dtype) == (torch.get_num_threads(), torch.get_default_dtype())
+
+
+def test_the_items_of_a_batch_do_not_touch_each_other(golden_model: Any) -> None:
+    model = golden_model("base")
+    both = [{"text_prompt": "rain"}, {"text_prompt": "a dog barks"}]
+    noise_free = {"steps": 3, "seed": 4, "device": "cpu", "return_latents": True, "sampler_type": "k-heun"}
+    pair = generate_diffusion_cond(model, conditioning=both, batch_size=2, **noise_free)
+    other = generate_diffusion_cond(model, conditioning=[both[0], both[0]], batch_size=2, **noise_free)
+    assert_close_l2(pair[:1], other[:1], 1e-5)
+    assert relative_l2(pair[1:], other[1:]) > 1e-4
+
+
+class StoppedError(Exception):
+    """Raised by a callback to end a run."""
+
+
+@pytest.mark.parametrize("kind", ["maf", "mmdit", "turbo"])
+def test_a_callback_that_raises_ends_the_run_and_the_model_goes_on(kind: str, golden_model: Any) -> None:
+    model, steps = golden_model(kind), []
+
+    def stop(info: StepInfo) -> None:
+        steps.append(info.step)
+        if info.step == 2:
+            raise StoppedError
+
+    wanted = {
+        "steps": 6,
+        "conditioning": {"text_prompt": "rain"},
+        "seed": 1,
+        "device": "cpu",
+        "return_latents": True,
+    }
+    before = generate_diffusion_cond(model, **wanted)
+    with pytest.raises(StoppedError):
+        generate_diffusion_cond(model, callback=stop, **wanted)
+    assert steps == [1, 2]
+    assert torch.equal(generate_diffusion_cond(model, **wanted), before)
+
+
+def test_the_model_decides_its_sampling(golden_model: Any, tiny_folder: Any) -> None:
+    turbo = golden_model("turbo")
+    assert (turbo.defaults.steps, turbo.defaults.cfg_scale) == (4, 1.0)
+    assert (golden_model("maf").defaults.steps, golden_model("maf").defaults.cfg_scale) == (250, 7.0)
+    seen: list[StepInfo] = []
+    generate_diffusion_cond(
+        turbo, conditioning={"text_prompt": "rain"}, seed=1, device="cpu", callback=seen.append
+    )
+    assert [info.step for info in seen] == [1, 2, 3, 4]
+
+
+def test_a_student_ignores_guidance(golden_model: Any) -> None:
+    turbo = golden_model("turbo")
+    wanted = {"conditioning": {"text_prompt": "rain"}, "seed": 1, "device": "cpu", "return_latents": True}
+    assert torch.equal(
+        generate_diffusion_cond(turbo, cfg_scale=6, **wanted), generate_diffusion_cond(turbo, **wanted)
+    )
+
+
+KEPT = torch.cat([torch.zeros(10), torch.ones(15), torch.zeros(15)])  # new sound from latent 10 to 25
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in CANNOT_INPAINT])
+def test_inpainting_keeps_what_lies_outside(name: str) -> None:
+    init = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(9)) / 2
+    result = run(name, 40, init=init, mask=KEPT)
+    outside = KEPT == 0
+    assert relative_l2(result[..., outside], init[..., outside]) < 0.1
+    assert relative_l2(result[..., ~outside], init[..., ~outside]) > 0.5
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_rectified_flow_inpainting_is_exact_outside(few: bool) -> None:
+    noise = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(8))
+    init = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(9))
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return x * 0.3
+
+    if few:
+        generator = torch.Generator().manual_seed(1)
+        result = sample_few_steps(velocity, noise, steps=4, generator=generator, init=init, mask=KEPT)
+    else:
+        result = sample_euler(velocity, noise, steps=4, init=init, mask=KEPT)
+    outside = KEPT == 0
+    assert_close_l2(result[..., outside], init[..., outside], 1e-6)
+    assert relative_l2(result[..., ~outside], init[..., ~outside]) > 0.5
+
+
+def test_euler_follows_a_straight_line_exactly() -> None:
+    clean, noise = torch.randn(2, 1, 3, 40).unbind(0)
+    result = sample_euler(lambda x, t: noise - clean, noise, steps=3)
+    assert_close_l2(result, clean, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"maskstart": 80, "maskend": 20}, "maskstart is 80 %, maskend 20 %"),
+        ({"maskstart": -1}, r"maskstart must lie in \[0, 100\], got -1"),
+        ({"marination": 2}, "marination must lie in"),
+        ({"maskstart": 10, "maskend": 12, "softnessL": 50}, "longer than the masked"),
+        ({"start": 3}, "does not know start"),
+        ({"maskend": float("nan")}, "maskend must lie in"),
+    ],
+)
+def test_senseless_masks_are_refused(mask: dict[str, float], message: str, golden_model: Any) -> None:
+    with pytest.raises(InputError, match=message):
+        generate_diffusion_cond(
+            golden_model("base"),
+            steps=2,
+            conditioning={"text_prompt": "rain"},
+            init_audio=(8000, tone(2, 8000, 440)),
+            mask_args=mask,
+            device="cpu",
+        )
+
+
+@pytest.mark.parametrize("name", CANNOT_INPAINT)
+def test_some_solvers_cannot_inpaint(name: str, golden_model: Any) -> None:
+    with pytest.raises(InputError, match="cannot keep parts of the sound"):
+        generate_diffusion_cond(
+            golden_model("base"),
+            steps=2,
+            conditioning={"text_prompt": "rain"},
+            init_audio=(8000, tone(2, 8000, 440)),
+            mask_args={"maskend": 50},
+            sampler_type=name,
+            device="cpu",
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"steps": -3}, "steps must be a whole number of at least 1, got -3"),
+        ({"cfg_scale": math.nan}, "cfg_scale must be a number"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"batch_size": 3, "conditioning": [{}, {}]}, "2 items for a batch of 3"),
+        ({"conditioning": None}, "nothing to generate from"),
+        ({"sample_rate": 44100}, "makes sound at 8000 Hz, not 44100"),
+        ({"sample_size": 100}, "shorter than one latent of 512 samples"),
+        ({"sampler_typ": "k-heun"}, "does not know sampler_typ"),
+        ({"conditioning": {"text_prompt": 3}}, "text_prompt must be text, got int"),
+        ({"conditioning": {"audio_prompt": torch.zeros(5, 10)}}, "audio_prompt must be"),
+        ({"conditioning": {"audio_prompt": torch.full((2, 10), math.nan)}}, "not numbers"),
+        ({"conditioning": {"video_prompt": {"frames": 1}}}, "has no video_tensors"),
+        (
+            {"conditioning": {"video_prompt": {"video_tensors": torch.zeros(1, 5, 3, 8, 8)}}},
+            "video_tensors must be",
+        ),
+        ({"conditioning_tensors": {"text_prompt": torch.zeros(1, 3, 9)}}, "conditioning_tensors: "),
+        ({"mask_args": {}}, "there is no init_audio"),
+    ],
+)
+def test_bad_arguments_are_refused_with_a_sentence(
+    arguments: dict[str, Any], message: str, golden_model: Any
+) -> None:
+    wanted = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "device": "cpu", **arguments}
+    with pytest.raises(InputError, match=message):
+        generate_diffusion_cond(golden_model("base"), **wanted)
+
+
+def test_a_mmdit_network_makes_exactly_its_own_length(golden_model: Any) -> None:
+    with pytest.raises(InputError, match="makes exactly 81920 samples"):
+        generate_diffusion_cond(golden_model("mmdit"), conditioning={}, sample_size=40960, device="cpu")
+
+
+def test_a_dit_network_makes_other_lengths(golden_model: Any) -> None:
+    wave = generate_diffusion_cond(
+        golden_model("base"), steps=2, conditioning={}, sample_size=40960, device="cpu"
+    )
+    assert wave.shape == (1, 2, 40960)
+
+
+def test_precomputed_conditioning_gives_the_same(golden_model: Any) -> None:
+    from audiox_ext.placement import DevicePlacement
+
+    model = golden_model("base")
+    prompt = [{"text_prompt": "rain"}]
+    with torch.no_grad():
+        tokens = model.encode_conditioning(prompt, DevicePlacement("cpu"), torch.Generator().manual_seed(0))
+    masked = {name: (value, None) for name, value in tokens.items()}
+    settings = {"steps": 3, "seed": 3, "device": "cpu", "return_latents": True, "sampler_type": "k-heun"}
+    plain = generate_diffusion_cond(model, conditioning=prompt, **settings)
+    assert torch.equal(generate_diffusion_cond(model, conditioning_tensors=tokens, **settings), plain)
+    assert torch.equal(generate_diffusion_cond(model, conditioning_tensors=masked, **settings), plain)
+
+
+def test_a_dict_is_a_list_of_one_and_aliases_are_known(golden_model: Any) -> None:
+    model = golden_model("maf")
+    video, features = torch.full((1, 50, 3, 224, 224), 40.0), torch.randn(1, 240, 32)
+    names = (
+        {"video_tensors": video, "video_sync_frames": features},
+        {"video": video, "sync_features": features},
+    )
+    settings = {"steps": 1, "seed": 3, "device": "cpu", "return_latents": True}
+    first, second = (
+        generate_diffusion_cond(model, conditioning={"video_prompt": n}, **settings) for n in names
+    )
+    third = generate_diffusion_cond(model, conditioning=[{"video_prompt": names[0]}], **settings)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
+def test_a_short_audio_prompt_ends_where_the_prompt_ends() -> None:
+    from audiox_ext.prompts import audio_prompt
+
+    padded = audio_prompt(torch.ones(1, 4), channels=2, length=10)
+    assert padded.tolist() == [[0.0] * 6 + [1.0] * 4] * 2
+    assert audio_prompt(torch.arange(12.0), 2, 10)[0].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["maf", "mmdit", "turbo"])
+def test_half_precision_stays_close(kind: str, precision: Any, golden_model: Any) -> None:
+    from golden_cases import golden_path
+
+    half, _ = get_pretrained_model(golden_path(kind), accept_cc_by_nc=True, precision=precision)
+    assert half.network.timestep_features.weight.dtype == torch.float32
+    x, t = torch.randn(2, 4, 160, generator=torch.Generator().manual_seed(1)), torch.tensor([0.2, 0.9])
+    context = torch.randn(2, 384, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = golden_model(kind).network
+        wanted = expected(x, t, expected.prepare_context(context))
+        got = half.network(x, t, half.network.prepare_context(context))
+    assert got.dtype == torch.float32
+    assert_close_l2(got, wanted, 2e-2)
