@@ -95,16 +95,18 @@ def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | No
     path = Path(name).expanduser()
     if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
         return path
+    # Any folder that `list_models` offers is a name, whatever is in it beside letters.
+    if name == path.name and name not in ("", ".", ".."):
+        for root in folders.audiox:
+            if holds_model(root / name):
+                return root / name
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name or name.startswith("."):
         where = "the path of a folder, " if allow_paths else ""
         raise InputError(
             f"{name!r} is no model name. Give {where}a name such as AudioX-Turbo, or owner/repository."
         )
-    for candidate in dict.fromkeys((name, name.split("/")[-1])):
-        for root in folders.audiox:
-            if holds_model(root / candidate):
-                return root / candidate
-    return None
+    short = name.split("/")[-1]
+    return next((root / short for root in folders.audiox if holds_model(root / short)), None)
 
 
 def find_files(folder: Path) -> CheckpointFiles:

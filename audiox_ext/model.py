@@ -48,7 +48,7 @@ class AudioXModel(nn.Module, ModelFacts):
         self.folder: Path | None = None
         self.placement: Placement | None = None
         rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
-        self.model = _NetworkHolder(build_network(config, operations, dtype, device, compute_dtype))
+        self.model = AudioXNetwork(build_network(config, operations, dtype, device, compute_dtype))
         self.conditioner = MultiConditioner(config.conditioners, config.cond_dim, operations, **rest)
         self.pretransform = Autoencoder(config.autoencoder, operations, **rest)
         if config.fusion is not None:
@@ -106,7 +106,7 @@ class AudioXModel(nn.Module, ModelFacts):
 _CONDITIONER_BYTES = 512 * 2**20
 
 
-class _NetworkHolder(nn.Module):
+class AudioXNetwork(nn.Module):
     """Gives the network its published prefix, `model.model.`."""
 
     def __init__(self, network: Network) -> None:

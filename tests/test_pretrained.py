@@ -317,6 +317,15 @@ def test_names_with_path_tricks(name: str, tmp_path: Path) -> None:
         get_pretrained_model(name, accept_cc_by_nc=True, folders=folders(tmp_path), allow_paths=False)
 
 
+def test_every_listed_folder_can_be_loaded(copy_of: Any, tmp_path: Path) -> None:
+    copy_of("base").rename(tmp_path / "audiox" / "My model (v2)")
+    where = folders(tmp_path / "audiox")
+    name = list_models(where)[0]
+    model, _ = get_pretrained_model(name, accept_cc_by_nc=True, folders=where, allow_paths=False)
+    assert model.folder is not None
+    assert model.folder.name == name == "My model (v2)"
+
+
 def test_an_unknown_short_name_lists_what_there_is(copy_of: Any, tmp_path: Path) -> None:
     copy_of("maf")
     with pytest.raises(ModelNotFoundError, match=r"no model 'AudioY'.*maf, AudioX"):

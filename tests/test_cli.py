@@ -1,0 +1,174 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from golden_cases import tone
+
+from audiox_ext.cli import main
+from audiox_ext.feature_file import read_features
+from audiox_ext.media import read_audio, write_audio
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a moving pattern, 64 x 48 at 25 fps, silent."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(50):
+            picture = torch.full((48, 64, 3), (index * 5) % 256, dtype=torch.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.numpy(), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def run(*arguments: Any) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_text_to_a_sound_file(tiny_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.wav"
+    model = tiny_folder("maf")
+    assert (
+        run("generate", "--model", model, "--prompt", "rain", "--seconds", 2.5, "--steps", 2, "-o", out) == 0
+    )
+    waveform, rate = read_audio(out)
+    assert (tuple(waveform.shape), rate) == ((2, 40000), 16000)
+    assert float(waveform.std()) > 1e-3
+    printed = capsys.readouterr()
+    assert str(out) in printed.out
+    assert "2/2" in printed.err  # the progress bar
+
+
+def test_equal_seeds_give_equal_files(tiny_folder: Any, tmp_path: Path) -> None:
+    for name, seed in (("a.wav", 3), ("b.wav", 3), ("c.wav", 4)):
+        run(
+            "generate",
+            "--model",
+            tiny_folder("turbo"),
+            "--prompt",
+            "rain",
+            "--seed",
+            seed,
+            "-o",
+            tmp_path / name,
+        )
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "c.wav").read_bytes()
+
+
+def test_a_video_gets_its_sound(tiny_folder: Any, tmp_path: Path, clip: Path) -> None:
+    out = tmp_path / "out.mp4"
+    prompt = "Generate general audio for the video"
+    status = run(
+        "generate",
+        "--model",
+        tiny_folder("maf"),
+        "--video",
+        clip,
+        "--prompt",
+        prompt,
+        "--steps",
+        2,
+        "-o",
+        out,
+    )
+    assert status == 0
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 50
+    waveform, rate = read_audio(out)
+    assert abs(waveform.shape[1] / rate - 2) < 0.1
+
+
+def test_an_audio_prompt_and_a_batch(tiny_folder: Any, tmp_path: Path) -> None:
+    write_audio(tmp_path / "example.wav", tone(1, 22050, 440), 22050)
+    out = tmp_path / "out.flac"
+    options = [
+        "--audio-prompt",
+        tmp_path / "example.wav",
+        "--batch",
+        2,
+        "--steps",
+        1,
+        "--seconds",
+        1,
+        "-o",
+        out,
+    ]
+    assert run("generate", "--model", tiny_folder("maf"), *options) == 0
+    first, second = (read_audio(tmp_path / f"out_{n}.flac")[0] for n in (1, 2))
+    assert not torch.equal(first, second)
+
+
+def test_extracted_features_serve_as_the_video(tiny_folder: Any, tmp_path: Path, clip: Path) -> None:
+    model, file = tiny_folder("maf"), tmp_path / "clip.safetensors"
+    weights = model / "synchformer_state_dict.safetensors"
+    assert run("extract", "--video", clip, "--synchformer", weights, "-o", file) == 0
+    features = read_features(file)
+    assert features.frames.shape == (50, 3, 224, 224)
+    assert features.sync is not None
+    assert features.sync.shape == (1, 240, 64)
+    common = ["generate", "--model", model, "--prompt", "x", "--steps", 1, "--seconds", 1]
+    assert run(*common, "--features", file, "-o", tmp_path / "a.wav") == 0
+    assert run(*common, "--video", clip, "-o", tmp_path / "b.wav") == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_inspect_in_words_and_in_json(tiny_folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", tiny_folder("turbo")) == 0
+    assert "4-step student" in capsys.readouterr().out
+    assert run("inspect", tiny_folder("maf"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "out.mp4"], "there is none to add the sound to. Give --video"),
+        (["-o", "out.txt"], "choose a name that ends in one of .wav"),
+        (["-o", "nowhere/out.wav"], "does not exist"),
+        (["-o", "out.wav", "--video", "missing.mp4"], "missing.mp4"),
+        (["-o", "out.wav", "--audio-prompt", "missing.wav"], "missing.wav"),
+        (["-o", "out.wav", "--seconds", "99"], "duration is 99 s"),
+        (["-o", "out.wav", "--steps", "-1"], "steps must be 0"),
+        (["-o", "out.wav", "--sampler", "magic"], "no sampler called 'magic'"),
+    ],
+)
+def test_errors_are_one_sentence_and_leave_nothing(
+    options: list[str], message: str, tiny_folder: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("generate", "--model", tiny_folder("maf"), "--prompt", "rain", *options) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_licence_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run(
+        "generate", "--model", "AudioX-Turbo", "--models", tmp_path, "--prompt", "x", "-o", tmp_path / "x.wav"
+    )
+    assert status == 1
+    assert "--accept-cc-by-nc" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_runs_as_a_module() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "audiox_ext", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for command in ("generate", "extract", "inspect"):
+        assert command in result.stdout
