@@ -50,7 +50,7 @@ def sample_v(
     if init is not None and mask is not None:
         if sampler_type in CANNOT_INPAINT:
             raise InputError(
-                f"{sampler_type} cannot keep parts of the sound: its steps are not fixed, or build on old ones. "
+                f"{sampler_type} cannot keep parts of the sound: its steps vary, or build on old ones. "
                 "Choose dpmpp-2m-sde or dpmpp-3m-sde."
             )
         inpainting = Inpainting(init=init, mask=mask)
