@@ -32,6 +32,7 @@ PUBLISHED: dict[str, PublishedModel] = {
     "AudioX-MAF-MMDiT": PublishedModel(repository="HKUSTAudio/AudioX-MAF-MMDiT", patterns=_PLAIN),
     "AudioX-Turbo": PublishedModel(repository="HKUSTAudio/AudioX-Turbo", patterns=_TURBO),
 }
+ALL_PATTERNS = tuple(dict.fromkeys(_PLAIN + _TURBO))
 PUBLISHED_LICENSE = "cc-by-nc-4.0"
 TEXT_ENCODERS = {"t5-base": "google-t5/t5-base"}
 
@@ -72,13 +73,15 @@ def list_models(folders: ModelFolders) -> list[str]:
     """Names of the models on disk, then of the published ones that are not."""
     found: list[str] = []
     for root in folders.audiox:
-        if root.is_dir():
-            found += [
-                p.name
-                for p in sorted(root.iterdir())
-                if p.is_dir() and holds_model(p) and p.name not in found
-            ]
+        found += [name for name in _model_folders(root) if name not in found]
     return found + [name for name in PUBLISHED if name not in found]
+
+
+def _model_folders(root: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in root.iterdir() if path.is_dir() and holds_model(path))
+    except OSError:  # not there, or not ours to read
+        return []
 
 
 def holds_model(folder: Path) -> bool:

@@ -36,7 +36,12 @@ _FRAMES_AT_ONCE = 64
 
 
 class Conditioner(Protocol):
-    """(prompts of a batch, where to compute, random numbers) -> tokens (B, N, D)."""
+    """(prompts of a batch, where to compute, random numbers) -> tokens (B, N, D).
+
+    Where draws_random_numbers is False, equal prompts give equal tokens, and can be encoded once.
+    """
+
+    draws_random_numbers: bool
 
     def __call__(
         self, prompts: Sequence[Any], device: torch.device, generator: torch.Generator
@@ -45,6 +50,8 @@ class Conditioner(Protocol):
 
 class TextConditioner(nn.Module):
     """`t5`: prompts -> tokens (B, max_length, D). Padding tokens are zeros."""
+
+    draws_random_numbers = False
 
     def __init__(
         self,
@@ -74,6 +81,8 @@ class VideoConditioner(nn.Module):
     """`clip` and `clip-with-sync-w-empty-feat`: frames and Synchformer features -> tokens (B, out_features,
     D).
     """
+
+    draws_random_numbers = False
 
     def __init__(
         self,
@@ -152,9 +161,8 @@ class VideoConditioner(nn.Module):
         if sync is None:
             raise InputError(
                 "This model needs Synchformer features of the video (video_sync_frames), and they are "
-                "missing. Put "
-                "synchformer_state_dict.safetensors (or .pth) beside the model and extract the features "
-                "again."
+                "missing. Put synchformer_state_dict.safetensors (or .pth) beside the model and extract "
+                "the features again."
             )
         if tuple(sync.shape[-2:]) != wanted[1:] or sync.numel() != wanted[1] * wanted[2]:
             raise InputError(
@@ -172,6 +180,8 @@ def _project_reinterpreted(states: Tensor, layer: nn.Module) -> Tensor:
 
 class MelConditioner(nn.Module):
     """`mel_spec`: waveforms -> one token a spectrogram frame, (B, S // hop_length + 1, feature_dim)."""
+
+    draws_random_numbers = True
 
     def __init__(
         self,
@@ -223,7 +233,7 @@ def log_mel(waveforms: Tensor, config: MelConditionerConfig) -> Tensor:
         norm=None,
         mel_scale="htk",
     )
-    bank = torch.from_numpy(filters).to(waveforms)
+    bank = torch.from_numpy(filters).to(waveforms.dtype).to(waveforms.device)  # Apple's GPUs have no float64
     return (bank.T @ spectrum.abs()).clamp(min=1e-5).log()
 
 
@@ -246,6 +256,8 @@ def mask_spans(x: Tensor, ratio_start: float, ratio_end: float, generator: torch
 
 class AudioAutoencoderConditioner(nn.Module):
     """`audio_autoencoder` and `audio_autoencoder_v2`: waveforms -> tokens (B, latents or 128, D)."""
+
+    draws_random_numbers = True
 
     def __init__(
         self,

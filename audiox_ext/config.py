@@ -56,8 +56,8 @@ class AutoencoderConfig:
         if self.encoder.latent_dim != 2 * self.latent_dim or self.decoder.latent_dim != self.latent_dim:
             raise ConfigError(
                 f"config.json: latent_dim {self.latent_dim} wants an encoder of {2 * self.latent_dim} and a "
-                "decoder "
-                f"of {self.latent_dim} channels, got {self.encoder.latent_dim} and {self.decoder.latent_dim}."
+                f"decoder of {self.latent_dim} channels, got {self.encoder.latent_dim} and "
+                f"{self.decoder.latent_dim}."
             )
 
 

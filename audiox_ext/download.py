@@ -10,6 +10,16 @@ from .errors import ModelNotFoundError
 
 log = logging.getLogger(__name__)
 
+_UNFINISHED = ".audiox-fetching"  # holds the repository's name while files of it may be missing
+
+
+def unfinished_repository(folder: Path) -> str | None:
+    """The repository whose download into this folder was begun and did not end, or None."""
+    try:
+        return (folder / _UNFINISHED).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
 
 def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> Path:
     """Download the files of a repository that match the patterns into a folder, going on where an earlier try
@@ -25,7 +35,9 @@ def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> 
     page = f"https://huggingface.co/{repository}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _UNFINISHED).write_text(repository, encoding="utf-8")
         snapshot_download(repo_id=repository, allow_patterns=list(patterns), local_dir=str(folder))
+        (folder / _UNFINISHED).unlink()
     except GatedRepoError:
         raise ModelNotFoundError(
             f"{page} wants a login. Accept its terms there, run `hf auth login`, and try again."
@@ -36,7 +48,7 @@ def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> 
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelNotFoundError(
             f"{repository} could not be fetched ({reason}). Check the network and the free disk space and "
-            "try again; "
-            f"what has arrived is kept. Or fetch the files from {page} by hand and put them into {folder}."
+            f"try again; what has arrived is kept. Or fetch the files from {page} by hand and put them into "
+            f"{folder}."
         ) from None
     return folder

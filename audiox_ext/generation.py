@@ -20,6 +20,7 @@ from .errors import InputError
 from .guidance import GuidedVelocity
 from .inpainting import MaskArguments, build_mask, paste_latents
 from .model import AudioXModel
+from .networks.autoencoder import decoding_bytes, encoding_bytes
 from .placement import DevicePlacement, Placement, best_device
 from .rectified_flow import sample_euler, sample_few_steps
 from .sampling import sample_v
@@ -50,8 +51,7 @@ class SamplerSettings:
         if unknown:
             raise InputError(
                 f"generate_diffusion_cond does not know {', '.join(unknown)}; beside its own arguments it "
-                "takes "
-                f"{', '.join(cls.__dataclass_fields__)}."
+                f"takes {', '.join(cls.__dataclass_fields__)}."
             )
         return cls(**arguments)
 
@@ -143,7 +143,7 @@ def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) ->
     """(B, C, L) -> waveform (B, channels, L * ratio), float32 on the CPU."""
     config = model.config.autoencoder
     samples = latents.shape[-1] * config.downsampling_ratio
-    where = placement.use("autoencoder", model.pretransform, 6 * 4 * config.decoder.channels * samples)
+    where = placement.use("autoencoder", model.pretransform, decoding_bytes(config, samples))
     return model.pretransform.decode(latents.to(where)).float().cpu()
 
 
@@ -245,9 +245,8 @@ def _init_latents(
         waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
     )
     waveform = torch.nn.functional.pad(waveform[:, :size], (0, max(0, size - waveform.shape[1])))
-    where = placement.use(
-        "autoencoder", model.pretransform, 6 * 4 * model.config.autoencoder.encoder.channels * size
-    )
+    needed = encoding_bytes(model.config.autoencoder, size)
+    where = placement.use("autoencoder", model.pretransform, needed)
     init = model.pretransform.encode(waveform[None].to(where), generator)
     mask = None
     if mask_args is not None:
@@ -293,8 +292,7 @@ def _checked_latents(model: AudioXModel, sample_size: int | None, sample_rate: i
     if model.config.network.type == "mmdit" and count != model.config.latent_count:
         raise InputError(
             f"This model makes exactly {model.sample_size} samples ({model.native_seconds:.2f} s), not "
-            f"{size}. "
-            "Leave sample_size out and trim the result."
+            f"{size}. Leave sample_size out and trim the result."
         )
     return count
 

@@ -1,17 +1,33 @@
 """The opt-in that the published weights' licence, CC-BY-NC-4.0, calls for.
 
 The code is MIT; the weights are not. What counts is where weights come from, not what their folder is called:
-weights of unknown origin are treated as non-commercial unless their config.json names another licence.
+weights are treated as non-commercial unless their config.json names a licence that is known to be free.
 """
 
 from __future__ import annotations
 
 import os
+import re
 
 from .errors import LicenseError
 
 ACCEPT_VARIABLE = "AUDIOX_ACCEPT_CC_BY_NC"
 DISABLE_VARIABLE = "AUDIOX_DISABLE"
+_FREE = {
+    "0bsd",
+    "apache-2.0",
+    "bsd",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "isc",
+    "mit",
+    "unlicense",
+}
 _YES = ("1", "true", "yes", "on")
 
 
@@ -21,11 +37,9 @@ def is_set(variable: str) -> bool:
 
 
 def is_non_commercial(license_name: str | None) -> bool:
-    """Whether weights under this licence need the opt-in. None (unknown) does."""
-    if license_name is None or not license_name.strip():
-        return True
-    words = license_name.lower().replace("_", "-").replace(" ", "-")
-    return "nc" in words.split("-") or "non-commercial" in words or "noncommercial" in words
+    """Whether weights under this licence need the opt-in: all but those under a licence known to be free."""
+    words = re.sub(r"[\s_]+", "-", (license_name or "").strip().lower())
+    return words not in _FREE
 
 
 def check_license(license_name: str | None, source: str, accepted: bool) -> None:
@@ -38,10 +52,8 @@ def check_license(license_name: str | None, source: str, accepted: bool) -> None
     origin = license_name or "no licence named in its config.json, so CC-BY-NC-4.0 is assumed"
     raise LicenseError(
         f"The weights of {source} are not free for every use ({origin}). CC-BY-NC-4.0 forbids commercial "
-        "use of the "
-        "weights and asks for attribution. If your use is non-commercial, accept it: tick accept_cc_by_nc "
-        "on the "
-        f"AudioX Model Loader, pass --accept-cc-by-nc or accept_cc_by_nc=True, or set {ACCEPT_VARIABLE}=1. "
-        "For commercial work use SelVA, whose video-to-sound weights are MIT. Nothing was loaded or "
-        "downloaded."
+        "use of the weights and asks for attribution. If your use is non-commercial, accept it: tick "
+        "accept_cc_by_nc on the AudioX Model Loader, pass --accept-cc-by-nc or accept_cc_by_nc=True, or "
+        f"set {ACCEPT_VARIABLE}=1. For commercial work use SelVA, whose video-to-sound weights are MIT. "
+        "Nothing was loaded or downloaded."
     )

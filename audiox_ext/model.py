@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from .conditioning import MultiConditioner
-from .config import ModelConfig
+from .config import AudioAutoencoderConditionerConfig, ModelConfig
 from .facts import ModelFacts
-from .networks.autoencoder import Autoencoder
+from .networks.autoencoder import Autoencoder, encoding_bytes
 from .networks.dit import DiffusionTransformer
 from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
@@ -41,18 +41,20 @@ class AudioXModel(nn.Module, ModelFacts):
         dtype: torch.dtype | None = None,
         compute_dtype: torch.dtype | None = None,
         device: DeviceLike = None,
+        rest_operations: Operations = None,
     ) -> None:
-        """dtype and compute_dtype are the network's; everything else is float32."""
+        """operations, dtype and compute_dtype are the network's; all else is float32, of rest_operations."""
         super().__init__()
         self.config = config
         self.folder: Path | None = None
         self.placement: Placement | None = None
         rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.model = AudioXNetwork(build_network(config, operations, dtype, device, compute_dtype))
-        self.conditioner = MultiConditioner(config.conditioners, config.cond_dim, operations, **rest)
-        self.pretransform = Autoencoder(config.autoencoder, operations, **rest)
+        layers = rest_operations or operations
+        self.conditioner = MultiConditioner(config.conditioners, config.cond_dim, layers, **rest)
+        self.pretransform = Autoencoder(config.autoencoder, layers, **rest)
         if config.fusion is not None:
-            self.maf_block = MultimodalAdaptiveFusion(config.fusion, operations, **rest)
+            self.maf_block = MultimodalAdaptiveFusion(config.fusion, layers, **rest)
 
     @property
     def network(self) -> Network:
@@ -87,11 +89,25 @@ class AudioXModel(nn.Module, ModelFacts):
         code.
         """
         tokens = {}
+        same = all(item is conditioning[0] for item in conditioning)
         for name, module in self.conditioner.conditioners.items():
             prompts = prompts_for(name, self.config, conditioning)
-            device = placement.use(f"conditioner.{name}", module, _CONDITIONER_BYTES)
-            tokens[name] = module(prompts, device, generator)
+            once = same and not module.draws_random_numbers
+            device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
+            encoded = module(prompts[:1] if once else prompts, device, generator)
+            # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
+            tokens[name] = encoded.cpu().expand(len(prompts), -1, -1)
         return tokens
+
+    def _conditioner_bytes(self, name: str, batch_size: int) -> int:
+        """Rough need of a conditioner beside its weights."""
+        kind = self.config.conditioners[name]
+        if isinstance(kind, AudioAutoencoderConditionerConfig):
+            samples = round(self.conditioning_seconds * self.sample_rate)
+            return encoding_bytes(kind.autoencoder, samples) * (
+                1 if kind.autoencoder.iterate_batch else batch_size
+            )
+        return _CONDITIONER_BYTES
 
     def assemble_context(self, tokens: Mapping[str, Tensor], placement: Placement) -> Tensor:
         """The network's context (B, N, D) from each conditioner's tokens."""

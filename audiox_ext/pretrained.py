@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .catalog import (
+    ALL_PATTERNS,
     PUBLISHED,
     PUBLISHED_LICENSE,
     TEXT_ENCODERS,
@@ -25,6 +26,7 @@ from .catalog import (
 )
 from .conditioning import TextConditioner
 from .config_file import parse_config, read_config
+from .download import fetch_repository, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
 from .model import AudioXModel, module_key, published_key
@@ -61,6 +63,7 @@ def get_pretrained_model(
     download: bool = True,
     allow_paths: bool = True,
     operations: Operations = None,
+    rest_operations: Operations = None,
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype | None = None,
 ) -> tuple[AudioXModel, dict[str, Any]]:
@@ -84,7 +87,7 @@ def get_pretrained_model(
     check_license(config.license, folder.name, accept_cc_by_nc)
     dtype = dtype or _choose_dtype(precision)
     with torch.device("meta"):
-        model = AudioXModel(config, operations or nn, dtype, compute_dtype)
+        model = AudioXModel(config, operations or nn, dtype, compute_dtype, rest_operations=rest_operations)
     _load_weights(model, files)
     _attach_text_encoder(model, folder, folders, download)
     model.folder = folder
@@ -120,36 +123,36 @@ def _model_folder(
     name: str, folders: ModelFolders, accepted: bool, download: bool, allow_paths: bool
 ) -> Path:
     folder = find_local(name, folders, allow_paths)
+    repository, target = None, None
     if folder is not None:
-        return folder
-    short = name.split("/")[-1]
-    published = PUBLISHED.get(short)
-    if published is not None and name not in (short, published.repository):
-        published = None
-    if published is None and "/" not in name:
-        known = ", ".join(list_models(folders))
-        raise ModelNotFoundError(
-            f"There is no model {name!r} in {folders.audiox[0]}. Put its folder there (config.json and the "
-            "weights), "
-            f"or choose one of: {known}."
-        )
-    repository = published.repository if published else name
+        # A download that was cut off goes on where it ended.
+        repository, target = unfinished_repository(folder), folder
+        if repository is None or not download:
+            return folder
+    else:
+        repository = _repository_of(name, folders)
+        target = folders.audiox[0] / name.split("/")[-1]
+    published = next((entry for entry in PUBLISHED.values() if entry.repository == repository), None)
     # Whatever the hub holds under a foreign name is of unknown licence until its config.json is here.
     check_license(PUBLISHED_LICENSE if published else None, repository, accepted)
-    target = folders.audiox[0] / short
     if not download:
         raise ModelNotFoundError(
             f"{name} is not on disk and downloads are off. Fetch it from https://huggingface.co/{repository} "
             f"and put its files into {target}."
         )
-    from .download import fetch_repository
+    return fetch_repository(repository, published.patterns if published else ALL_PATTERNS, target)
 
-    patterns = (
-        published.patterns
-        if published
-        else (*PUBLISHED["AudioX"].patterns, *PUBLISHED["AudioX-Turbo"].patterns)
-    )
-    return fetch_repository(repository, patterns, target)
+
+def _repository_of(name: str, folders: ModelFolders) -> str:
+    """Where a model that is not on disk can be fetched. Raises `ModelNotFoundError` where nowhere."""
+    if "/" in name:
+        return name
+    if name not in PUBLISHED:
+        raise ModelNotFoundError(
+            f"There is no model {name!r} in {folders.audiox[0]}. Put its folder there (config.json and the "
+            f"weights), or choose one of: {', '.join(list_models(folders))}."
+        )
+    return PUBLISHED[name].repository
 
 
 def config_of(files: CheckpointFiles) -> dict[str, Any]:
@@ -254,8 +257,7 @@ def _attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders
             place = folders.text_encoders[0] if folders.text_encoders else folder
             raise ModelNotFoundError(
                 f"The text encoder {name} is missing. Put config.json, model.safetensors and tokenizer.json "
-                "into "
-                f"{place / name.split('/')[-1]} (t5-base: https://huggingface.co/google-t5/t5-base)."
+                f"into {place / name.split('/')[-1]} (t5-base: https://huggingface.co/google-t5/t5-base)."
             )
         encoder = load_text_encoder(*found)
         width = encoder.width
@@ -268,8 +270,6 @@ def _attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders
 
 
 def _fetch_text_encoder(name: str, folders: ModelFolders) -> tuple[Path, Path] | None:
-    from .download import fetch_repository
-
     short = name.split("/")[-1]
     target = folders.text_encoders[0] / short
     fetch_repository(TEXT_ENCODERS[short], ("config.json", "model.safetensors", "tokenizer.json"), target)

@@ -7,6 +7,7 @@ of `weight`. Modules mark such convolutions with the attribute `weight_norm = Tr
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .errors import CheckpointError
 Shapes = dict[str, tuple[int, ...]]
 
 _SHOWN = 8
+_SAFE_TORCH = (2, 6)  # the first whose weights_only=True nothing is known to get round
 _PARAMETRIZATIONS = {
     ".parametrizations.weight.original0": ".weight_g",
     ".parametrizations.weight.original1": ".weight_v",
@@ -62,6 +64,11 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_pickle(path: Path) -> Any:
+    if _torch_version() < _SAFE_TORCH:
+        raise CheckpointError(
+            f"{path} is a pickle, and torch {torch.__version__} cannot read pickles safely (CVE-2025-32434). "
+            "Update torch to 2.6 or newer, or use the weights as .safetensors."
+        )
     try:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -86,6 +93,10 @@ def _read_pickle(path: Path) -> Any:
         AttributeError,
     ) as error:
         raise _damaged(path, error) from None
+
+
+def _torch_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -97,8 +97,7 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
     if not bool(torch.isfinite(waveform).all()):
         raise InputError(
             "The result is not a number (NaN or infinite): the precision is too low for these settings. "
-            "Load the model "
-            "with precision fp32 or bf16, or lower cfg."
+            "Load the model with precision fp32 or bf16, or lower cfg."
         )
     peaks = waveform.abs().amax(dim=(1, 2), keepdim=True)
     if bool((peaks > 1).any()):
@@ -110,8 +109,7 @@ def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> d
     if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
         raise InputError(
             "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
-            "are "
-            "connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
+            "are connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
         )
     conditioning: dict[str, Any] = {
         "text_prompt": request.prompt,
@@ -121,18 +119,19 @@ def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> d
     if request.features is not None:
         if model.needs_sync and request.features.sync is None:
             raise InputError(
-                "This model follows the video through Synchformer features, and the connected features have "
-                "none, "
-                "because no Synchformer weights were found. Put synchformer_state_dict.safetensors (or "
-                ".pth) beside "
-                "the model's config.json, or into models/selva or models/mmaudio, and extract the features "
-                "again."
+                "This model follows the video through Synchformer features, and the connected features "
+                "have none. Connect this model to the AudioX Feature Extractor as well. If no Synchformer "
+                "weights were found, put synchformer_state_dict.safetensors (or .pth) beside the model's "
+                "config.json, or into models/selva or models/mmaudio, and extract the features again."
             )
         conditioning["video_prompt"] = request.features.video_prompt()
     if request.audio_prompt is not None:
         from .media import conform_audio
 
         waveform, rate = request.audio_prompt
+        if isinstance(rate, (int, float)) and 0 < rate < math.inf:
+            # Only the beginning is heard: an hour need not be resampled for it.
+            waveform = waveform[..., : math.ceil((model.conditioning_seconds + 1) * rate)]
         conditioning["audio_prompt"] = conform_audio(
             waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
         )

@@ -112,10 +112,8 @@ def _find(name: str) -> Callable[..., Any]:
             return found
     raise InputError(
         "The engine audiox needs the AudioX research package, and no installed package called audiox has "
-        f"{name}. "
-        "(The one on the Python package index is something else.) Install it from its own repository, or "
-        "choose the "
-        "engine native."
+        f"{name}. (The one on the Python package index is something else.) Install it from its own "
+        "repository, or choose the engine native."
     )
 
 
@@ -150,6 +148,5 @@ def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]]
 def _failed(what: str, error: Exception) -> AudioXError:
     return AudioXError(
         f"The AudioX research package failed to {what} ({type(error).__name__}: {error}). The engine native "
-        "does not "
-        "need it: choose that, or repair the installation."
+        "does not need it: choose that, or repair the installation."
     )

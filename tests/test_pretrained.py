@@ -13,7 +13,7 @@ import pytest
 import torch
 from golden_cases import golden_path
 
-from audiox_ext import download as download_module
+from audiox_ext import pretrained as pretrained_module
 from audiox_ext.catalog import ModelFolders, find_synchformer, find_text_encoder, list_models
 from audiox_ext.errors import CheckpointError, ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.inspection import describe, inspect_checkpoint
@@ -148,6 +148,11 @@ def test_a_random_checkpoint_in_published_form_loads(form: Any, tmp_path: Path) 
         ("MIT", False),
         ("apache-2.0", False),
         ("CC-BY-4.0", False),
+        ("cc by sa 4.0", False),
+        ("other", True),
+        ("unknown", True),
+        ("research-only", True),
+        ("CC-BYNC-4.0", True),
     ],
 )
 def test_which_licences_need_the_opt_in(name: str | None, expected: bool) -> None:
@@ -181,7 +186,7 @@ def test_a_named_licence_decides_not_the_folder(copy_of: Any) -> None:
 def test_nothing_is_downloaded_without_the_opt_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        download_module, "fetch_repository", lambda repository, *rest: asked.append(repository)
+        pretrained_module, "fetch_repository", lambda repository, *rest: asked.append(repository)
     )
     for name in ("AudioX-Turbo", "HKUSTAudio/AudioX", "someone/unknown"):
         with pytest.raises(LicenseError):
@@ -200,7 +205,7 @@ def test_with_the_opt_in_the_published_files_are_fetched(
         asked.append((repository, patterns, folder))
         return Path(shutil.copytree(source, folder))
 
-    monkeypatch.setattr(download_module, "fetch_repository", fetch)
+    monkeypatch.setattr(pretrained_module, "fetch_repository", fetch)
     root = tmp_path / "models"
     model, _ = get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
     assert asked[0][0] == "HKUSTAudio/AudioX-MAF"
@@ -223,6 +228,34 @@ def test_no_network_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pyt
         get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True, folders=folders(tmp_path))
     with pytest.raises(ModelNotFoundError, match="downloads are off"):
         get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True, folders=folders(tmp_path), download=False)
+
+
+def test_a_download_that_was_cut_off_goes_on(
+    copy_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    source, calls = copy_of("maf"), []
+
+    def download(repo_id: str, allow_patterns: list[str], local_dir: str) -> str:
+        calls.append(repo_id)
+        target = Path(local_dir)
+        shutil.copy(source / "config.json", target)
+        if len(calls) == 1:
+            raise ConnectionError("cable pulled")
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        return local_dir
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    where = folders(tmp_path / "models")
+    with pytest.raises(ModelNotFoundError, match="cable pulled"):
+        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
+    with pytest.raises(LicenseError):
+        get_pretrained_model("AudioX-MAF", folders=where)
+    assert len(calls) == 1
+    for _ in range(2):
+        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
+    assert calls == ["HKUSTAudio/AudioX-MAF"] * 2
 
 
 # What is refused

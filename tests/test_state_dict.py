@@ -195,3 +195,10 @@ def test_a_pickle_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "w.ckpt")
     with pytest.raises(CheckpointError, match="holds list, not a state dict"):
         read_tensors(tmp_path / "w.ckpt")
+
+
+def test_an_old_torch_reads_no_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.ckpt")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(CheckpointError, match=r"Update torch to 2\.6"):
+        read_tensors(tmp_path / "a.ckpt")

@@ -16,6 +16,16 @@ from .layers import DeviceLike, Operations
 from .oobleck import OobleckDecoder, OobleckEncoder
 
 
+def encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
+    """Rough need of encoding one waveform beside the weights: a few of the widest activations, float32."""
+    return 6 * 4 * config.encoder.channels * samples
+
+
+def decoding_bytes(config: AutoencoderConfig, samples: int) -> int:
+    """Rough need of decoding to one waveform beside the weights."""
+    return 6 * 4 * config.decoder.channels * samples
+
+
 class Autoencoder(nn.Module):
     """Waveform <-> latents. Keys: `model.encoder.*`, `model.decoder.*`.
 
