@@ -34,8 +34,11 @@ jobs:
   comfyui   starts a ComfyUI checkout with this pack; arguments: those of ComfyUI, e.g. --port 8190
 
 environment:
-  COMFYUI_DIR   a ComfyUI checkout (else ~/ComfyUI, else the one this folder is installed in)
-  AUDIOX_VENV   where the virtual environment is (default: .venv beside this file)"""
+  COMFYUI_DIR   a ComfyUI checkout. Without it: `comfyui` starts the one in whose custom_nodes this folder
+                lies, else ~/ComfyUI; the other jobs take ~/ComfyUI first, so that tests stay away from the
+                ComfyUI one works with
+  AUDIOX_VENV   where the virtual environment is or is to be made: a new or empty folder, or one made by
+                run.py (default: .venv beside this file)"""
 
 
 class SetupError(Exception):
@@ -80,11 +83,23 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def find_comfyui() -> Path | None:
+def find_comfyui(*, around_first: bool = False) -> Path | None:
     """A ComfyUI checkout: COMFYUI_DIR, else ~/ComfyUI, else the one around this folder; None without one.
 
-    Raises SetupError if COMFYUI_DIR names a folder that is none.
+    around_first: the one around this folder goes before ~/ComfyUI. Raises SetupError if COMFYUI_DIR names a
+    folder that is none, or if the checkout found lacks its requirements.txt.
     """
+    comfyui = search_comfyui(around_first)
+    if comfyui and not (comfyui / "requirements.txt").is_file():
+        raise SetupError(
+            f"{comfyui} has no requirements.txt, so it is not a whole ComfyUI checkout. "
+            "Repair it, or name another in COMFYUI_DIR."
+        )
+    return comfyui
+
+
+def search_comfyui(around_first: bool) -> Path | None:
+    """What `find_comfyui` finds, whole or not."""
     chosen = os.environ.get("COMFYUI_DIR")
     if chosen:
         folder = Path(chosen).expanduser().resolve()
@@ -92,7 +107,8 @@ def find_comfyui() -> Path | None:
             raise SetupError(f"COMFYUI_DIR is {chosen}, but there is no main.py. Name a ComfyUI checkout.")
         return folder
     around = Path(os.path.abspath(__file__)).parents  # not resolved: custom_nodes may hold a link to here
-    for folder in (Path.home() / "ComfyUI", *around[2:3]):
+    places = [Path.home() / "ComfyUI", *around[2:3]]
+    for folder in reversed(places) if around_first else places:
         if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
             return folder.resolve()
     return None
@@ -100,41 +116,56 @@ def find_comfyui() -> Path | None:
 
 def job_environment(comfyui: Path | None) -> dict[str, str]:
     """The caller's environment without what would lead Python away from the virtual environment."""
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    misleading = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
+    env = {key: value for key, value in os.environ.items() if key not in misleading}
     env["PYTHONNOUSERSITE"] = "1"
     if comfyui:
         env["COMFYUI_DIR"] = str(comfyui)
     return env
 
 
-def set_up() -> tuple[Path, Path | None]:
-    """Make the virtual environment, or repair it, where needed.
+def set_up(comfyui: Path | None) -> Path:
+    """Make the virtual environment, or repair it, where needed; returns its interpreter.
 
-    Returns its interpreter and the ComfyUI checkout whose requirements it holds too, if one was found.
+    comfyui: a checkout whose requirements it has to hold, too.
     """
-    folder, comfyui = environment_folder(), find_comfyui()
+    folder = environment_folder()
     files = [REQUIREMENTS] + ([comfyui / "requirements.txt"] if comfyui else [])
     content = b"\0".join([sys.version.encode(), *(file.read_bytes() for file in [*files, CONSTRAINTS])])
     wanted = hashlib.sha256(content).hexdigest()
     names = [line for line in read_lines(REQUIREMENTS) if line]
     if read_stamp(folder) == wanted and is_whole(folder, names):
-        return python_of(folder), comfyui
+        return python_of(folder)
 
+    refuse_foreign(folder)
     say(f"Setting up {folder} (once; several minutes and some gigabytes, most of it torch) ...")
     started = time.monotonic()
     install(folder, files)
     if not is_whole(folder, names):
         raise SetupError(f"{folder} still lacks packages after the installation. Delete it and start again.")
-    (folder / STAMP).write_text(json.dumps({"requirements": wanted}), encoding="utf-8")
+    write_stamp(folder, wanted)
     say(f"Set up in {time.monotonic() - started:.0f} s.")
-    return python_of(folder), comfyui
+    return python_of(folder)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise SetupError for an environment that somebody else made: installing would change what is in it."""
+    ours = folder == ROOT / ".venv" or (folder / STAMP).exists()
+    if ours or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    raise SetupError(
+        f"{folder} (AUDIOX_VENV) exists and was not made by run.py, which would install other versions of "
+        "torch and more in it. Nothing was changed. Name a new or an empty folder; or, to use that "
+        "environment as it is, run the command itself with its Python, such as `python -m pytest tests` or "
+        "`python -m tools.demo`."
+    )
 
 
 def install(folder: Path, files: list[Path]) -> None:
     """Make the environment if there is none that starts, and install `files` in it."""
     if not starts(folder):
         make_environment(folder)
-    (folder / STAMP).unlink(missing_ok=True)
+    write_stamp(folder, None)
     if not pip_install(folder, files):
         raise SetupError(
             "pip could not install what is needed; see above. Check network and disk space and start again. "
@@ -143,11 +174,8 @@ def install(folder: Path, files: list[Path]) -> None:
 
 
 def make_environment(folder: Path) -> None:
-    """Create a virtual environment, in place of a broken one if run.py made that."""
-    ours = folder == ROOT / ".venv" or (folder / STAMP).exists() or not folder.exists()
-    if not ours:
-        raise SetupError(f"{folder} (AUDIOX_VENV) has no working Python. Repair it, or name a new folder.")
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(folder)]) != 0:
+    """Create a virtual environment, in place of a broken one."""
+    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(folder)], cwd=ROOT) != 0:
         raise SetupError("Python made no virtual environment. On Debian and Ubuntu: apt install python3-venv")
 
 
@@ -158,7 +186,9 @@ def pip_install(folder: Path, files: list[Path]) -> bool:
     for file in files:
         command += ["-r", str(file)]
     pipe, merged, env = subprocess.PIPE, subprocess.STDOUT, job_environment(None)
-    process = subprocess.Popen(command, stdout=pipe, stderr=merged, text=True, errors="replace", env=env)
+    process = subprocess.Popen(
+        command, stdout=pipe, stderr=merged, text=True, errors="replace", cwd=ROOT, env=env
+    )
     assert process.stdout is not None
     heard: list[str] = []
     for line in process.stdout:
@@ -174,7 +204,7 @@ def starts(folder: Path) -> bool:
     """Whether the environment has a Python with pip that runs."""
     try:
         call = [str(python_of(folder)), "-m", "pip", "--version"]
-        return subprocess.run(call, capture_output=True, env=job_environment(None)).returncode == 0
+        return subprocess.run(call, capture_output=True, cwd=ROOT, env=job_environment(None)).returncode == 0
     except OSError:
         return False
 
@@ -185,7 +215,7 @@ def is_whole(folder: Path, names: list[str]) -> bool:
     code = "import sys; from importlib.metadata import version; [version(name) for name in sys.argv[1:]]"
     try:
         call = [str(python_of(folder)), "-c", code, *bare]
-        return subprocess.run(call, capture_output=True, env=job_environment(None)).returncode == 0
+        return subprocess.run(call, capture_output=True, cwd=ROOT, env=job_environment(None)).returncode == 0
     except OSError:
         return False
 
@@ -198,6 +228,11 @@ def read_stamp(folder: Path) -> str | None:
         return None
 
 
+def write_stamp(folder: Path, requirements: str | None) -> None:
+    """Mark an environment as made here; None says that what it needs is not all installed yet."""
+    (folder / STAMP).write_text(json.dumps({"requirements": requirements}), encoding="utf-8")
+
+
 def read_lines(file: Path) -> list[str]:
     """The lines of a requirements file without comments."""
     return [line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -205,15 +240,17 @@ def read_lines(file: Path) -> list[str]:
 
 def run_demo(arguments: list[str]) -> int:
     """The main job on a small model with random weights."""
-    python, _ = set_up()
+    python = set_up(find_comfyui())
     # The caller's folder stays the current one, so that relative paths among the arguments keep their sense.
-    env = {**job_environment(None), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
-    return subprocess.call([str(python), "-m", "tools.demo", *arguments], env=env)
+    # Started as a file and not with -m, no module is looked for in it (PYTHONSAFEPATH came with Python 3.11).
+    env = {**job_environment(None), "PYTHONPATH": str(ROOT)}
+    return subprocess.call([str(python), str(ROOT / "tools" / "demo.py"), *arguments], env=env)
 
 
 def run_tests(arguments: list[str]) -> int:
     """Lint, types and tests; all of them, whichever fails."""
-    python, comfyui = set_up()
+    comfyui = find_comfyui()
+    python = set_up(comfyui)
     env = job_environment(comfyui)
     if comfyui is None:
         say("\nNO COMFYUI FOUND: tests that need it are skipped. Set COMFYUI_DIR to a checkout to run them.")
@@ -269,10 +306,11 @@ def link(place: Path) -> bool:
 
 def run_comfyui(arguments: list[str]) -> int:
     """Start ComfyUI with this pack, without changing the checkout."""
-    python, comfyui = set_up()
+    comfyui = find_comfyui(around_first=True)
     if comfyui is None:
         where = "https://github.com/comfyanonymous/ComfyUI"
         raise SetupError(f"No ComfyUI was found. Get it from {where} and set COMFYUI_DIR to its folder.")
+    python = set_up(comfyui)
     command = [str(python), str(comfyui / "main.py")]
     if any(entry.resolve() == ROOT for entry in (comfyui / "custom_nodes").glob("*")):
         say(f"Starting {comfyui}, in which this pack is installed.")
@@ -282,9 +320,11 @@ def run_comfyui(arguments: list[str]) -> int:
         say(f"Models are found in {base / 'models'} and {comfyui / 'models'}.")
         command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "models.yaml")]
         command += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
-    if not has_accelerator(python) and "--cpu" not in arguments:
-        say("No GPU that torch can use: starting with --cpu.")
-        command.append("--cpu")
+    if "--cpu" not in arguments:
+        why = why_no_gpu(python)
+        if why:
+            say(f"{why} Starting with --cpu.")
+            command.append("--cpu")
     return subprocess.call([*command, *arguments], cwd=comfyui, env=job_environment(comfyui))
 
 
@@ -297,21 +337,36 @@ def prepare_base(python: Path, comfyui: Path) -> Path:
         # Without links (Windows without developer mode): a copy, made anew at each start.
         skip = shutil.ignore_patterns(".*", "tests", "demo_output", "__pycache__")
         shutil.copytree(ROOT, base / "custom_nodes" / "audiox", ignore=skip, dirs_exist_ok=True)
-    folders = sorted(entry.name for entry in (comfyui / "models").iterdir() if entry.is_dir())
+    folders = sorted(entry.name for entry in (comfyui / "models").glob("*") if entry.is_dir())
     lines = ["checkout:", f"  base_path: {json.dumps(str(comfyui))}"]
     lines += [f"  {name}: {json.dumps('models/' + name)}" for name in folders]
     (base / "models.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if not (base / "models" / "audiox" / "random-tiny").exists():
-        command = [str(python), "-m", "tools.demo", "--prepare", str(base)]
-        if subprocess.call(command, cwd=ROOT, env=job_environment(None)) != 0:
-            say("The small random model could not be made; starting without it.")
+    command = [str(python), "-m", "tools.demo", "--prepare", str(base)]
+    if subprocess.call(command, cwd=ROOT, env=job_environment(None)) != 0:
+        say("The small random model and the video could not be made; starting without them.")
     return base
 
 
-def has_accelerator(python: Path) -> bool:
-    """Whether torch finds a GPU of any kind."""
-    code = "import sys, torch; sys.exit(not torch.accelerator.is_available())"
-    return subprocess.call([str(python), "-c", code], env=job_environment(None)) == 0
+def why_no_gpu(python: Path) -> str:
+    """An empty string where torch can use a GPU, of any kind; else the reason and what to do about it."""
+    code = (
+        "import torch; v = torch.version; made_for = v.cuda or getattr(v, 'hip', None) or "
+        "getattr(v, 'xpu', None) or torch.backends.mps.is_built(); "
+        "print('gpu' if torch.accelerator.is_available() else 'none' if made_for else 'cpu-build')"
+    )
+    call = [str(python), "-c", code]
+    done = subprocess.run(call, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=job_environment(None))
+    if done.stdout.strip() == "gpu":
+        return ""
+    if done.stdout.strip() != "cpu-build":
+        return "No GPU that torch can use."
+    torches = " ".join(line for line in read_lines(CONSTRAINTS) if line.startswith("torch"))
+    return (
+        f"The torch in {python.parents[1]} is a build for the CPU alone; for Windows the package index has "
+        "no other. To use a GPU, look up at https://pytorch.org/get-started/locally which --index-url is for "
+        "your card, and put the same versions from there in its place (run.py keeps them):\n"
+        f"  {python} -m pip install --force-reinstall --no-deps {torches} --index-url ADDRESS\n"
+    )
 
 
 if __name__ == "__main__":

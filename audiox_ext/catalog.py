@@ -108,8 +108,17 @@ def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | No
         raise InputError(
             f"{name!r} is no model name. Give {where}a name such as AudioX-Turbo, or owner/repository."
         )
+    stored = folder_name(name)
+    return next((root / stored for root in folders.audiox if holds_model(root / stored)), None)
+
+
+def folder_name(name: str) -> str:
+    """What a model's folder is called: the short names are kept for the published models."""
     short = name.split("/")[-1]
-    return next((root / short for root in folders.audiox if holds_model(root / short)), None)
+    published = PUBLISHED.get(short)
+    if published is not None and published.repository == name:
+        return short
+    return name.replace("/", "--")
 
 
 def find_files(folder: Path) -> CheckpointFiles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from .features import VideoFeatures
     from .model import AudioXModel
 
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
-_AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"audiox_ext {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing was written.", file=sys.stderr)
+        print("\nInterrupted; no file was left half-written.", file=sys.stderr)
         return 130
     return 0
 
@@ -134,16 +132,21 @@ def _folders(options: argparse.Namespace) -> ModelFolders:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    _check_output(options)
-    from .media import read_audio, write_audio
+    _check_files(options)
+    from .media import VIDEO_SUFFIXES, read_audio, write_audio
+    from .placement import available_device
     from .pretrained import get_pretrained_model
     from .tasks import AudioRequest, make_audio
 
     folders = _folders(options)
+    device = available_device(options.device)
+    audio_prompt = read_audio(options.audio_prompt) if options.audio_prompt else None
+    print(f"Loading {options.model}", file=sys.stderr)
     model, _ = get_pretrained_model(
         options.model,
         accept_cc_by_nc=options.accept_cc_by_nc,
         precision=options.precision,
+        device=device,
         folders=folders,
         download=not options.offline,
     )
@@ -155,7 +158,7 @@ def _generate(options: argparse.Namespace) -> None:
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         features=features,
-        audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
+        audio_prompt=audio_prompt,
         seconds=seconds,
         steps=options.steps,
         cfg_scale=options.cfg,
@@ -165,15 +168,17 @@ def _generate(options: argparse.Namespace) -> None:
         seed=options.seed,
         batch_size=options.batch,
     )
-    with _Bar() as bar:
-        waveforms = make_audio(model, request, device=options.device, callback=bar)
+    with _Bar(options.steps or model.defaults.steps) as bar:
+        waveforms = make_audio(model, request, device=device, callback=bar)
     for index, waveform in enumerate(waveforms):
         path = options.output
         if len(waveforms) > 1:
             path = path.with_name(f"{path.stem}_{index + 1}{path.suffix}")
-        if path.suffix.lower() in _VIDEO_SUFFIXES:
+        if path.suffix.lower() in VIDEO_SUFFIXES:
             from .media import replace_audio_track
 
+            if index == 0:
+                _say_if_cut(options, waveform.shape[-1] / model.sample_rate)
             duration = waveform.shape[-1] / model.sample_rate
             replace_audio_track(
                 options.video, waveform, model.sample_rate, path, start=options.start, duration=duration
@@ -187,8 +192,9 @@ def _extract(options: argparse.Namespace) -> None:
     from .feature_file import write_features
 
     folders = _folders(options)
-    if options.output.suffix != ".safetensors":
+    if options.output.suffix.lower() != ".safetensors":
         raise InputError(f"Features are written to a .safetensors file, not {options.output.name}.")
+    _check_places(options)
     features = _video_features(options, None, folders, options.synchformer)
     write_features(options.output, features)
     print(f"{options.output}: {features.duration:.2f} s of video at {features.fps:g} fps")
@@ -196,8 +202,6 @@ def _extract(options: argparse.Namespace) -> None:
 
 def _features(options: argparse.Namespace, model: AudioXModel, folders: ModelFolders) -> VideoFeatures | None:
     if options.features is not None:
-        if options.video is not None and options.output.suffix.lower() not in _VIDEO_SUFFIXES:
-            raise InputError("--features and --video say the same thing: give one of them.")
         from .feature_file import read_features
 
         return read_features(options.features)
@@ -211,7 +215,7 @@ def _video_features(
 ) -> VideoFeatures:
     from .features import extract_video_features
     from .frames import Window
-    from .generation import available_device
+    from .placement import available_device
     from .pretrained import find_synchformer, load_synchformer, synchformer_fingerprint
 
     encode: Callable[[Any], Any] | None = None
@@ -254,38 +258,66 @@ def _inspect(options: argparse.Namespace) -> None:
         raise InputError("The checkpoint is not complete; see above.")
 
 
-def _check_output(options: argparse.Namespace) -> None:
-    """Refuse what could not be written before the long work, not after it."""
+def _check_files(options: argparse.Namespace) -> None:
+    """Refuse what could not be read or written before the long work, not after it."""
+    from .media import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
     suffix = options.output.suffix.lower()
-    if suffix not in _VIDEO_SUFFIXES + _AUDIO_SUFFIXES:
-        known = ", ".join(_AUDIO_SUFFIXES + _VIDEO_SUFFIXES)
+    if suffix not in AUDIO_SUFFIXES + VIDEO_SUFFIXES:
+        known = ", ".join(AUDIO_SUFFIXES + VIDEO_SUFFIXES)
         raise InputError(f"{options.output.name}: choose a name that ends in one of {known}.")
-    if suffix in _VIDEO_SUFFIXES and options.video is None:
+    if suffix in VIDEO_SUFFIXES and options.video is None:
         raise InputError(
             f"{options.output.name} is a video, and there is none to add the sound to. Give --video."
         )
+    if options.features is not None and options.video is not None and suffix not in VIDEO_SUFFIXES:
+        raise InputError("--features and --video say the same thing: give one of them.")
+    used = {"--start": options.start, "--duration": options.duration, "--resize": options.resize != "squash"}
+    idle = [name for name, value in used.items() if value]
+    if idle and options.video is None:
+        raise InputError(f"{', '.join(idle)} is about a video, and there is none. Give --video.")
+    _check_places(options)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    for name in ("video", "features", "audio_prompt", "synchformer"):
+        path = getattr(options, name, None)
+        if path is not None and not path.is_file():
+            raise InputError(f"--{name.replace('_', '-')}: there is no file {path}.")
     if not options.output.parent.is_dir():
         raise InputError(f"The folder {options.output.parent} does not exist. Make it first.")
-    if not math.isfinite(options.seconds) or options.seconds < 0:
-        raise InputError(f"--seconds must be 0 or more, got {options.seconds}.")
+    if options.output.is_dir():
+        raise InputError(f"{options.output} is a folder. Give the name of a file.")
+
+
+def _say_if_cut(options: argparse.Namespace, seconds: float) -> None:
+    from .frames import probe_video
+
+    rest = probe_video(options.video).duration - options.start
+    if rest > seconds + 0.1:
+        log.warning(
+            "The video goes on for %.2f s, the sound for %.2f s: the result ends with the sound.",
+            rest,
+            seconds,
+        )
 
 
 class _Bar:
     """A tqdm bar that a step callback moves."""
 
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
     def __enter__(self) -> _Bar:
         from tqdm import tqdm
 
-        self._tqdm = tqdm
-        self._bar: Any = None
+        self._bar = tqdm(total=self._steps, desc="Encoding prompts", unit="step")
         return self
 
     def __call__(self, info: StepInfo) -> None:
-        if self._bar is None:
-            self._bar = self._tqdm(total=info.steps, desc="Sampling", unit="step")
         self._bar.total = info.steps
+        self._bar.set_description("Decoding" if info.step == info.steps else "Sampling", refresh=False)
         self._bar.update(info.step - self._bar.n)
 
     def __exit__(self, *reason: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

@@ -130,9 +130,10 @@ class VideoConditioner(nn.Module):
         last.
         """
         config = self.config
-        frames = frames.reshape(-1, *frames.shape[-3:])
         wanted = (3, config.clip.image_size, config.clip.image_size)
-        if len(frames) == 0 or tuple(frames.shape[1:]) != wanted:
+        if frames.dim() == 5 and frames.shape[0] == 1:
+            frames = frames[0]
+        if frames.dim() != 4 or len(frames) == 0 or tuple(frames.shape[1:]) != wanted:
             raise InputError(
                 f"video_tensors must be (1, T, {', '.join(map(str, wanted))}), got {tuple(frames.shape)}."
             )
@@ -276,7 +277,7 @@ class AudioAutoencoderConditioner(nn.Module):
         if config.latent_seq_len is None:
             self.empty_audio_feat = nn.Parameter(torch.zeros(1, config.empty_seq_len, cond_dim, **where))
         else:
-            self.proj_features_128 = operations.Linear(config.latent_seq_len, 128, **where)
+            self.proj_features_128 = operations.Linear(config.latent_seq_len, config.pooled_tokens, **where)
 
     def forward(self, prompts: Sequence[Tensor], device: torch.device, generator: torch.Generator) -> Tensor:
         """prompts: each (C, S) at the model's rate, all of one length."""

@@ -132,6 +132,10 @@ class MelConditionerConfig:
     mask_ratio_start: float = 0.7
     mask_ratio_end: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.win_length > self.n_fft:
+            raise ConfigError(f"config.json: win_length {self.win_length} is longer than n_fft {self.n_fft}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioAutoencoderConditionerConfig:
@@ -142,6 +146,7 @@ class AudioAutoencoderConditionerConfig:
     autoencoder: AutoencoderConfig
     latent_seq_len: int | None
     empty_seq_len: int = 215
+    pooled_tokens: int = 128
     mask_ratio_start: float = 0.0
     mask_ratio_end: float = 0.0
 
@@ -171,6 +176,10 @@ class NetworkConfig:
             raise ConfigError(
                 f"config.json: embed_dim {self.embed_dim} cannot be shared by num_heads {self.num_heads}."
             )
+        if self.type == "mmdit" and self.head_dim % 2:
+            raise ConfigError(
+                f"config.json: a mmdit network turns pairs, so num_heads {self.num_heads} must be even."
+            )
         if self.type == "dit" and self.context_dim % self.head_dim:
             raise ConfigError(
                 f"config.json: a context {self.context_dim} wide does not divide into heads of "
@@ -199,6 +208,13 @@ class FusionConfig:
     num_fusion_layers: int
     dim: int = 768
 
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ConfigError(
+                f"config.json: gate_type_config.dim {self.dim} cannot be shared by num_heads "
+                f"{self.num_heads}."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -225,20 +241,75 @@ class ModelConfig:
         return self.sample_size // self.autoencoder.downsampling_ratio
 
     def __post_init__(self) -> None:
+        self._check_conditioners()
+        checks: list[tuple[str, object, str, object]] = [
+            ("model.conditioning.cond_dim", self.cond_dim, "cond_token_dim", self.network.cond_token_dim),
+            (
+                "the autoencoder's latent_dim",
+                self.autoencoder.latent_dim,
+                "io_channels",
+                self.network.io_channels,
+            ),
+            ("audio_channels", self.audio_channels, "in_channels", self.autoencoder.encoder.in_channels),
+            ("audio_channels", self.audio_channels, "out_channels", self.autoencoder.decoder.out_channels),
+        ]
+        if self.fusion is not None:
+            checks.append(("cond_dim", self.cond_dim, "gate_type_config.dim", self.fusion.dim))
+            slots = ["audio_prompt", "text_prompt", "video_prompt"]
+            checks.append(("the conditioners' ids", sorted(self.conditioners), "what MAF joins", slots))
+        if self.network.type == "mmdit":
+            checks.append(
+                ("latents + 1", self.latent_count + 1, "_latent_seq_len", self.network.latent_seq_len)
+            )
+            checks.append(
+                ("context tokens", self._context_tokens(), "what mmdit takes", self.network.context_tokens)
+            )
+        _require_equal(checks)
         if self.sample_size < self.autoencoder.downsampling_ratio:
             raise ConfigError(
                 f"config.json: sample_size {self.sample_size} is shorter than one latent "
                 f"({self.autoencoder.downsampling_ratio} samples)."
             )
+
+    def _check_conditioners(self) -> None:
         unknown = [name for name in self.cross_attention_ids if name not in self.conditioners]
         if unknown:
             raise ConfigError(
                 f"config.json: cross_attention_cond_ids names {', '.join(unknown)}, for which there is no "
                 "conditioner."
             )
-        if self.network.type == "mmdit" and self.latent_count + 1 != self.network.latent_seq_len:
-            raise ConfigError(
-                f"config.json: a mmdit network with _latent_seq_len {self.network.latent_seq_len} makes "
-                f"{self.network.latent_seq_len - 1} latents, but sample_size {self.sample_size} is "
-                f"{self.latent_count}."
-            )
+        prompt_latents = (
+            round(self.conditioning_seconds * self.sample_rate) // self.autoencoder.downsampling_ratio
+        )
+        for name, kind in self.conditioners.items():
+            if isinstance(kind, ClipConditionerConfig):
+                checks = [
+                    ("temporal_dim", kind.temporal_dim),
+                    ("clip_config.hidden_size", kind.clip.hidden_size),
+                ]
+            elif isinstance(kind, MelConditionerConfig):
+                checks = [("feature_dim", kind.feature_dim)]
+            else:
+                checks = []
+            _require_equal([(f"{name}.{field}", value, "cond_dim", self.cond_dim) for field, value in checks])
+            if isinstance(kind, AudioAutoencoderConditionerConfig):
+                length = kind.latent_seq_len or kind.empty_seq_len
+                _require_equal([(f"{name}'s latents", length, "latents of a prompt", prompt_latents)])
+
+    def _context_tokens(self) -> int:
+        """Tokens of the context, where every conditioner gives a fixed number."""
+        total = 0
+        for kind in self.conditioners.values():
+            if isinstance(kind, ClipConditionerConfig):
+                total += kind.out_features
+            elif isinstance(kind, TextConditionerConfig):
+                total += kind.max_length
+            elif isinstance(kind, AudioAutoencoderConditionerConfig):
+                total += kind.empty_seq_len if kind.latent_seq_len is None else kind.pooled_tokens
+        return total
+
+
+def _require_equal(checks: list[tuple[str, object, str, object]]) -> None:
+    for name, value, other, wanted in checks:
+        if value != wanted:
+            raise ConfigError(f"config.json: {name} is {value}, but {other} is {wanted}; they must be equal.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,12 @@ class _Section:
     def get(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
         self._read.add(key)
         value = self._data.get(key, default)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if value is None and default is not ... and type(None) not in kinds:
+            return default  # null says as much as nothing
         if value is ...:
             raise ConfigError(f"config.json: {self._path}.{key} is missing.")
         if key in self._data:
-            kinds = kind if isinstance(kind, tuple) else (kind,)
             # bool is an int to Python, never to a configuration.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 names = " or ".join(k.__name__ for k in kinds)
@@ -82,6 +84,18 @@ class _Section:
         if value <= 0:
             raise ConfigError(f"config.json: {self._path}.{key} must be above 0, got {value}.")
         return value
+
+    def between(self, key: str, low: float, high: float, default: Any = ...) -> float:
+        value = self.number(key, default)
+        if not low <= value <= high:
+            raise ConfigError(f"config.json: {self._path}.{key} must lie in [{low}, {high}], got {value}.")
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        values = self.get(key, list)
+        if not all(isinstance(v, str) for v in values):
+            raise ConfigError(f"config.json: {self._path}.{key} must be a list of names, got {values!r}.")
+        return tuple(values)
 
     def integers(self, key: str) -> tuple[int, ...]:
         values = self.get(key, list)
@@ -114,7 +128,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is missing: every model folder needs its config.json beside the weights. Put it there."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error}).") from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON ({error}). Fetch it again.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds {type(data).__name__}, not an object. Fetch it again.")
@@ -128,11 +144,8 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
     model = top.section("model")
     diffusion = model.section("diffusion")
     conditioning = model.section("conditioning")
-    seconds = top.number("conditioning_seconds", 10)
-    video_fps = top.number("video_fps", 5)
-    for name, value in (("conditioning_seconds", seconds), ("video_fps", video_fps)):
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"config.json: {name} must be above 0, got {value}.")
+    seconds = top.between("conditioning_seconds", 1, 600, 10)
+    video_fps = top.between("video_fps", 0.1, 240, 5)
     for name in ("global_cond_ids", "input_concat_ids", "prepend_cond_ids"):
         if diffusion.get(name, list, []):
             raise ConfigError(
@@ -148,7 +161,7 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
         autoencoder=_autoencoder(model.section("pretransform")),
         conditioners=_conditioners(conditioning, seconds, video_fps),
         cond_dim=conditioning.positive("cond_dim"),
-        cross_attention_ids=tuple(diffusion.get("cross_attention_cond_ids", list)),
+        cross_attention_ids=diffusion.names("cross_attention_cond_ids"),
         network=_network(diffusion),
         objective=diffusion.choice("diffusion_objective", ("v", "rectified_flow"), "v"),
         fusion=_fusion(diffusion),
@@ -166,9 +179,7 @@ def parse_network_config(data: Mapping[str, Any]) -> NetworkConfig:
 
 
 def _few_steps(top: _Section) -> int | None:
-    if "training" not in top:
-        return None
-    count = top.section("training").get("dmd_sample_steps", (int, type(None)), None)
+    count = top.section("training", {}).get("dmd_sample_steps", (int, type(None)), None)
     if count is not None and count < 1:
         raise ConfigError(f"config.json: training.dmd_sample_steps must be at least 1, got {count}.")
     return count
@@ -252,6 +263,11 @@ def _conditioners(conditioning: _Section, seconds: float, video_fps: float) -> d
     for index, entry in enumerate(entries):
         section = _Section(entry, f"model.conditioning.configs[{index}]")
         name = section.get("id", str)
+        if not re.fullmatch(r"[a-z]\w*_prompt", name) or name in result:
+            raise ConfigError(
+                f"config.json: model.conditioning.configs[{index}].id is {name!r}; each must be one of its "
+                "own and end in _prompt."
+            )
         kind = section.choice("type", tuple(_CONDITIONERS))
         sizes = section.section("config")
         result[name] = _CONDITIONERS[kind](kind, sizes, seconds, video_fps)
@@ -275,7 +291,7 @@ def _clip(kind: str, section: _Section, seconds: float, video_fps: float) -> Cli
     tower.done()
     return ClipConditionerConfig(
         with_sync=kind != "clip",
-        video_fps=section.number("video_fps", video_fps),
+        video_fps=section.between("video_fps", 0.1, 240, video_fps),
         seconds=seconds,
         out_features=section.positive("out_features", plain.out_features),
         clip=tower_config,

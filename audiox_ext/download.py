@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +18,16 @@ _UNFINISHED = ".audiox-fetching"  # holds the repository's name while files of i
 def unfinished_repository(folder: Path) -> str | None:
     """The repository whose download into this folder was begun and did not end, or None."""
     try:
-        return (folder / _UNFINISHED).read_text(encoding="utf-8").strip() or None
-    except OSError:
+        repository = (folder / _UNFINISHED).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return None
+    return repository if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) else None
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Called when a model has loaded whole, wherever its files came from."""
+    with contextlib.suppress(OSError):
+        (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
 def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> Path:

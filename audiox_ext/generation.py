@@ -5,55 +5,34 @@ B batch, C channels, S samples, L latents, N context tokens.
 
 from __future__ import annotations
 
-import logging
-import math
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .denoising import StepCallback, VDenoiser
+from .arguments import (
+    SamplerSettings,
+    checked_batch,
+    checked_guidance,
+    checked_latents,
+    checked_noise_level,
+    checked_prompts,
+    checked_seed,
+    checked_steps,
+)
+from .denoising import VDenoiser
 from .errors import InputError
 from .guidance import GuidedVelocity
 from .inpainting import MaskArguments, build_mask, paste_latents
 from .model import AudioXModel
 from .networks.autoencoder import decoding_bytes, encoding_bytes
-from .placement import DevicePlacement, Placement, best_device
+from .placement import DevicePlacement, Placement, available_device
 from .rectified_flow import sample_euler, sample_few_steps
 from .sampling import sample_v
 
-log = logging.getLogger(__name__)
-
 InitAudio = tuple[int, Tensor]
 """(sample rate in hertz, waveform (C, S))."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """What `**sampler_kwargs` may hold. None means the model's own value.
-
-    callback: called after every step; what it raises ends the run and reaches the caller.
-    """
-
-    sampler_type: str | None = None
-    sigma_min: float | None = None
-    sigma_max: float | None = None
-    rho: float = 1.0
-    scale_phi: float = 0.0
-    callback: StepCallback | None = None
-
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, Any]) -> SamplerSettings:
-        unknown = sorted(set(arguments) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(
-                f"generate_diffusion_cond does not know {', '.join(unknown)}; beside its own arguments it "
-                f"takes {', '.join(cls.__dataclass_fields__)}."
-            )
-        return cls(**arguments)
 
 
 @torch.no_grad()
@@ -95,21 +74,24 @@ def generate_diffusion_cond(
     2606.12555.
     """
     settings = SamplerSettings.from_arguments(sampler_kwargs)
-    steps = _checked_steps(model, steps)
-    guidance = _checked_guidance(model, cfg_scale)
-    latent_count = _checked_latents(model, sample_size, sample_rate)
-    batch_size = _checked_batch(batch_size)
+    steps = checked_steps(model, steps)
+    guidance = checked_guidance(model, cfg_scale)
+    latent_count = checked_latents(model, sample_size, sample_rate)
+    batch_size = checked_batch(batch_size)
     placement = model.placement or DevicePlacement(available_device(device))
-    generator = torch.Generator().manual_seed(secrets.randbits(32) if seed == -1 else seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
 
     # The order of these draws is the published code's: a seed depends on it.
     noise = torch.randn(batch_size, model.config.autoencoder.latent_dim, latent_count, generator=generator)
     context = _context(model, conditioning, conditioning_tensors, batch_size, placement, generator)
     if context is None:
         raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
-    negative = _context(
-        model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
-    )
+    negative = None
+    # Without guidance it has no influence but through the random numbers that come after it.
+    if guidance != 1.0 or init_audio is not None:
+        negative = _context(
+            model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
+        )
     init, mask = _init_latents(model, init_audio, mask_args, noise, placement, generator)
 
     where = placement.use(
@@ -143,7 +125,8 @@ def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) ->
     """(B, C, L) -> waveform (B, channels, L * ratio), float32 on the CPU."""
     config = model.config.autoencoder
     samples = latents.shape[-1] * config.downsampling_ratio
-    where = placement.use("autoencoder", model.pretransform, decoding_bytes(config, samples))
+    at_once = 1 if config.iterate_batch else latents.shape[0]
+    where = placement.use("autoencoder", model.pretransform, at_once * decoding_bytes(config, samples))
     return model.pretransform.decode(latents.to(where)).float().cpu()
 
 
@@ -162,9 +145,7 @@ def _sample(
     defaults, varies = model.defaults, init is not None and mask is None
     sigma_max = defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
     if varies:
-        sigma_max = init_noise_level
-    if not (math.isfinite(sigma_max) and sigma_max > 0):
-        raise InputError(f"sigma_max (init_noise_level of a variation) must be above 0, got {sigma_max!r}.")
+        sigma_max = checked_noise_level(model, init_noise_level, settings)
     shared: dict[str, Any] = {"steps": steps, "init": init, "mask": mask, "callback": settings.callback}
     if model.config.objective == "rectified_flow":
         start = min(sigma_max, 1.0)
@@ -194,7 +175,7 @@ def _context(
     if tensors is not None:
         tokens = {name: _precomputed(model, name, tensors, batch_size) for name in model.config.conditioners}
     elif conditioning is not None:
-        items = [conditioning] if isinstance(conditioning, Mapping) else list(conditioning)
+        items = checked_prompts(model, conditioning)
         if len(items) == 1:
             items = items * batch_size
         if len(items) != batch_size:
@@ -220,7 +201,7 @@ def _precomputed(model: AudioXModel, name: str, tensors: Mapping[str, Any], batc
         raise InputError(
             f"conditioning_tensors: {name} has {tokens.shape[0]} items for a batch of {batch_size}."
         )
-    return tokens.float().expand(batch_size, -1, -1)
+    return tokens.float().cpu().expand(batch_size, -1, -1)
 
 
 def _init_latents(
@@ -240,7 +221,11 @@ def _init_latents(
 
     batch_size, _, latent_count = noise.shape
     size = latent_count * model.config.autoencoder.downsampling_ratio
+    if not (isinstance(init_audio, (tuple, list)) and len(init_audio) == 2):
+        raise InputError("init_audio must be (sample rate, waveform).")
     rate, waveform = init_audio
+    if isinstance(rate, Tensor) and not isinstance(waveform, Tensor):
+        rate, waveform = waveform, rate  # the other usual order
     waveform = conform_audio(
         waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
     )
@@ -253,64 +238,6 @@ def _init_latents(
         arguments = MaskArguments.from_mapping(mask_args)
         init, mask = paste_latents(init, arguments), build_mask(latent_count, arguments)
     return init.expand(batch_size, -1, -1), mask
-
-
-def _checked_steps(model: AudioXModel, steps: int | None) -> int:
-    steps = model.defaults.steps if steps is None else steps
-    if not isinstance(steps, int) or steps < 1:
-        raise InputError(
-            f"steps must be a whole number of at least 1, got {steps!r}. Leave it out for the model's own."
-        )
-    return steps
-
-
-def _checked_guidance(model: AudioXModel, cfg_scale: float | None) -> float:
-    if model.config.few_step_count is not None:
-        if cfg_scale not in (None, 1, 1.0):
-            log.info(
-                "cfg_scale %s is not used: this model's few-step student works without guidance.", cfg_scale
-            )
-        return 1.0
-    scale = model.defaults.cfg_scale if cfg_scale is None else cfg_scale
-    if not isinstance(scale, (int, float)) or not math.isfinite(scale):
-        raise InputError(f"cfg_scale must be a number, got {scale!r}.")
-    return float(scale)
-
-
-def _checked_latents(model: AudioXModel, sample_size: int | None, sample_rate: int | None) -> int:
-    if sample_rate not in (None, model.sample_rate):
-        raise InputError(
-            f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
-        )
-    size = model.sample_size if sample_size is None else sample_size
-    count = size // model.config.autoencoder.downsampling_ratio
-    if count < 1:
-        raise InputError(
-            f"sample_size {size} is shorter than one latent of "
-            f"{model.config.autoencoder.downsampling_ratio} samples."
-        )
-    if model.config.network.type == "mmdit" and count != model.config.latent_count:
-        raise InputError(
-            f"This model makes exactly {model.sample_size} samples ({model.native_seconds:.2f} s), not "
-            f"{size}. Leave sample_size out and trim the result."
-        )
-    return count
-
-
-def _checked_batch(batch_size: int) -> int:
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size!r}.")
-    return batch_size
-
-
-def available_device(device: str | torch.device) -> torch.device:
-    """The device asked for; where CUDA is asked for and there is none, the best there is."""
-    wanted = torch.device(device)
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        device = best_device()
-        log.info("There is no CUDA device here; running on %s.", device)
-        return device
-    return wanted
 
 
 def _network_bytes(model: AudioXModel, batch_size: int, tokens: int, latents: int) -> int:

@@ -26,6 +26,7 @@ _FREE = {
     "cc0-1.0",
     "isc",
     "mit",
+    "mit-license",
     "unlicense",
 }
 _YES = ("1", "true", "yes", "on")
@@ -49,11 +50,15 @@ def check_license(license_name: str | None, source: str, accepted: bool) -> None
     """
     if not is_non_commercial(license_name) or accepted or is_set(ACCEPT_VARIABLE):
         return
-    origin = license_name or "no licence named in its config.json, so CC-BY-NC-4.0 is assumed"
+    origin = (
+        f"their licence is {license_name}"
+        if license_name
+        else "no licence is named, so CC-BY-NC-4.0 is assumed"
+    )
     raise LicenseError(
-        f"The weights of {source} are not free for every use ({origin}). CC-BY-NC-4.0 forbids commercial "
-        "use of the weights and asks for attribution. If your use is non-commercial, accept it: tick "
-        "accept_cc_by_nc on the AudioX Model Loader, pass --accept-cc-by-nc or accept_cc_by_nc=True, or "
-        f"set {ACCEPT_VARIABLE}=1. For commercial work use SelVA, whose video-to-sound weights are MIT. "
+        f"The weights of {source} are not known to be free for every use: {origin}. CC-BY-NC-4.0 forbids "
+        "commercial use of the weights and asks for attribution. If your use is non-commercial, accept it: "
+        "tick accept_cc_by_nc on the AudioX Model Loader, pass --accept-cc-by-nc or accept_cc_by_nc=True, "
+        f"or set {ACCEPT_VARIABLE}=1. For commercial work use SelVA, whose video-to-sound weights are MIT. "
         "Nothing was loaded or downloaded."
     )

@@ -38,7 +38,14 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["conform_audio", "read_audio", "replace_audio_track", "write_audio"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "conform_audio",
+    "read_audio",
+    "replace_audio_track",
+    "write_audio",
+]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +78,8 @@ _VIDEO_FILES = {
     ".mkv": _VideoFile("matroska", AAC),
     ".webm": _VideoFile("webm", OPUS, encoders=("libvpx-vp9",)),
 }
+AUDIO_SUFFIXES = tuple(_AUDIO_FILES)
+VIDEO_SUFFIXES = tuple(_VIDEO_FILES)
 
 
 def read_audio(source: MediaSource) -> tuple[Tensor, int]:

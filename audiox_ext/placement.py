@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import torch
 from torch import nn
+
+from .errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class Placement(Protocol):
@@ -38,3 +43,27 @@ def best_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def available_device(device: torch.device | str) -> torch.device:
+    """The device asked for; for "cuda" where there is none, the best there is.
+
+    Raises `InputError` for a name that is no device, or one that is not here.
+    """
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"{device!r} is no device. Choose cuda, cuda:1, mps or cpu.") from None
+    if wanted.type == "cuda":
+        if not torch.cuda.is_available():
+            log.info("There is no CUDA device here; running on %s.", best_device())
+            return best_device()
+        if wanted.index is not None and wanted.index >= torch.cuda.device_count():
+            raise InputError(
+                f"There is no {wanted}: this machine has {torch.cuda.device_count()} CUDA device(s)."
+            )
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"There is no Apple GPU here. Choose {best_device()}.")
+    if wanted.type not in ("cuda", "mps", "cpu"):
+        raise InputError(f"{wanted} is not supported. Choose cuda, mps or cpu.")
+    return wanted

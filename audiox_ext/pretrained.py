@@ -22,18 +22,18 @@ from .catalog import (
     find_local,
     find_synchformer,
     find_text_encoder,
+    folder_name,
     list_models,
 )
 from .conditioning import TextConditioner
 from .config_file import parse_config, read_config
-from .download import fetch_repository, unfinished_repository
+from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
 from .networks.synchformer import Synchformer
 from .networks.synchformer import load_synchformer as _read_synchformer
-from .placement import best_device
 from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
 
 __all__ = [
@@ -70,11 +70,11 @@ def get_pretrained_model(
     """Load a model.
 
     name: a short name ("AudioX-Turbo"), a hub repository, or (allow_paths) a local folder. accept_cc_by_nc:
-    the opt-in that non-commercial weights need. precision: of the network's weights; auto is bf16 on a GPU
-    that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
+    the opt-in that non-commercial weights need. precision: of the network's weights; auto follows `device`:
+    bf16 on a GPU that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
     `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
-    classes, default `torch.nn`. dtype, compute_dtype: of the network's weights and arithmetic, in place of
-    precision.
+    classes, default `torch.nn`. dtype, compute_dtype: of the network's weights and, where `operations` can
+    cast, of its arithmetic, in place of precision.
 
     Returns the model, on `device`, and config.json as a dict. Raises `LicenseError`, `ModelNotFoundError`,
     `ConfigError`, `CheckpointError` or `InputError`, each with a sentence for the user.
@@ -85,11 +85,17 @@ def get_pretrained_model(
     data = config_of(files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
-    dtype = dtype or _choose_dtype(precision)
+    dtype = dtype or _choose_dtype(precision, torch.device(device))
+    if operations is None and compute_dtype not in (None, dtype):
+        raise InputError(
+            f"With layers of torch.nn the network computes in the type of its weights, {dtype}, not "
+            f"{compute_dtype}."
+        )
     with torch.device("meta"):
         model = AudioXModel(config, operations or nn, dtype, compute_dtype, rest_operations=rest_operations)
     _load_weights(model, files)
     _attach_text_encoder(model, folder, folders, download)
+    forget_unfinished(folder)
     model.folder = folder
     model.eval().requires_grad_(False)
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
@@ -131,7 +137,7 @@ def _model_folder(
             return folder
     else:
         repository = _repository_of(name, folders)
-        target = folders.audiox[0] / name.split("/")[-1]
+        target = folders.audiox[0] / folder_name(name)
     published = next((entry for entry in PUBLISHED.values() if entry.repository == repository), None)
     # Whatever the hub holds under a foreign name is of unknown licence until its config.json is here.
     check_license(PUBLISHED_LICENSE if published else None, repository, accepted)
@@ -140,7 +146,15 @@ def _model_folder(
             f"{name} is not on disk and downloads are off. Fetch it from https://huggingface.co/{repository} "
             f"and put its files into {target}."
         )
-    return fetch_repository(repository, published.patterns if published else ALL_PATTERNS, target)
+    try:
+        return fetch_repository(repository, published.patterns if published else ALL_PATTERNS, target)
+    except ModelNotFoundError as error:
+        if folder is None:
+            raise
+        # Perhaps the rest was put there by hand; strict loading says what is still missing.
+        find_files(folder)
+        log.warning("%s Going on with the files that are there.", error)
+        return folder
 
 
 def _repository_of(name: str, folders: ModelFolders) -> str:
@@ -165,9 +179,9 @@ def config_of(files: CheckpointFiles) -> dict[str, Any]:
     return read_config(files.folder / "config.json")
 
 
-def _choose_dtype(precision: str) -> torch.dtype:
+def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
-        if best_device().type != "cuda":
+        if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if precision not in _DTYPES:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .denoising import BrownianNoise, Inpainting, StepCallback, StepInfo, VDenoiser, randn_like
+from .errors import InputError
 
 
 @dataclass(kw_only=True)
@@ -258,6 +259,11 @@ def _dpm_adaptive(run: SolverRun, x: Tensor) -> Tensor:
         low, high = step.second(t_next, fraction=1 / 3), step.third(t_next)
         scale = torch.clamp(tolerance * torch.maximum(low.abs(), previous.abs()), min=tolerance)
         error = float(torch.linalg.norm((low - high) / scale) / x.numel() ** 0.5)
+        if math.isnan(error) or not t_next > t:
+            raise InputError(
+                "k-dpm-adaptive cannot go on: the network's result is not a number. Load the model with "
+                "precision fp32 or bf16, lower cfg, or choose another sampler."
+            )
         factor = (1 / (error + 1e-8)) ** (1 / order)
         factor = 1 + math.atan(factor - 1)
         if factor >= accept_safety:

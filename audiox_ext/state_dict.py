@@ -39,11 +39,9 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
     if not path.is_file():
         raise CheckpointError(f"{path} is missing. Put the weights there, or choose another file.")
     content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
-    for key in nested:
-        inner = content.get(key) if isinstance(content, Mapping) else None
-        if isinstance(inner, Mapping):
-            content = inner
-            break
+    if isinstance(content, Mapping):
+        inside = (content[key] for key in nested if isinstance(content.get(key), Mapping))
+        content = max((content, *inside), key=_tensor_count)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, not a state dict. Fetch the right file."
@@ -51,6 +49,10 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
     return {
         key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
     }
+
+
+def _tensor_count(content: Mapping[Any, Any]) -> int:
+    return sum(isinstance(value, Tensor) for value in content.values())
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -82,16 +84,7 @@ def _read_pickle(path: Path) -> Any:
             f"{path} is damaged, or holds more than tensors and plain data, which is never loaded because it "
             f"could run code. Fetch it again from a source you trust. ({_first_line(error)})"
         ) from None
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except Exception as error:  # a damaged pickle can make the reader raise anything; no code of it runs
         raise _damaged(path, error) from None
 
 

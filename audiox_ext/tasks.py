@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from .arguments import MAX_SEED, checked_batch
 from .denoising import StepCallback
 from .errors import InputError
 from .facts import ModelFacts
@@ -65,8 +66,8 @@ def make_audio(
     Its level is as the model made it, unless it would clip: then it is scaled down to a peak of 1.
     Raises `InputError` with a sentence about what was asked.
     """
-    seconds = _checked_seconds(model, request.seconds)
-    _check_numbers(request)
+    check_request(model, request)
+    seconds = request.seconds or model.native_seconds
     if generate is None:
         from .generation import generate_diffusion_cond
 
@@ -85,15 +86,31 @@ def make_audio(
     waveform = generate(
         model, batch_size=request.batch_size, seed=request.seed, device=device, callback=callback, **arguments
     )
-    return finish_audio(waveform, round(seconds * model.sample_rate))
+    samples = round(request.seconds * model.sample_rate) if request.seconds else waveform.shape[-1]
+    return finish_audio(waveform, samples)
+
+
+def check_request(model: ModelFacts, request: AudioRequest) -> None:
+    """Everything about a request that can be refused before any work. Raises `InputError`."""
+    if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
+        raise InputError(
+            "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
+            "are connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
+        )
+    _check_seconds(model, request.seconds)
+    _check_numbers(request)
+    checked_batch(request.batch_size)
 
 
 def finish_audio(waveform: Tensor, samples: int) -> Tensor:
-    """Cut (B, C, S) to `samples`, and scale down each item whose peak is above 1.
+    """Make (B, C, S) `samples` long, and scale down each item whose peak is above 1.
+
+    A model's latents make up to one latent less than its native length: what lacks is silence.
 
     Raises `InputError` when the result is not a number anywhere.
     """
-    waveform = waveform[..., :samples].float().contiguous()
+    missing = max(0, samples - waveform.shape[-1])
+    waveform = torch.nn.functional.pad(waveform[..., :samples].float(), (0, missing)).contiguous()
     if not bool(torch.isfinite(waveform).all()):
         raise InputError(
             "The result is not a number (NaN or infinite): the precision is too low for these settings. "
@@ -106,11 +123,6 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
 
 
 def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> dict[str, Any]:
-    if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
-        raise InputError(
-            "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
-            "are connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
-        )
     conditioning: dict[str, Any] = {
         "text_prompt": request.prompt,
         "seconds_start": 0,
@@ -138,7 +150,7 @@ def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> d
     return conditioning
 
 
-def _checked_seconds(model: ModelFacts, seconds: float) -> float:
+def _check_seconds(model: ModelFacts, seconds: float) -> None:
     if not math.isfinite(seconds) or seconds < 0:
         raise InputError(f"The duration must be 0 (the model's own) or more, got {seconds!r} s.")
     native = model.native_seconds
@@ -152,7 +164,6 @@ def _checked_seconds(model: ModelFacts, seconds: float) -> float:
         raise InputError(
             f"The duration is {seconds:g} s, which is too short to hear. Choose at least 0.05 s."
         )
-    return min(seconds or native, native)
 
 
 def _check_numbers(request: AudioRequest) -> None:
@@ -167,5 +178,5 @@ def _check_numbers(request: AudioRequest) -> None:
             f"There is no sampler called {request.sampler_type!r}. Choose default or one of "
             f"{', '.join(SAMPLER_NAMES)}."
         )
-    if request.seed < 0:
-        raise InputError(f"The seed must be 0 or more, got {request.seed}.")
+    if not 0 <= request.seed <= MAX_SEED:
+        raise InputError(f"The seed must be from 0 to 2^64 - 1, got {request.seed}.")

@@ -67,7 +67,7 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
     if weights.is_dir():
         file = weights / "model.safetensors"
         config = _read_json(weights / "config.json")
-    return TextEncoder(_build_t5(config, file), words, int(config["d_model"]))
+    return TextEncoder(_build_t5(config, file), words, int(config.get("d_model", 512)))
 
 
 def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
@@ -79,8 +79,13 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
         raise ModelNotFoundError(
             f"{file} is missing. Fetch the text encoder again (config.json, model.safetensors)."
         )
-    with torch.device("meta"):
-        model = T5EncoderModel(T5Config(**{**config, "use_cache": False, "dropout_rate": 0.0}))
+    try:
+        with torch.device("meta"):
+            model = T5EncoderModel(T5Config(**{**config, "use_cache": False, "dropout_rate": 0.0}))
+    except Exception as error:  # transformers has errors of its own for every kind of wrong field
+        raise CheckpointError(
+            f"{file.parent / 'config.json'} describes no T5 encoder ({error}). Fetch the text encoder again."
+        ) from None
     state = {
         key: value
         for key, value in read_tensors(file).items()
@@ -100,6 +105,9 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds {type(data).__name__}")
+        return data
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Fetch the text encoder again.") from None

@@ -21,7 +21,7 @@ from .denoising import StepCallback, StepInfo
 from .errors import AudioXError, InputError
 from .facts import ModelFacts
 from .license import check_license
-from .placement import best_device
+from .placement import available_device, best_device
 
 _MODULES = {
     "get_pretrained_model": ("audiox", "audiox.models.pretrained"),
@@ -46,13 +46,21 @@ def upstream_get_pretrained_model(
     when the package is missing, and `AudioXError` with the package's own message when it fails.
     """
     repository = PUBLISHED[name].repository if name in PUBLISHED else name
+    if "/" not in repository:
+        raise InputError(
+            f"The engine audiox loads models from the hub by name, and {name!r} is none of them. Choose one of "
+            f"{', '.join(PUBLISHED)}, or the engine native."
+        )
     check_license(PUBLISHED_LICENSE if name in PUBLISHED else None, repository, accept_cc_by_nc)
     load = _find("get_pretrained_model")
     try:
         model, data = load(repository)
+        model = model.to(best_device())
+    except torch.OutOfMemoryError:
+        raise  # the host knows what to do about it
     except Exception as error:
         raise _failed("load", error) from error
-    return UpstreamModel(model.to(best_device()), parse_config(data)), data
+    return UpstreamModel(model, parse_config(data)), data
 
 
 def upstream_generate(
@@ -77,7 +85,7 @@ def upstream_generate(
         "sigma_max": defaults.sigma_max,
     }
     settings |= arguments
-    device = best_device()
+    device = available_device(device)
     if callback is not None:
         settings["callback"] = _translated(callback, settings["steps"])
     items = [_complete(item, config, device) for item in conditioning]
@@ -95,7 +103,7 @@ def upstream_generate(
             device=str(device),
             **settings,
         )
-    except AudioXError:
+    except (AudioXError, torch.OutOfMemoryError):
         raise
     except (ImportError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise _failed("generate", error) from error

@@ -92,6 +92,12 @@ def test_a_video_gets_its_sound(tiny_folder: Any, tmp_path: Path, clip: Path) ->
     assert abs(waveform.shape[1] / rate - 2) < 0.1
 
 
+def test_a_cut_video_is_said_to_be_cut(tiny_folder: Any, tmp_path: Path, clip: Path, caplog: Any) -> None:
+    options = ["--video", clip, "--prompt", "x", "--steps", 1, "--seconds", 1, "-o", tmp_path / "out.mp4"]
+    assert run("generate", "--model", tiny_folder("maf"), *options) == 0
+    assert "The video goes on for 2.00 s, the sound for 1.00 s" in caplog.text
+
+
 def test_an_audio_prompt_and_a_batch(tiny_folder: Any, tmp_path: Path) -> None:
     write_audio(tmp_path / "example.wav", tone(1, 22050, 440), 22050)
     out = tmp_path / "out.flac"
@@ -141,6 +147,11 @@ def test_inspect_in_words_and_in_json(tiny_folder: Any, capsys: pytest.CaptureFi
         (["-o", "nowhere/out.wav"], "does not exist"),
         (["-o", "out.wav", "--video", "missing.mp4"], "missing.mp4"),
         (["-o", "out.wav", "--audio-prompt", "missing.wav"], "missing.wav"),
+        (["-o", "."], "choose a name that ends in one of"),
+        (["-o", "out.wav", "--start", "3"], "--start is about a video, and there is none"),
+        (["-o", "out.wav", "--features", "missing.safetensors"], "there is no file missing.safetensors"),
+        (["-o", "out.wav", "--device", "gpu"], "'gpu' is no device"),
+        (["-o", "out.wav", "--seed", str(2**64)], "seed must be from 0"),
         (["-o", "out.wav", "--seconds", "99"], "duration is 99 s"),
         (["-o", "out.wav", "--steps", "-1"], "steps must be 0"),
         (["-o", "out.wav", "--sampler", "magic"], "no sampler called 'magic'"),

@@ -60,8 +60,8 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ("sample_rate", "fast", "sample_rate must be int, got 'fast'"),
         ("sample_rate", True, "sample_rate must be int, got True"),
         ("sample_rate", 0, "sample_rate must be above 0"),
-        ("video_fps", 0, "video_fps must be above 0"),
-        ("video_fps", float("nan"), "video_fps must be above 0"),
+        ("video_fps", 0, r"video_fps must lie in \[0.1, 240\], got 0"),
+        ("video_fps", float("nan"), "video_fps must lie in"),
         ("model", [], "model must be an object, got list"),
         ("model_type", "lm", "model_type is 'lm'; this version knows diffusion_cond"),
         ("model.diffusion.type", "unet", "type is 'unet'; this version knows dit, mmdit"),
@@ -82,6 +82,27 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ),
         ("model.pretransform.config.latent_dim", 32, "latent_dim 32 wants an encoder of 64"),
         ("sample_size", 100, "shorter than one latent"),
+        ("model.conditioning.cond_dim", 512, "cond_dim is 768|is 768, but cond_dim is 512"),
+        ("model.diffusion.config.cond_token_dim", 512, "cond_dim is 768, but cond_token_dim is 512"),
+        ("model.diffusion.config.io_channels", 32, "latent_dim is 64, but io_channels is 32"),
+        (
+            "model.diffusion.gate_type_config.dim",
+            512,
+            "gate_type_config.dim 512 cannot|but gate_type_config.dim is 512",
+        ),
+        ("model.diffusion.gate_type_config.num_heads", 7, "768 cannot be shared by num_heads 7"),
+        ("audio_channels", 6, "audio_channels is 6, but in_channels is 2"),
+        (
+            "model.conditioning.configs.0.id",
+            "picture_prompt",
+            "video_prompt, for which there is no conditioner",
+        ),
+        ("model.conditioning.configs.0.id", "text_prompt", "each must be one of its own"),
+        ("model.conditioning.configs.0.id", "a.b", "each must be one of its own"),
+        ("model.conditioning.configs.0.config.video_fps", -1, "video_fps must lie in"),
+        ("model.conditioning.configs.2.config.win_length", 2048, "win_length 2048 is longer than n_fft 1024"),
+        ("model.diffusion.cross_attention_cond_ids", [[1]], "must be a list of names"),
+        ("conditioning_seconds", 1e308, "conditioning_seconds must lie in"),
     ],
 )
 def test_a_wrong_field_is_named(path: str, value: Any, message: str) -> None:
@@ -90,7 +111,7 @@ def test_a_wrong_field_is_named(path: str, value: Any, message: str) -> None:
 
 
 def test_mmdit_lengths_must_agree() -> None:
-    with pytest.raises(ConfigError, match="makes 236 latents, but sample_size 44100 is 21"):
+    with pytest.raises(ConfigError, match=r"latents \+ 1 is 22, but _latent_seq_len is 237"):
         parse_config(put(published("AudioX-Turbo"), "sample_size", 44100))
 
 
@@ -127,3 +148,21 @@ def test_a_file_that_is_no_configuration(content: bytes | None, message: str, tm
 @pytest.mark.parametrize("kind", ["base", "maf", "mmdit", "turbo"])
 def test_tiny_configurations_are_valid(kind: Any) -> None:
     assert parse_config(tiny_config(kind)).license == "MIT"
+
+
+def test_a_wrong_number_of_context_tokens_is_seen_before_the_weights() -> None:
+    config = put(published("AudioX-Turbo"), "model.conditioning.configs.1.config.max_length", 64)
+    with pytest.raises(ConfigError, match="context tokens is 320, but what mmdit takes is 384"):
+        parse_config(config)
+
+
+def test_null_reads_as_absent() -> None:
+    config = put(put(published(), "training", None), "model.diffusion.gate_type_config", None)
+    config["model"]["diffusion"]["gate"] = False
+    assert parse_config(config).few_step_count is None
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "config.json")

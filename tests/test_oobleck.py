@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from audiox_ext.config_file import parse_config
 from audiox_ext.errors import ConfigError, InputError
+from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.oobleck import (
     OobleckDecoder,
     OobleckEncoder,
@@ -242,3 +244,29 @@ def test_comfyui_operations_are_accepted() -> None:
         [sys.executable, "-c", script], cwd=comfyui, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_decode_that_runs_out_of_memory_is_done_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = autoencoder_config(Path(__file__).parent / "configs" / "AudioX-MAF.json")
+    small = dataclasses.replace(
+        config,
+        encoder=dataclasses.replace(config.encoder, channels=2),
+        decoder=dataclasses.replace(config.decoder, channels=2),
+    )
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(small)
+    latents = torch.randn(2, 64, 80)
+    with torch.no_grad():
+        whole = autoencoder.decode(latents)
+        plain, lengths = OobleckDecoder.forward, []
+
+        def short_of_memory(self: OobleckDecoder, part: torch.Tensor) -> torch.Tensor:
+            lengths.append(part.shape[-1])
+            if part.shape[-1] > 60:
+                raise torch.OutOfMemoryError("out of memory")
+            return plain(self, part)
+
+        monkeypatch.setattr(OobleckDecoder, "forward", short_of_memory)
+        assert_close_l2(autoencoder.decode(latents), whole, 1e-4)
+    assert lengths[0] == 80
+    assert max(lengths[1:]) <= 60

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import run
 from tools.picture import spectrogram
 
 if sys.version_info >= (3, 11):
@@ -130,6 +131,63 @@ def test_run_py_explains_itself(arguments: list[str]) -> None:
     assert done.returncode == (0 if arguments == ["--help"] else 2)
 
 
+@pytest.fixture
+def checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two ComfyUI checkouts: one in the home folder, one with this pack's run.py in its custom_nodes."""
+    home, around = tmp_path / "home" / "ComfyUI", tmp_path / "around"
+    for checkout in (home, around):
+        (checkout / "comfy").mkdir(parents=True)
+        (checkout / "main.py").touch()
+        (checkout / "requirements.txt").touch()
+    monkeypatch.delenv("COMFYUI_DIR", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(run, "__file__", str(around / "custom_nodes" / "pack" / "run.py"))
+    return home, around
+
+
+def test_which_comfyui_is_taken(checkouts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    home, around = checkouts
+    assert run.find_comfyui() == home.resolve()
+    assert run.find_comfyui(around_first=True) == around.resolve()
+    (home / "main.py").unlink()
+    assert run.find_comfyui() == around.resolve()
+    monkeypatch.setenv("COMFYUI_DIR", str(home))
+    with pytest.raises(run.SetupError, match=r"no main\.py"):
+        run.find_comfyui()
+
+
+def test_half_a_comfyui_is_refused(checkouts: tuple[Path, Path]) -> None:
+    (checkouts[0] / "requirements.txt").unlink()
+    with pytest.raises(run.SetupError, match=r"no requirements\.txt"):
+        run.find_comfyui()
+
+
+def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    run.refuse_foreign(tmp_path / "new")
+    run.refuse_foreign(tmp_path)  # empty
+    (tmp_path / "pyvenv.cfg").touch()
+    with pytest.raises(run.SetupError, match="not made by run"):
+        run.refuse_foreign(tmp_path)
+    run.write_stamp(tmp_path, None)  # what an interrupted installation leaves
+    run.refuse_foreign(tmp_path)
+    assert run.read_stamp(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "a.mp4"], ["--output=a.mp4"], ["--outp", "a"], ["--batch", "2"]]
+)
+def test_the_demo_refuses_what_would_write_other_files(arguments: list[str], tmp_path: Path) -> None:
+    # In the caller's folder lie modules with names that the demo uses: they are not to be taken for its own.
+    for name in ("tools", "audiox_ext", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from the caller')")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, str(ROOT / "tools" / "demo.py"), "--out", str(tmp_path / "out"), *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot be used here" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs bash")
 def test_ci_calls_the_documented_command() -> None:
     script = ROOT / ".ci" / "run"
@@ -152,10 +210,23 @@ def test_links_to_files_and_sections_lead_somewhere(document: str) -> None:
             assert (ROOT / target.split("#")[0]).exists(), target
 
 
-def test_the_map_of_the_code_names_files_that_exist() -> None:
+def test_the_map_of_the_code_lists_every_module_and_nothing_else() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map of the code")[1]
-    known = {path.name for folder in ("", "nodes", "audiox_ext") for path in (ROOT / folder).glob("*.py")}
-    assert set(re.findall(r"\w+\.py", text.split("```")[1])) <= known
+    listed = set(re.findall(r"\w+\.py", text.split("```")[1]))
+    folders = ("nodes", "audiox_ext", "tools", "examples")
+    modules = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    expected = modules | {"__init__.py", "run.py"}
+    assert listed == expected, f"missing {sorted(expected - listed)}, gone {sorted(listed - expected)}"
+
+
+def test_the_map_of_the_code_names_folders_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map of the code")[1]
+    top = ""
+    for indent, *names in re.findall(r"^( *)(\w+)/(?:,? (\w+)/)?(?:(\w+)/)?", text.split("```")[1], re.M):
+        names = [name for name in names if name]
+        top = top if indent else names[0]
+        for name in names:
+            assert (ROOT / top / (name if indent else "")).is_dir(), f"{top}/{name}"
 
 
 def test_importing_the_engine_is_cheap() -> None:

@@ -106,7 +106,7 @@ def test_a_student_without_configuration_gets_the_carried_one(copy_of: Any) -> N
 def test_names_and_places(copy_of: Any, tmp_path: Path) -> None:
     folder = copy_of("maf")
     where = folders(tmp_path / "audiox")
-    for name in ("maf", "someone/maf", str(folder), folder):
+    for name in ("maf", str(folder), folder):
         model, config = get_pretrained_model(name, accept_cc_by_nc=True, folders=where)
         assert model.folder == folder
         assert config["sample_rate"] == 8000
@@ -256,6 +256,39 @@ def test_a_download_that_was_cut_off_goes_on(
     for _ in range(2):
         get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
     assert calls == ["HKUSTAudio/AudioX-MAF"] * 2
+
+
+def test_a_short_name_means_the_published_model_alone(
+    copy_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = copy_of("maf")
+    root = tmp_path / "models"
+
+    def fetch(repository: str, patterns: Any, folder: Path) -> Path:
+        return Path(shutil.copytree(source, folder))
+
+    monkeypatch.setattr(pretrained_module, "fetch_repository", fetch)
+    for name, expected in (("evil/AudioX-MAF", "evil--AudioX-MAF"), ("HKUSTAudio/AudioX-MAF", "AudioX-MAF")):
+        model, _ = get_pretrained_model(name, accept_cc_by_nc=True, folders=folders(root))
+        assert model.folder == root / expected
+    assert list_models(folders(root))[:2] == ["AudioX-MAF", "evil--AudioX-MAF"]
+
+
+def test_files_added_by_hand_after_a_failed_download_load(
+    copy_of: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    import huggingface_hub
+
+    def unreachable(**arguments: Any) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    root = tmp_path / "models"
+    with pytest.raises(ModelNotFoundError, match="no route"):
+        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
+    shutil.copytree(copy_of("maf"), root / "AudioX-MAF", dirs_exist_ok=True)
+    get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
+    assert not [path for path in (root / "AudioX-MAF").iterdir() if path.name.startswith(".")]
 
 
 # What is refused

@@ -305,6 +305,20 @@ def test_some_solvers_cannot_inpaint(name: str, golden_model: Any) -> None:
         ({"sample_rate": 44100}, "makes sound at 8000 Hz, not 44100"),
         ({"sample_size": 100}, "shorter than one latent of 512 samples"),
         ({"sampler_typ": "k-heun"}, "does not know sampler_typ"),
+        ({"rho": -1}, "rho must be a number above 0"),
+        ({"scale_phi": math.nan}, "scale_phi must lie in"),
+        ({"sigma_max": "5"}, "sigma_max must be a number above 0"),
+        ({"sample_size": 51200.0}, "sample_size must be a whole number"),
+        ({"seed": 2**64}, "seed must be a whole number from 0"),
+        ({"seed": -5}, "seed must be a whole number from 0"),
+        ({"seed": 1.5}, "seed must be a whole number from 0"),
+        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"device": "xpu"}, "not supported"),
+        ({"conditioning": ["rain"]}, "conditioning must be a dict or a list of dicts"),
+        ({"conditioning": {"prompt": "rain"}}, "knows nothing; it takes video_prompt, text_prompt"),
+        ({"init_audio": tone(1, 8000, 440)}, r"init_audio must be \(sample rate, waveform\)"),
+        ({"init_audio": (8000, tone(1, 8000, 440)), "init_noise_level": 0.1}, "init_noise_level is 0.1"),
+        ({"init_audio": (8000, tone(1, 8000, 440)), "init_noise_level": "x"}, "init_noise_level must be"),
         ({"conditioning": {"text_prompt": 3}}, "text_prompt must be text, got int"),
         ({"conditioning": {"audio_prompt": torch.zeros(5, 10)}}, "audio_prompt must be"),
         ({"conditioning": {"audio_prompt": torch.full((2, 10), math.nan)}}, "not numbers"),
@@ -323,6 +337,30 @@ def test_bad_arguments_are_refused_with_a_sentence(
     wanted = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "device": "cpu", **arguments}
     with pytest.raises(InputError, match=message):
         generate_diffusion_cond(golden_model("base"), **wanted)
+
+
+def test_init_audio_in_the_other_order(golden_model: Any) -> None:
+    wave = tone(6, 8000, 440)
+    wanted = {"steps": 2, "conditioning": {}, "seed": 1, "device": "cpu", "init_noise_level": 3.0}
+    first, second = (
+        generate_diffusion_cond(golden_model("base"), init_audio=order, **wanted)
+        for order in ((8000, wave), (wave, 8000))
+    )
+    assert torch.equal(first, second)
+
+
+def test_a_network_that_gives_nothing_ends_the_adaptive_solver() -> None:
+    noise = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="not a number"):
+        sample_v(
+            VDenoiser(lambda x, t: x * math.nan),
+            noise,
+            sampler_type="k-dpm-adaptive",
+            steps=4,
+            sigma_min=0.3,
+            sigma_max=50.0,
+            generator=torch.Generator().manual_seed(0),
+        )
 
 
 def test_a_mmdit_network_makes_exactly_its_own_length(golden_model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -72,6 +73,31 @@ def test_the_result_has_exactly_the_asked_length(seconds: float, samples: int, g
     assert make_audio(golden_model("maf"), request, generate=Recorder()).shape == (1, 2, samples)
 
 
+def test_what_the_latents_lack_of_the_native_length_is_silence(golden_model: Any, monkeypatch: Any) -> None:
+    model = golden_model("maf")
+    longer = dataclasses.replace(model.config, sample_size=82300)  # 160 latents make 81920
+    monkeypatch.setattr(model, "config", longer)
+    result = make_audio(model, AudioRequest(prompt="rain", seconds=82300 / 8000), generate=Recorder())
+    assert result.shape == (1, 2, 82300)
+    assert float(result[..., 81920:].abs().max()) == 0
+    assert make_audio(model, AudioRequest(prompt="rain"), generate=Recorder()).shape == (1, 2, 81920)
+
+
+def test_parts_may_live_on_different_devices(golden_model: Any) -> None:
+    class Scattered:
+        def use(self, part: str, module: torch.nn.Module, activation_bytes: int) -> torch.device:
+            assert activation_bytes > 0
+            used.append(part)
+            return torch.device("cpu")
+
+    used: list[str] = []
+    model = golden_model("base")
+    with torch.no_grad():
+        tokens = model.encode_conditioning([{"text_prompt": "x"}], Scattered(), torch.Generator())
+    assert {value.device.type for value in tokens.values()} == {"cpu"}
+    assert used == ["conditioner.video_prompt", "conditioner.text_prompt", "conditioner.audio_prompt"]
+
+
 def test_the_level_is_left_alone_unless_it_would_clip() -> None:
     quiet, loud = torch.full((1, 2, 10), 0.25), torch.full((1, 2, 10), -4.0)
     result = finish_audio(torch.cat([quiet, loud]), 10)
@@ -98,7 +124,8 @@ def test_a_result_that_is_not_a_number_is_an_error() -> None:
         ({"sigma_min": -0.1}, "sigma_min must be 0"),
         ({"sigma_min": 9, "sigma_max": 3}, "sigma_min must be above 0 and below sigma_max"),
         ({"sampler_type": "euler"}, "no sampler called 'euler'"),
-        ({"seed": -5}, "seed must be 0 or more"),
+        ({"seed": -5}, "seed must be from 0"),
+        ({"seed": 2**64}, "seed must be from 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"features": video(with_sync=False)}, "Synchformer"),
         ({"audio_prompt": (torch.zeros(2, 0), 44100)}, "."),

@@ -87,3 +87,8 @@ def test_its_failures_are_told_with_its_own_words(
     monkeypatch.setattr(sys.modules["audiox"], "get_pretrained_model", broken)
     with pytest.raises(AudioXError, match=r"failed to load .*numpy 1\.23 is needed"):
         upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
+
+
+def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="'my-model' is none of them"):
+        upstream_get_pretrained_model("my-model", accept_cc_by_nc=True)

@@ -5,6 +5,7 @@ B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from torch.nn import functional as F
 
 from ..config import AutoencoderConfig
 from .layers import DeviceLike, Operations
-from .oobleck import OobleckDecoder, OobleckEncoder
+from .oobleck import OobleckDecoder, OobleckEncoder, decode_in_chunks
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 32  # latents
 
 
 def encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
@@ -72,8 +77,14 @@ class Autoencoder(nn.Module):
         return mean + (F.softplus(scale) + 1e-4) * noise
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, latent_dim, L) -> (B, C, S), float32."""
+        """(B, latent_dim, L) -> (B, C, S), float32. In chunks, with the same result, where the whole needs
+        too much.
+        """
         decoder = self.model["decoder"]
-        if self.config.iterate_batch:
-            return torch.cat([decoder(item[None].float()) for item in latents])
-        return decoder(latents.float())
+        at_once = latents.float().split(1 if self.config.iterate_batch else latents.shape[0])
+        try:
+            return torch.cat([decoder(part) for part in at_once])
+        except torch.OutOfMemoryError:
+            log.warning("Decoding at once needs more memory than there is: decoding in chunks.")
+        # Outside the handler, which keeps the tensors of the failed try alive.
+        return torch.cat([decode_in_chunks(decoder, part, _CHUNK) for part in latents.float().split(1)])

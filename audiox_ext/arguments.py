@@ -1,0 +1,162 @@
+"""The arguments of `generate_diffusion_cond`, checked before any work is done. All raise `InputError`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .denoising import StepCallback
+from .errors import InputError
+from .facts import ModelFacts
+
+log = logging.getLogger(__name__)
+
+MAX_SEED = 2**64 - 1
+_ALSO_IN_PROMPTS = {"seconds_start", "seconds_total"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSettings:
+    """What `**sampler_kwargs` may hold. None means the model's own value.
+
+    callback: called once a step, as soon as the step's estimate of the clean latents is there; what it raises
+    ends the run and reaches the caller.
+    """
+
+    sampler_type: str | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    rho: float = 1.0
+    scale_phi: float = 0.0
+    callback: StepCallback | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sigma_min", "sigma_max", "rho"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise InputError(f"{name} must be a number above 0, got {value!r}.")
+        if not (_is_number(self.scale_phi) and 0 <= self.scale_phi <= 1):
+            raise InputError(f"scale_phi must lie in [0, 1], got {self.scale_phi!r}.")
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> SamplerSettings:
+        """Refuses an argument that is none of the fields."""
+        unknown = sorted(set(arguments) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InputError(
+                f"generate_diffusion_cond does not know {', '.join(unknown)}; beside its own arguments it "
+                f"takes {', '.join(cls.__dataclass_fields__)}."
+            )
+        return cls(**arguments)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def checked_steps(model: ModelFacts, steps: int | None) -> int:
+    """At least 1; None is the model's own."""
+    steps = model.defaults.steps if steps is None else steps
+    if not _is_whole(steps) or steps < 1:
+        raise InputError(
+            f"steps must be a whole number of at least 1, got {steps!r}. Leave it out for the model's own."
+        )
+    return steps
+
+
+def checked_guidance(model: ModelFacts, cfg_scale: float | None) -> float:
+    """A finite number; None is the model's own, and a few-step student always has 1."""
+    if model.config.few_step_count is not None:
+        if cfg_scale not in (None, 1, 1.0):
+            log.info("cfg_scale %s is not used: this model's few steps work without guidance.", cfg_scale)
+        return 1.0
+    scale = model.defaults.cfg_scale if cfg_scale is None else cfg_scale
+    if not _is_number(scale):
+        raise InputError(f"cfg_scale must be a number, got {scale!r}.")
+    return float(scale)
+
+
+def checked_latents(model: ModelFacts, sample_size: int | None, sample_rate: int | None) -> int:
+    """How many latents to make; `mmdit` networks make their own number only."""
+    ratio = model.config.autoencoder.downsampling_ratio
+    if sample_rate not in (None, model.sample_rate):
+        raise InputError(
+            f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
+        )
+    size = model.sample_size if sample_size is None else sample_size
+    if not _is_whole(size) or size < ratio:
+        raise InputError(
+            f"sample_size {size!r} must be a whole number; it is shorter than one latent of {ratio} samples."
+            if _is_whole(size)
+            else f"sample_size must be a whole number of samples, got {size!r}."
+        )
+    if model.config.network.type == "mmdit" and size // ratio != model.config.latent_count:
+        raise InputError(
+            f"This model makes exactly {model.sample_size} samples ({model.native_seconds:.2f} s), not "
+            f"{size}. Leave sample_size out and trim the result."
+        )
+    return size // ratio
+
+
+def checked_batch(batch_size: int) -> int:
+    """At least 1."""
+    if not _is_whole(batch_size) or batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size!r}.")
+    return batch_size
+
+
+def checked_seed(seed: int) -> int:
+    """0 to 2^64 - 1; -1 draws one, which is logged so that the result can be made again."""
+    if not _is_whole(seed) or not -1 <= seed <= MAX_SEED:
+        raise InputError(
+            f"The seed must be a whole number from 0 to 2^64 - 1, or -1 for a random one, got {seed!r}."
+        )
+    if seed == -1:
+        seed = secrets.randbits(32)
+        log.info("The random seed is %d.", seed)
+    return seed
+
+
+def checked_noise_level(model: ModelFacts, level: float, settings: SamplerSettings) -> float:
+    """Where a variation begins: above sigma_min for the v objective."""
+    if not (_is_number(level) and level > 0):
+        raise InputError(f"init_noise_level must be a number above 0, got {level!r}.")
+    sigma_min = model.defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
+    if model.config.objective == "v" and level <= sigma_min:
+        raise InputError(
+            f"init_noise_level is {level:g}, which must be above sigma_min, {sigma_min:g}. Raise it, or "
+            "lower sigma_min."
+        )
+    return float(level)
+
+
+def checked_prompts(model: ModelFacts, conditioning: Any) -> list[Mapping[str, Any]]:
+    """A list of dicts, each with at least one key that a conditioner knows (or empty)."""
+    items = [conditioning] if isinstance(conditioning, Mapping) else conditioning
+    if (
+        not isinstance(items, Sequence)
+        or isinstance(items, str)
+        or not all(isinstance(i, Mapping) for i in items)
+    ):
+        raise InputError(
+            f"conditioning must be a dict or a list of dicts, got {type(conditioning).__name__}."
+        )
+    known = set(model.config.conditioners) | _ALSO_IN_PROMPTS
+    for item in items:
+        unknown = sorted(str(key) for key in set(item) - known)
+        if unknown and not set(item) & set(model.config.conditioners):
+            raise InputError(
+                f"conditioning has {', '.join(unknown)}, of which this model knows nothing; it takes "
+                f"{', '.join(model.config.conditioners)}."
+            )
+        if unknown:
+            log.warning("conditioning: %s is not used by this model.", ", ".join(unknown))
+    return list(items)
