@@ -48,7 +48,7 @@ def upstream_get_pretrained_model(
     repository = PUBLISHED[name].repository if name in PUBLISHED else name
     if "/" not in repository:
         raise InputError(
-            f"The engine audiox loads models from the hub by name, and {name!r} is none of them. Choose one of "
+            f"The engine audiox loads models from the hub by name, and {name!r} is none. Choose one of "
             f"{', '.join(PUBLISHED)}, or the engine native."
         )
     check_license(PUBLISHED_LICENSE if name in PUBLISHED else None, repository, accept_cc_by_nc)

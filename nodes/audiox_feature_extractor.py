@@ -10,6 +10,7 @@ from comfy_api.latest import Input, io
 
 from ..audiox_ext.errors import InputError
 from . import comfy_host as host
+from . import file_stamps
 from .payloads import AudioXFeaturesSocket, AudioXModelHandle, AudioXModelSocket, require_model
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ RESIZE_MODES = ("squash", "crop")
 _VIDEO_FPS = 5.0
 _SECONDS = 10.0
 
+# What the sampler makes at least, in seconds; a video of one or two frames is shorter.
+_SHORTEST = 0.05
+
 
 class AudioXExtractFeatures(io.ComfyNode):
     """Turns a video into what a model needs to follow it."""
@@ -39,7 +43,7 @@ class AudioXExtractFeatures(io.ComfyNode):
             description=(
                 "Reads the frames that a model needs to follow a video, at exact times, and their sync "
                 "features. Results are kept on disk (<user directory>/audiox_cache/features, at most 2 GiB; "
-                "safe to delete), so a second run with the same video and settings is instant."
+                "safe to delete), so a second run with the same video and settings is quick."
             ),
             inputs=[*_widgets(), *_sockets()],
             outputs=[
@@ -48,12 +52,20 @@ class AudioXExtractFeatures(io.ComfyNode):
                     display_name="duration",
                     tooltip=(
                         "Seconds of video in the range, as far as the model looks: connect it to the "
-                        "sampler's duration."
+                        "sampler's duration. For a single image: the duration above, or the model's length."
                     ),
                 ),
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the source video."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: object) -> file_stamps.Stamp:
+        """Changes when Synchformer's weights arrive or change.
+
+        Which model is connected is not known here, so the weights are those found without one.
+        """
+        return file_stamps.synchformer_fingerprint()
 
     @classmethod
     def execute(
@@ -82,7 +94,7 @@ class AudioXExtractFeatures(io.ComfyNode):
         weights, fingerprint = _synchformer(handle)
         features = extract_video_features(
             clip.source,
-            encode_sync=sync_encoder(weights, fingerprint) if weights else None,
+            encode_sync=sync_encoder(weights, fingerprint, handle) if weights else None,
             sync_fingerprint=fingerprint,
             window=clip.window,
             trim=clip.trim,
@@ -93,7 +105,8 @@ class AudioXExtractFeatures(io.ComfyNode):
             check_cancelled=host.check_cancelled,
         )
         # A longer video is found in full, but heard only as far as the model looks.
-        return io.NodeOutput(features, min(features.duration, seconds), features.fps)
+        heard = max(_SHORTEST, min(features.duration, seconds))
+        return io.NodeOutput(features, heard, clip.fps or features.fps)
 
 
 def _widgets() -> list[io.Input]:
@@ -131,7 +144,7 @@ def _widgets() -> list[io.Input]:
             default=24.0,
             min=0.01,
             max=1000.0,
-            step=0.01,
+            step=0.001,
             tooltip=(
                 "Frames per second of `images`. Not used for a VIDEO, which knows its own, or with "
                 "video_info."
@@ -150,12 +163,18 @@ def _sockets() -> list[io.Input]:
         io.Image.Input(
             "images",
             optional=True,
-            tooltip="Frames instead of a video; set fps, or connect video_info as well.",
+            tooltip=(
+                "Frames instead of a video; set fps, or connect video_info as well. A single image is a "
+                "still: it is held for the duration, or for the model's own length if that is 0."
+            ),
         ),
         io.Custom("VHS_VIDEOINFO").Input(
             "video_info",
             optional=True,
-            tooltip="From a Video Helper Suite loader: its loaded_fps replaces the fps widget for `images`.",
+            tooltip=(
+                "From a Video Helper Suite loader: its loaded_fps replaces the fps widget for `images`. Not "
+                "used for a VIDEO."
+            ),
         ),
         AudioXModelSocket.Input(
             "model",
@@ -188,6 +207,7 @@ def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
         raise InputError(
             f"{missing} {handle.name} needs them for video prompts. Put them beside its config.json."
         )
+    file_stamps.note_done_without_synchformer()
     log.warning(
         "AudioX: %s The features hold frames only, which AudioX-MAF and AudioX-Turbo will refuse.", missing
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import model_store
+from . import file_stamps, model_store
 from .comfy_host import PRECISIONS
 from .payloads import AudioXModelSocket
 
@@ -39,8 +39,9 @@ class AudioXLoadModel(io.ComfyNode):
                     options=list(PRECISIONS),
                     default="auto",
                     tooltip=(
-                        "Number format of the network. auto: what suits your card. fp32: most exact, most "
-                        "memory. bf16, fp16: half the memory. The sound decoder always works in fp32."
+                        "Number format of the network. auto: what suits your card, bf16 or fp32. fp32: most "
+                        "exact, most memory. bf16, fp16: half of that for the network; the sound decoder "
+                        "and the prompt encoders are always fp32."
                     ),
                 ),
                 io.Combo.Input(
@@ -75,7 +76,7 @@ class AudioXLoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, **settings: object) -> tuple[object, ...]:
         """Changes when the model's files change, so that a replaced checkpoint is read again."""
-        return (model, *sorted(settings.items()), model_store.files_stamp(model))
+        return (model, *sorted(settings.items()), file_stamps.model_fingerprint(model))
 
     @classmethod
     def execute(cls, model: str, precision: str, engine: str, accept_cc_by_nc: bool) -> io.NodeOutput:

@@ -90,7 +90,7 @@ class AudioXSample(io.ComfyNode):
             prompt=prompt,
             negative_prompt=negative_prompt,
             features=None if features is None else require_features(features),
-            audio_prompt=None if audio_prompt is None else _first_sound(audio_prompt),
+            audio_prompt=None if audio_prompt is None else _audio_prompt(audio_prompt, handle),
             seconds=duration,
             steps=steps,
             cfg_scale=cfg,
@@ -104,8 +104,26 @@ class AudioXSample(io.ComfyNode):
         return io.NodeOutput({"waveform": waveform.float().cpu().contiguous(), "sample_rate": rate})
 
 
-def _first_sound(audio: object) -> tuple[Tensor, int]:
-    """(waveform (C, S), rate) of the first item of an AUDIO; the engine judges its contents."""
+def _audio_prompt(audio: object, handle: AudioXModelHandle) -> tuple[Tensor, int]:
+    """(waveform (C, S), rate) of the first item of an AUDIO, as the model takes it.
+
+    Raises `InputError` that names the input: ComfyUI's own message says only which node has failed.
+    """
+    from ..audiox_ext.waveforms import conform_audio
+
+    waveform, rate = _first_sound(audio)
+    target, channels = handle.model.sample_rate, handle.model.config.audio_channels
+    try:
+        return conform_audio(waveform, rate, target_rate=target, channels=channels), target
+    except InputError as error:
+        raise InputError(f"audio_prompt: {error}") from None
+
+
+def _first_sound(audio: object) -> tuple[Tensor, Any]:
+    """(waveform (C, S), rate) of the first item of an AUDIO; the engine judges its contents.
+
+    The rate is a number, not always a whole or a finite one.
+    """
     import torch
 
     waveform = audio.get("waveform") if isinstance(audio, dict) else None
@@ -125,7 +143,7 @@ def _first_sound(audio: object) -> tuple[Tensor, int]:
                 "audio_prompt holds no sound: its batch is empty. Connect a node that gives one."
             )
         waveform = waveform[0]
-    return waveform, int(rate)
+    return waveform, rate
 
 
 def _prompts() -> list[io.Input]:

@@ -6,6 +6,7 @@ calls used here have the same names and arguments in both.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..audiox_ext.catalog import ModelFolders
     from ..audiox_ext.denoising import StepInfo
     from ..audiox_ext.feature_cache import FeatureCache
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
@@ -104,7 +107,12 @@ def network_precision(precision: str) -> NetworkPrecision:
         # Half floats overflow where bfloat16 only rounds, so they are used when asked for and not otherwise.
         allowed = [torch.bfloat16, torch.float32]
         # -1 is ComfyUI's "size unknown, take it as large": small weights even where it computes in float32.
-        weights = mm.unet_dtype(device, -1, allowed)
+        flagged = mm.unet_dtype(device, -1, allowed)
+        # --fp8_*-unet, --fp16-unet and --fp64-unet are obeyed whatever is allowed, and 8 bits ruin the norms.
+        nearest = torch.bfloat16 if flagged.itemsize < 4 else torch.float32
+        weights = flagged if flagged in allowed else nearest
+        if weights != flagged:
+            log.info("AudioX: ComfyUI is set to %s, which precision auto replaces by %s.", flagged, weights)
     else:
         weights = _DTYPES[precision]
         allowed = [weights, torch.float32]
@@ -159,6 +167,8 @@ class ComfyPlacement:
     @staticmethod
     def _wrap(part: str, module: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
         load_device, offload_device = _devices(part)
+        # Plain, although newer ComfyUI has CoreModelPatcher, which pages weights in one by one: the plain one
+        # is there in every version, and the other must first be seen to work with these modules on a GPU.
         return comfy.model_patcher.ModelPatcher(
             module, load_device=load_device, offload_device=offload_device
         )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..audiox_ext.license import DISABLE_VARIABLE
+from ..audiox_ext.license import DISABLE_VARIABLE, is_set
 from .audiox_feature_extractor import AudioXExtractFeatures
 from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
@@ -19,15 +18,15 @@ NODES: list[type[io.ComfyNode]] = [AudioXLoadModel, AudioXExtractFeatures, Audio
 
 
 class AudioXExtension(ComfyExtension):
-    """The three nodes, or none at all where AUDIOX_DISABLE=1 (bundles that must not offer NC weights)."""
+    """The three nodes, or none at all if AUDIOX_DISABLE is set (bundles that must not offer NC weights)."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Called once at start.
 
         Registers the model folders too, since ComfyUI 0.3.64 never calls `on_load`.
         """
-        if os.environ.get(DISABLE_VARIABLE) == "1":
-            log.info("AudioX: %s=1, so no AudioX node is registered.", DISABLE_VARIABLE)
+        if is_set(DISABLE_VARIABLE):
+            log.info("AudioX: %s is set, so no AudioX node is registered.", DISABLE_VARIABLE)
             return []
         register_model_folders()
         return NODES

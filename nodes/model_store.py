@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from ..audiox_ext.catalog import find_local, list_models
 from ..audiox_ext.errors import InputError
 from . import comfy_host as host
+from .file_stamps import model_stamp, noting_fetches
 from .payloads import AudioXModelHandle
 
 log = logging.getLogger(__name__)
@@ -22,18 +23,6 @@ def model_names() -> list[str]:
     return list_models(host.model_folders())
 
 
-def files_stamp(name: str) -> tuple[tuple[str, int, int], ...]:
-    """(path, bytes, time of change) of every file of a local model: changes when the model's files do.
-
-    Empty for a model that is not there.
-    """
-    if name not in model_names():
-        return ()
-    folder = find_local(name, host.model_folders(), allow_paths=False)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-
-
 def load_model(name: str, *, precision: str, engine: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
     """The model `name`, read from disk (or fetched) unless an equal one is still in use.
 
@@ -44,13 +33,13 @@ def load_model(name: str, *, precision: str, engine: str, accept_cc_by_nc: bool)
     _check_choice("engine", engine, ("native", "audiox"))
     # The licence answer is part of the key: one loader's yes must not open the gate for another.
     settings = (name, precision, engine, bool(accept_cc_by_nc))
-    handle = _loaded.get((settings, files_stamp(name)))
+    handle = _loaded.get((settings, model_stamp(name)))
     if handle is None:
         load = _load_native if engine == "native" else _load_upstream
-        with host.outside_inference_mode():
+        with noting_fetches(name), host.outside_inference_mode():
             handle = load(name, precision, bool(accept_cc_by_nc))
         # Taken again: a model that had to be fetched has its files only now.
-        _loaded[settings, files_stamp(name)] = handle
+        _loaded[settings, model_stamp(name)] = handle
     return handle
 
 
@@ -72,6 +61,7 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXMode
         folders=host.model_folders(),
         allow_paths=False,
         operations=chosen.operations,
+        rest_operations=host.float32_operations(),
         dtype=chosen.weights,
         compute_dtype=chosen.compute,
     )

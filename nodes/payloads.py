@@ -7,7 +7,7 @@ was given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,13 +43,14 @@ class AudioXModelHandle:
 
     name: str
     engine: Engine
-    model: Any
-    config: dict[str, Any]
+    # Not shown: ComfyUI puts the inputs of a node that failed into its error, and these fill pages.
+    model: Any = field(repr=False)
+    config: dict[str, Any] = field(repr=False)
     folder: Path | None
     video_fps: float
     conditioning_seconds: float
     needs_sync: bool
-    placement: ComfyPlacement | None = None
+    placement: ComfyPlacement | None = field(default=None, repr=False)
 
     def generate(self, request: AudioRequest, callback: Callable[[StepInfo], None]) -> tuple[Tensor, int]:
         """(waveform (B, C, S) float32, its rate).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
     from ..audiox_ext.frames import VideoSource, Window
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """Where frames are read. trim: (start, seconds) that `window` counts in; 0 seconds = to the end."""
+    """Where frames are read.
+
+    trim: (start, seconds) that `window` counts in; 0 seconds = to the end. fps: to give out in place of the
+    source's own, which for a still says only how long it is held.
+    """
 
     source: VideoSource | ImageSequence
-    trim: tuple[float, float] | None
     window: Window
+    trim: tuple[float, float] | None = None
+    fps: float | None = None
 
 
 def clip_of(
@@ -41,14 +50,26 @@ def clip_of(
     hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
     if video is not None and images is not None:
         raise InputError(f"Both video and images are connected. {hint}")
+    if video_info is not None and images is None:
+        log.warning(
+            "AudioX: video_info is not used: it gives the frame rate of images, and none are connected."
+        )
     if video is not None:
         return _clip_of_video(video, window, seconds)
     if images is None:
         raise InputError(f"Neither video nor images is connected. {hint}")
-    from ..audiox_ext.features import ImageSequence
+    return _clip_of_images(images, fps if video_info is None else _loaded_fps(video_info), window, seconds)
 
-    rate = fps if video_info is None else _loaded_fps(video_info)
-    return Clip(source=ImageSequence(images, rate), trim=None, window=window)
+
+def _clip_of_images(images: Tensor, fps: float, window: Window, seconds: float) -> Clip:
+    """One image is a still, on screen for as long as is asked for, and not for a frame's time."""
+    from ..audiox_ext.features import ImageSequence
+    from ..audiox_ext.frames import Window
+
+    if len(images) != 1:
+        return Clip(source=ImageSequence(images, fps), window=window)
+    length = window.duration or seconds
+    return Clip(source=ImageSequence(images, 1 / length), window=Window(duration=length), fps=fps)
 
 
 def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
@@ -59,26 +80,31 @@ def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
         # Newer ComfyUI: a trimmed video still hands out the whole file, and a cropped one the uncropped file.
         if not (hasattr(video, "has_pending_frame_edits") and video.has_pending_frame_edits()):
             trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-            return Clip(source=video.get_stream_source(), trim=trim if any(trim) else None, window=window)
-        video, window = _only_the_window(video, window, seconds)
+            source = video.get_stream_source()
+            if source is not None:
+                return Clip(source=source, trim=trim if any(trim) else None, window=window)
+        else:
+            video, window = _only_the_window(video, window, seconds)
     from ..audiox_ext.features import ImageSequence
 
     components = video.get_components()
-    return Clip(
-        source=ImageSequence(components.images, float(components.frame_rate)), trim=None, window=window
-    )
+    return Clip(source=ImageSequence(components.images, float(components.frame_rate)), window=window)
 
 
 def _only_the_window(video: Input.Video, window: Window, seconds: float) -> tuple[Input.Video, Window]:
     """The video cut down to the window before its frames are decoded:
 
-    all of them are held in memory at once.
+    all of them are held in memory at once. Raises `InputError` if nothing of it is in the window.
     """
     from ..audiox_ext.frames import Window
 
     length = min(window.duration or seconds, seconds)
     trimmed = video.as_trimmed(window.start, length, strict_duration=False)
-    return (video, window) if trimmed is None else (trimmed, Window(duration=length))
+    if trimmed is None:
+        raise InputError(
+            f"The start is {window.start:g} s, which is past the end of the video: choose an earlier start."
+        )
+    return trimmed, Window(duration=length)
 
 
 def _loaded_fps(video_info: object) -> float:

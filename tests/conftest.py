@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return folder if folder.is_dir() else write_tiny_checkpoint(folder, kind)  # type: ignore[arg-type]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def comfyui_dir() -> Path:
+    """The ComfyUI to test with: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes holds this pack."""
+    named = os.environ.get("COMFYUI_DIR")
+    places = [Path(named)] if named else [Path.home() / "ComfyUI", Path(__file__).parents[3]]
+    for place in places:
+        if (place / "main.py").is_file() and (place / "comfy").is_dir():
+            return place.resolve()
+    pytest.skip(f"NO COMFYUI in {' or '.join(map(str, places))}: set COMFYUI_DIR to test the nodes for real")
 
 
 @pytest.fixture(autouse=True)

@@ -90,5 +90,5 @@ def test_its_failures_are_told_with_its_own_words(
 
 
 def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="'my-model' is none of them"):
+    with pytest.raises(InputError, match="'my-model' is none"):
         upstream_get_pretrained_model("my-model", accept_cc_by_nc=True)

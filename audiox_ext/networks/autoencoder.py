@@ -80,7 +80,7 @@ class Autoencoder(nn.Module):
         """(B, latent_dim, L) -> (B, C, S), float32. In chunks, with the same result, where the whole needs
         too much.
         """
-        decoder = self.model["decoder"]
+        decoder = self._decoder()
         at_once = latents.float().split(1 if self.config.iterate_batch else latents.shape[0])
         try:
             return torch.cat([decoder(part) for part in at_once])
@@ -88,3 +88,8 @@ class Autoencoder(nn.Module):
             log.warning("Decoding at once needs more memory than there is: decoding in chunks.")
         # Outside the handler, which keeps the tensors of the failed try alive.
         return torch.cat([decode_in_chunks(decoder, part, _CHUNK) for part in latents.float().split(1)])
+
+    def _decoder(self) -> OobleckDecoder:
+        decoder = self.model["decoder"]
+        assert isinstance(decoder, OobleckDecoder)
+        return decoder

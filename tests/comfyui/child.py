@@ -12,7 +12,10 @@ import contextlib
 import gc
 import io
 import json
+import logging
+import math
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -106,9 +109,10 @@ def check_a_import_is_quick_and_light() -> None:
 
 def check_switched_off_registers_nothing() -> None:
     extension = pack("nodes.extension").AudioXExtension()
-    os.environ["AUDIOX_DISABLE"] = "1"
     try:
-        assert asyncio.run(extension.get_node_list()) == []
+        for value, count in (("1", 0), ("true", 0), ("Yes", 0), ("on", 0), ("0", len(IDS)), ("", len(IDS))):
+            os.environ["AUDIOX_DISABLE"] = value
+            assert len(asyncio.run(extension.get_node_list())) == count, value
     finally:
         del os.environ["AUDIOX_DISABLE"]
     assert len(asyncio.run(extension.get_node_list())) == len(IDS)
@@ -144,6 +148,89 @@ def check_equal_loaders_share_a_model() -> None:
     assert load("tiny-maf") is not first, "the file has changed"
 
 
+def loader_fingerprint(name: str) -> Any:
+    """What ComfyUI compares for a loader of this model."""
+    node = comfy_nodes.NODE_CLASS_MAPPINGS["AudioXLoadModel"]
+    return node.fingerprint_inputs(model=name, precision="auto", engine="native", accept_cc_by_nc=True)
+
+
+def extractor_fingerprint() -> Any:
+    """What ComfyUI compares for an extractor; inputs that are linked are None then."""
+    node = comfy_nodes.NODE_CLASS_MAPPINGS["AudioXExtractFeatures"]
+    return node.fingerprint_inputs(video=None, model=None, **EXTRACTOR)
+
+
+def check_only_files_that_are_read_change_a_fingerprint() -> None:
+    folder = BASE / "models" / "audiox" / "tiny-maf"
+    before = loader_fingerprint("tiny-maf")
+    beside = [folder / ".DS_Store", folder / ".cache" / "huggingface" / "model.lock", folder / "notes.txt"]
+    for path in beside:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        assert loader_fingerprint("tiny-maf") == before, path.name
+        path.unlink()
+    read = [
+        "config.json",
+        "model.safetensors",
+        "text_encoder/model.safetensors",
+        "text_encoder/tokenizer.json",
+    ]
+    for name in read:
+        os.utime(folder / name, ns=(2, 2))
+        assert loader_fingerprint("tiny-maf") != before, name
+        before = loader_fingerprint("tiny-maf")
+    assert loader_fingerprint("no such model") == loader_fingerprint("no such model")
+
+
+def check_a_fetched_model_is_not_loaded_again() -> None:
+    models = BASE / "models" / "audiox"
+    with hidden_synchformers(), fetching(models / "tiny-maf"):
+        stamps = pack("nodes.file_stamps")
+        stamps._done_without_synchformer = False
+        before = loader_fingerprint("AudioX-MAF"), extractor_fingerprint()
+        handle = load("AudioX-MAF", accept=True)
+        assert (models / "AudioX-MAF" / "synchformer_state_dict.safetensors").is_file()
+        assert (loader_fingerprint("AudioX-MAF"), extractor_fingerprint()) == before
+        assert load("AudioX-MAF", accept=True) is handle
+        for name in ("model.safetensors", "synchformer_state_dict.safetensors"):
+            os.utime(models / "AudioX-MAF" / name, ns=(3, 3))
+        assert loader_fingerprint("AudioX-MAF") != before[0]
+        assert extractor_fingerprint() != before[1]
+
+
+def check_features_without_sync_are_made_anew_once_a_fetch_brings_the_weights() -> None:
+    with hidden_synchformers(), fetching(BASE / "models" / "audiox" / "tiny-maf"):
+        before = extractor_fingerprint()
+        assert run("AudioXExtractFeatures", video=video(), **EXTRACTOR)[0].sync is None
+        handle = load("AudioX-MAF", accept=True)
+        assert extractor_fingerprint() != before
+        assert run("AudioXExtractFeatures", video=video(), model=handle, **EXTRACTOR)[0].sync is not None
+
+
+@contextlib.contextmanager
+def fetching(source: Path) -> Any:
+    """Make the hub's files those of a local model; what was fetched goes afterwards."""
+    import huggingface_hub
+
+    targets: list[str] = []
+
+    def download(repo_id: str, local_dir: str, **settings: Any) -> str:
+        shutil.copytree(source, local_dir, dirs_exist_ok=True)
+        for path in Path(local_dir).glob("*.hidden"):
+            path.rename(path.with_suffix(".safetensors"))
+        targets.append(local_dir)
+        return local_dir
+
+    original, huggingface_hub.snapshot_download = huggingface_hub.snapshot_download, download
+    try:
+        yield
+    finally:
+        huggingface_hub.snapshot_download = original
+        for target in targets:
+            shutil.rmtree(target)
+    assert len(targets) == 1, "fetched once"
+
+
 def check_a_dropped_model_is_freed_at_once() -> None:
     handle = load("tiny-base", accept=True)
     sample(handle, steps=1)
@@ -155,6 +242,32 @@ def check_a_dropped_model_is_freed_at_once() -> None:
         assert gone() is None, "something refers to it in a circle"
     finally:
         gc.enable()
+
+
+def check_a_model_is_a_short_word_in_error_messages() -> None:
+    text = str(load("tiny-maf"))
+    assert len(text) < 300, f"{len(text)} characters"
+    assert "tiny-maf" in text
+
+
+def check_auto_precision_stays_with_whole_formats() -> None:
+    host, flagged = pack("nodes.comfy_host"), mm.unet_dtype
+    cases = [
+        (torch.float8_e4m3fn, torch.bfloat16),
+        (torch.float16, torch.bfloat16),
+        (torch.float64, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ]
+    try:
+        for dtype, wanted in cases:
+            mm.unet_dtype = lambda *arguments, dtype=dtype: dtype
+            chosen = host.network_precision("auto")
+            assert chosen.weights == wanted, dtype
+            assert chosen.compute in (torch.bfloat16, torch.float32)
+    finally:
+        mm.unet_dtype = flagged
+    assert host.network_precision("fp16").weights == torch.float16, "when it is chosen"
 
 
 def check_precisions_all_run() -> None:
@@ -292,8 +405,18 @@ def check_bad_audio_prompts_are_explained() -> None:
     broken = sound(2, 1000)
     broken["waveform"][0, 0, 3] = float("nan")
     no_batch = sound(1, 100) | {"waveform": torch.zeros(0, 2, 100)}
-    for value in (broken, sound(2, 0), sound(2, 100, 0), {"waveform": None}, "text", no_batch):
-        assert len(message(lambda value=value: sample(handle, audio_prompt=value))) > 30
+    values = [broken, sound(2, 0), sound(9, 100), {"waveform": None}, "text", no_batch]
+    values += [
+        sound(2, 100) | {"sample_rate": rate} for rate in (0, -1, 44100.5, math.nan, math.inf, "44100")
+    ]
+    for value in values:
+        text = message(lambda value=value: sample(handle, audio_prompt=value))
+        assert text.startswith("audio_prompt"), text
+        assert len(text) > 30
+    whole = sound(2, 44100)
+    assert torch.equal(
+        sample(handle, audio_prompt=whole), sample(handle, audio_prompt=whole | {"sample_rate": 44100.0})
+    )
 
 
 def video() -> Any:
@@ -358,6 +481,24 @@ def check_trim_and_crop_of_newer_comfyui() -> None:
         "AudioXExtractFeatures", video=trimmed, **EXTRACTOR | {"start": 0.5, "duration": 1.0}
     )
     assert round(duration, 2) == 1.0
+    trimmed.as_trimmed = lambda *arguments, **settings: None
+    trimmed.get_components = lambda: AssertionError("not asked for")
+    text = message(lambda: run("AudioXExtractFeatures", video=trimmed, **EXTRACTOR | {"start": 7.5}))
+    assert "7.5 s, which is past the end" in text
+
+
+def check_a_video_without_a_stream_gives_its_frames() -> None:
+    class Streamless(InputImpl.VideoFromFile):
+        """A video that has no file to hand out just now."""
+
+        def get_stream_source(self) -> Any:
+            return None
+
+    features, duration, _ = run(
+        "AudioXExtractFeatures", video=Streamless(str(BASE / "input" / "video.mp4")), **EXTRACTOR
+    )
+    assert round(duration, 2) == 3.0
+    assert features.frames.shape == (50, 3, 224, 224)
 
 
 def check_no_encoding_to_memory_for_other_videos() -> None:
@@ -379,6 +520,56 @@ def check_long_videos_count_as_far_as_the_model_looks() -> None:
     assert duration == 10.0
 
 
+def check_a_single_image_is_held() -> None:
+    image = torch.rand(1, 8, 8, 3)
+    handle = load("tiny-maf")
+    for asked, expected in ((0.0, 10.0), (2.5, 2.5), (60.0, 10.0), (0.01, 0.05)):
+        settings = EXTRACTOR | {"images": image, "duration": asked, "start": 1.0}
+        features, duration, fps = run("AudioXExtractFeatures", model=handle, **settings)
+        assert (round(duration, 6), fps) == (expected, 24.0), asked
+        assert bool((features.frames == features.frames[:1]).all())
+    assert sample(handle, features=features, duration=duration).shape[-1] == round(0.05 * 16000)
+
+
+def check_the_shortest_video_can_be_sampled() -> None:
+    duration = run("AudioXExtractFeatures", **EXTRACTOR | {"images": torch.rand(2, 8, 8, 3), "fps": 60.0})[1]
+    assert duration == 0.05
+
+
+def check_video_info_that_goes_unused_is_mentioned() -> None:
+    logger = logging.getLogger(pack("nodes.video_source").__name__)
+    heard: list[str] = []
+    logger.addFilter(lambda record: heard.append(record.getMessage()) or True)
+    info = {"loaded_fps": 12.0}
+    run("AudioXExtractFeatures", images=torch.rand(3, 8, 8, 3), video_info=info, **EXTRACTOR)
+    assert not heard
+    run("AudioXExtractFeatures", video=video(), video_info=info, **EXTRACTOR)
+    message(lambda: run("AudioXExtractFeatures", video_info=info, **EXTRACTOR))
+    assert len(heard) == 2
+    assert all("video_info is not used" in text for text in heard)
+
+
+def check_synchformer_lives_no_longer_than_its_model() -> None:
+    encoder = pack("nodes.sync_encoder")
+    path = BASE / "models" / "audiox" / "tiny-maf" / "synchformer_state_dict.safetensors"
+    frames, loads, original = torch.zeros(1, 32, 3, 224, 224), [], encoder._load
+    encoder._load = lambda path: loads.append(path) or original(path)
+    try:
+        with torch.inference_mode():
+            encoder.sync_encoder(path, "alone", None)(frames)
+            assert len(encoder._in_memory) == 0, "without a model it goes at once"
+            handle = load("tiny-maf", precision="bf16")
+            for _ in range(2):
+                encoder.sync_encoder(path, "owned", handle)(frames)
+            encoder.sync_encoder(path, "owned", None)(frames)
+        assert len(loads) == 2
+        gone = weakref.ref(encoder._held[handle].network)
+        del handle
+        assert gone() is None
+    finally:
+        encoder._load = original
+
+
 def check_features_come_from_the_disk_the_second_time() -> None:
     encoder = pack("nodes.sync_encoder")
     model = load("tiny-maf")
@@ -386,7 +577,7 @@ def check_features_come_from_the_disk_the_second_time() -> None:
     first = run("AudioXExtractFeatures", video=video(), model=model, **settings)[0]
     kept = list((Path(folder_paths.get_user_directory()) / "audiox_cache" / "features").glob("*.safetensors"))
     assert kept
-    encoder._last.clear()
+    encoder._held.clear()
     original, encoder._load = encoder._load, None
     try:
         start = time.perf_counter()
@@ -399,9 +590,8 @@ def check_features_come_from_the_disk_the_second_time() -> None:
 
 
 def check_synchformer_is_wanted_only_where_it_is_used() -> None:
-    for place in (BASE / "models" / "audiox").glob("*/synchformer*"):
-        place.rename(place.with_suffix(".hidden") if place.is_file() else place.with_name("hidden"))
-    try:
+    with hidden_synchformers():
+        without = extractor_fingerprint()
         features = run("AudioXExtractFeatures", video=video(), **EXTRACTOR)[0]
         assert features.sync is None
         text = message(
@@ -412,6 +602,16 @@ def check_synchformer_is_wanted_only_where_it_is_used() -> None:
         text = message(lambda: sample(load("tiny-maf"), features=features))
         assert "Synchformer" in text
         assert sample(load("tiny-base"), features=features).isfinite().all()
+    assert extractor_fingerprint() != without, "weights that were added count"
+
+
+@contextlib.contextmanager
+def hidden_synchformers() -> Any:
+    """Take Synchformer's weights away for a while."""
+    for place in (BASE / "models" / "audiox").glob("*/synchformer*"):
+        place.rename(place.with_suffix(".hidden") if place.is_file() else place.with_name("hidden"))
+    try:
+        yield
     finally:
         for place in (BASE / "models" / "audiox").glob("*/*hidden*"):
             place.rename(

@@ -40,17 +40,6 @@ NODE_CLASS_MAPPINGS = {"AudioXModelLoader": ForeignLoader}
 
 
 @pytest.fixture(scope="session")
-def comfyui_dir() -> Path:
-    """The ComfyUI checkout to test with."""
-    named = os.environ.get("COMFYUI_DIR")
-    places = [Path(named)] if named else [Path.home() / "ComfyUI", PACK.parents[1]]
-    for place in places:
-        if (place / "main.py").is_file() and (place / "comfy").is_dir():
-            return place.resolve()
-    pytest.skip(f"NO COMFYUI in {' or '.join(map(str, places))}: set COMFYUI_DIR to test the nodes for real")
-
-
-@pytest.fixture(scope="session")
 def selva_dir() -> Path | None:
     """The SelVA pack, None where there is none."""
     place = Path(os.environ.get("SELVA_DIR") or Path.home() / "selva" / "ComfyUI-Prismaudio")

@@ -49,7 +49,10 @@ def test_a_note_says_which_model_and_which_licence(name: str) -> None:
     workflow = json.loads((PACK / "examples" / f"{name}.json").read_text())
     model = next(n for n in workflow["nodes"] if n["type"] == "AudioXLoadModel")["widgets_values"][0]
     note = next(n for n in workflow["nodes"] if n["type"] == "MarkdownNote")["widgets_values"][0]
-    for words in (f"models/audiox/{model}/", f"huggingface.co/HKUSTAudio/{model}", "accept_cc_by_nc"):
+    wanted = [f"models/audiox/{model}/", f"huggingface.co/HKUSTAudio/{model}", "accept_cc_by_nc"]
+    wanted += ["google-t5/t5-base", "models/text_encoders/t5-base/"]
+    wanted += ["first 10 s only", "*Save Video* fails"] if name.startswith("video") else []
+    for words in wanted:
         assert words in note
 
 
