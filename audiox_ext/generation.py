@@ -92,6 +92,11 @@ def generate_diffusion_cond(
         negative = _context(
             model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
         )
+    if negative is not None and negative.shape != context.shape:
+        raise InputError(
+            f"The negative conditioning comes to {tuple(negative.shape[1:])} tokens, the conditioning to "
+            f"{tuple(context.shape[1:])}; they must be alike."
+        )
     init, mask = _init_latents(model, init_audio, mask_args, noise, placement, generator)
 
     where = placement.use(
@@ -185,6 +190,12 @@ def _context(
         tokens = model.encode_conditioning(items, placement, generator)
     else:
         return None
+    network = model.config.network
+    count = sum(value.shape[1] for value in tokens.values())
+    if network.type == "mmdit" and count != network.context_tokens:
+        raise InputError(
+            f"conditioning_tensors: this model takes {network.context_tokens} tokens in all, got {count}."
+        )
     return model.assemble_context(tokens, placement)
 
 

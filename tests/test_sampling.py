@@ -389,6 +389,18 @@ def test_precomputed_conditioning_gives_the_same(golden_model: Any) -> None:
     assert torch.equal(generate_diffusion_cond(model, conditioning_tensors=masked, **settings), plain)
 
 
+def test_precomputed_conditioning_of_another_length_is_refused(golden_model: Any) -> None:
+    names = ("video_prompt", "text_prompt", "audio_prompt")
+    short, long = ({name: torch.zeros(1, count, 32) for name in names} for count in (5, 6))
+    wanted = {"steps": 1, "device": "cpu", "return_latents": True}
+    with pytest.raises(InputError, match="takes 384 tokens in all, got 15"):
+        generate_diffusion_cond(golden_model("mmdit"), conditioning_tensors=short, **wanted)
+    with pytest.raises(InputError, match="they must be alike"):
+        generate_diffusion_cond(
+            golden_model("base"), conditioning_tensors=short, negative_conditioning_tensors=long, **wanted
+        )
+
+
 def test_a_dict_is_a_list_of_one_and_aliases_are_known(golden_model: Any) -> None:
     model = golden_model("maf")
     video, features = torch.full((1, 50, 3, 224, 224), 40.0), torch.randn(1, 240, 32)

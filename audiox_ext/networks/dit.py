@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .layers import DeviceLike, FourierFeatures, GammaNorm, Operations
-
-_TIME_FEATURES = 128
+from .layers import DeviceLike, GammaNorm, Operations
+from .shell import LatentProjections, NetworkShell
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,10 @@ class DitContext:
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
 
-class DiffusionTransformer(nn.Module):
+class DiffusionTransformer(NetworkShell):
     """Predicts the velocity of noised latents. See `forward`."""
+
+    transformer: _Transformer
 
     def __init__(
         self,
@@ -43,29 +44,18 @@ class DiffusionTransformer(nn.Module):
         device: DeviceLike = None,
         compute_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.compute_dtype = compute_dtype or dtype or torch.float32
+        super().__init__(config, operations, dtype, device, compute_dtype)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
-        width, channels = config.embed_dim, config.io_channels
-        self.timestep_features = FourierFeatures(_TIME_FEATURES, device)
-        self.to_timestep_embed = nn.Sequential(
-            operations.Linear(2 * _TIME_FEATURES, width, **where),
-            nn.SiLU(),
-            operations.Linear(width, width, **where),
-        )
         self.to_cond_embed = nn.Sequential(
             operations.Linear(config.cond_token_dim, config.context_dim, bias=False, **where),
             nn.SiLU(),
             operations.Linear(config.context_dim, config.context_dim, bias=False, **where),
         )
-        self.preprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
-        self.postprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
         self.transformer = _Transformer(config, operations, dtype, device)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
         """Keys of published checkpoints that have no influence, with their shapes."""
-        return unused_global_embed(self.config) | {
+        return super().unused_keys() | {
             "transformer.rotary_pos_emb.inv_freq": (_rotary_width(self.config.head_dim) // 2,)
         }
 
@@ -80,26 +70,11 @@ class DiffusionTransformer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, context: DitContext) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
-        x = x.to(self.compute_dtype)
-        x = x + self.preprocess_conv(x)
-        time = self.to_timestep_embed(self.timestep_features(t).to(self.compute_dtype))
-        tokens = self.transformer.project_in(x.transpose(1, 2))
-        tokens = torch.cat([time[:, None], tokens], dim=1)
+        _, tokens = self.enter(x, t)
         rotary = rotary_table(tokens.shape[1], _rotary_width(self.config.head_dim), tokens.device)
         for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True):
             tokens = layer(tokens, keys_values, rotary)
-        x = self.transformer.project_out(tokens)[:, 1:].transpose(1, 2)
-        return (x + self.postprocess_conv(x)).float()
-
-
-def unused_global_embed(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """`to_global_embed`, which every checkpoint with a global_cond_dim holds and nothing feeds."""
-    if not config.global_cond_dim:
-        return {}
-    return {
-        "to_global_embed.0.weight": (config.embed_dim, config.global_cond_dim),
-        "to_global_embed.2.weight": (config.embed_dim, config.embed_dim),
-    }
+        return self.leave(tokens)
 
 
 def _rotary_width(head_dim: int) -> int:
@@ -204,14 +179,12 @@ class _Block(nn.Module):
         return x + self.ff(self.ff_norm(x))
 
 
-class _Transformer(nn.Module):
+class _Transformer(LatentProjections):
     def __init__(
         self, config: NetworkConfig, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
     ) -> None:
-        super().__init__()
+        super().__init__(config, operations, dtype, device)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.project_in = operations.Linear(config.io_channels, config.embed_dim, bias=False, **where)
-        self.project_out = operations.Linear(config.embed_dim, config.io_channels, bias=False, **where)
         self.layers = nn.ModuleList(_Block(config, operations, **where) for _ in range(config.depth))
 
     def blocks(self) -> list[_Block]:

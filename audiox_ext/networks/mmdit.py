@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .dit import rotary_table, unused_global_embed
-from .layers import DeviceLike, FourierFeatures, Operations
-
-_TIME_FEATURES = 128
+from .dit import rotary_table
+from .layers import DeviceLike, Operations
+from .shell import LatentProjections, NetworkShell
 
 
 class Modulation(NamedTuple):
@@ -40,8 +39,10 @@ class MmditContext:
     modulations: tuple[Modulation, ...]
 
 
-class MultimodalDiffusionTransformer(nn.Module):
+class MultimodalDiffusionTransformer(NetworkShell):
     """Predicts the velocity of noised latents. See `forward`."""
+
+    transformer: _Transformer
 
     def __init__(
         self,
@@ -51,25 +52,13 @@ class MultimodalDiffusionTransformer(nn.Module):
         device: DeviceLike = None,
         compute_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.compute_dtype = compute_dtype or dtype or torch.float32
-        where: dict[str, Any] = {"dtype": dtype, "device": device}
-        width, channels = config.embed_dim, config.io_channels
-        self.timestep_features = FourierFeatures(_TIME_FEATURES, device)
-        self.to_timestep_embed = nn.Sequential(
-            operations.Linear(2 * _TIME_FEATURES, width, **where),
-            nn.SiLU(),
-            operations.Linear(width, width, **where),
-        )
-        self.preprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
-        self.postprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
+        super().__init__(config, operations, dtype, device, compute_dtype)
         self.transformer = _Transformer(config, operations, dtype, device)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
         """Keys of published checkpoints that have no influence, with their shapes."""
         config = self.config
-        return unused_global_embed(config) | {
+        return super().unused_keys() | {
             "to_cond_embed.0.weight": (config.context_dim, config.cond_token_dim),
             "to_cond_embed.2.weight": (config.context_dim, config.context_dim),
         }
@@ -98,15 +87,11 @@ class MultimodalDiffusionTransformer(nn.Module):
             raise ValueError(
                 f"this network takes {self.config.latent_seq_len - 1} latents, got {x.shape[-1]}"
             )
-        x = x.to(self.compute_dtype)
-        x = x + self.preprocess_conv(x)
-        time = self.to_timestep_embed(self.timestep_features(t).to(self.compute_dtype))[:, None]
-        tokens = torch.cat([time, self.transformer.project_in(x.transpose(1, 2))], dim=1)
+        time, tokens = self.enter(x, t)
         rotary = rotary_table(tokens.shape[1], self.config.head_dim, tokens.device)
         for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True):
             tokens = layer(tokens, time, modulation, rotary)
-        x = self.transformer.project_out(tokens)[:, 1:].transpose(1, 2)
-        return (x + self.postprocess_conv(x)).float()
+        return self.leave(tokens)
 
 
 def _rms_norm(x: Tensor) -> Tensor:
@@ -192,15 +177,13 @@ class _Block(nn.Module):
         return x + m.gate2 * self.ffn(h)
 
 
-class _Transformer(nn.Module):
+class _Transformer(LatentProjections):
     def __init__(
         self, config: NetworkConfig, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
     ) -> None:
-        super().__init__()
+        super().__init__(config, operations, dtype, device)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         width = config.embed_dim
-        self.project_in = operations.Linear(config.io_channels, width, bias=False, **where)
-        self.project_out = operations.Linear(width, config.io_channels, bias=False, **where)
         self.proj_mm_tokens = operations.Linear(config.cond_token_dim, width, **where)
         self.proj_mm_seq_len = operations.Linear(config.context_tokens, config.latent_seq_len, **where)
         self.layers = nn.ModuleList(_Block(config, operations, **where) for _ in range(config.depth))
