@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import ModelNotFoundError
@@ -37,7 +38,7 @@ def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> 
     Raises `ModelNotFoundError` with the page and the place for the files when the hub cannot be reached, the
     repository does not exist or wants a login, or the disk is full.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError
 
     log.info("Fetching %s to %s", repository, folder)
@@ -45,8 +46,10 @@ def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _UNFINISHED).write_text(repository, encoding="utf-8")
-        snapshot_download(repo_id=repository, allow_patterns=list(patterns), local_dir=str(folder))
-        (folder / _UNFINISHED).unlink()
+        # Asked first: without a network, snapshot_download takes whatever is in the folder for the whole.
+        held = [file.rfilename for file in model_info(repository).siblings or []]
+        wanted = _choose(held, patterns)
+        snapshot_download(repo_id=repository, allow_patterns=wanted, local_dir=str(folder))
     except GatedRepoError:
         raise ModelNotFoundError(
             f"{page} wants a login. Accept its terms there, run `hf auth login`, and try again."
@@ -60,4 +63,25 @@ def fetch_repository(repository: str, patterns: Sequence[str], folder: Path) -> 
             f"try again; what has arrived is kept. Or fetch the files from {page} by hand and put them into "
             f"{folder}."
         ) from None
+    if not wanted:
+        raise ModelNotFoundError(
+            f"{page} holds no model of this kind (config.json and weights). Check the name."
+        )
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise ModelNotFoundError(
+            f"{missing[0]} of {repository} did not arrive. Try again; what has arrived is kept."
+        )
+    forget_unfinished(folder)
     return folder
+
+
+def _choose(held: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The files to fetch: where weights come as safetensors, not their pickles as well."""
+    wanted = [name for name in held if any(fnmatch(name, pattern) for pattern in patterns)]
+    safe = {Path(name).with_suffix("") for name in wanted if name.endswith(".safetensors")}
+    return [
+        name
+        for name in wanted
+        if name.endswith(".safetensors") or name.endswith(".json") or Path(name).with_suffix("") not in safe
+    ]

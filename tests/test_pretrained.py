@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from golden_cases import golden_path
 
+from audiox_ext import download as download_module
 from audiox_ext import pretrained as pretrained_module
 from audiox_ext.catalog import ModelFolders, find_synchformer, find_text_encoder, list_models
 from audiox_ext.errors import CheckpointError, ConfigError, InputError, LicenseError, ModelNotFoundError
@@ -40,6 +42,12 @@ def folders(root: Path) -> ModelFolders:
 def read_copies(path: Path, *nested: Any) -> dict[str, torch.Tensor]:
     """Tensors of a file that the test may then overwrite: nothing stays mapped to it."""
     return {key: value.clone() for key, value in read_tensors(path, *nested).items()}
+
+
+def hub_listing(folder: Path) -> Any:
+    """What the hub's client says of a repository that holds the files of a folder."""
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename=name) for name in names])
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -218,10 +226,10 @@ def test_with_the_opt_in_the_published_files_are_fetched(
 def test_no_network_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    def unreachable(**arguments: Any) -> str:
+    def unreachable(repository: str) -> Any:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
     with pytest.raises(
         ModelNotFoundError, match=r"(?s)could not be fetched.*huggingface.co/HKUSTAudio/AudioX-Turbo"
     ):
@@ -246,6 +254,7 @@ def test_a_download_that_was_cut_off_goes_on(
         shutil.copytree(source, target, dirs_exist_ok=True)
         return local_dir
 
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name: hub_listing(source))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     where = folders(tmp_path / "models")
     with pytest.raises(ModelNotFoundError, match="cable pulled"):
@@ -256,6 +265,28 @@ def test_a_download_that_was_cut_off_goes_on(
     for _ in range(2):
         get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
     assert calls == ["HKUSTAudio/AudioX-MAF"] * 2
+
+
+def test_safetensors_are_fetched_instead_of_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    source, asked = tmp_path / "hub", []
+    source.mkdir()
+    for name in ("config.json", "model.ckpt", "model.safetensors", "VAE.ckpt", "README.md"):
+        (source / name).touch()
+    (source / "synchformer_state_dict.pth").touch()
+
+    def download(repo_id: str, allow_patterns: list[str], local_dir: str) -> str:
+        asked.extend(allow_patterns)
+        shutil.copytree(source, local_dir, dirs_exist_ok=True)
+        return local_dir
+
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name: hub_listing(source))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    download_module.fetch_repository("a/b", ("*.json", "model.*", "VAE.ckpt", "synchformer*"), tmp_path / "m")
+    assert sorted(asked) == ["VAE.ckpt", "config.json", "model.safetensors", "synchformer_state_dict.pth"]
+    with pytest.raises(ModelNotFoundError, match="holds no model of this kind"):
+        download_module.fetch_repository("a/b", ("*.onnx",), tmp_path / "n")
 
 
 def test_a_short_name_means_the_published_model_alone(
@@ -279,10 +310,10 @@ def test_files_added_by_hand_after_a_failed_download_load(
 ) -> None:
     import huggingface_hub
 
-    def unreachable(**arguments: Any) -> str:
+    def unreachable(repository: str) -> Any:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
     root = tmp_path / "models"
     with pytest.raises(ModelNotFoundError, match="no route"):
         get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))

@@ -221,11 +221,18 @@ def fetching(source: Path) -> Any:
         targets.append(local_dir)
         return local_dir
 
-    original, huggingface_hub.snapshot_download = huggingface_hub.snapshot_download, download
+    def listing(repo_id: str) -> Any:
+        names = (path for path in source.rglob("*") if path.is_file() and path.suffix != ".hidden")
+        return SimpleNamespace(
+            siblings=[SimpleNamespace(rfilename=str(path.relative_to(source))) for path in names]
+        )
+
+    originals = huggingface_hub.snapshot_download, huggingface_hub.model_info
+    huggingface_hub.snapshot_download, huggingface_hub.model_info = download, listing
     try:
         yield
     finally:
-        huggingface_hub.snapshot_download = original
+        huggingface_hub.snapshot_download, huggingface_hub.model_info = originals
         for target in targets:
             shutil.rmtree(target)
     assert len(targets) == 1, "fetched once"
