@@ -86,12 +86,10 @@ def generate_diffusion_cond(
     context = _context(model, conditioning, conditioning_tensors, batch_size, placement, generator)
     if context is None:
         raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
-    negative = None
-    # Without guidance it has no influence but through the random numbers that come after it.
-    if guidance != 1.0 or init_audio is not None:
-        negative = _context(
-            model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
-        )
+    # Also without guidance, when nothing but its random draws has an influence, on those that follow.
+    negative = _context(
+        model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
+    )
     if negative is not None and negative.shape != context.shape:
         raise InputError(
             f"The negative conditioning comes to {tuple(negative.shape[1:])} tokens, the conditioning to "

@@ -73,7 +73,9 @@ def make_audio(
 
         generate = generate_diffusion_cond
     arguments: dict[str, Any] = {"conditioning": [_conditioning(model, request, seconds)]}
-    if request.negative_prompt.strip():
+    if request.negative_prompt.strip() and model.config.few_step_count is not None:
+        log.info("The negative prompt is not used: this model's few steps work without guidance.")
+    elif request.negative_prompt.strip():
         arguments["negative_conditioning"] = [{"text_prompt": request.negative_prompt}]
     own = {
         "steps": request.steps,

@@ -164,6 +164,23 @@ def test_seeds_and_the_callers_random_state(kind: str, golden_model: Any) -> Non
     assert (threads, dtype) == (torch.get_num_threads(), torch.get_default_dtype())
 
 
+def test_a_negative_prompt_draws_its_random_numbers_even_unguided(golden_model: Any) -> None:
+    """Its mask is drawn before the Brownian path, so that a seed means what it means in the published code."""
+    wanted = {
+        "steps": 3,
+        "cfg_scale": 1,
+        "conditioning": {},
+        "seed": 4,
+        "device": "cpu",
+        "return_latents": True,
+    }
+    plain = generate_diffusion_cond(golden_model("maf"), **wanted)
+    with_negative = generate_diffusion_cond(
+        golden_model("maf"), negative_conditioning={"text_prompt": "x"}, **wanted
+    )
+    assert relative_l2(with_negative, plain) > 1e-3
+
+
 def test_the_items_of_a_batch_do_not_touch_each_other(golden_model: Any) -> None:
     model = golden_model("base")
     both = [{"text_prompt": "rain"}, {"text_prompt": "a dog barks"}]

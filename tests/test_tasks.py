@@ -67,6 +67,12 @@ def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
     assert prompt["audio_prompt"].shape == (2, 16000)  # at the model's 8 kHz
 
 
+def test_a_student_has_no_use_for_a_negative_prompt(golden_model: Any) -> None:
+    recorder = Recorder()
+    make_audio(golden_model("turbo"), AudioRequest(prompt="rain", negative_prompt="wind"), generate=recorder)
+    assert "negative_conditioning" not in recorder.asked
+
+
 @pytest.mark.parametrize(("seconds", "samples"), [(0, 81920), (10.24, 81920), (3.5, 28000), (0.05, 400)])
 def test_the_result_has_exactly_the_asked_length(seconds: float, samples: int, golden_model: Any) -> None:
     request = AudioRequest(prompt="rain", seconds=seconds)
