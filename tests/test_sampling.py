@@ -165,7 +165,7 @@ def test_seeds_and_the_callers_random_state(kind: str, golden_model: Any) -> Non
 
 
 def test_a_negative_prompt_draws_its_random_numbers_even_unguided(golden_model: Any) -> None:
-    """Its mask is drawn before the Brownian path, so that a seed means what it means in the published code."""
+    """Its mask is drawn before the Brownian path, so that a seed means what it means as published."""
     wanted = {
         "steps": 3,
         "cfg_scale": 1,
