@@ -92,12 +92,10 @@ def checked_latents(model: ModelFacts, sample_size: int | None, sample_rate: int
             f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
         )
     size = model.sample_size if sample_size is None else sample_size
-    if not _is_whole(size) or size < ratio:
-        raise InputError(
-            f"sample_size {size!r} must be a whole number; it is shorter than one latent of {ratio} samples."
-            if _is_whole(size)
-            else f"sample_size must be a whole number of samples, got {size!r}."
-        )
+    if not _is_whole(size):
+        raise InputError(f"sample_size must be a whole number of samples, got {size!r}.")
+    if size < ratio:
+        raise InputError(f"sample_size {size} is shorter than one latent of {ratio} samples.")
     if model.config.network.type == "mmdit" and size // ratio != model.config.latent_count:
         raise InputError(
             f"This model makes exactly {model.sample_size} samples ({model.native_seconds:.2f} s), not "

@@ -170,6 +170,9 @@ def _generate(options: argparse.Namespace) -> None:
     )
     with _Bar(options.steps or model.defaults.steps) as bar:
         waveforms = make_audio(model, request, device=device, callback=bar)
+    duration = waveforms.shape[-1] / model.sample_rate
+    if options.output.suffix.lower() in VIDEO_SUFFIXES:
+        _say_if_cut(options, duration)
     for index, waveform in enumerate(waveforms):
         path = options.output
         if len(waveforms) > 1:
@@ -177,9 +180,6 @@ def _generate(options: argparse.Namespace) -> None:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             from .media import replace_audio_track
 
-            if index == 0:
-                _say_if_cut(options, waveform.shape[-1] / model.sample_rate)
-            duration = waveform.shape[-1] / model.sample_rate
             replace_audio_track(
                 options.video, waveform, model.sample_rate, path, start=options.start, duration=duration
             )
@@ -223,7 +223,7 @@ def _video_features(
     if model is None or model.needs_sync:
         path = weights or find_synchformer(folders, model.folder if model else None)
         if path is None:
-            logging.getLogger(__name__).warning(
+            log.warning(
                 "No Synchformer weights found: the features will not tell when things happen. Put "
                 "synchformer_state_dict.safetensors (or .pth) into %s.",
                 folders.audiox[0],

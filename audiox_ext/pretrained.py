@@ -171,9 +171,7 @@ def _repository_of(name: str, folders: ModelFolders) -> str:
 
 def config_of(files: CheckpointFiles) -> dict[str, Any]:
     """The config.json that belongs to a checkpoint. Raises `ConfigError`."""
-    if files.config is not None:
-        return read_config(files.config)
-    if files.is_student:
+    if files.config is None and files.is_student:
         # AudioX-Turbo is published without a configuration, so the package carries it.
         return read_config(Path(__file__).parent / "configs" / "AudioX-Turbo.json")
     return read_config(files.folder / "config.json")
@@ -199,7 +197,7 @@ def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[st
 
 def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str, Any]) -> str:
     """An empty string, or how a checkpoint's keys and shapes differ from the model's."""
-    return compare_keys(have, want, optional=want.keys() - _built_keys(model))
+    return compare_keys(have, want, optional=want.keys() - _built_keys(model, want))
 
 
 def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
@@ -208,7 +206,7 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     problems = key_problems(model, shapes_of(state), want)
     if problems:
         raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
-    built = _built_keys(model)
+    built = _built_keys(model, want)
     state = fold_weight_norm({key: value for key, value in state.items() if key in built})
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
@@ -218,13 +216,13 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     model.load_state_dict(loaded, strict=True, assign=True)
 
 
-def _built_keys(model: AudioXModel) -> set[str]:
-    """The published keys for which something is built, that is, all but those without influence."""
+def _built_keys(model: AudioXModel, want: Mapping[str, Any]) -> set[str]:
+    """Those of the published keys `want` for which something is built: all but the ones without influence."""
     built: set[str] = set()
     for key in model.state_dict():
         name = published_key(key)
-        built |= {name, name.removesuffix("weight") + "weight_g", name.removesuffix("weight") + "weight_v"}
-    return built
+        built |= {name, f"{name}_g", f"{name}_v"}  # the latter two for what is weight-normalised
+    return built & want.keys()
 
 
 def _best_prefix(state: Mapping[str, Tensor], want: Mapping[str, Any]) -> dict[str, Tensor]:

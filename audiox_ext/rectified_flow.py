@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .denoising import Inpainting, StepCallback, StepInfo, Velocity, randn_like
+from .denoising import StepCallback, StepInfo, Velocity, randn_like
 
 
 def sample_euler(
@@ -29,15 +29,14 @@ def sample_euler(
     mask is 0. Returns (B, C, L).
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
-    inpainting = None if init is None or mask is None else Inpainting(init=init, mask=mask)
     x = _start(noise, init, start)
     for step in range(steps):
         t, t_next = times[step], times[step + 1]
         v = velocity(x, t.expand(x.shape[0]))
         denoised = x - t * v
         x = x + (t_next - t) * v
-        if inpainting is not None:
-            x = _keep(inpainting, x, (1 - t_next) * inpainting.init + t_next * noise)
+        if init is not None and mask is not None:
+            x = _keep(mask, x, (1 - t_next) * init + t_next * noise)
         _report(callback, step, steps, t, denoised)
     return x
 
@@ -65,7 +64,7 @@ def sample_few_steps(
         t, t_next = times[step], times[step + 1]
         clean = x - t * velocity(x, t.expand(x.shape[0]))
         if init is not None and mask is not None:
-            clean = _keep(Inpainting(init=init, mask=mask), clean, init)
+            clean = _keep(mask, clean, init)
         if step + 1 < steps:
             x = (1 - t_next) * clean + t_next * randn_like(x, generator)
         _report(callback, step, steps, t, clean)
@@ -76,8 +75,8 @@ def _start(noise: Tensor, init: Tensor | None, start: float) -> Tensor:
     return noise if init is None else (1 - start) * init + start * noise
 
 
-def _keep(inpainting: Inpainting, made: Tensor, kept: Tensor) -> Tensor:
-    return inpainting.mask * made + (1 - inpainting.mask) * kept
+def _keep(mask: Tensor, made: Tensor, kept: Tensor) -> Tensor:
+    return mask * made + (1 - mask) * kept
 
 
 def _report(callback: StepCallback | None, step: int, steps: int, t: Tensor, denoised: Tensor) -> None:
