@@ -74,9 +74,6 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXMode
         model=model,
         config=config,
         folder=model.folder,
-        video_fps=model.video_fps,
-        conditioning_seconds=model.conditioning_seconds,
-        needs_sync=model.needs_sync,
         placement=placement,
     )
 
@@ -93,7 +90,4 @@ def _load_upstream(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXMo
         model=model,
         config=config,
         folder=find_local(name, host.model_folders(), allow_paths=False),
-        video_fps=model.video_fps,
-        conditioning_seconds=model.conditioning_seconds,
-        needs_sync=model.needs_sync,
     )

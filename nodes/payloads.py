@@ -47,10 +47,22 @@ class AudioXModelHandle:
     model: Any = field(repr=False)
     config: dict[str, Any] = field(repr=False)
     folder: Path | None
-    video_fps: float
-    conditioning_seconds: float
-    needs_sync: bool
     placement: ComfyPlacement | None = field(default=None, repr=False)
+
+    @property
+    def video_fps(self) -> float:
+        """Frames a second of a video prompt."""
+        return self.model.video_fps
+
+    @property
+    def conditioning_seconds(self) -> float:
+        """Length of video and audio prompts."""
+        return self.model.conditioning_seconds
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether a video prompt must come with Synchformer features."""
+        return self.model.needs_sync
 
     def generate(self, request: AudioRequest, callback: Callable[[StepInfo], None]) -> tuple[Tensor, int]:
         """(waveform (B, C, S) float32, its rate).
