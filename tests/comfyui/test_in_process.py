@@ -1,6 +1,6 @@
 """The nodes called directly inside ComfyUI:
 
-one child process runs all checks of child.py, each is a test here.
+one child process runs all checks of child.py and checks_*.py, each is a test here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import pytest
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 CHILD = Path(__file__).with_name("child.py")
-CHECKS = re.findall(r"^def (check_\w+)", CHILD.read_text(encoding="utf-8"), flags=re.MULTILINE)
+CHECKS = [
+    name
+    for file in (CHILD, *sorted(CHILD.parent.glob("checks_*.py")))
+    for name in re.findall(r"^def (check_\w+)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +35,7 @@ def results(comfyui_dir: Path, base: Path) -> dict[str, str]:
         [python, str(CHILD), str(comfyui_dir), str(base), str(pack)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=580,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-4000:]
