@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from .denoising import StepCallback
 from .errors import InputError
 from .facts import ModelFacts
@@ -24,7 +26,14 @@ class SamplerSettings:
     """What `**sampler_kwargs` may hold. None means the model's own value.
 
     callback: called once a step, as soon as the step's estimate of the clean latents is there; what it raises
-    ends the run and reaches the caller.
+    ends the run and reaches the caller. For sounds longer than the model's own length: window_overlap,
+    seconds that windows share at least, up to half of their length, default a quarter; window_batch, how many
+    windows go through the network at once, default 4, which bounds the memory. seeds: one a batch item, in
+    place of `seed`: each item then is what its seed alone makes (but for k-dpm-adaptive). mask_audio_prompt:
+    False lets the whole audio prompt be heard where the model was trained with a random part of it hidden.
+    latent_mask: with init_audio, how far each latent may change, (L,) or (B, L) in [0, 1]: 0 keeps it, 1
+    makes it anew, what lies between holds it until so much noise is left (see
+    `inpainting.StrengthInpainting`).
     """
 
     sampler_type: str | None = None
@@ -33,6 +42,11 @@ class SamplerSettings:
     rho: float = 1.0
     scale_phi: float = 0.0
     callback: StepCallback | None = None
+    window_overlap: float | None = None
+    window_batch: int | None = None
+    seeds: Sequence[int] | None = None
+    mask_audio_prompt: bool = True
+    latent_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):
@@ -41,6 +55,11 @@ class SamplerSettings:
                 raise InputError(f"{name} must be a number above 0, got {value!r}.")
         if not (_is_number(self.scale_phi) and 0 <= self.scale_phi <= 1):
             raise InputError(f"scale_phi must lie in [0, 1], got {self.scale_phi!r}.")
+        overlap, at_once = self.window_overlap, self.window_batch
+        if overlap is not None and not (_is_number(overlap) and overlap > 0):
+            raise InputError(f"window_overlap must be a number of seconds above 0, got {overlap!r}.")
+        if at_once is not None and not (_is_whole(at_once) and at_once >= 1):
+            raise InputError(f"window_batch must be a whole number of at least 1, got {at_once!r}.")
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> SamplerSettings:
@@ -85,7 +104,7 @@ def checked_guidance(model: ModelFacts, cfg_scale: float | None) -> float:
 
 
 def checked_latents(model: ModelFacts, sample_size: int | None, sample_rate: int | None) -> int:
-    """How many latents to make; `mmdit` networks make their own number only."""
+    """How many latents to make; `mmdit` networks make no less than their own number."""
     ratio = model.config.autoencoder.downsampling_ratio
     if sample_rate not in (None, model.sample_rate):
         raise InputError(
@@ -96,12 +115,27 @@ def checked_latents(model: ModelFacts, sample_size: int | None, sample_rate: int
         raise InputError(f"sample_size must be a whole number of samples, got {size!r}.")
     if size < ratio:
         raise InputError(f"sample_size {size} is shorter than one latent of {ratio} samples.")
-    if model.config.network.type == "mmdit" and size // ratio != model.config.latent_count:
+    if model.config.network.type == "mmdit" and size // ratio < model.config.latent_count:
         raise InputError(
-            f"This model makes exactly {model.sample_size} samples ({model.native_seconds:.2f} s), not "
+            f"This model makes at least {model.sample_size} samples ({model.native_seconds:.2f} s), not "
             f"{size}. Leave sample_size out and trim the result."
         )
     return size // ratio
+
+
+def checked_overlap(model: ModelFacts, seconds: float | None) -> int:
+    """Latents that windows share at least: 1 to half of a window; None is a quarter of it."""
+    native = model.config.latent_count
+    if seconds is None:
+        return max(1, native // 4)
+    latent = model.config.autoencoder.downsampling_ratio / model.sample_rate
+    overlap = round(seconds / latent)
+    if not 1 <= overlap <= native // 2:
+        raise InputError(
+            f"window_overlap is {seconds:g} s: windows of this model overlap by {latent:.2f} to "
+            f"{native // 2 * latent:.2f} s. Leave it out, or set it to 0, for {native // 4 * latent:.2f} s."
+        )
+    return overlap
 
 
 def checked_batch(batch_size: int) -> int:
@@ -121,6 +155,15 @@ def checked_seed(seed: int) -> int:
         seed = secrets.randbits(32)
         log.info("The random seed is %d.", seed)
     return seed
+
+
+def checked_seeds(seed: int, seeds: Sequence[int] | None, batch_size: int) -> list[int]:
+    """The seed of the whole batch alone, or one of each item's own."""
+    if seeds is None:
+        return [checked_seed(seed)]
+    if len(seeds) != batch_size:
+        raise InputError(f"There are {len(seeds)} seeds for a batch of {batch_size}: give one an item.")
+    return [checked_seed(own) for own in seeds]
 
 
 def checked_noise_level(model: ModelFacts, level: float, settings: SamplerSettings) -> float:

@@ -1,8 +1,8 @@
 """Conditioners: text, video and audio prompts -> tokens, and their assembly into the network's context.
 
 B batch, T video frames, S samples, L latents, N tokens, D width. All compute in float32 unless ComfyUI
-decides otherwise. Random numbers come from the caller's generator, in the order of the published code, so
-that a seed means the same. Lines marked (as published) look odd, and the weights were trained so.
+decides otherwise. Random numbers come from the caller's source, in the order of the published code, so that
+a seed means the same. Lines marked (as published) look odd, and the weights were trained so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .networks.autoencoder import Autoencoder
 from .networks.clip_vision import ClipVisionTower
 from .networks.layers import DeviceLike, Operations, cast
 from .networks.temporal import TemporalTransformer
+from .random_numbers import RandomNumbers
 
 if TYPE_CHECKING:
     from .text_encoder import TextEncoder
@@ -38,13 +39,14 @@ _FRAMES_AT_ONCE = 64
 class Conditioner(Protocol):
     """(prompts of a batch, where to compute, random numbers) -> tokens (B, N, D).
 
-    Where draws_random_numbers is False, equal prompts give equal tokens, and can be encoded once.
+    Where draws_random_numbers is False, equal prompts give equal tokens, and can be encoded once. With masks
+    False a conditioner that hides a random part of its prompts has them whole, after the same draws.
     """
 
     draws_random_numbers: bool
 
     def __call__(
-        self, prompts: Sequence[Any], device: torch.device, generator: torch.Generator
+        self, prompts: Sequence[Any], device: torch.device, random: RandomNumbers, masks: bool = True
     ) -> Tensor: ...
 
 
@@ -68,7 +70,9 @@ class TextConditioner(nn.Module):
         if config.dim != cond_dim:
             self.proj_out = operations.Linear(config.dim, cond_dim, dtype=dtype, device=device)
 
-    def forward(self, prompts: Sequence[str], device: torch.device, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, prompts: Sequence[str], device: torch.device, random: RandomNumbers, masks: bool = True
+    ) -> Tensor:
         if self.text_encoder is None:
             raise InputError(
                 "This model was loaded without its text encoder. Load it with get_pretrained_model."
@@ -108,7 +112,11 @@ class VideoConditioner(nn.Module):
             self.sync_weight = nn.Parameter(torch.zeros((), **where))
 
     def forward(
-        self, prompts: Sequence[dict[str, Tensor] | None], device: torch.device, generator: torch.Generator
+        self,
+        prompts: Sequence[dict[str, Tensor] | None],
+        device: torch.device,
+        random: RandomNumbers,
+        masks: bool = True,
     ) -> Tensor:
         """prompts: `video_tensors` (1, T, 3, H, W), 0..255, and `video_sync_frames` (1, N, D); None where
         absent.
@@ -198,11 +206,14 @@ class MelConditioner(nn.Module):
             config.n_mel_channels, config.feature_dim, dtype=dtype, device=device
         )
 
-    def forward(self, prompts: Sequence[Tensor], device: torch.device, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, prompts: Sequence[Tensor], device: torch.device, random: RandomNumbers, masks: bool = True
+    ) -> Tensor:
         """prompts: each (C, S) at the model's rate."""
         waveforms = torch.stack([prompt.mean(dim=0) for prompt in prompts])
         features = log_mel(waveforms.to(device), self.config)
-        features = mask_spans(features, self.config.mask_ratio_start, self.config.mask_ratio_end, generator)
+        masked = mask_spans(features, self.config.mask_ratio_start, self.config.mask_ratio_end, random)
+        features = masked if masks else features
         return self.proj_features(features.transpose(1, 2))
 
 
@@ -238,7 +249,7 @@ def log_mel(waveforms: Tensor, config: MelConditionerConfig) -> Tensor:
     return (bank.T @ spectrum.abs()).clamp(min=1e-5).log()
 
 
-def mask_spans(x: Tensor, ratio_start: float, ratio_end: float, generator: torch.Generator) -> Tensor:
+def mask_spans(x: Tensor, ratio_start: float, ratio_end: float, random: RandomNumbers) -> Tensor:
     """One random span of the last dimension of each item set to 0, its share uniform in [ratio_start,
     ratio_end).
 
@@ -246,11 +257,11 @@ def mask_spans(x: Tensor, ratio_start: float, ratio_end: float, generator: torch
     """
     if ratio_start >= ratio_end:
         return x
-    ratios = ratio_start + (ratio_end - ratio_start) * torch.rand(x.shape[0], generator=generator)
+    ratios = ratio_start + (ratio_end - ratio_start) * random.uniform(x.shape[0])
     x = x.clone()
-    for item, ratio in zip(x, ratios, strict=True):
+    for index, (item, ratio) in enumerate(zip(x, ratios, strict=True)):
         length = int(x.shape[-1] * ratio)
-        start = int(torch.randint(0, x.shape[-1] - length + 1, (1,), generator=generator))
+        [start] = random.item(index).integers(x.shape[-1] - length + 1)
         item[..., start : start + length] = 0
     return x
 
@@ -279,15 +290,16 @@ class AudioAutoencoderConditioner(nn.Module):
         else:
             self.proj_features_128 = operations.Linear(config.latent_seq_len, config.pooled_tokens, **where)
 
-    def forward(self, prompts: Sequence[Tensor], device: torch.device, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, prompts: Sequence[Tensor], device: torch.device, random: RandomNumbers, masks: bool = True
+    ) -> Tensor:
         """prompts: each (C, S) at the model's rate, all of one length."""
         waveforms = torch.stack(list(prompts))
         pooled = self.config.latent_seq_len is not None
         if pooled:
-            waveforms = mask_spans(
-                waveforms, self.config.mask_ratio_start, self.config.mask_ratio_end, generator
-            )
-        latents = self.pretransform.encode(waveforms.to(device), generator)
+            masked = mask_spans(waveforms, self.config.mask_ratio_start, self.config.mask_ratio_end, random)
+            waveforms = masked if masks else waveforms
+        latents = self.pretransform.encode(waveforms.to(device), random)
         if pooled:
             latents = self.proj_features_128(latents)
         tokens = self.proj_out(latents.transpose(1, 2))

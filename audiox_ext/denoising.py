@@ -1,8 +1,8 @@
 """Denoiser, noise schedule and noise sources for the v objective.
 
 B batch, C latent channels, L latents. A solver is a function of a denoiser and draws its random numbers from
-the generator it is given, on the CPU, so that a seed means the same on every device. Sources: Karras et al.
-2022 (arXiv 2206.00364), Lu et al. 2022 (arXiv 2206.00927, 2211.01095).
+the source it is given. Sources: Karras et al. 2022 (arXiv 2206.00364), Lu et al. 2022 (arXiv 2206.00927,
+2211.01095).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .errors import InputError
+from .random_numbers import RandomNumbers
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x (B, C, L), t (B,)) -> the network's prediction (B, C, L)."""
@@ -31,19 +34,43 @@ class StepInfo:
 StepCallback = Callable[[StepInfo], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inpainting:
-    """Latents to keep. init: (B, C, L). mask: (L,), 1 where new sound is made, 0 where init stays."""
-
-    init: Tensor
-    mask: Tensor
-
-
 def polyexponential_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> Tensor:
     """Noise levels from sigma_max down to sigma_min along exp of a power ramp, then 0: (steps + 1,)."""
     ramp = torch.linspace(1, 0, steps) ** rho
     sigmas = torch.exp(ramp * (math.log(sigma_max) - math.log(sigma_min)) + math.log(sigma_min))
     return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+def noise_time(sigma: float, sigma_min: float, sigma_max: float) -> float:
+    """How far a run from sigma_max to sigma_min still has to go at noise level sigma: 1 at its start, 0 at
+    sigma_min.
+
+    Linear in the network's time, 2 / pi * atan(sigma), as rectified flow's is.
+    """
+    lowest = math.atan(sigma_min)
+    return (math.atan(sigma) - lowest) / (math.atan(sigma_max) - lowest)
+
+
+def noise_level(strength: float, sigma_min: float, sigma_max: float) -> float:
+    """The noise level from which a variation with the v objective starts; the inverse of `noise_time`.
+
+    strength: in (0, 1]; 1 is sigma_max, and towards 0 it falls to sigma_min. With rectified flow the strength
+    is the time to start from, as it is. Raises `InputError`.
+    """
+    if not 0 < strength <= 1:
+        raise InputError(
+            f"The strength of a variation is {strength!r}; it must be above 0 (the sound as it is) and at "
+            "most 1 (a new sound)."
+        )
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise InputError(
+            f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: sigma_min must be above 0 and below "
+            "sigma_max."
+        )
+    if strength == 1:
+        return sigma_max  # without the rounding of a tangent near its pole
+    lowest = math.atan(sigma_min)
+    return math.tan(lowest + strength * (math.atan(sigma_max) - lowest))
 
 
 class VDenoiser:
@@ -64,29 +91,30 @@ class VDenoiser:
         return x / square - v * (sigma * square.rsqrt())
 
 
-def randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
+def randn_like(x: Tensor, random: RandomNumbers) -> Tensor:
     """Standard normal numbers of x's shape, drawn on the CPU in float32, wherever x is."""
-    return torch.randn(x.shape, generator=generator).to(device=x.device, dtype=x.dtype)
+    return random.normal(x.shape).to(device=x.device, dtype=x.dtype)
 
 
 class BrownianNoise:
     """Noise between two levels of the schedule, cut from one Brownian path, so that it does not depend on the
-    steps.
+    steps. Where each batch item has its own seed, it has its own path.
     """
 
-    def __init__(self, x: Tensor, sigmas: Tensor, generator: torch.Generator) -> None:
+    def __init__(self, x: Tensor, sigmas: Tensor, random: RandomNumbers) -> None:
         import torchsde
 
-        entropy = int(torch.randint(0, 2**63 - 1, (), generator=generator))
-        # The path lives on the CPU: its generators would give other numbers on another device.
-        start = torch.zeros(x.shape, dtype=x.dtype)
+        entropies = random.integers(2**63 - 1)
+        # The paths live on the CPU: their generators would give other numbers on another device.
+        start = torch.zeros(x.shape[0] // len(entropies), *x.shape[1:], dtype=x.dtype)
         lowest, highest = float(sigmas[sigmas > 0].min()), float(sigmas.max())
-        self._tree = torchsde.BrownianTree(lowest, start, highest, entropy=entropy)
+        self._trees = [torchsde.BrownianTree(lowest, start, highest, entropy=own) for own in entropies]
         # The tree keeps its ends to six digits and warns about a query beyond them.
         self._lowest, self._highest = round(lowest, 6), round(highest, 6)
 
     def __call__(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Unit-variance noise of x's shape for the step from sigma down to sigma_next (> 0)."""
         low, high = float(sigma_next), float(sigma)
-        increment = self._tree(max(low, self._lowest), min(high, self._highest))
+        within = max(low, self._lowest), min(high, self._highest)
+        increment = torch.cat([tree(*within) for tree in self._trees])
         return (-increment / (high - low) ** 0.5).to(device=x.device, dtype=x.dtype)

@@ -6,6 +6,8 @@ B batch, C channels, S samples, L latents, N context tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,19 +19,21 @@ from .arguments import (
     checked_guidance,
     checked_latents,
     checked_noise_level,
-    checked_prompts,
-    checked_seed,
+    checked_overlap,
+    checked_seeds,
     checked_steps,
 )
-from .denoising import VDenoiser
+from .contexts import window_contexts, window_pieces
+from .denoising import VDenoiser, Velocity, noise_level
 from .errors import InputError
-from .guidance import GuidedVelocity
-from .inpainting import MaskArguments, build_mask, paste_latents
+from .inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
 from .model import AudioXModel
 from .networks.autoencoder import decoding_bytes, encoding_bytes
-from .placement import DevicePlacement, Placement, available_device
+from .placement import DevicePlacement, Placement, available_device, explained
+from .random_numbers import RandomNumbers
 from .rectified_flow import sample_euler, sample_few_steps
 from .sampling import sample_v
+from .windows import DEFAULT_BATCH, Guidance, WindowedVelocity, moved, network_bytes, plan_windows
 
 InitAudio = tuple[int, Tensor]
 """(sample rate in hertz, waveform (C, S))."""
@@ -59,13 +63,15 @@ def generate_diffusion_cond(
 
     steps, cfg_scale: None for the model's own: 250 guided steps (scale 7), or a few-step student's 4 unguided
     ones. A student ignores cfg_scale. conditioning: a dict a batch item (or one for all) with any of
-    text_prompt (str), video_prompt ({"video_tensors": (1, T, 3, 224, 224) in 0..255, "video_sync_frames": (1,
-    240, 768)}) and audio_prompt ((C, S) at the model's rate); what is absent is the trained empty input.
-    conditioning_tensors: tokens (B, N, D) by conditioner instead, as `AudioXModel.encode_conditioning`
-    returns them; likewise the negative ones, which replace the zeros of the unconditional prediction.
-    sample_size: samples to make, default and for mmdit networks the model's own. sample_rate: None or the
-    model's. seed: -1 for a random one; equal seeds give equal sound, on any device to its precision. device:
-    ignored when the model has a placement; "cuda" falls back to the best there is. init_audio: (rate,
+    text_prompt (str, or a `Timeline`), video_prompt ({"video_tensors": (1, T, 3, 224, 224) in 0..255,
+    "video_sync_frames": (1, 240, 768)}) and audio_prompt ((C, S) at the model's rate); what is absent is the
+    trained empty input. conditioning_tensors: tokens (B, N, D) by conditioner instead, as
+    `AudioXModel.encode_conditioning` returns them; likewise the negative ones, which replace the zeros of the
+    unconditional prediction. sample_size: samples to make, default the model's own; mmdit networks make no
+    less. More is made through overlapping windows of the model's own length, in which prompts longer than
+    `conditioning_seconds` are cut to each window's span of time (see `time_spans.span_of`). sample_rate: None
+    or the model's. seed: -1 for a random one; equal seeds give equal sound, on any device to its precision.
+    device: ignored when the model has a placement; "cuda" falls back to the best there is. init_audio: (rate,
     waveform (C, S)) to vary, from noise of level init_noise_level, or with mask_args (see `MaskArguments`) to
     keep in part. sampler_kwargs: see `SamplerSettings`.
 
@@ -77,35 +83,51 @@ def generate_diffusion_cond(
     steps = checked_steps(model, steps)
     guidance = checked_guidance(model, cfg_scale)
     latent_count = checked_latents(model, sample_size, sample_rate)
+    overlap = None
+    if latent_count > model.config.latent_count:
+        overlap = checked_overlap(model, settings.window_overlap)
+    plan = plan_windows(latent_count, model.config.latent_count, overlap)
     batch_size = checked_batch(batch_size)
     placement = model.placement or DevicePlacement(available_device(device))
-    generator = torch.Generator().manual_seed(checked_seed(seed))
+    random = RandomNumbers.from_seeds(checked_seeds(seed, settings.seeds, batch_size))
 
-    # The order of these draws is the published code's: a seed depends on it.
-    noise = torch.randn(batch_size, model.config.autoencoder.latent_dim, latent_count, generator=generator)
-    context = _context(model, conditioning, conditioning_tensors, batch_size, placement, generator)
-    if context is None:
-        raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
-    # Also without guidance, when nothing but its random draws has an influence, on those that follow.
-    negative = _context(
-        model, negative_conditioning, negative_conditioning_tensors, batch_size, placement, generator
+    # The order of these draws is the published code's: a seed depends on it. With windows: the noise of the
+    # whole, each conditioner's numbers window by window, the same for the negative prompts, then the rest.
+    noise = random.normal((batch_size, model.config.autoencoder.latent_dim, latent_count))
+    pieces = window_pieces(model, plan, conditioning, conditioning_tensors, negative_conditioning)
+    encode = partial(
+        window_contexts,
+        model,
+        pieces,
+        batch_size=batch_size,
+        placement=placement,
+        random=random,
+        mask_audio_prompt=settings.mask_audio_prompt,
     )
-    if negative is not None and negative.shape != context.shape:
+    with explained(placement, "the prompts were encoded", "Lower the batch"):
+        contexts = encode(conditioning, conditioning_tensors)
+        if contexts is None:
+            raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
+        # Also without guidance, when nothing but its random draws has an influence, on those that follow.
+        negatives = encode(negative_conditioning, negative_conditioning_tensors)
+    if negatives is not None and negatives[0].shape != contexts[0].shape:
         raise InputError(
-            f"The negative conditioning comes to {tuple(negative.shape[1:])} tokens, the conditioning to "
-            f"{tuple(context.shape[1:])}; they must be alike."
+            f"The negative conditioning comes to {tuple(negatives[0].shape[1:])} tokens, the conditioning to "
+            f"{tuple(contexts[0].shape[1:])}; they must be alike."
         )
-    init, mask = _init_latents(model, init_audio, mask_args, noise, placement, generator)
+    init = _init_latents(model, init_audio, noise, placement, random)
+    mask = _mask(init, mask_args, settings.latent_mask)
 
-    where = placement.use(
-        "network", model.model, _network_bytes(model, batch_size, context.shape[1], latent_count)
-    )
-    velocity = GuidedVelocity(
+    at_once = settings.window_batch or DEFAULT_BATCH
+    where = placement.use("network", model.model, network_bytes(model.network, pieces, contexts, at_once))
+    velocity = WindowedVelocity(
         model.network,
-        context.to(where),
-        None if negative is None else negative.to(where),
-        guidance,
-        settings.scale_phi,
+        pieces,
+        moved(contexts, where),
+        None if negatives is None else moved(negatives, where),
+        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi),
+        placement=placement,
+        at_once=at_once,
     )
     latents = _sample(
         model,
@@ -113,9 +135,9 @@ def generate_diffusion_cond(
         noise.to(where),
         steps=steps,
         settings=settings,
-        generator=generator,
+        random=random,
         init=None if init is None else init.to(where),
-        mask=None if mask is None else mask.to(where),
+        mask=mask,
         init_noise_level=init_noise_level,
     )
     del velocity
@@ -125,111 +147,94 @@ def generate_diffusion_cond(
 
 
 def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) -> Tensor:
-    """(B, C, L) -> waveform (B, channels, L * ratio), float32 on the CPU."""
+    """(B, C, L) -> waveform (B, channels, L * ratio), float32 on the CPU.
+
+    Raises `InputError` when memory runs out, also in small pieces.
+    """
     config = model.config.autoencoder
-    samples = latents.shape[-1] * config.downsampling_ratio
+    # What is longer than the model's own length is decoded in pieces of that length.
+    piece = min(latents.shape[-1], model.config.latent_count)
+    needed = decoding_bytes(config, piece * config.downsampling_ratio)
     at_once = 1 if config.iterate_batch else latents.shape[0]
-    where = placement.use("autoencoder", model.pretransform, at_once * decoding_bytes(config, samples))
-    return model.pretransform.decode(latents.to(where)).float().cpu()
+    doing = "the sound was decoded, also in small pieces"
+    with explained(placement, doing, "Lower the batch or the duration"):
+        where = placement.use("autoencoder", model.pretransform, at_once * needed)
+        waveform = model.pretransform.decode(
+            latents.to(where), piece, placement.check_cancelled, placement.free_memory
+        )
+        return waveform.float().cpu()
 
 
 def _sample(
     model: AudioXModel,
-    velocity: GuidedVelocity,
+    velocity: Velocity,
     noise: Tensor,
     *,
     steps: int,
     settings: SamplerSettings,
-    generator: torch.Generator,
+    random: RandomNumbers,
     init: Tensor | None,
-    mask: Tensor | None,
+    mask: Tensor | MaskArguments | None,
     init_noise_level: float,
 ) -> Tensor:
     defaults, varies = model.defaults, init is not None and mask is None
     sigma_max = defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
     if varies:
         sigma_max = checked_noise_level(model, init_noise_level, settings)
-    shared: dict[str, Any] = {"steps": steps, "init": init, "mask": mask, "callback": settings.callback}
+    sigma_min = defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
+    inpainting = None if init is None or mask is None else _inpainting(init, mask)
+    strength = _largest(inpainting)
+    if isinstance(inpainting, StrengthInpainting) and strength < 1:
+        # Where nothing is made from pure noise, all steps are for the noise that there is.
+        inpainting = replace(inpainting, mask=(inpainting.mask / strength).clamp(max=1))
+        if model.config.objective == "rectified_flow":
+            sigma_max = min(sigma_max, 1.0) * strength
+        else:
+            sigma_max = noise_level(strength, sigma_min, sigma_max)
+    shared: dict[str, Any] = {
+        "steps": steps,
+        "callback": settings.callback,
+        "init": init if varies or strength < 1 else None,
+        "inpainting": inpainting,
+    }
     if model.config.objective == "rectified_flow":
         start = min(sigma_max, 1.0)
         if model.config.few_step_count is not None:
-            return sample_few_steps(velocity, noise, start=start, generator=generator, **shared)
+            return sample_few_steps(velocity, noise, start=start, random=random, **shared)
         return sample_euler(velocity, noise, start=start, **shared)
     return sample_v(
         VDenoiser(velocity),
         noise,
         sampler_type=settings.sampler_type or defaults.sampler_type,
-        sigma_min=defaults.sigma_min if settings.sigma_min is None else settings.sigma_min,
+        sigma_min=sigma_min,
         sigma_max=sigma_max,
         rho=settings.rho,
-        generator=generator,
+        random=random,
         **shared,
     )
 
 
-def _context(
-    model: AudioXModel,
-    conditioning: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
-    tensors: Mapping[str, Any] | None,
-    batch_size: int,
-    placement: Placement,
-    generator: torch.Generator,
-) -> Tensor | None:
-    if tensors is not None:
-        tokens = {name: _precomputed(model, name, tensors, batch_size) for name in model.config.conditioners}
-    elif conditioning is not None:
-        items = checked_prompts(model, conditioning)
-        if len(items) == 1:
-            items = items * batch_size
-        if len(items) != batch_size:
-            raise InputError(
-                f"conditioning has {len(items)} items for a batch of {batch_size}: give one, or one each."
-            )
-        tokens = model.encode_conditioning(items, placement, generator)
-    else:
-        return None
-    network = model.config.network
-    count = sum(value.shape[1] for value in tokens.values())
-    if network.type == "mmdit" and count != network.context_tokens:
-        raise InputError(
-            f"conditioning_tensors: this model takes {network.context_tokens} tokens in all, got {count}."
-        )
-    return model.assemble_context(tokens, placement)
-
-
-def _precomputed(model: AudioXModel, name: str, tensors: Mapping[str, Any], batch_size: int) -> Tensor:
-    value = tensors.get(name)
-    # The published form is (tokens, mask); no mask is used on the context.
-    tokens = value[0] if isinstance(value, (tuple, list)) else value
-    if not isinstance(tokens, Tensor) or tokens.dim() != 3 or tokens.shape[-1] != model.config.cond_dim:
-        got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-        raise InputError(
-            f"conditioning_tensors: {name} must be (batch, tokens, {model.config.cond_dim}), got {got}."
-        )
-    if tokens.shape[0] not in (1, batch_size):
-        raise InputError(
-            f"conditioning_tensors: {name} has {tokens.shape[0]} items for a batch of {batch_size}."
-        )
-    return tokens.float().cpu().expand(batch_size, -1, -1)
+def _largest(inpainting: Inpainting | StrengthInpainting | None) -> float:
+    """The largest strength of a mask; 1 where there is none, or nothing is to be changed."""
+    if not isinstance(inpainting, StrengthInpainting):
+        return 1.0
+    return float(inpainting.mask.max()) or 1.0
 
 
 def _init_latents(
     model: AudioXModel,
     init_audio: InitAudio | None,
-    mask_args: Mapping[str, float] | None,
     noise: Tensor,
     placement: Placement,
-    generator: torch.Generator,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Latents of the init audio, one a batch item, and the mask (L,) of what to make anew."""
+    random: RandomNumbers,
+) -> Tensor | None:
+    """Latents of the init audio, one a batch item."""
     if init_audio is None:
-        if mask_args is not None:
-            raise InputError("mask_args says which part of a sound to keep, but there is no init_audio.")
-        return None, None
-    from .media import conform_audio
+        return None
+    from .waveforms import conform_audio
 
-    batch_size, _, latent_count = noise.shape
-    size = latent_count * model.config.autoencoder.downsampling_ratio
+    config, (batch_size, _, latent_count) = model.config.autoencoder, noise.shape
+    size = latent_count * config.downsampling_ratio
     if not (isinstance(init_audio, (tuple, list)) and len(init_audio) == 2):
         raise InputError("init_audio must be (sample rate, waveform).")
     rate, waveform = init_audio
@@ -239,21 +244,35 @@ def _init_latents(
         waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
     )
     waveform = torch.nn.functional.pad(waveform[:, :size], (0, max(0, size - waveform.shape[1])))
-    needed = encoding_bytes(model.config.autoencoder, size)
-    where = placement.use("autoencoder", model.pretransform, needed)
-    init = model.pretransform.encode(waveform[None].to(where), generator)
-    mask = None
-    if mask_args is not None:
-        arguments = MaskArguments.from_mapping(mask_args)
-        init, mask = paste_latents(init, arguments), build_mask(latent_count, arguments)
-    return init.expand(batch_size, -1, -1), mask
+    # As in `decode_latents`.
+    piece = min(latent_count, model.config.latent_count)
+    needed = encoding_bytes(config, piece * config.downsampling_ratio)
+    doing = "the sound to start from was encoded, also in small pieces"
+    with explained(placement, doing, "Lower the batch, shorten that sound"):
+        where = placement.use("autoencoder", model.pretransform, needed)
+        init = model.pretransform.encode_once(
+            waveform[None].to(where), random, piece, placement.check_cancelled, placement.free_memory
+        )
+    return init.expand(batch_size, -1, -1)
 
 
-def _network_bytes(model: AudioXModel, batch_size: int, tokens: int, latents: int) -> int:
-    """Rough need of a guided step beside the weights: the widest activations and the prepared context."""
-    network, item = model.config.network, model.network.compute_dtype.itemsize
-    widest = 2 * batch_size * (latents + 1) * 8 * network.embed_dim
-    context = network.depth * (2 * batch_size) * tokens * 2 * network.context_dim
-    if network.type == "mmdit":
-        context = network.depth * (2 * batch_size) * network.latent_seq_len * 6 * network.embed_dim
-    return item * (3 * widest + context)
+def _mask(
+    init: Tensor | None, mask_args: Mapping[str, float] | None, latent_mask: Tensor | None
+) -> Tensor | MaskArguments | None:
+    """What of the init audio is kept, by the published arguments or by a strength for each latent."""
+    if mask_args is None and latent_mask is None:
+        return None
+    if init is None:
+        name = "mask_args" if latent_mask is None else "latent_mask"
+        raise InputError(f"{name} says which part of a sound to keep, but there is no init_audio.")
+    if mask_args is None:
+        return latent_mask
+    if latent_mask is not None:
+        raise InputError("Both mask_args and latent_mask are given: give one of them.")
+    return MaskArguments.from_mapping(mask_args)
+
+
+def _inpainting(init: Tensor, mask: Tensor | MaskArguments) -> Inpainting | StrengthInpainting:
+    if isinstance(mask, Tensor):
+        return StrengthInpainting(init=init, mask=mask.to(init))
+    return Inpainting(init=paste_latents(init, mask), mask=build_mask(init.shape[-1], mask).to(init))

@@ -1,4 +1,7 @@
-"""Which latents an inpainting run keeps. All positions are in percent of the latents' number n."""
+"""Which latents an inpainting run keeps.
+
+B batch, C latent channels, L latents. Positions of `MaskArguments` are in percent of the latents' number n.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,53 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+
+_ROUNDING = 1e-6  # of times: a strength that is one of the steps' times is free there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpainting:
+    """Latents to keep, as published. init: (B, C, L). mask: (L,), 1 where new sound is made, 0 where init
+    stays, between where it stays for a part of the steps; see `MaskArguments`.
+    """
+
+    init: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrengthInpainting:
+    """How far each latent may change. init: (B, C, L). mask: (L,) or (B, L), values in [0, 1].
+
+    0 stays exactly, 1 is made anew from pure noise; s between is the noised original while the run's time, 1
+    at its start and 0 at its end, is above s, and free from then on, as in a variation that starts at s.
+    While it is held, its clean latents are known: they take the place of the network's estimate, and so x
+    stays the original at the noise of the moment in every solver. Source: Differential Diffusion, Levin and
+    Fried 2023 (arXiv 2306.00950). Raises `InputError` for a mask that does not fit.
+    """
+
+    init: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        shape, (batch, _, length) = tuple(self.mask.shape), self.init.shape
+        if shape not in ((length,), (batch, length)):
+            raise InputError(
+                f"The mask is {shape} for latents of {tuple(self.init.shape)}: it must be ({length},) or "
+                f"({batch}, {length})."
+            )
+        low, high = float(self.mask.min()), float(self.mask.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(f"The mask's values must lie in [0, 1], got {low:g} to {high:g}.")
+
+    def held(self, time: float) -> Tensor:
+        """True where the original is held at this time, (1 or B, 1, L)."""
+        mask = self.mask if self.mask.dim() == 2 else self.mask[None]
+        return ((mask < time - _ROUNDING) | (mask == 0))[:, None]
+
+    def hold(self, clean: Tensor, time: float) -> Tensor:
+        """The clean latents (B, C, L) with the original where it is held."""
+        return torch.where(self.held(time), self.init, clean)
 
 
 @dataclass(frozen=True, kw_only=True)

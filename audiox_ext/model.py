@@ -23,6 +23,7 @@ from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
 from .placement import Placement
 from .prompts import prompts_for
+from .random_numbers import RandomNumbers
 from .state_dict import Shapes, published_shapes
 
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
@@ -83,21 +84,61 @@ class AudioXModel(nn.Module, ModelFacts):
         }
 
     def encode_conditioning(
-        self, conditioning: Sequence[Mapping[str, Any]], placement: Placement, generator: torch.Generator
+        self,
+        conditioning: Sequence[Mapping[str, Any]],
+        placement: Placement,
+        random: RandomNumbers | torch.Generator,
     ) -> dict[str, Tensor]:
         """Tokens (B, N, D) of each conditioner, for a batch of prompts. Draws random numbers as the published
         code.
         """
-        tokens = {}
-        same = all(item is conditioning[0] for item in conditioning)
+        random = RandomNumbers(random) if isinstance(random, torch.Generator) else random
+        return self.encode_windows([conditioning], placement, random)[0]
+
+    def encode_windows(
+        self,
+        windows: Sequence[Sequence[Mapping[str, Any]]],
+        placement: Placement,
+        random: RandomNumbers,
+        *,
+        groups: Sequence[int] | None = None,
+        mask_audio_prompt: bool = True,
+    ) -> list[dict[str, Tensor]]:
+        """`encode_conditioning` of each window's batch of prompts, with the same random numbers as one by one
+        where a single conditioner draws any, as in all published models.
+
+        Conditioner by conditioner, so that each is brought to its device once. Prompts that are the same
+        text or object are encoded once, by a conditioner that draws random numbers once a group: groups
+        numbers the windows that share them, by default none do. mask_audio_prompt: False lets a conditioner
+        that hides a random part of an audio prompt hear it whole; its random numbers are drawn all the same.
+        """
+        numbers = range(len(windows)) if groups is None else groups
+        tokens: list[dict[str, Tensor]] = [{} for _ in windows]
         for name, module in self.conditioner.conditioners.items():
-            prompts = prompts_for(name, self.config, conditioning)
-            once = same and not module.draws_random_numbers
-            device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
-            encoded = module(prompts[:1] if once else prompts, device, generator)
-            # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
-            tokens[name] = encoded.cpu().expand(len(prompts), -1, -1)
+            encoded: dict[Any, Tensor] = {}
+            for found, items, group in zip(tokens, windows, numbers, strict=True):
+                prompts = tuple(_identity(item.get(name)) for item in items)
+                key = (prompts, group if module.draws_random_numbers else None)
+                if key not in encoded:
+                    encoded[key] = self._encode(name, module, items, placement, random, mask_audio_prompt)
+                found[name] = encoded[key]
         return tokens
+
+    def _encode(
+        self,
+        name: str,
+        module: nn.Module,
+        items: Sequence[Mapping[str, Any]],
+        placement: Placement,
+        random: RandomNumbers,
+        masks: bool,
+    ) -> Tensor:
+        prompts = prompts_for(name, self.config, items)
+        once = all(item is items[0] for item in items) and not module.draws_random_numbers
+        device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
+        encoded = module(prompts[:1] if once else prompts, device, random, masks)
+        # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
+        return encoded.cpu().expand(len(prompts), -1, -1)
 
     def _conditioner_bytes(self, name: str, batch_size: int) -> int:
         """Rough need of a conditioner beside its weights."""
@@ -120,6 +161,11 @@ class AudioXModel(nn.Module, ModelFacts):
 
 
 _CONDITIONER_BYTES = 512 * 2**20
+
+
+def _identity(prompt: Any) -> Any:
+    """Equal for prompts that need not be encoded twice."""
+    return prompt if isinstance(prompt, str) else id(prompt)
 
 
 class AudioXNetwork(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import nn
 
 from .errors import InputError
+from .networks.chunks import is_out_of_memory as is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,14 @@ class Placement(Protocol):
         """
         ...
 
+    def check_cancelled(self) -> None:
+        """Called often while a part runs. May raise to end the run; what it raises reaches the caller."""
+        ...
+
+    def free_memory(self, *, models: bool = False) -> None:
+        """Give back what is cached, after memory ran out. models: the run is over: let go of models, too."""
+        ...
+
 
 class DevicePlacement:
     """Every part moves to one device at its first use and stays there."""
@@ -34,6 +45,33 @@ class DevicePlacement:
     def use(self, part: str, module: nn.Module, activation_bytes: int) -> torch.device:
         module.to(self.device)
         return self.device
+
+    def check_cancelled(self) -> None:
+        """Nobody can cancel, other than by an exception in the callback."""
+
+    def free_memory(self, *, models: bool = False) -> None:
+        """The caller has the model and decides about it."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+@contextmanager
+def explained(placement: Placement, doing: str, advice: str) -> Iterator[None]:
+    """Makes an `InputError` of running out of memory inside it; all else passes untouched.
+
+    doing: the sentence "Memory ran out while ..." from there on. advice: what to lower or shorten.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        placement.free_memory(models=True)
+        raise InputError(
+            f"Memory ran out while {doing}. {advice}, or free memory that others use. ({error})"
+        ) from None
 
 
 def best_device() -> torch.device:

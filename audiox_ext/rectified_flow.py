@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from .denoising import StepCallback, StepInfo, Velocity, randn_like
+from .inpainting import Inpainting, StrengthInpainting
+from .random_numbers import RandomNumbers
 
 
 def sample_euler(
@@ -20,23 +22,26 @@ def sample_euler(
     steps: int,
     start: float = 1.0,
     init: Tensor | None = None,
-    mask: Tensor | None = None,
+    inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Euler steps from time `start` (0..1] to 0. Draws no random numbers; one network call a step.
 
-    noise: (B, C, L), standard normal. init: (B, C, L) to vary from, or, with mask (L,), to keep where the
-    mask is 0. Returns (B, C, L).
+    noise: (B, C, L), standard normal. init: (B, C, L), latents to vary. inpainting: instead of init, latents
+    to keep in part. Returns (B, C, L).
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
-    x = _start(noise, init, start)
+    x = _start(noise, init if inpainting is None else inpainting.init, start)
     for step in range(steps):
         t, t_next = times[step], times[step + 1]
         v = velocity(x, t.expand(x.shape[0]))
         denoised = x - t * v
         x = x + (t_next - t) * v
-        if init is not None and mask is not None:
-            x = _keep(mask, x, (1 - t_next) * init + t_next * noise)
+        if inpainting is not None:
+            noised = (1 - t_next) * inpainting.init + t_next * noise
+            x = _keep(inpainting, _share(times, step), x, noised)
+            if isinstance(inpainting, StrengthInpainting):
+                denoised = inpainting.hold(denoised, _share(times, step))
         _report(callback, step, steps, t, denoised)
     return x
 
@@ -46,27 +51,27 @@ def sample_few_steps(
     noise: Tensor,
     *,
     steps: int,
-    generator: torch.Generator,
+    random: RandomNumbers,
     start: float = 1.0,
     init: Tensor | None = None,
-    mask: Tensor | None = None,
+    inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """The student's steps: estimate the clean latents, noise them anew to the next time. Arguments as
     `sample_euler`.
 
-    generator: source of the fresh noise, one draw of x's shape after every step but the last.
+    random: source of the fresh noise, one draw of x's shape after every step but the last.
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
-    x = _start(noise, init, start)
+    x = _start(noise, init if inpainting is None else inpainting.init, start)
     clean = x
     for step in range(steps):
         t, t_next = times[step], times[step + 1]
         clean = x - t * velocity(x, t.expand(x.shape[0]))
-        if init is not None and mask is not None:
-            clean = _keep(mask, clean, init)
+        if inpainting is not None:
+            clean = _keep(inpainting, _share(times, step), clean, inpainting.init)
         if step + 1 < steps:
-            x = (1 - t_next) * clean + t_next * randn_like(x, generator)
+            x = (1 - t_next) * clean + t_next * randn_like(x, random)
         _report(callback, step, steps, t, clean)
     return clean
 
@@ -75,8 +80,15 @@ def _start(noise: Tensor, init: Tensor | None, start: float) -> Tensor:
     return noise if init is None else (1 - start) * init + start * noise
 
 
-def _keep(mask: Tensor, made: Tensor, kept: Tensor) -> Tensor:
-    return mask * made + (1 - mask) * kept
+def _share(times: Tensor, step: int) -> float:
+    """The time of a step on the scale of a strength mask, 1 at the start of the run."""
+    return float(times[step] / times[0])
+
+
+def _keep(inpainting: Inpainting | StrengthInpainting, time: float, made: Tensor, kept: Tensor) -> Tensor:
+    if isinstance(inpainting, StrengthInpainting):
+        return torch.where(inpainting.held(time), kept, made)
+    return inpainting.mask * made + (1 - inpainting.mask) * kept
 
 
 def _report(callback: StepCallback | None, step: int, steps: int, t: Tensor, denoised: Tensor) -> None:

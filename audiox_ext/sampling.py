@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from .denoising import Inpainting, StepCallback, VDenoiser, polyexponential_sigmas
+from .denoising import StepCallback, VDenoiser, polyexponential_sigmas
 from .errors import InputError
+from .inpainting import Inpainting, StrengthInpainting
+from .random_numbers import RandomNumbers
 from .solvers import CANNOT_INPAINT, SOLVERS, SolverRun
 
 SAMPLER_NAMES: tuple[str, ...] = tuple(SOLVERS)
@@ -23,15 +25,15 @@ def sample_v(
     sigma_min: float,
     sigma_max: float,
     rho: float = 1.0,
-    generator: torch.Generator,
+    random: RandomNumbers,
     init: Tensor | None = None,
-    mask: Tensor | None = None,
+    inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Run a solver from noise to latents.
 
-    noise: (B, C, L), standard normal. init: (B, C, L), latents to vary, or, with mask (L,), to keep where the
-    mask is 0. For a variation the caller passes its noise level as sigma_max. Returns (B, C, L). Raises
+    noise: (B, C, L), standard normal. init: (B, C, L), latents to vary; the caller passes the variation's
+    noise level as sigma_max. inpainting: latents to keep in part. Returns (B, C, L). Raises
     `InputError` for an unknown solver or bounds that are not 0 < sigma_min < sigma_max.
     """
     solver = SOLVERS.get(sampler_type)
@@ -46,24 +48,28 @@ def sample_v(
         )
     sigmas = polyexponential_sigmas(steps, sigma_min, sigma_max, rho)
     noise = noise * sigmas[0].to(noise.device)
-    x, inpainting = noise, None
-    if init is not None and mask is not None:
+    x = noise if init is None else init + noise
+    if inpainting is not None:
         if sampler_type in CANNOT_INPAINT:
             raise InputError(
                 f"{sampler_type} cannot keep parts of the sound: its steps vary, or build on old ones. "
                 "Choose dpmpp-2m-sde or dpmpp-3m-sde."
             )
-        inpainting = Inpainting(init=init, mask=mask)
-        x = torch.where(mask <= 1 / steps, init + noise, noise)
-    elif init is not None:
-        x = init + noise
+        if isinstance(inpainting, StrengthInpainting):
+            keep = inpainting.held(1.0)
+        else:
+            keep = inpainting.mask <= 1 / steps
+        x = torch.where(keep, inpainting.init + noise, x)
     run = SolverRun(
-        denoise=denoise,
+        network=denoise,
         sigmas=sigmas,
-        generator=generator,
+        random=random,
         callback=callback,
         inpainting=inpainting,
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
-    return solver(run, x)
+    x = solver(run, x)
+    if isinstance(inpainting, StrengthInpainting):
+        return inpainting.hold(x, 0.0)  # without the solver's rounding
+    return x

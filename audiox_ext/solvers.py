@@ -7,44 +7,77 @@ A solver is a function of a run (denoiser, schedule, random numbers, whom to tel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .denoising import BrownianNoise, Inpainting, StepCallback, StepInfo, VDenoiser, randn_like
+from .denoising import BrownianNoise, StepCallback, StepInfo, noise_time, randn_like
 from .errors import InputError
+from .inpainting import Inpainting, StrengthInpainting
+from .random_numbers import RandomNumbers
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, C, L), sigma) -> the clean latents expected, (B, C, L)."""
 
 
 @dataclass(kw_only=True)
 class SolverRun:
     """What every solver of one generation needs: the denoiser, the schedule and whom to tell."""
 
-    denoise: VDenoiser
+    network: Denoise
     sigmas: Tensor
-    generator: torch.Generator
+    random: RandomNumbers
     callback: StepCallback | None
-    inpainting: Inpainting | None
+    inpainting: Inpainting | StrengthInpainting | None
     sigma_min: float
     sigma_max: float
+    step: int = field(default=0, init=False)  # the one that is under way
     done: int = field(default=0, init=False)
 
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
 
-    def levels(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def levels(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(sigma, sigma_next) of every step, on x's device."""
         sigmas = self.sigmas.to(x.device)
-        return [(sigmas[i], sigmas[i + 1]) for i in range(self.steps)]
+        for step in range(self.steps):
+            self.step = step
+            yield sigmas[step], sigmas[step + 1]
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The clean latents expected, (B, C, L); the original's where a strength mask holds it for this
+        step.
+        """
+        denoised = self.network(x, sigma)
+        if self._strengths is None:
+            return denoised
+        return self._strengths.hold(denoised, self._time(self.step))
+
+    def if_free(self, back: int, value: Tensor, otherwise: Tensor) -> Tensor:
+        """value, or what stands in for it where latents were still held `back` steps ago.
+
+        A multi-step solver must not extrapolate from the original to the network's estimate.
+        """
+        if self._strengths is None:
+            return value
+        return torch.where(self._strengths.held(self._time(self.step - back)), otherwise, value)
+
+    @property
+    def _strengths(self) -> StrengthInpainting | None:
+        return self.inpainting if isinstance(self.inpainting, StrengthInpainting) else None
+
+    def _time(self, step: int) -> float:
+        return noise_time(float(self.sigmas[step]), self.sigma_min, float(self.sigmas[0]))
 
     def after_first_call(self, x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
-        """Report the step; where latents are kept, put them back at this noise level. Returns x to go on
-        with.
+        """Report the step; where latents are kept by the published rule, put them back at this noise level.
+        Returns x to go on with.
         """
-        if self.inpainting is not None:
-            noised = self.inpainting.init + randn_like(x, self.generator) * sigma
+        if isinstance(self.inpainting, Inpainting):
+            noised = self.inpainting.init + randn_like(x, self.random) * sigma
             keep = self.inpainting.mask <= (self.done + 1) / self.steps
             x = torch.where(keep, noised, x)
         self.report(float(sigma), denoised)
@@ -60,7 +93,7 @@ class SolverRun:
 
 def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(3M) SDE, eta 1. One denoiser call a step; Brownian noise."""
-    noise = BrownianNoise(x, run.sigmas, run.generator)
+    noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: list[tuple[Tensor, Tensor]] = []  # (denoised, h) of the last steps, newest first
     for sigma, sigma_next in run.levels(x):
         denoised = run.denoise(x, sigma)
@@ -74,9 +107,10 @@ def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
             phi_2 = torch.expm1(-h_eta) / h_eta + 1
             r0 = earlier[0][1] / h
             d1_0 = (denoised - earlier[0][0]) / r0
+            d1_0 = run.if_free(1, d1_0, torch.zeros_like(d1_0))
             if len(earlier) == 2:
                 r1 = earlier[1][1] / h
-                d1_1 = (earlier[0][0] - earlier[1][0]) / r1
+                d1_1 = run.if_free(2, (earlier[0][0] - earlier[1][0]) / r1, d1_0)
                 d1 = d1_0 + (d1_0 - d1_1) * r0 / (r0 + r1)
                 d2 = (d1_0 - d1_1) / (r0 + r1)
                 x = x + phi_2 * d1 - (phi_2 / h_eta - 0.5) * d2
@@ -89,7 +123,7 @@ def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
 
 def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2M) SDE, midpoint, eta 1. One denoiser call a step; Brownian noise."""
-    noise = BrownianNoise(x, run.sigmas, run.generator)
+    noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: tuple[Tensor, Tensor] | None = None
     for sigma, sigma_next in run.levels(x):
         denoised = run.denoise(x, sigma)
@@ -99,7 +133,8 @@ def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
         h = sigma.log() - sigma_next.log()
         x = sigma_next / sigma * torch.exp(-h) * x - torch.expm1(-2 * h) * denoised
         if earlier is not None:
-            x = x - 0.5 * torch.expm1(-2 * h) * (h / earlier[1]) * (denoised - earlier[0])
+            change = run.if_free(1, denoised - earlier[0], torch.zeros_like(denoised))
+            x = x - 0.5 * torch.expm1(-2 * h) * (h / earlier[1]) * change
         x = x + noise(x, sigma, sigma_next) * sigma_next * (-torch.expm1(-2 * h)).sqrt()
         earlier = (denoised, h)
     return x
@@ -179,14 +214,14 @@ def _dpmpp_2s_ancestral(run: SolverRun, x: Tensor) -> Tensor:
             between = middle / sigma * x - torch.expm1(-h / 2) * denoised
             x = torch.exp(-t_next) / sigma * x - torch.expm1(-h) * run.denoise(between, middle)
         if sigma_next > 0:
-            x = x + randn_like(x, run.generator) * up
+            x = x + randn_like(x, run.random) * up
     return x
 
 
 class _Exponential:
     """Steps of DPM-Solver orders 1 to 3 in t = -log sigma, sharing what is evaluated at a step's start."""
 
-    def __init__(self, denoise: VDenoiser, x: Tensor, t: Tensor) -> None:
+    def __init__(self, denoise: Denoise, x: Tensor, t: Tensor) -> None:
         self.denoise, self.x, self.t = denoise, x, t
         self.denoised = denoise(x, torch.exp(-t))
         self.eps = (x - self.denoised) / torch.exp(-t)

@@ -19,13 +19,14 @@ from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEn
 from audiox_ext.config_file import parse_config
 from audiox_ext.errors import ConfigError, InputError
 from audiox_ext.networks.autoencoder import Autoencoder
-from audiox_ext.networks.oobleck import (
-    OobleckDecoder,
-    OobleckEncoder,
-    SnakeBeta,
+from audiox_ext.networks.chunks import (
     decode_in_chunks,
+    encode_in_chunks,
+    encoder_receptive_field,
     receptive_field,
 )
+from audiox_ext.networks.oobleck import OobleckDecoder, OobleckEncoder, SnakeBeta
+from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.state_dict import compare_keys, fold_weight_norm, published_shapes, read_tensors, shapes_of
 
 GOLDEN = ["base", "maf", "mmdit", "turbo"]
@@ -57,6 +58,18 @@ def golden_part(kind: str, part: str) -> Any:
         {k: v.float() for k, v in fold_weight_norm(state).items()}, strict=True, assign=True
     )
     return module.eval().requires_grad_(False)
+
+
+def tiny_encoder(strides: tuple[int, ...]) -> OobleckEncoder:
+    torch.manual_seed(0)
+    encoder = OobleckEncoder(
+        OobleckEncoderConfig(
+            in_channels=2, channels=3, c_mults=(1,) * len(strides), strides=strides, latent_dim=4
+        )
+    )
+    for parameter in encoder.parameters():
+        parameter.data.uniform_(-0.5, 0.5)
+    return encoder.double().requires_grad_(False)
 
 
 def tiny_decoder(strides: tuple[int, ...], final_tanh: bool = False) -> OobleckDecoder:
@@ -124,13 +137,9 @@ def test_a_decode_can_be_differentiated() -> None:
 def test_lengths_are_exact_for_any_stride(strides: tuple[int, ...]) -> None:
     hop = torch.tensor(strides).prod().item()
     decoder = tiny_decoder(strides)
-    encoder = OobleckEncoder(
-        OobleckEncoderConfig(
-            in_channels=2, channels=3, c_mults=(1,) * len(strides), strides=strides, latent_dim=4
-        )
-    )
+    encoder = tiny_encoder(strides)
     assert decoder(torch.zeros(1, 2, 5, dtype=torch.float64)).shape == (1, 2, 5 * hop)
-    assert encoder(torch.zeros(1, 2, int(5 * hop))).shape == (1, 4, 5)
+    assert encoder(torch.zeros(1, 2, int(5 * hop), dtype=torch.float64)).shape == (1, 4, 5)
 
 
 def test_final_tanh_bounds_the_waveform() -> None:
@@ -159,9 +168,28 @@ def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
     assert felt[1] or felt[-2], f"a reach of {reach} latents is more than needed"
 
 
-def test_the_receptive_field_of_the_published_size_is_10_latents() -> None:
-    config = autoencoder_config(TESTS / "configs" / "AudioX-MAF.json").decoder
-    assert receptive_field(config) == 10
+@pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 4, 8, 8), (9, 8)], ids=str)
+def test_the_receptive_field_of_the_encoder_is_exact(strides: tuple[int, ...]) -> None:
+    """Samples of latents inside it move the middle latent, those just outside do not."""
+    encoder = tiny_encoder(strides)
+    reach = encoder_receptive_field(encoder.config)
+    hop = int(torch.tensor(strides).prod())
+    torch.manual_seed(2)
+    waveform = torch.randn(1, 2, (2 * reach + 3) * hop, dtype=torch.float64, requires_grad=True)
+    for parameter in encoder.parameters():
+        parameter.data.mul_(2)
+    encoder(waveform)[..., reach + 1].square().sum().backward()
+    assert waveform.grad is not None
+    felt = (waveform.grad.abs().sum((0, 1)) > 0).reshape(-1, hop).any(dim=1)
+    assert not felt[0]
+    assert not felt[-1]
+    assert felt[1] or felt[-2], f"a reach of {reach} latents is more than needed"
+
+
+def test_the_receptive_fields_of_the_published_size() -> None:
+    config = autoencoder_config(TESTS / "configs" / "AudioX-MAF.json")
+    assert receptive_field(config.decoder) == 10
+    assert encoder_receptive_field(config.encoder) == 8
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 16, 40, 41, 99])
@@ -187,6 +215,63 @@ def test_chunks_that_cannot_fit_are_refused() -> None:
         decode_in_chunks(decoder, latents, 8, overlap=2)
 
 
+@pytest.mark.parametrize("chunk", [7, 16, 40, 99])
+def test_an_encode_in_chunks_equals_the_whole(chunk: int) -> None:
+    encoder = golden_part("maf", "encoder")
+    torch.manual_seed(3)
+    waveform = torch.rand(2, 2, 40 * 512) * 2 - 1
+    assert_close_l2(encode_in_chunks(encoder, waveform, chunk), encoder(waveform), 1e-6)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 13])
+@pytest.mark.parametrize("strides", [(3, 5), (2, 7)], ids=str)
+def test_samples_that_fill_no_latent_change_nothing_about_that(strides: tuple[int, ...], extra: int) -> None:
+    encoder, hop = tiny_encoder(strides), strides[0] * strides[1]
+    torch.manual_seed(4)
+    waveform = torch.randn(1, 2, 61 * hop + min(extra, hop - 1), dtype=torch.float64)
+    for chunk in (5, 20):
+        assert_close_l2(encode_in_chunks(encoder, waveform, chunk), encoder(waveform), 1e-12)
+
+
+@pytest.mark.parametrize(("kind", "iterate_batch"), [("base", False), ("maf", True), ("turbo", False)])
+def test_an_encode_in_pieces_samples_the_same(kind: str, iterate_batch: bool, golden_model: Any) -> None:
+    whole = golden_model(kind).pretransform
+    model = Autoencoder(dataclasses.replace(whole.config, iterate_batch=iterate_batch))
+    model.load_state_dict(whole.state_dict())
+    pieces: list[int] = []
+    torch.manual_seed(5)
+    waveform = torch.rand(2, 2, 120 * whole.config.downsampling_ratio + 9) * 2 - 1
+    with torch.no_grad():
+        wanted = model.encode(waveform, RandomNumbers.from_seed(1))
+        got = model.encode(waveform, RandomNumbers.from_seed(1), 60, lambda: pieces.append(1))
+    assert_close_l2(got, wanted, 1e-5)
+    assert len(pieces) >= 3
+
+
+def test_an_encode_that_runs_out_of_memory_is_done_in_chunks(
+    golden_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder, lengths = golden_model("maf").pretransform, []
+    plain, ratio = OobleckEncoder.forward, autoencoder.config.downsampling_ratio
+    torch.manual_seed(6)
+    waveform = torch.rand(2, 2, 100 * ratio) * 2 - 1
+
+    def short_of_memory(self: OobleckEncoder, part: Tensor) -> Tensor:
+        lengths.append(part.shape[-1] // ratio)
+        if lengths[-1] > 70:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(self, part)
+
+    with torch.no_grad():
+        wanted = autoencoder.posterior(waveform)
+        monkeypatch.setattr(OobleckEncoder, "forward", short_of_memory)
+        got = autoencoder.posterior(waveform)
+    assert lengths[0] == 100
+    assert max(lengths[1:]) <= 70
+    for part, whole in zip(got, wanted, strict=True):
+        assert_close_l2(part, whole, 1e-5)
+
+
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_a_decode_can_be_cancelled(chunk: int) -> None:
     def cancel() -> None:
@@ -196,6 +281,22 @@ def test_a_decode_can_be_cancelled(chunk: int) -> None:
         decode_in_chunks(
             tiny_decoder((2, 4)), torch.zeros(1, 2, 40, dtype=torch.float64), chunk, None, cancel
         )
+
+
+def test_an_autoencoder_can_be_cancelled_between_pieces(golden_model: Any) -> None:
+    autoencoder, calls = golden_model("maf").pretransform, []
+
+    def second() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    for work in (autoencoder.decode, autoencoder.posterior):
+        calls.clear()
+        given = torch.zeros(1, 4, 150) if work == autoencoder.decode else torch.zeros(1, 2, 150 * 512)
+        with pytest.raises(KeyboardInterrupt), torch.no_grad():
+            work(given, 50, second)
+        assert len(calls) == 2
 
 
 def test_sizes_that_make_no_network_are_refused() -> None:

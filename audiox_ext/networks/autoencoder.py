@@ -6,15 +6,29 @@ B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import AutoencoderConfig
+from .chunks import (
+    Check,
+    Free,
+    decode_in_chunks,
+    encode_in_chunks,
+    encoder_receptive_field,
+    is_out_of_memory,
+    receptive_field,
+)
 from .layers import DeviceLike, Operations
-from .oobleck import OobleckDecoder, OobleckEncoder, decode_in_chunks
+from .oobleck import OobleckDecoder, OobleckEncoder
+
+if TYPE_CHECKING:
+    from ..random_numbers import RandomNumbers
 
 log = logging.getLogger(__name__)
 
@@ -62,34 +76,112 @@ class Autoencoder(nn.Module):
         decoder = OobleckDecoder(self.config.decoder, device="meta")
         return {f"model.decoder.{key}": shape for key, shape in published_shapes(decoder).items()}
 
-    def encode(self, waveforms: Tensor, generator: torch.Generator) -> Tensor:
-        """A sample of the posterior: (B, C, S) in [-1, 1] -> (B, latent_dim, L).
+    def encode(
+        self,
+        waveforms: Tensor,
+        random: RandomNumbers,
+        piece: int | None = None,
+        check: Check | None = None,
+        free: Free | None = None,
+    ) -> Tensor:
+        """A sample of the posterior: (B, C, S) in [-1, 1] -> (B, latent_dim, L). Arguments as `posterior`.
 
-        Draws one standard normal number a latent value from the generator, on the CPU.
+        Draws one standard normal number a latent value.
         """
+        mean, deviation = self.posterior(waveforms, piece, check, free)
         if self.config.iterate_batch:
-            return torch.cat([self._encode(item[None], generator) for item in waveforms])
-        return self._encode(waveforms, generator)
+            shape = (1, *mean.shape[1:])
+            noise = torch.cat([random.item(index).normal(shape) for index in range(len(mean))])
+        else:
+            noise = random.normal(mean.shape)
+        return mean + deviation * noise.to(mean)
 
-    def _encode(self, waveforms: Tensor, generator: torch.Generator) -> Tensor:
-        mean, scale = self.model["encoder"](waveforms).chunk(2, dim=1)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        return mean + (F.softplus(scale) + 1e-4) * noise
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, latent_dim, L) -> (B, C, S), float32. In chunks, with the same result, where the whole needs
-        too much.
+    def encode_once(
+        self,
+        waveform: Tensor,
+        random: RandomNumbers,
+        piece: int | None = None,
+        check: Check | None = None,
+        free: Free | None = None,
+    ) -> Tensor:
+        """One waveform for a whole batch: (1, C, S) -> (1, latent_dim, L), or where each item has its own
+        seed, a sample for each, (B, latent_dim, L).
         """
-        decoder = self._decoder()
-        at_once = latents.float().split(1 if self.config.iterate_batch else latents.shape[0])
+        mean, deviation = self.posterior(waveform, piece, check, free)
+        return mean + deviation * random.normal((random.sources, *mean.shape[1:])).to(mean)
+
+    def posterior(
+        self,
+        waveforms: Tensor,
+        piece: int | None = None,
+        check: Check | None = None,
+        free: Free | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, C, S) -> mean and standard deviation, (B, latent_dim, L) each. Draws no random numbers.
+
+        piece: latents that are made at once at most, where the autoencoder is not so small that they would be
+        all overlap; None for all. More are made in chunks, with the same result, and so is what needs more
+        memory than there is. check: called before each piece; what it raises ends the work. free: called
+        after memory ran out, by default what torch caches is given back. What runs out of memory in small
+        chunks, too, raises torch's own error.
+        """
+        encoder = self.model["encoder"]
+        assert isinstance(encoder, OobleckEncoder)
+        latents = waveforms.shape[-1] // self.config.downsampling_ratio
+        chunk = _chunk(latents, piece, encoder_receptive_field(self.config.encoder))
+        encoded = self._in_chunks(partial(encode_in_chunks, encoder), waveforms, chunk, check, free)
+        mean, scale = encoded.chunk(2, dim=1)
+        return mean, F.softplus(scale) + 1e-4
+
+    def decode(
+        self,
+        latents: Tensor,
+        piece: int | None = None,
+        check: Check | None = None,
+        free: Free | None = None,
+    ) -> Tensor:
+        """(B, latent_dim, L) -> (B, C, S), float32. piece, check, free: as in `posterior`, of what is
+        decoded.
+        """
+        chunk = _chunk(latents.shape[-1], piece, receptive_field(self.config.decoder))
+        work = partial(decode_in_chunks, self._decoder())
+        return self._in_chunks(work, latents.float(), chunk, check, free)
+
+    def _in_chunks(
+        self,
+        work: Callable[..., Tensor],
+        batch: Tensor,
+        chunk: int,
+        check: Check | None,
+        free: Free | None,
+    ) -> Tensor:
+        """work(items, chunk=, check=) of a batch; in small chunks where memory does not suffice."""
+        at_once = 1 if self.config.iterate_batch else len(batch)
         try:
-            return torch.cat([decoder(part) for part in at_once])
-        except torch.OutOfMemoryError:
-            log.warning("Decoding at once needs more memory than there is: decoding in chunks.")
+            return torch.cat([work(part, chunk=chunk, check=check) for part in batch.split(at_once)])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("The autoencoder needs more memory than there is: working in chunks.")
         # Outside the handler, which keeps the tensors of the failed try alive.
-        return torch.cat([decode_in_chunks(decoder, part, _CHUNK) for part in latents.float().split(1)])
+        (free or partial(_free_cache, batch.device))()
+        return torch.cat([work(part, chunk=_CHUNK, check=check) for part in batch.split(1)])
 
     def _decoder(self) -> OobleckDecoder:
         decoder = self.model["decoder"]
         assert isinstance(decoder, OobleckDecoder)
         return decoder
+
+
+def _free_cache(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _chunk(length: int, piece: int | None, field: int) -> int:
+    """Latents a chunk contributes, so that it and its overlap are at most `piece`."""
+    if piece is None or length <= piece:
+        return length
+    return max(_CHUNK, piece - 2 * field)

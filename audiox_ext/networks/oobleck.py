@@ -8,14 +8,13 @@ state-dict keys, except that each pair `weight_g`, `weight_v` of the published f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import OobleckDecoderConfig, OobleckEncoderConfig
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError
 
 DILATIONS = (1, 3, 9)
 
@@ -169,63 +168,6 @@ class OobleckDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.layers(latents)
-
-
-def receptive_field(config: OobleckDecoderConfig) -> int:
-    """How many latents on either side of a latent its samples depend on.
-
-    Followed from the samples of one latent back to the latents; further away, a change of the latents changes
-    nothing, not even by the zeros with which a convolution pads what has been cut off.
-    """
-    first, last = 0, math.prod(config.strides) - 1
-    first, last = first - 3, last + 3  # the last convolution
-    for stride in config.strides:
-        units = 3 * sum(DILATIONS)
-        first, last = first - units, last + units
-        # Output o of the transposed convolution reads inputs i: 0 <= o + padding - i * stride < 2 * stride.
-        padding = math.ceil(stride / 2)
-        first, last = -((2 * stride - 1 - padding - first) // stride), (last + padding) // stride
-    return max(-first, last) + 3  # the first convolution
-
-
-def decode_in_chunks(
-    decoder: OobleckDecoder,
-    latents: Tensor,
-    chunk: int,
-    overlap: int | None = None,
-    check_cancelled: Callable[[], None] | None = None,
-) -> Tensor:
-    """What `decoder(latents)` gives, from pieces, so that memory is bounded by the piece.
-
-    latents: (B, latent_dim, L). chunk: latents a piece contributes; with L <= chunk it is the plain decode.
-    overlap: latents of context on either side, by default and at least `receptive_field(decoder.config)`,
-    with which the pieces meet without a seam. check_cancelled: called before each piece; what it raises ends
-    the decode.
-    Returns (B, out_channels, L * hop). Raises `InputError` when chunk is below 1 or overlap too small.
-    """
-    needed = receptive_field(decoder.config)
-    overlap = needed if overlap is None else overlap
-    if chunk < 1:
-        raise InputError(f"A decoder chunk must have at least 1 latent, got {chunk}.")
-    if overlap < needed:
-        raise InputError(
-            f"Chunks of this decoder must overlap by at least {needed} latents to meet without a seam, "
-            f"got {overlap}."
-        )
-    check_cancelled = check_cancelled or (lambda: None)
-    length = latents.shape[-1]
-    hop = math.prod(decoder.config.strides)
-    if length <= chunk:
-        check_cancelled()
-        return decoder(latents)
-    waveform = latents.new_empty(latents.shape[0], decoder.config.out_channels, length * hop)
-    for start in range(0, length, chunk):
-        check_cancelled()
-        end = min(start + chunk, length)
-        before = min(overlap, start)
-        piece = decoder(latents[..., start - before : end + overlap])
-        waveform[..., start * hop : end * hop] = piece[..., before * hop : (before + end - start) * hop]
-    return waveform
 
 
 def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:
