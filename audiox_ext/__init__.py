@@ -14,6 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audio_request import AudioRequest
+    from .editing import AudioEdit, Region
     from .errors import (
         AudioXError,
         CheckpointError,
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from .generation import generate_diffusion_cond
     from .model import AudioXModel
     from .pretrained import ModelFolders, get_pretrained_model
-    from .tasks import AudioRequest, make_audio
+    from .tasks import make_audio
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AudioRequest": "tasks",
+    "AudioEdit": "editing",
+    "AudioRequest": "audio_request",
     "AudioXError": "errors",
     "AudioXModel": "model",
     "CheckpointError": "errors",
@@ -42,6 +45,7 @@ _HOMES = {
     "MediaError": "errors",
     "ModelFolders": "pretrained",
     "ModelNotFoundError": "errors",
+    "Region": "editing",
     "VideoFeatures": "features",
     "extract_video_features": "features",
     "generate_diffusion_cond": "generation",
@@ -50,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AudioEdit",
     "AudioRequest",
     "AudioXError",
     "AudioXModel",
@@ -60,6 +65,7 @@ __all__ = [
     "MediaError",
     "ModelFolders",
     "ModelNotFoundError",
+    "Region",
     "VideoFeatures",
     "__version__",
     "extract_video_features",

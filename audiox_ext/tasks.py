@@ -1,4 +1,4 @@
-"""What a node or the command line asks for: a request in a user's words -> finished audio.
+"""From a request to finished audio: new sounds, variations of one, edited tracks.
 
 B batch, C channels, S samples.
 """
@@ -7,44 +7,23 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .arguments import MAX_SEED, checked_batch
-from .denoising import StepCallback
+from .audio_request import AudioRequest, SoundWithRate, check_request
+from .denoising import StepCallback, StepInfo, noise_level
+from .editing import WindowJob, edit_track
 from .errors import InputError
 from .facts import ModelFacts
-from .sampling import SAMPLER_NAMES
-
-if TYPE_CHECKING:
-    from .features import VideoFeatures
+from .features import VideoFeatures
+from .time_spans import from_second
+from .timeline import Timeline
+from .waveforms import check_waveform, conform_audio
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioRequest:
-    """One request. 0 and "" mean the model's own value.
-
-    seconds: length of the result, up to the model's native length. audio_prompt: (waveform (C, S), hertz), to
-    be heard as an example. features: of the video to score. seed: at least 0.
-    """
-
-    prompt: str = ""
-    negative_prompt: str = ""
-    features: VideoFeatures | None = None
-    audio_prompt: tuple[Tensor, int] | None = None
-    seconds: float = 0.0
-    steps: int = 0
-    cfg_scale: float = 0.0
-    sampler_type: str = ""
-    sigma_min: float = 0.0
-    sigma_max: float = 0.0
-    seed: int = 0
-    batch_size: int = 1
 
 
 class Generate(Protocol):
@@ -61,47 +40,87 @@ def make_audio(
     callback: StepCallback | None = None,
     generate: Generate | None = None,
 ) -> Tensor:
-    """The audio of a request: (B, C, S) float32 on the CPU, of exactly the asked length.
+    """The audio of a request: (B, C, S) float32 on the CPU, of exactly the asked length, at
+    `request.rate(model)`.
 
-    Its level is as the model made it, unless it would clip: then it is scaled down to a peak of 1.
-    Raises `InputError` with a sentence about what was asked.
+    Its level is as the model made it, unless it would clip: then it is scaled down to a peak of 1. An edit of
+    a batch of tracks gives for each of them the batch of variations. Raises `InputError` with a sentence
+    about what was asked.
     """
     check_request(model, request)
-    seconds = request.seconds or model.native_seconds
     if generate is None:
         from .generation import generate_diffusion_cond
 
         generate = generate_diffusion_cond
-    arguments: dict[str, Any] = {"conditioning": [_conditioning(model, request, seconds)]}
-    if request.negative_prompt.strip() and model.config.few_step_count is not None:
-        log.info("The negative prompt is not used: this model's few steps work without guidance.")
-    elif request.negative_prompt.strip():
-        arguments["negative_conditioning"] = [{"text_prompt": request.negative_prompt}]
-    own = {
-        "steps": request.steps,
-        "cfg_scale": request.cfg_scale,
-        "sampler_type": request.sampler_type,
-        "sigma_min": request.sigma_min,
-        "sigma_max": request.sigma_max,
+    arguments = _settings(request) | {
+        "batch_size": request.batch_size,
+        "seed": request.seed,
+        "device": device,
     }
-    arguments |= {name: value for name, value in own.items() if value}
-    waveform = generate(
-        model, batch_size=request.batch_size, seed=request.seed, device=device, callback=callback, **arguments
-    )
-    samples = round(request.seconds * model.sample_rate) if request.seconds else waveform.shape[-1]
-    return finish_audio(waveform, samples)
+    if request.batch_size > 1:
+        arguments["seeds"] = request.seeds()
+    if request.edit is not None:
+        return _edited(model, request, arguments, callback, generate)
+    return _made(model, request, arguments, callback, generate)
 
 
-def check_request(model: ModelFacts, request: AudioRequest) -> None:
-    """Everything about a request that can be refused before any work. Raises `InputError`."""
-    if not request.prompt.strip() and request.features is None and request.audio_prompt is None:
-        raise InputError(
-            "There is nothing to make sound from: the prompt is empty, and no features and no audio prompt "
-            "are connected. Write a prompt, or connect an AudioX Feature Extractor or an audio prompt."
+def _made(
+    model: ModelFacts,
+    request: AudioRequest,
+    arguments: dict[str, Any],
+    callback: StepCallback | None,
+    generate: Generate,
+) -> Tensor:
+    seconds = request.length(model)
+    _say_if_the_video_is_shorter(request, seconds)
+    arguments = arguments | _conditionings(model, request, seconds) | {"callback": callback}
+    size = _sample_size(model, request, seconds)
+    if size is not None:
+        arguments["sample_size"] = size
+    if request.init_audio is not None:
+        waveform, rate = request.init_audio
+        if waveform.shape[-1] / rate < seconds - 0.5:
+            log.warning(
+                "init_audio lasts %.2f s, the sound %.2f s: the rest is a variation of silence. To carry a "
+                "sound on, extend it.",
+                waveform.shape[-1] / rate,
+                seconds,
+            )
+        arguments["init_audio"] = (rate, waveform)
+        arguments["init_noise_level"] = init_noise_level(model, request)
+    waveform = generate(model, **arguments)
+    own_length = seconds == model.native_seconds and not request.seconds
+    return finish_audio(waveform, waveform.shape[-1] if own_length else round(seconds * model.sample_rate))
+
+
+def _edited(
+    model: ModelFacts,
+    request: AudioRequest,
+    arguments: dict[str, Any],
+    callback: StepCallback | None,
+    generate: Generate,
+) -> Tensor:
+    edit = request.edit
+    assert edit is not None
+    total = request.length(model)
+    if request.seconds:
+        log.info("duration is not used: the edited track gives the length, %.2f s.", total)
+    _say_if_the_video_is_shorter(request, total)
+
+    def make(job: WindowJob) -> Tensor:
+        length = job.waveform.shape[-1] / model.sample_rate
+        own = arguments | _conditionings(model, request, length, of=total, job=job)
+        made = generate(
+            model,
+            **own,
+            sample_size=job.waveform.shape[-1],
+            init_audio=(model.sample_rate, job.waveform),
+            latent_mask=job.strengths,
+            callback=_counted(callback, job),
         )
-    _check_seconds(model, request.seconds)
-    _check_numbers(request)
-    checked_batch(request.batch_size)
+        return _not_a_number_is_refused(made)
+
+    return edit_track(model, edit, make)
 
 
 def finish_audio(waveform: Tensor, samples: int) -> Tensor:
@@ -113,72 +132,147 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
     """
     missing = max(0, samples - waveform.shape[-1])
     waveform = torch.nn.functional.pad(waveform[..., :samples].float(), (0, missing)).contiguous()
-    if not bool(torch.isfinite(waveform).all()):
-        raise InputError(
-            "The result is not a number (NaN or infinite): the precision is too low for these settings. "
-            "Load the model with precision fp32 or bf16, or lower cfg."
-        )
+    _not_a_number_is_refused(waveform)
     peaks = waveform.abs().amax(dim=(1, 2), keepdim=True)
     if bool((peaks > 1).any()):
         log.info("The result would clip (peak %.2f): scaled down to full scale.", float(peaks.max()))
     return waveform / peaks.clamp(min=1)
 
 
-def _conditioning(model: ModelFacts, request: AudioRequest, seconds: float) -> dict[str, Any]:
+def init_noise_level(model: ModelFacts, request: AudioRequest) -> float:
+    """The noise that a variation of strength `request.init_strength` begins with."""
+    defaults = model.defaults
+    if model.config.objective == "rectified_flow":
+        return request.init_strength
+    return noise_level(
+        request.init_strength,
+        request.sigma_min or defaults.sigma_min,
+        request.sigma_max or defaults.sigma_max,
+    )
+
+
+def _settings(request: AudioRequest) -> dict[str, Any]:
+    """What the user has set of the arguments that have the same meaning there."""
+    own: dict[str, Any] = {
+        "steps": request.steps,
+        "cfg_scale": request.cfg_scale,
+        "sampler_type": request.sampler_type,
+        "sigma_min": request.sigma_min,
+        "sigma_max": request.sigma_max,
+        "window_overlap": request.window_overlap,
+        "window_batch": request.window_batch,
+    }
+    settings = {name: value for name, value in own.items() if value}
+    if not request.hide_audio_prompt:
+        settings["mask_audio_prompt"] = False
+    return settings
+
+
+def _conditionings(
+    model: ModelFacts,
+    request: AudioRequest,
+    seconds: float,
+    *,
+    of: float | None = None,
+    job: WindowJob | None = None,
+) -> dict[str, Any]:
+    """conditioning and negative_conditioning of a sound of `seconds`; with a job, for its span of a track of
+    `of` seconds.
+    """
+    start = job.seconds if job else 0.0
     conditioning: dict[str, Any] = {
-        "text_prompt": request.prompt,
+        "text_prompt": _text(request, of or seconds, start),
         "seconds_start": 0,
         "seconds_total": seconds,
     }
     if request.features is not None:
-        if model.needs_sync and request.features.sync is None:
-            raise InputError(
-                "This model follows the video through Synchformer features, and the connected features "
-                "have none. Connect this model to the AudioX Feature Extractor as well. If no Synchformer "
-                "weights were found, put synchformer_state_dict.safetensors (or .pth) beside the model's "
-                "config.json, or into models/selva or models/mmaudio, and extract the features again."
-            )
-        conditioning["video_prompt"] = request.features.video_prompt()
-    if request.audio_prompt is not None:
-        from .media import conform_audio
-
-        waveform, rate = request.audio_prompt
-        if isinstance(rate, (int, float)) and 0 < rate < math.inf:
-            # Only the beginning is heard: an hour need not be resampled for it.
-            waveform = waveform[..., : math.ceil((model.conditioning_seconds + 1) * rate)]
-        conditioning["audio_prompt"] = conform_audio(
-            waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
-        )
-    return conditioning
+        conditioning["video_prompt"] = _video_prompt(model, request.features, start)
+    example = request.audio_prompt
+    if example is not None:
+        conditioning["audio_prompt"] = _example(model, example, start, seconds)
+    elif job is not None and job.example is not None:
+        conditioning["audio_prompt"] = job.example
+    arguments: dict[str, Any] = {"conditioning": [conditioning]}
+    if request.negative_prompt.strip() and model.config.few_step_count is not None:
+        log.info("The negative prompt is not used: this model's few steps work without guidance.")
+    elif request.negative_prompt.strip():
+        arguments["negative_conditioning"] = [{"text_prompt": request.negative_prompt}]
+    return arguments
 
 
-def _check_seconds(model: ModelFacts, seconds: float) -> None:
-    if not math.isfinite(seconds) or seconds < 0:
-        raise InputError(f"The duration must be 0 (the model's own) or more, got {seconds!r} s.")
-    native = model.native_seconds
-    # A widget rounds: allow what is the native length to a hundredth.
-    if seconds > native + 0.01:
+def _text(request: AudioRequest, total: float, start: float) -> str | Timeline:
+    timeline = request.timeline()
+    if timeline is None:
+        return request.prompt
+    return timeline.check(total, of_track=request.edit is not None).from_second(start)
+
+
+def _video_prompt(model: ModelFacts, features: VideoFeatures, start: float) -> dict[str, Tensor]:
+    """As `VideoFeatures.video_prompt`, but the frames stay bytes: as numbers ten minutes take 2 GB."""
+    if model.needs_sync and features.sync is None:
         raise InputError(
-            f"The duration is {seconds:g} s, and this model makes at most {native:.2f} s at a time. Choose "
-            "a shorter one."
+            "This model follows the video through Synchformer features, and the connected features "
+            "have none. Connect this model to the AudioX Feature Extractor as well. If no Synchformer "
+            "weights were found, put synchformer_state_dict.safetensors (or .pth) beside the model's "
+            "config.json, or into models/selva or models/mmaudio, and extract the features again."
         )
-    if 0 < seconds < 0.05:
-        raise InputError(
-            f"The duration is {seconds:g} s, which is too short to hear. Choose at least 0.05 s."
+    prompt = {"video_tensors": features.frames[None]}
+    if features.sync is not None:
+        prompt["video_sync_frames"] = features.sync
+    return from_second(prompt, model.config, start)
+
+
+def _example(model: ModelFacts, example: SoundWithRate, start: float, seconds: float) -> Tensor:
+    """The audio prompt at the model's rate; of one that is longer than a prompt, what belongs to the span."""
+    waveform, rate = example
+    waveform = check_waveform(waveform, rate)
+    if waveform.shape[-1] > math.ceil(model.conditioning_seconds * rate):
+        first = min(round(start * rate), waveform.shape[-1] - round(model.conditioning_seconds * rate))
+        # What comes after the end of the sound is not heard: an hour need not be resampled for it.
+        heard = max(model.conditioning_seconds, seconds if _is_long(model, seconds) else 0)
+        waveform = waveform[..., first : first + math.ceil((heard + 1) * rate)]
+    return conform_audio(waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels)
+
+
+def _sample_size(model: ModelFacts, request: AudioRequest, seconds: float) -> int | None:
+    """Samples of the latents that hold `seconds`; None for the model's own number."""
+    short = request.only_length and model.config.network.type == "dit" and seconds < model.native_seconds
+    if not short and not _is_long(model, seconds):
+        return None
+    ratio = model.config.autoencoder.downsampling_ratio
+    return -(-round(seconds * model.sample_rate) // ratio) * ratio
+
+
+def _is_long(model: ModelFacts, seconds: float) -> bool:
+    # A widget rounds: what is the native length to a hundredth is no reason for a second window.
+    return seconds > model.native_seconds + 0.01
+
+
+def _say_if_the_video_is_shorter(request: AudioRequest, seconds: float) -> None:
+    features = request.features
+    if features is not None and features.duration < seconds - 0.5:
+        log.warning(
+            "The video lasts %.2f s, the sound %.2f s: past its end the last picture is held.",
+            features.duration,
+            seconds,
         )
 
 
-def _check_numbers(request: AudioRequest) -> None:
-    for name, value in (("steps", request.steps), ("cfg", request.cfg_scale)):
-        if not math.isfinite(value) or value < 0:
-            raise InputError(f"{name} must be 0 (the model's own) or more, got {value!r}.")
-    for name, value in (("sigma_min", request.sigma_min), ("sigma_max", request.sigma_max)):
-        if not math.isfinite(value) or value < 0:
-            raise InputError(f"{name} must be 0 (the model's own) or more, got {value!r}.")
-    if request.sampler_type and request.sampler_type not in SAMPLER_NAMES:
+def _counted(callback: StepCallback | None, job: WindowJob) -> StepCallback | None:
+    """The steps of all jobs as one run's."""
+    if callback is None or job.count == 1:
+        return callback
+
+    def told(info: StepInfo) -> None:
+        callback(replace(info, step=info.step + job.index * info.steps, steps=info.steps * job.count))
+
+    return told
+
+
+def _not_a_number_is_refused(waveform: Tensor) -> Tensor:
+    if not bool(torch.isfinite(waveform).all()):
         raise InputError(
-            f"There is no sampler called {request.sampler_type!r}. Choose default or one of "
-            f"{', '.join(SAMPLER_NAMES)}."
+            "The result is not a number (NaN or infinite): the precision is too low for these settings. "
+            "Load the model with precision fp32 or bf16, or lower cfg."
         )
-    if not 0 <= request.seed <= MAX_SEED:
-        raise InputError(f"The seed must be from 0 to 2^64 - 1, got {request.seed}.")
+    return waveform

@@ -7,8 +7,8 @@ engine. The package that the Python package index calls `audiox` is something el
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from .errors import AudioXError, InputError
 from .facts import ModelFacts
 from .license import check_license
 from .placement import available_device, best_device
+from .prompts import video_prompt
+from .time_spans import span_of
+from .timeline import Timeline
 
 _MODULES = {
     "get_pretrained_model": ("audiox", "audiox.models.pretrained"),
@@ -71,9 +74,39 @@ def upstream_generate(
     seed: int = -1,
     device: str | torch.device = "cuda",
     callback: StepCallback | None = None,
+    sample_size: int | None = None,
+    window_overlap: float | None = None,
+    window_batch: int | None = None,
+    seeds: Sequence[int] | None = None,
+    mask_audio_prompt: bool = True,
+    latent_mask: Tensor | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """`generate_diffusion_cond` of the research package, with every conditioning key present."""
+    """`generate_diffusion_cond` of the research package, with every conditioning key present.
+
+    It has no windows, timelines, edits or whole audio prompts: `InputError` for these. Variations with seeds
+    of their own are made one after the other.
+    """
+    timeline = any(isinstance(item.get("text_prompt"), Timeline) for item in conditioning)
+    wanted = {
+        "edit a track": latent_mask is not None,
+        "follow a timeline": timeline,
+        "hear a full audio prompt": not mask_audio_prompt,
+    }
+    for what, is_wanted in wanted.items():
+        if is_wanted:
+            raise InputError(f"The engine audiox cannot {what}. Choose the engine native in the loader.")
+    if seeds is not None and len(seeds) > 1:
+        alone: dict[str, Any] = {"conditioning": conditioning, "device": device, **arguments}
+        alone |= {"sample_size": sample_size}
+        counted = [None if callback is None else _counted(callback, n, len(seeds)) for n in range(len(seeds))]
+        made = zip(seeds, counted, strict=True)
+        return torch.cat([upstream_generate(model, seed=own, callback=told, **alone) for own, told in made])
+    if sample_size is not None and sample_size > model.sample_size:
+        raise InputError(
+            f"The engine audiox makes at most {model.native_seconds:.2f} s at a time. Choose a shorter "
+            "duration, or the engine native."
+        )
     generate = _find("generate_diffusion_cond")
     config = model.config
     defaults = model.defaults
@@ -126,11 +159,13 @@ def _find(name: str) -> Callable[..., Any]:
 
 
 def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -> dict[str, Any]:
-    """A prompt with the trained empty inputs spelt out."""
+    """A prompt with the trained empty inputs spelt out, and no longer than the trained ones."""
+    item = span_of(item, config, 0.0)
     frames = round(config.conditioning_seconds * config.video_fps)
     samples = round(config.conditioning_seconds * config.sample_rate)
-    video = item.get("video_prompt") or {"video_tensors": torch.zeros(1, frames, 3, 224, 224)}
+    video = video_prompt(item.get("video_prompt")) or {"video_tensors": torch.zeros(1, frames, 3, 224, 224)}
     video = {"video_sync_frames": torch.zeros(1, 240, 768), **video}
+    video["video_tensors"] = video["video_tensors"].float()
     audio = item.get("audio_prompt")
     audio = torch.zeros(config.audio_channels, samples) if audio is None else audio
     return {
@@ -140,6 +175,15 @@ def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -
         "seconds_start": item.get("seconds_start", 0),
         "seconds_total": item.get("seconds_total", config.conditioning_seconds),
     }
+
+
+def _counted(callback: StepCallback, before: int, runs: int) -> StepCallback:
+    """Tells the steps of one of several runs as part of all: `before` runs have been made."""
+
+    def told(info: StepInfo) -> None:
+        callback(replace(info, step=before * info.steps + info.step, steps=runs * info.steps))
+
+    return told
 
 
 def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]], None]:

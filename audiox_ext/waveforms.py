@@ -68,6 +68,13 @@ def check_waveform(waveform: Tensor, rate: int) -> Tensor:
     return waveform
 
 
+def check_mixable(waveform: Tensor, rate: int) -> None:
+    """Raises InputError for what `conform_audio` would refuse."""
+    channels = len(check_waveform(waveform, rate))
+    if channels > max(_TO_STEREO):
+        raise InputError(f"The waveform has {channels} channels: 1 to 8 can be mixed down.")
+
+
 def _mixed(waveform: Tensor, channels: int) -> Tensor:
     """(C, S) -> (channels, S), channels 1 or 2."""
     if len(waveform) == channels:

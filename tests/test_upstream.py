@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from audiox_ext.audio_request import AudioRequest
+from audiox_ext.editing import extension
 from audiox_ext.errors import AudioXError, InputError, LicenseError
-from audiox_ext.tasks import AudioRequest, make_audio
+from audiox_ext.tasks import make_audio
 from audiox_ext.upstream import upstream_generate, upstream_get_pretrained_model
 
 CONFIG = json.loads((Path(__file__).parent / "configs" / "AudioX-MAF.json").read_text())
@@ -52,9 +54,9 @@ def test_a_request_reaches_the_package_complete(package: dict[str, Any]) -> None
         model, request, generate=upstream_generate, callback=lambda info: steps.append(info.step)
     )
     assert wave.shape == (2, 2, 88200)
-    assert steps == [1]
-    assert (package["steps"], package["cfg_scale"], package["seed"]) == (250, 7.0, 5)
-    prompt = package["conditioning"][1]
+    assert steps == [1, 251]  # of 250 each
+    assert (package["steps"], package["cfg_scale"], package["seed"]) == (250, 7.0, 6)
+    (prompt,) = package["conditioning"]
     assert prompt["video_prompt"]["video_tensors"].shape == (1, 50, 3, 224, 224)
     assert prompt["video_prompt"]["video_sync_frames"].shape == (1, 240, 768)
     assert prompt["audio_prompt"].shape == (1, 2, 441000)
@@ -92,3 +94,23 @@ def test_its_failures_are_told_with_its_own_words(
 def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="'my-model' is none"):
         upstream_get_pretrained_model("my-model", accept_cc_by_nc=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": "0-1 rain\n1-end wind"}, "cannot follow a timeline"),
+        (
+            {"audio_prompt": (torch.zeros(2, 100), 8000), "hide_audio_prompt": False},
+            "cannot hear a full audio",
+        ),
+        ({"edit": extension(torch.full((1, 2, 9000), 0.1), 8000, 1.0, "after")}, "cannot edit a track"),
+        ({"prompt": "rain", "seconds": 20.0}, "at most 11.00 s"),
+    ],
+)
+def test_what_the_package_cannot_do_is_refused(
+    changes: dict[str, Any], message: str, package: dict[str, Any]
+) -> None:
+    model, _ = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
+    with pytest.raises(InputError, match=message):
+        make_audio(model, AudioRequest(**changes), generate=upstream_generate)
