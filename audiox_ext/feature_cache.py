@@ -14,11 +14,16 @@ import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from .containers import MediaSource
 from .feature_file import FORMAT, pack_features, tensor_bytes, unpack_features
 from .features import ImageSequence, VideoFeatures
+
+if TYPE_CHECKING:
+    from .masks import ObjectMask
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +42,20 @@ class FeatureCache:
     def __init__(self, folder: Path, limit_bytes: int = 2 << 30) -> None:
         self.folder, self.limit_bytes = Path(folder), limit_bytes
 
-    def key(self, source: MediaSource | ImageSequence, settings: Any, sync_fingerprint: str) -> str:
+    def key(
+        self,
+        source: MediaSource | ImageSequence,
+        settings: Any,
+        sync_fingerprint: str,
+        mask: ObjectMask | None = None,
+    ) -> str:
         """Name of the result for this content. settings: anything whose repr tells all that matters.
 
         Files that cannot be read get a key too: extraction says better what is wrong with them.
         """
-        parts = (FORMAT, _content(source), settings, sync_fingerprint)
+        parts: tuple[Any, ...] = (FORMAT, _content(source), settings, sync_fingerprint)
+        if mask is not None:
+            parts += (_pictures_digest(mask.pictures, ""), float(mask.strength), mask.clip, mask.sync)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def get(self, key: str) -> VideoFeatures | None:
@@ -107,10 +120,7 @@ class FeatureCache:
 def _content(source: MediaSource | ImageSequence) -> str:
     """A hash of the video itself, which says nothing of where it lies."""
     if isinstance(source, ImageSequence):
-        digest = hashlib.sha256(f"{source.images.dtype} {tuple(source.images.shape)} {source.fps}".encode())
-        for image in source.images:  # one by one: no second copy of the whole
-            digest.update(tensor_bytes(image))
-        return "images " + digest.hexdigest()
+        return "images " + _pictures_digest(source.images, f" {source.fps}")
     if isinstance(source, str | Path):
         try:
             state = os.stat(source)
@@ -121,6 +131,13 @@ def _content(source: MediaSource | ImageSequence) -> str:
         return f"unreadable {type(source).__name__}"
     source.seek(0)
     return "file " + _stream_digest(source)
+
+
+def _pictures_digest(pictures: Tensor, about: str) -> str:
+    digest = hashlib.sha256(f"{pictures.dtype} {tuple(pictures.shape)}{about}".encode())
+    for picture in pictures:  # one by one: no second copy of the whole
+        digest.update(tensor_bytes(picture))
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ N pictures, T frames, H height, W width.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from .containers import (
     frame_rate,
     frame_seconds,
     frames_shown,
+    open_media,
     quarter_turns,
     tick,
+    video_stream,
 )
 from .errors import InputError
 
@@ -35,9 +38,13 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+log = logging.getLogger(__name__)
+
 VideoSource = MediaSource
 Resize = Literal["squash", "crop"]
 Trim = tuple[float, float]
+Change = Callable[[float, Tensor], Tensor]
+"""(time of a source frame in seconds, its shrunk picture (3, size, size) uint8) -> another such picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,37 @@ def probe_video(source: VideoSource) -> VideoInfo:
         )
 
 
+def packet_times(source: VideoSource) -> list[float]:
+    """When each frame comes up, in seconds, ascending; from the packets alone, which takes a moment.
+
+    Some formats have packets that show nothing (VP8), or two for a frame: `decoded_times` is sure. Raises
+    MediaError.
+    """
+    import av
+
+    stamps: list[int | None] = []
+    with open_media(source) as container:
+        stream = video_stream(container, source)
+        unstamped = "avi" in container.format.name.split(",")  # its display times are guesses
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    stamps.append(packet.dts if unstamped or packet.pts is None else packet.pts)
+        except av.error.FFmpegError as error:  # it breaks off here, as it will for the decoder
+            log.debug("%s", error)
+        known = sorted(stamp for stamp in stamps if stamp is not None)
+        if len(known) < len(stamps) or not known:  # a bare stream, whose times are counted
+            return [index / (frame_rate(stream) or 25.0) for index in range(len(stamps))]
+        origin = known[0] if stream.start_time is None else stream.start_time
+        return [(stamp - origin) * tick(stream) for stamp in known]
+
+
+def decoded_times(source: VideoSource, check_cancelled: Callable[[], None] | None = None) -> list[float]:
+    """Like `packet_times`, by decoding every frame. check_cancelled is called for each."""
+    with frames_shown(source, check_cancelled=check_cancelled) as (_, _, shown):
+        return sorted(time for time, _ in shown)
+
+
 def frames_from_video(
     source: VideoSource,
     *,
@@ -109,6 +147,7 @@ def frames_from_video(
     trim: Trim | None = None,
     size: int = 224,
     resize: Resize = "squash",
+    changes: Sequence[Change | None] = (),
     check_cancelled: Callable[[], None] | None = None,
 ) -> SampledFrames:
     """Frames on screen at window.start + i / rate, for each rate, from one decode pass.
@@ -117,15 +156,15 @@ def frames_from_video(
     rates: frames per second. seconds: how much to sample; what lies past the end of the window, of the trim
     or of the video repeats the last frame. trim: (start, duration), the part of the file that `window` counts
     in; duration 0 = to the end. resize: "squash" to size x size, or "crop" to the centre square first;
-    bilinear with antialiasing. Rotation metadata is applied. check_cancelled is called for every decoded
-    frame and may raise.
+    bilinear with antialiasing. Rotation metadata is applied. changes: for each rate, what its pictures go
+    through in the end; none if empty. check_cancelled is called for every decoded frame and may raise.
 
     Raises InputError for impossible times and rates, MediaError for what cannot be read. A video that breaks
     off is used as far as it goes, with a warning in the log.
     """
     _check_request(rates, seconds, size, resize)
-    start, limit = _absolute(window, trim)
-    picks = _Picks(rates, seconds, start, size)
+    start, limit = span_of(window, trim)
+    picks = _Picks(rates, seconds, start, size, changes)
     with frames_shown(source, start, check_cancelled) as (container, stream, shown):
         picks.take(shown, limit, lambda frame: _shrink_frame(frame, size, resize))
         fps = frame_rate(stream)
@@ -148,6 +187,7 @@ def frames_from_images(
     trim: Trim | None = None,
     size: int = 224,
     resize: Resize = "squash",
+    changes: Sequence[Change | None] = (),
     check_cancelled: Callable[[], None] | None = None,
 ) -> SampledFrames:
     """Like `frames_from_video`, from a batch of pictures, number i on screen from i / fps to (i + 1) / fps.
@@ -156,8 +196,8 @@ def frames_from_images(
     Raises InputError, also for NaN in a picture that is used.
     """
     _check_request(rates, seconds, size, resize)
-    _check_images(images, fps)
-    start, limit = _absolute(window, trim)
+    check_images(images, fps)
+    start, limit = span_of(window, trim)
     end = len(images) / fps
     if start >= end - TOLERANCE:
         raise InputError(_past_the_end(start, end))
@@ -168,7 +208,7 @@ def frames_from_images(
                 check_cancelled()
             yield index / fps, images[index]
 
-    picks = _Picks(rates, seconds, start, size)
+    picks = _Picks(rates, seconds, start, size, changes)
     picks.take(shown(), limit, lambda image: _shrink(_to_uint8(image), size, resize))
     return SampledFrames(picks.frames, min(limit, end) - start, float(fps))
 
@@ -176,13 +216,22 @@ def frames_from_images(
 class _Picks:
     """The frames wanted, filled in while pictures pass by in the order of their times."""
 
-    def __init__(self, rates: Sequence[float], seconds: float, start: float, size: int) -> None:
+    def __init__(
+        self,
+        rates: Sequence[float],
+        seconds: float,
+        start: float,
+        size: int,
+        changes: Sequence[Change | None] = (),
+    ) -> None:
         self.frames = tuple(
             torch.empty(round(seconds * rate), 3, size, size, dtype=torch.uint8) for rate in rates
         )
         self._rates, self._start = tuple(rates), start
+        self._changes = tuple(changes) or (None,) * len(self._rates)
         self._filled = [0] * len(self.frames)
         self.last: Any = None  # the picture held at the end
+        self._time = 0.0  # its time
         self.seen = 0.0  # time of the latest picture that passed by
         self.exhausted = False  # whether the source ran out, rather than enough being found
 
@@ -195,22 +244,27 @@ class _Picks:
                     break
                 if self._fill(self.last, time, shrink):
                     return
-            self.last, self.seen = picture, max(self.seen, time)
+            self.last, self._time, self.seen = picture, time, max(self.seen, time)
         else:
             self.exhausted = True
         self._fill(self.last, math.inf, shrink)
 
     def _fill(self, picture: Any, until: float, shrink: Callable[[Any], Tensor]) -> bool:
         """Take `picture` for the wanted times before `until`. Returns whether all are found."""
-        small: Tensor | None = None  # shrunk once, whatever number of rates and times want it
+        # shrunk and changed once, whatever number of rates and times want it
+        small: Tensor | None = None
+        changed: dict[Change | None, Tensor] = {}
         for index, (rate, out) in enumerate(zip(self._rates, self.frames, strict=True)):
             first = stop = self._filled[index]
             while stop < len(out) and self._start + stop / rate + TOLERANCE < until:
                 stop += 1
             if stop > first:
                 small = shrink(picture) if small is None else small
+                change = self._changes[index]
+                if change not in changed:
+                    changed[change] = small if change is None else change(self._time, small)
                 # numpy copies in this thread; torch would wake its pool for each of these small copies
-                out.numpy()[first:stop] = small.numpy()
+                out.numpy()[first:stop] = changed[change].numpy()
                 self._filled[index] = stop
         return all(done == len(out) for done, out in zip(self._filled, self.frames, strict=True))
 
@@ -245,8 +299,11 @@ def _clock(text: str) -> float | None:
         return None
 
 
-def _absolute(window: Window, trim: Trim | None) -> tuple[float, float]:
-    """Start and end of the window in seconds of the whole source; the end may be infinite."""
+def span_of(window: Window, trim: Trim | None) -> tuple[float, float]:
+    """Start and end of the window in seconds of the whole source; the end may be infinite.
+
+    Raises InputError for an impossible trim, and for a window that begins after its end.
+    """
     origin, length = trim or (0.0, 0.0)
     if not (math.isfinite(origin) and origin >= 0 and math.isfinite(length) and length >= 0):
         raise InputError(f"The video is trimmed to start {origin} s, duration {length} s: give 0 s or more.")
@@ -274,7 +331,8 @@ def _past_the_end(start: float, end: float) -> str:
     return f"The start is {start:g} s, but the video is only {end:.6g} s long: choose an earlier start."
 
 
-def _check_images(images: Tensor, fps: float) -> None:
+def check_images(images: Tensor, fps: float) -> None:
+    """Raises InputError unless they are pictures as `frames_from_images` takes them, and fps is above 0."""
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"The images have {fps} frames per second: give a rate above 0.")
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):

@@ -112,6 +112,20 @@ def test_images_give_what_the_same_video_gives(video: Path) -> None:
     assert [read_code(frame) for frame in trimmed.frames] == [25, 30, 35, *[37] * 7]
 
 
+def test_a_video_shorter_than_asked_for_is_held_and_said_to_be(
+    cache: FeatureCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = ImageSequence(torch.rand(1, 8, 8, 3), 25)
+    for _ in range(2):  # from the cache, too
+        features = extract(one, cache, encode_sync=None, window=Window(duration=60), seconds=60)
+        assert features.frames.shape[0] == 300
+        assert bool((features.frames == features.frames[0]).all())
+        assert "lasts 0.04 s of the 60.00 s asked for" in caplog.text
+        caplog.clear()
+    extract(one, encode_sync=None, window=Window(duration=0.1))
+    assert not caplog.text
+
+
 def test_a_sync_encoder_of_another_shape_is_refused(video: Path) -> None:
     with pytest.raises(InputError, match=r"\(240, 16\)"):
         extract(video, encode_sync=lambda _: torch.zeros(240, 16))
