@@ -5,9 +5,11 @@ C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,14 +37,16 @@ from .waveforms import check_waveform, conform_audio
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
+    from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "carrying_suffix",
     "conform_audio",
     "read_audio",
+    "read_soundtrack",
     "replace_audio_track",
     "write_audio",
 ]
@@ -92,20 +96,43 @@ def read_audio(source: MediaSource) -> tuple[Tensor, int]:
     with open_media(source) as container:
         if not container.streams.audio:
             raise MediaError(f"{name_of(source)} holds no audio: choose a file with an audio track.")
-        parts: list[np.ndarray] = []
-        rate = 0
-        for frame in _decoded_audio(container, container.streams.audio[0]):
-            samples = _samples(frame)
-            if parts and (len(samples) != len(parts[0]) or frame.sample_rate != rate):
-                raise MediaError(
-                    f"{name_of(source)} changes midway from {len(parts[0])} channels at {rate} Hz to "
-                    f"{len(samples)} at {frame.sample_rate} Hz: convert it to one format."
-                )
-            parts.append(samples)
-            rate = frame.sample_rate
+        waveform, rate, _ = _all_audio(container, source)
+    return waveform, rate
+
+
+def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
+    """The first audio track of a video as `read_audio` gives it, and when it begins; None if there is none.
+
+    When: seconds after the first picture, as the file's own times have it, also below 0.
+    Raises MediaError for what cannot be read or holds no video.
+    """
+    with open_media(source) as container:
+        stream = video_stream(container, source)
+        origin = (stream.start_time or 0) * tick(stream)
+        if not container.streams.audio:
+            return None
+        waveform, rate, begin = _all_audio(container, source)
+    return waveform, rate, begin - origin
+
+
+def _all_audio(container: InputContainer, source: MediaSource) -> tuple[Tensor, int, float]:
+    """((C, S), rate, time of the first sample in seconds) of the first audio track."""
+    parts: list[np.ndarray] = []
+    rate, begin = 0, 0.0
+    for frame in _decoded_audio(container, container.streams.audio[0]):
+        samples = _samples(frame)
+        if parts and (len(samples) != len(parts[0]) or frame.sample_rate != rate):
+            raise MediaError(
+                f"{name_of(source)} changes midway from {len(parts[0])} channels at {rate} Hz to "
+                f"{len(samples)} at {frame.sample_rate} Hz: convert it to one format."
+            )
+        if not parts:
+            begin = frame.time or 0.0
+        parts.append(samples)
+        rate = frame.sample_rate
     if not parts:
         raise MediaError(f"No sound of {name_of(source)} can be decoded: the file is damaged or cut off.")
-    return torch.from_numpy(np.concatenate(parts, axis=1)), rate
+    return torch.from_numpy(np.concatenate(parts, axis=1)), rate, begin
 
 
 def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
@@ -132,16 +159,40 @@ def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
         encoder.close()
 
 
+def carrying_suffix(video: MediaSource) -> str:
+    """The file suffix under which the pictures of a video can be copied: .mp4, .webm or .mkv, as the first of
+    them does, in the order of how many players take it; .mp4 also where none does.
+
+    Raises MediaError for what is no video.
+    """
+    import av
+
+    with open_media(video) as source:
+        stream = video_stream(source, video)
+        for suffix in (".mp4", ".webm", ".mkv"):
+            with suppress(ValueError, av.error.FFmpegError):
+                # Not written to in earnest: only the header says whether the codec is taken.
+                with av.open(io.BytesIO(), "w", format=_VIDEO_FILES[suffix].container) as trial:
+                    trial.add_stream_from_template(stream, opaque=True)
+                    trial.start_encoding()
+                return suffix
+    return ".mp4"
+
+
 def replace_audio_track(
-    video: str | Path,
+    video: MediaSource,
     waveform: Tensor,
     rate: int,
     out: str | Path,
     *,
     start: float = 0.0,
     duration: float | None = None,
+    metadata: Mapping[str, str] | None = None,
+    check_cancelled: Callable[[], None] | None = None,
 ) -> None:
-    """Write `video` with the waveform as its only sound; `out` may be the same file.
+    """Write `video`, a path or a seekable binary file, with the waveform as its only sound.
+
+    `out` may be the same file.
 
     The whole video: its packets are copied as they are, bit by bit. A part of it (seconds from `start` on),
     or a codec that the new container does not take: the pictures are encoded anew (H.264; VP9 for .webm), as
@@ -150,9 +201,10 @@ def replace_audio_track(
 
     out: .mp4, .m4v, .mov, .mkv (AAC sound) or .webm (Opus). waveform: (C, S), made stereo; the video's length
     decides: longer sound is cut, shorter is followed by silence. Other tracks (subtitles, data) are dropped.
+    metadata: written into the file. check_cancelled is called for every picture and may raise.
     Raises InputError for times and waveforms that cannot be used, MediaError for files that cannot be.
     """
-    video, out = Path(video), Path(out)
+    out = Path(out)
     kind = _VIDEO_FILES.get(out.suffix.lower())
     if kind is None:
         raise InputError(f"{out.name} has no known video suffix: use one of {', '.join(_VIDEO_FILES)}.")
@@ -163,37 +215,64 @@ def replace_audio_track(
     waveform = check_waveform(waveform, rate)
     audio_rate = kind.audio.rate_for(int(rate))
     sound = conform_audio(waveform, rate, target_rate=audio_rate), audio_rate
+    job = _Job(out, kind, sound, dict(metadata or {}), check_cancelled or _never)
     half_a_frame = 0.5 / (info.fps or 25.0)
     if start == 0 and (duration is None or duration > info.duration - half_a_frame):
         try:
-            _copy_pictures(video, out, kind, sound)
+            _copy_pictures(video, job)
             return
         except _CannotCopyError as reason:
-            log.info("The pictures of %s are encoded anew: %s.", video.name, reason)
-    _encode_pictures(video, out, kind, sound, window)
+            log.info("The pictures of %s are encoded anew: %s.", name_of(video), reason)
+    _encode_pictures(video, job, window)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be written: where, as which kind of file, with what sound ((2, S), its rate)."""
+
+    out: Path
+    kind: _VideoFile
+    sound: tuple[Tensor, int]
+    metadata: dict[str, str]
+    check_cancelled: Callable[[], None]
+
+    @contextmanager
+    def open(self) -> Iterator[OutputContainer]:
+        """The output, with its metadata."""
+        options = dict(self.kind.muxer_options)
+        if self.metadata and self.kind.container in ("mp4", "mov"):  # which else drop names they do not know
+            options["movflags"] = options.get("movflags", "") + "+use_metadata_tags"
+        with output_file(self.out, self.kind.container, options) as output:
+            output.metadata.update(self.metadata)
+            yield output
+
+
+def _never() -> None:
+    """Nobody cancels."""
 
 
 class _CannotCopyError(Exception):
     """The packets of a video do not fit the new container; the message says why."""
 
 
-def _copy_pictures(video: Path, out: Path, kind: _VideoFile, sound: tuple[Tensor, int]) -> None:
+def _copy_pictures(video: MediaSource, job: _Job) -> None:
     """Copy the video packets, from the start of the stream on, and encode the sound beside them."""
     import av
 
     # The output is the outer one: it is renamed, perhaps onto the source, when the source is closed.
-    with output_file(out, kind.container, dict(kind.muxer_options)) as output, open_media(video) as source:
+    with job.open() as output, open_media(video) as source:
         stream = video_stream(source, video)
         if "avi" in source.format.name.split(","):
             raise _CannotCopyError("AVI stores no display times")
         try:
             copy = output.add_stream_from_template(stream, opaque=True)  # no encoder behind it
-            encoder = AudioEncoder(output, kind.audio, *sound)
+            encoder = AudioEncoder(output, job.kind.audio, *job.sound)
             output.start_encoding()
         except (ValueError, av.error.FFmpegError) as error:
             raise _CannotCopyError(str(error)) from error
         origin, seconds, end = stream.start_time or 0, tick(stream), 0.0
         for packet in _timed_packets(source, stream):
+            job.check_cancelled()
             packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, copy
             end = max(end, (packet.pts + packet.duration) * seconds)
             encoder.write(max(0.0, packet.dts * seconds))
@@ -202,18 +281,16 @@ def _copy_pictures(video: Path, out: Path, kind: _VideoFile, sound: tuple[Tensor
         encoder.close()
 
 
-def _encode_pictures(
-    video: Path, out: Path, kind: _VideoFile, sound: tuple[Tensor, int], window: Window
-) -> None:
+def _encode_pictures(video: MediaSource, job: _Job, window: Window) -> None:
     """Encode the frames on screen during the window, at their own times, and the sound beside them."""
     limit = math.inf if window.duration is None else window.start + window.duration
     with (
-        output_file(out, kind.container, dict(kind.muxer_options)) as output,
-        frames_shown(video, window.start) as (_, source, shown),
+        job.open() as output,
+        frames_shown(video, window.start, job.check_cancelled) as (_, source, shown),
     ):
         first = next(shown)
-        pictures = PictureEncoder(output, kind.encoders, source, first[1])
-        encoder = AudioEncoder(output, kind.audio, *sound)
+        pictures = PictureEncoder(output, job.kind.encoders, source, first[1])
+        encoder = AudioEncoder(output, job.kind.audio, *job.sound)
         pending, begin, end = first[1], 0.0, first[0] + frame_seconds(first[1], frame_rate(source))
         for time, frame in shown:
             if time >= limit - TOLERANCE:

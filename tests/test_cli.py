@@ -152,7 +152,7 @@ def test_inspect_in_words_and_in_json(tiny_folder: Any, capsys: pytest.CaptureFi
         (["-o", "out.wav", "--features", "missing.safetensors"], "there is no file missing.safetensors"),
         (["-o", "out.wav", "--device", "gpu"], "'gpu' is no device"),
         (["-o", "out.wav", "--seed", str(2**64)], "seed must be from 0"),
-        (["-o", "out.wav", "--seconds", "99"], "duration is 99 s"),
+        (["-o", "out.wav", "--seconds", "999"], "duration is 999 s"),
         (["-o", "out.wav", "--steps", "-1"], "steps must be 0"),
         (["-o", "out.wav", "--sampler", "magic"], "no sampler called 'magic'"),
     ],
@@ -183,3 +183,78 @@ def test_it_runs_as_a_module() -> None:
     )
     for command in ("generate", "extract", "inspect"):
         assert command in result.stdout
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 s of noise, stereo at 22.05 kHz."""
+    path = tmp_path_factory.mktemp("track") / "track.wav"
+    noise = 0.1 * torch.randn(2, 12 * 22050, generator=torch.Generator().manual_seed(1))
+    write_audio(path, noise, 22050)
+    return path
+
+
+def test_edit_changes_the_regions_alone(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
+    out = tmp_path / "out.wav"
+    model = ("--model", tiny_folder("turbo"), "--prompt", "rain", "--steps", 1)
+    assert run("edit", track, *model, "--region", "2-3", "--region", "7.5-8", "-o", out) == 0
+    (before, _), (after, rate) = read_audio(track), read_audio(out)
+    assert (after.shape, rate) == (before.shape, 22050)
+    changed = (before != after).any(dim=0).nonzero()[:, 0] / rate
+    assert bool((((changed >= 2) & (changed < 3)) | ((changed >= 7.5) & (changed < 8))).all())
+    assert len(changed) > 1.4 * rate
+
+
+def test_extend_adds_seconds(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
+    out = tmp_path / "out.wav"
+    model = ("--model", tiny_folder("turbo"), "--prompt", "rain", "--steps", 1)
+    assert run("extend", track, *model, "--seconds", 2, "--side", "before", "-o", out) == 0
+    (before, _), (after, rate) = read_audio(track), read_audio(out)
+    assert after.shape[-1] == before.shape[-1] + 2 * rate
+    assert torch.equal(after[:, -11 * rate :], before[:, -11 * rate :])
+
+
+def test_a_variation_and_a_timeline(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
+    out = tmp_path / "out.wav"
+    settings = ("--init-audio", track, "--init-strength", 0.3, "--prompt", "0-5 rain\n5-end wind")
+    status = run("generate", "--model", tiny_folder("turbo"), *settings, "--steps", 1, "-o", out)
+    assert status == 0
+    waveform, rate = read_audio(out)
+    assert waveform.shape[-1] == 12 * rate
+
+
+def test_view_and_level(tmp_path: Path, track: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    picture, louder = tmp_path / "picture.png", tmp_path / "louder.wav"
+    assert run("view", track, "--width", 600, "--height", 400, "-o", picture) == 0
+    assert Image.open(picture).size == (600, 400)
+    assert run("level", track, "--peak", -3, "-o", louder) == 0
+    assert float(read_audio(louder)[0].abs().max()) == pytest.approx(10 ** (-3 / 20), abs=1e-3)
+    assert "LUFS" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["louder.wav", "picture.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("edit", "TRACK", "--region", "3"), "'3' is not two times"),
+        (("edit", "TRACK", "--region", "3-2"), "is reversed"),
+        (("edit", "TRACK", "--region", "11-13"), "not inside the audio, which is 12.000 s"),
+        (("edit", "nowhere.wav", "--region", "1-2"), "there is no file nowhere.wav"),
+        (("extend", "TRACK", "--seconds", "0"), "adds nothing"),
+        (("generate", "--init-audio", "nowhere.wav"), "--init-audio: there is no file"),
+    ],
+)
+def test_bad_edits_get_a_sentence(
+    command: tuple[str, ...],
+    message: str,
+    track: Path,
+    tmp_path: Path,
+    tiny_folder: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(track) if word == "TRACK" else word for word in command]
+    assert run(*words, "--model", tiny_folder("turbo"), "-o", tmp_path / "out.wav") == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.wav").exists()

@@ -95,13 +95,15 @@ def report(video: Path, picture: Path, *, noise: bool) -> None:
     from tools.picture import draw
 
     waveform, rate = read_audio(video)
-    samples = waveform.double().numpy()[:, : round(sound_seconds(video) * rate)]  # AAC pads its last block
-    draw(samples, rate, picture, title=video.name + (" - random weights: this is noise" if noise else ""))
+    waveform = waveform[:, : round(sound_seconds(video) * rate)]  # AAC pads its last block
+    title = video.name + (" - random weights: this is noise" if noise else "")
+    draw(waveform, rate, picture, title=title, video=video)
+    samples = waveform.double().numpy()
     channels, length = samples.shape
     loudness, peak = math.sqrt(np.mean(samples**2)), float(np.abs(samples).max())
     say(f"\n{video}\n  sound  {length / rate:.2f} s, {rate} Hz, {channels} channels")
     say(f"  level  RMS {decibels(loudness)}, peak {decibels(peak)}")
-    say(f"{picture}\n  its waveform and spectrogram")
+    say(f"{picture}\n  its pictures, waveform and spectrogram")
     if noise:
         say("\nThe weights are RANDOM: the sound is noise. It shows that all parts work, and no more.")
         say("With real weights (read LICENSE-NOTICE.md first):")

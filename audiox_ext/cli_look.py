@@ -1,0 +1,106 @@
+"""The commands about what there is: `inspect` a checkpoint, `view` a sound, set its `level`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from .cli_common import check_places, check_suffix, model_folders
+from .errors import InputError
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `inspect`."""
+    command = commands.add_parser(
+        "inspect", parents=[common], help="what is in a checkpoint, and what is missing"
+    )
+    command.set_defaults(run=_inspect)
+    command.add_argument("model", help="a folder, or the name of a model on disk")
+    command.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def add_view(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `view`."""
+    command = commands.add_parser(
+        "view", parents=[common], help="a picture of a sound: its waveform above its spectrogram"
+    )
+    command.set_defaults(run=_view)
+    command.add_argument("sound", type=Path, help="a sound, or a video with sound")
+    command.add_argument("--start", type=float, default=0.0, help="seconds into the sound to begin at")
+    command.add_argument("--duration", type=float, default=None, help="seconds to show; default all")
+    command.add_argument("--width", type=int, default=1100, help="pixels (default 1100)")
+    command.add_argument("--height", type=int, default=650, help="pixels (default 650)")
+    command.add_argument("-o", "--output", type=Path, required=True, help="a .png, .jpg or .webp file")
+
+
+def add_level(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `level`."""
+    command = commands.add_parser(
+        "level", parents=[common], help="bring a sound to a loudness (ITU-R BS.1770) or a peak level"
+    )
+    command.set_defaults(run=_level)
+    command.add_argument("sound", type=Path, help="a sound, or a video with sound")
+    target = command.add_mutually_exclusive_group(required=True)
+    target.add_argument("--loudness", type=float, metavar="LUFS", help="such as -16")
+    target.add_argument("--peak", type=float, metavar="DBFS", help="such as -1")
+    command.add_argument(
+        "--ceiling", type=float, default=-1.0, help="dBFS that a loudness may take the peak to (default -1)"
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, help="a sound file")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from .inspection import describe, inspect_checkpoint
+
+    report = inspect_checkpoint(options.model, model_folders(options))
+    print(json.dumps(report, indent=1) if options.json else describe(report))
+    if not report["complete"]:
+        raise InputError("The checkpoint is not complete; see above.")
+
+
+def _view(options: argparse.Namespace) -> None:
+    from .media import read_audio
+    from .pictures import draw_sound
+
+    check_suffix(options.output, _PICTURES)
+    check_places(options)
+    waveform, rate = read_audio(options.sound)
+    picture = draw_sound(
+        waveform,
+        rate,
+        size=(options.width, options.height),
+        start=options.start,
+        duration=options.duration,
+        title=options.sound.name,
+    )
+    unfinished = options.output.with_name(f".{uuid.uuid4().hex}{options.output.suffix}")
+    try:
+        picture.save(unfinished)
+        unfinished.replace(options.output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    print(options.output)
+
+
+def _level(options: argparse.Namespace) -> None:
+    from .levels import normalised, report
+    from .media import AUDIO_SUFFIXES, read_audio, write_audio
+
+    check_suffix(options.output, AUDIO_SUFFIXES)
+    check_places(options)
+    waveform, rate = read_audio(options.sound)
+    by_peak = options.peak is not None
+    result = normalised(
+        waveform,
+        rate,
+        mode="peak" if by_peak else "loudness",
+        target=options.peak if by_peak else options.loudness,
+        ceiling=options.ceiling,
+    )
+    write_audio(options.output, result, rate)
+    print(f"{options.output}: {report(waveform[None], result[None], rate).partition(': ')[2]}")

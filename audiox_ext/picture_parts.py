@@ -1,0 +1,167 @@
+"""Where things go in the picture of a sound, what its axes say, and how text is written.
+
+Lengths are pixels. Text is what Pillow's own font can write: ASCII.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+
+_FREQUENCIES = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+_TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A rectangle: left and top are in it, right and bottom just outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The parts of one picture. unit: the height of its letters."""
+
+    unit: int
+    title: Box
+    strip: Box
+    tracks: tuple[Box, ...]
+    spectrum: Box
+    bar: Box
+
+
+def lay_out(size: tuple[int, int], *, channels: int, strip: bool = False) -> Layout:
+    """Places for everything in a picture of `size` (width, height)."""
+    width, height = size
+    unit = max(11, round(13 * min(width / 1100, height / 650)))
+    left, right = round(4.6 * unit), width - round(5.2 * unit)
+    top, bottom, gap = round(2.4 * unit), height - round(2.2 * unit), round(0.8 * unit)
+    strip_end = top + (round(0.15 * (bottom - top)) if strip else 0)
+    begin = strip_end + (gap if strip else 0)
+    share = min(0.5, 0.2 + 0.07 * channels)
+    waves_end = begin + round(share * (bottom - begin - gap))
+    edges = [begin + round(index * (waves_end - begin) / channels) for index in range(channels + 1)]
+    tracks = tuple(
+        Box(left=left, top=edges[index], right=right, bottom=edges[index + 1] - (index < channels - 1) * 2)
+        for index in range(channels)
+    )
+    spectrum = Box(left=left, top=waves_end + gap, right=right, bottom=bottom)
+    bar = Box(left=right + gap, top=spectrum.top, right=right + gap + unit, bottom=bottom)
+    return Layout(
+        unit=unit,
+        title=Box(left=left, top=0, right=right, bottom=top),
+        strip=Box(left=left, top=top, right=right, bottom=strip_end),
+        tracks=tracks,
+        spectrum=spectrum,
+        bar=bar,
+    )
+
+
+def frequency_ticks(lowest: float, highest: float) -> list[tuple[float, str]]:
+    """(hertz, label) within the range."""
+    return [(tick, _hertz(tick)) for tick in _FREQUENCIES if lowest <= tick <= highest]
+
+
+def _hertz(frequency: float) -> str:
+    return f"{frequency / 1000:g} kHz" if frequency >= 1000 else f"{frequency:g} Hz"
+
+
+def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]]:
+    """(second, label), at most `most` or a few more, at round times; as minutes and seconds from 1:00 on."""
+    step = _time_step((end - start) / max(1, most))
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9)
+    minutes, milliseconds = end >= 60 and digits == 0, end < 1 and digits > 1
+    times = [index * step for index in range(first, last + 1)]
+    if milliseconds:
+        return [(time, f"{1000 * time:.{max(0, digits - 3)}f} ms") for time in times]
+    return [(time, clock(time) if minutes else f"{time:.{digits}f} s") for time in times]
+
+
+def _time_step(least: float) -> float:
+    if least > 1:
+        return next((float(step) for step in _TIME_STEPS if step >= least), math.ceil(least / 3600) * 3600.0)
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def clock(seconds: float, digits: int = 0) -> str:
+    """75 -> "1:15"; from an hour on "1:01:15"."""
+    whole = round(seconds * 10**digits)
+    minutes, rest = divmod(whole, 60 * 10**digits)
+    text = f"{rest / 10**digits:0{3 + digits if digits else 2}.{digits}f}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
+
+
+def length_text(seconds: float) -> str:
+    """A length or a time for the caption."""
+    if seconds >= 60:
+        return clock(seconds, 1)
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.4g} ms"
+
+
+@cache
+def font(size: int) -> Any:
+    """Pillow's own font: in the size that is asked for since Pillow 10.1, before that in its only one."""
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:
+        return ImageFont.load_default()
+
+
+def plain(text: str) -> str:
+    """`text` in letters that the font has: without accents, others as question marks."""
+    parts = unicodedata.normalize("NFKD", text)
+    kept = (letter for letter in parts if not unicodedata.combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in kept)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that a line of text is wide."""
+    return math.ceil(font(size).getlength(text))
+
+
+def shortened(text: str, size: int, room: int) -> str:
+    """`text`, cut off with dots so that it is at most `room` wide; "" where not even the dots fit."""
+    if text_width(text, size) <= room:
+        return text
+    while text and text_width(f"{text}...", size) > room:
+        text = text[:-1]
+    return f"{text.rstrip()}..." if text else ""
+
+
+def write(
+    draw: ImageDraw, place: tuple[float, float], text: str, *, size: int, anchor: str, fill: Any
+) -> None:
+    """One line of text. anchor: "l", "m" or "r", then "t", "m" or "b", for what of it lies at `place`.
+
+    Placed by the height of capitals and digits, so that labels stand level with their ticks.
+    """
+    letters = font(size)
+    _, top, _, bottom = letters.getbbox("0")
+    height = bottom - top
+    width = letters.getlength(text)
+    x = place[0] - {"l": 0.0, "m": width / 2, "r": width}[anchor[0]]
+    y = place[1] - {"t": 0.0, "m": height / 2, "b": height}[anchor[1]] - top
+    draw.text((round(x), round(y)), text, font=letters, fill=fill)
