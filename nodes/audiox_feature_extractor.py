@@ -45,14 +45,15 @@ class AudioXExtractFeatures(io.ComfyNode):
                 "features. Results are kept on disk (<user directory>/audiox_cache/features, at most 2 GiB; "
                 "safe to delete), so a second run with the same video and settings is quick."
             ),
-            inputs=[*_widgets(), *_sockets()],
+            inputs=[*_widgets(), *_sockets(), *_later_widgets()],
             outputs=[
                 AudioXFeaturesSocket.Output(display_name="features", tooltip="For the AudioX Sampler."),
                 io.Float.Output(
                     display_name="duration",
                     tooltip=(
-                        "Seconds of video in the range, as far as the model looks: connect it to the "
-                        "sampler's duration. For a single image: the duration above, or the model's length."
+                        "Seconds of video in the range, up to 600: connect it to the sampler's duration."
+                        " For a single image: the duration above, or the model's length. For a slideshow: "
+                        "the number of images times seconds_per_image."
                     ),
                 ),
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the source video."),
@@ -78,10 +79,16 @@ class AudioXExtractFeatures(io.ComfyNode):
         images: Tensor | None = None,
         video_info: dict[str, Any] | None = None,
         model: AudioXModelHandle | None = None,
+        mask: Tensor | None = None,
+        mask_strength: float = 1.0,
+        mask_clip: bool = True,
+        mask_sync: bool = True,
+        seconds_per_image: float = 0.0,
     ) -> io.NodeOutput:
         """Features of the one connected clip, from the cache where it has them."""
-        from ..audiox_ext.features import extract_video_features
+        from ..audiox_ext.features import MAX_SECONDS, extract_video_features, seconds_to_cover
         from ..audiox_ext.frames import Window
+        from ..audiox_ext.masks import ObjectMask
         from .sync_encoder import sync_encoder
         from .video_source import clip_of
 
@@ -90,7 +97,19 @@ class AudioXExtractFeatures(io.ComfyNode):
         handle = None if model is None else require_model(model)
         seconds = handle.conditioning_seconds if handle else _SECONDS
         window = Window(start=start, duration=duration or None)
-        clip = clip_of(video, images, fps=fps, video_info=video_info, window=window, seconds=seconds)
+        clip = clip_of(
+            video,
+            images,
+            fps=fps,
+            video_info=video_info,
+            window=window,
+            seconds=seconds,
+            seconds_per_image=seconds_per_image,
+        )
+        object_mask = None
+        if mask is not None:
+            object_mask = ObjectMask(mask=mask, strength=mask_strength, clip=mask_clip, sync=mask_sync)
+        seconds = seconds_to_cover(clip.source, at_least=seconds, window=clip.window, trim=clip.trim)
         weights, fingerprint = _synchformer(handle)
         features = extract_video_features(
             clip.source,
@@ -101,11 +120,11 @@ class AudioXExtractFeatures(io.ComfyNode):
             video_fps=handle.video_fps if handle else _VIDEO_FPS,
             seconds=seconds,
             resize=resize,
+            mask=object_mask,
             cache=host.feature_cache(),
             check_cancelled=host.check_cancelled,
         )
-        # A longer video is found in full, but heard only as far as the model looks.
-        heard = max(_SHORTEST, min(features.duration, seconds))
+        heard = max(_SHORTEST, min(features.duration, MAX_SECONDS))
         return io.NodeOutput(features, heard, clip.fps or features.fps)
 
 
@@ -126,8 +145,7 @@ def _widgets() -> list[io.Input]:
             max=86400.0,
             step=0.1,
             tooltip=(
-                "Seconds of video to use; 0 = to the end. A model looks at no more than its own length (10 "
-                "s)."
+                "Seconds of video to use, up to 600; 0 = to the end. Reading takes 5 MB of memory a second."
             ),
         ),
         io.Combo.Input(
@@ -147,7 +165,7 @@ def _widgets() -> list[io.Input]:
             step=0.001,
             tooltip=(
                 "Frames per second of `images`. Not used for a VIDEO, which knows its own, or with "
-                "video_info."
+                "video_info. For pictures that are shown for seconds each, see seconds_per_image."
             ),
         ),
     ]
@@ -165,7 +183,8 @@ def _sockets() -> list[io.Input]:
             optional=True,
             tooltip=(
                 "Frames instead of a video; set fps, or connect video_info as well. A single image is a "
-                "still: it is held for the duration, or for the model's own length if that is 0."
+                "still: it is held for the duration, or for the model's own length if that is 0. With "
+                "seconds_per_image they are a slideshow."
             ),
         ),
         io.Custom("VHS_VIDEOINFO").Input(
@@ -180,9 +199,66 @@ def _sockets() -> list[io.Input]:
             "model",
             optional=True,
             tooltip=(
-                "The model the features are for: sets its frame rate and length, and uses the Synchformer "
-                "weights in its folder. Without it: 5 frames a second, 10 s, and Synchformer weights from "
-                "any known folder."
+                "The model the features are for: sets its frame rate and least length, and uses the "
+                "Synchformer weights in its folder. Without it: 5 frames a second, 10 s, and Synchformer "
+                "weights from any known folder."
+            ),
+        ),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip=(
+                "The object to score, white on black; the rest is greyed out before the model sees it. One "
+                "mask for all frames, or one a frame: of the whole video, or of the part that is used. Any "
+                "size; it belongs to the upright picture."
+            ),
+        ),
+    ]
+
+
+def _later_widgets() -> list[io.Input]:
+    """Added to the first release: optional, so that workflows and scripts that lack them run as before."""
+    return [
+        io.Float.Input(
+            "mask_strength",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip=(
+                "How much of what is outside the mask is greyed out. 1 = all of it, 0 = no masking. Not used "
+                "without a mask."
+            ),
+        ),
+        io.Boolean.Input(
+            "mask_clip",
+            default=True,
+            optional=True,
+            tooltip=(
+                "Mask the pictures that tell the model what is seen. Off: it sees the whole scene, and only "
+                "the timing follows the object."
+            ),
+        ),
+        io.Boolean.Input(
+            "mask_sync",
+            default=True,
+            optional=True,
+            tooltip=(
+                "Mask the pictures that tell the model when things happen (Synchformer). Off: movement in "
+                "the background counts for the timing, too."
+            ),
+        ),
+        io.Float.Input(
+            "seconds_per_image",
+            default=0.0,
+            min=0.0,
+            max=600.0,
+            step=0.1,
+            optional=True,
+            tooltip=(
+                "Above 0: `images` are a slideshow, each shown for so many seconds; fps and video_info are "
+                "not used then. 0 = images are the frames of a video, see fps."
             ),
         ),
     ]

@@ -8,17 +8,19 @@ from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
 from . import comfy_host as host
+from .audio_input import first_sound
 from .payloads import (
+    AudioXEditSocket,
     AudioXFeaturesSocket,
     AudioXModelHandle,
     AudioXModelSocket,
+    require_edit,
     require_features,
     require_model,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from ..audiox_ext.editing import AudioEdit
     from ..audiox_ext.features import VideoFeatures
 
 # Equal to audiox_ext.sampling.SAMPLER_NAMES (a test sees to it); written out so that the schema needs no
@@ -34,6 +36,8 @@ SAMPLERS = (
     "k-dpm-adaptive",
 )
 DEFAULT = "default"
+PROMPT_MASKINGS = ("as trained", "full prompt")
+SHORT_SOUNDS = ("native length, trimmed", "only this length")
 
 
 class AudioXSample(io.ComfyNode):
@@ -47,15 +51,18 @@ class AudioXSample(io.ComfyNode):
             display_name="AudioX Sampler",
             category="audio/AudioX",
             description=(
-                "Makes sound or music from a text prompt, video features, a sound, or several of them. "
+                "Makes sound or music from a text prompt, video features, a sound, or several of them; "
+                "varies "
+                "a sound, edits parts of a track or carries it on. "
                 "0 and default mean the model's own setting, which is a good one."
             ),
-            inputs=[*_prompts(), *_settings()],
+            inputs=[*_prompts(), *_settings(), *_later_settings()],
             outputs=[
                 io.Audio.Output(
                     display_name="audio",
                     tooltip=(
-                        "As long as asked for, at the model's rate; quieter than made only if it would clip."
+                        "As long as asked for, at the model's rate; quieter than made only if it would clip. "
+                        "An edited track keeps its length and rate."
                     ),
                 )
             ],
@@ -77,20 +84,31 @@ class AudioXSample(io.ComfyNode):
         batch: int,
         features: VideoFeatures | None = None,
         audio_prompt: dict[str, Any] | None = None,
+        init_audio: dict[str, Any] | None = None,
+        edit: AudioEdit | None = None,
+        init_strength: float = 0.6,
+        audio_prompt_masking: str = PROMPT_MASKINGS[0],
+        short_sounds: str = SHORT_SOUNDS[0],
+        window_overlap: float = 0.0,
+        window_batch: int = 0,
+        live_preview: bool = True,
     ) -> io.NodeOutput:
         """One run of the model. What it raises is a sentence for the user."""
-        from ..audiox_ext.tasks import AudioRequest
+        from ..audiox_ext.audio_request import AudioRequest
 
         handle = require_model(model)
-        if sampler not in (DEFAULT, *SAMPLERS):
-            raise InputError(
-                f"sampler is {sampler!r}, which is not one of {', '.join((DEFAULT, *SAMPLERS))}."
-            )
+        _check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))
+        _check_choice("audio_prompt_masking", audio_prompt_masking, PROMPT_MASKINGS)
+        _check_choice("short_sounds", short_sounds, SHORT_SOUNDS)
         request = AudioRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
             features=None if features is None else require_features(features),
-            audio_prompt=None if audio_prompt is None else _audio_prompt(audio_prompt, handle),
+            audio_prompt=None if audio_prompt is None else first_sound(audio_prompt, "audio_prompt"),
+            hide_audio_prompt=audio_prompt_masking == PROMPT_MASKINGS[0],
+            init_audio=None if init_audio is None else first_sound(init_audio, "init_audio"),
+            init_strength=init_strength,
+            edit=None if edit is None else require_edit(edit),
             seconds=duration,
             steps=steps,
             cfg_scale=cfg,
@@ -99,51 +117,19 @@ class AudioXSample(io.ComfyNode):
             sigma_max=sigma_max,
             seed=seed,
             batch_size=batch,
+            only_length=short_sounds == SHORT_SOUNDS[1],
+            window_overlap=window_overlap,
+            window_batch=window_batch,
         )
-        waveform, rate = handle.generate(request, host.StepProgress())
+        waveform, rate = handle.generate(request, host.StepProgress(live_preview))
         return io.NodeOutput({"waveform": waveform.float().cpu().contiguous(), "sample_rate": rate})
 
 
-def _audio_prompt(audio: object, handle: AudioXModelHandle) -> tuple[Tensor, int]:
-    """(waveform (C, S), rate) of the first item of an AUDIO, as the model takes it.
-
-    Raises `InputError` that names the input: ComfyUI's own message says only which node has failed.
-    """
-    from ..audiox_ext.waveforms import conform_audio
-
-    waveform, rate = _first_sound(audio)
-    target, channels = handle.model.sample_rate, handle.model.config.audio_channels
-    try:
-        return conform_audio(waveform, rate, target_rate=target, channels=channels), target
-    except InputError as error:
-        raise InputError(f"audio_prompt: {error}") from None
-
-
-def _first_sound(audio: object) -> tuple[Tensor, Any]:
-    """(waveform (C, S), rate) of the first item of an AUDIO; the engine judges its contents.
-
-    The rate is a number, not always a whole or a finite one.
-    """
-    import torch
-
-    waveform = audio.get("waveform") if isinstance(audio, dict) else None
-    rate = audio.get("sample_rate") if isinstance(audio, dict) else None
-    if (
-        not isinstance(waveform, torch.Tensor)
-        or not isinstance(rate, int | float)
-        or waveform.ndim not in (2, 3)
-    ):
-        raise InputError(
-            "audio_prompt is not an AUDIO: a waveform (batch, channels, samples) and a sample_rate are "
-            "needed. Connect Load Audio or another node that gives AUDIO."
-        )
-    if waveform.ndim == 3:
-        if len(waveform) == 0:
-            raise InputError(
-                "audio_prompt holds no sound: its batch is empty. Connect a node that gives one."
-            )
-        waveform = waveform[0]
-    return waveform, rate
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    # ComfyUI 0.3.64 lets any value through.
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise InputError(f"{name} is {value!r}, which is not one of {known}.")
 
 
 def _prompts() -> list[io.Input]:
@@ -155,8 +141,8 @@ def _prompts() -> list[io.Input]:
             default="",
             tooltip=(
                 "What should be heard. For videos: 'Generate general audio for the video' or 'Generate "
-                "music for the video', or your own words. May be empty if features or audio_prompt is "
-                "connected."
+                "music for the video', or your own words. Several lines such as '0-4 rain on a roof' and "
+                "'4-9.5 thunder, close' are a timeline. May be empty if another input says what to make."
             ),
         ),
         io.String.Input(
@@ -173,7 +159,26 @@ def _prompts() -> list[io.Input]:
         io.Audio.Input(
             "audio_prompt",
             optional=True,
-            tooltip="A sound to go by: any rate, mono to 5.1, first of a batch. Its first 10 s are heard.",
+            tooltip=(
+                "A sound to go by: any rate, mono to 5.1, first of a batch. 10 s are heard, "
+                "in a longer sound the part for each span of time."
+            ),
+        ),
+        io.Audio.Input(
+            "init_audio",
+            optional=True,
+            tooltip=(
+                "A sound to vary as a whole, see init_strength: any rate, mono to 5.1, first of a batch. "
+                "With duration 0 the result is as long."
+            ),
+        ),
+        AudioXEditSocket.Input(
+            "edit",
+            optional=True,
+            tooltip=(
+                "A track to edit or to carry on, from AudioX Edit Region or AudioX Extend. It gives the "
+                "length of the result."
+            ),
         ),
     ]
 
@@ -187,8 +192,8 @@ def _settings() -> list[io.Input]:
             max=600.0,
             step=0.1,
             tooltip=(
-                "Seconds of sound, up to the model's own length (11 s for the published ones); 0 = that "
-                "length."
+                "Seconds of sound, up to 600; 0 = the model's own length (11 s for the published ones). More "
+                "than that is made through overlapping windows. Connect the extractor's duration for a video."
             ),
         ),
         io.Int.Input(
@@ -246,6 +251,78 @@ def _settings() -> list[io.Input]:
             default=1,
             min=1,
             max=64,
-            tooltip="How many sounds to make at once; memory grows with it.",
+            tooltip=(
+                "How many variations to make at once, with the seeds seed, seed + 1 and so on; memory grows "
+                "with it. AudioX Choose Variation takes one out."
+            ),
+        ),
+    ]
+
+
+def _later_settings() -> list[io.Input]:
+    """Optional, because workflows saved in API form before there were these do not have them."""
+    return [
+        io.Float.Input(
+            "init_strength",
+            default=0.6,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            display_mode=io.NumberDisplay.slider,
+            tooltip=(
+                "How far init_audio is changed: towards 0 it stays as it is, 1 leaves nothing of it. Not "
+                "used "
+                "without init_audio."
+            ),
+        ),
+        io.Combo.Input(
+            "audio_prompt_masking",
+            options=list(PROMPT_MASKINGS),
+            default=PROMPT_MASKINGS[0],
+            optional=True,
+            tooltip=(
+                "as trained: the model hears a random part of the audio prompt (AudioX-MAF: at most 30 %). "
+                "full prompt: it hears all of it and keeps closer to it. Models trained without masking "
+                "always do."
+            ),
+        ),
+        io.Combo.Input(
+            "short_sounds",
+            options=list(SHORT_SOUNDS),
+            default=SHORT_SOUNDS[0],
+            optional=True,
+            tooltip=(
+                "For a duration below the model's own: make its own length, as it was trained, and cut; or "
+                "make no more than asked for, which is quicker. AudioX-Turbo and AudioX-MAF-MMDiT always "
+                "make "
+                "their own length."
+            ),
+        ),
+        io.Float.Input(
+            "window_overlap",
+            default=0.0,
+            min=0.0,
+            max=5.4,
+            step=0.1,
+            optional=True,
+            tooltip=(
+                "For long sounds: seconds that neighbouring windows share at least. 0 = a quarter of the "
+                "model's own length. More: smoother, slower."
+            ),
+        ),
+        io.Int.Input(
+            "window_batch",
+            default=0,
+            min=0,
+            max=64,
+            optional=True,
+            tooltip="For long sounds: windows in one pass of the network. 0 = 4. Less needs less memory.",
+        ),
+        io.Boolean.Input(
+            "live_preview",
+            default=True,
+            optional=True,
+            tooltip="Show a picture of the latents in the node at every step; it costs a few milliseconds.",
         ),
     ]

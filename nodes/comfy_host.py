@@ -6,8 +6,10 @@ calls used here have the same names and arguments in both.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +22,11 @@ import comfy.ops
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..audiox_ext.catalog import ModelFolders
     from ..audiox_ext.denoising import StepInfo
     from ..audiox_ext.feature_cache import FeatureCache
@@ -86,6 +91,57 @@ def feature_cache() -> FeatureCache:
     from ..audiox_ext.feature_cache import FeatureCache
 
     return FeatureCache(Path(folder_paths.get_user_directory()) / "audiox_cache" / "features")
+
+
+# Files that are written
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputPlace:
+    """A new file in ComfyUI's output folder, and the folder's name in it as the browser wants it."""
+
+    path: Path
+    subfolder: str
+
+
+def output_place(prefix: str, suffix: str, width: int = 0, height: int = 0) -> OutputPlace:
+    """The next free name, numbered as ComfyUI does: <prefix>_00001_<suffix>. Its folder is made.
+
+    prefix: may hold folders and ComfyUI's placeholders; width and height are for those.
+    Raises InputError for a prefix that leads out of the output folder.
+    """
+    from ..audiox_ext.errors import InputError
+
+    root = os.path.abspath(folder_paths.get_output_directory())
+    prefix = prefix.strip() or "AudioX"
+    # Links in the folder are followed, as users lay them: only the name itself may not lead out.
+    if not Path(os.path.abspath(os.path.join(root, prefix))).is_relative_to(root):
+        raise InputError(
+            f"filename_prefix is {prefix!r}, which leads out of the output folder {root}: "
+            "choose a name inside it."
+        )
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    return OutputPlace(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
+
+
+@contextmanager
+def temporary_file(suffix: str) -> Iterator[Path]:
+    """A name in ComfyUI's temporary folder; what was written there is removed at the end."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"audiox_{uuid.uuid4().hex}{suffix}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def workflow_metadata(prompt: object, extra_pnginfo: Mapping[str, object] | None) -> dict[str, str]:
+    """What ComfyUI writes into files so that the workflow can be had back; nothing if it is told not to."""
+    if args.disable_metadata:
+        return {}
+    entries = {**(extra_pnginfo or {}), **({} if prompt is None else {"prompt": prompt})}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
 
 
 # Precision and devices
@@ -160,6 +216,16 @@ class ComfyPlacement:
         mm.load_models_gpu([patcher], memory_required=activation_bytes, force_full_load=part != "network")
         return patcher.load_device
 
+    def check_cancelled(self) -> None:
+        """Raises ComfyUI's interrupt exception if the user has cancelled. Never catch it."""
+        mm.throw_exception_if_processing_interrupted()
+
+    def free_memory(self, *, models: bool = False) -> None:
+        """models: what ComfyUI itself does when a node runs out of memory."""
+        if models:
+            mm.unload_all_models()
+        mm.soft_empty_cache()
+
     def patchers(self) -> list[comfy.model_patcher.ModelPatcher]:
         """One ModelPatcher a part."""
         return list(self._patchers.values())
@@ -190,10 +256,14 @@ def check_cancelled() -> None:
 
 
 class StepProgress:
-    """A sampling callback that moves ComfyUI's progress bar and ends the run when the user cancels."""
+    """A sampling callback that moves ComfyUI's progress bar and ends the run when the user cancels.
 
-    def __init__(self) -> None:
+    With `live_preview` the latents of the first sound are shown as they become clear.
+    """
+
+    def __init__(self, live_preview: bool = True) -> None:
         self._bar: comfy.utils.ProgressBar | None = None
+        self._live_preview = live_preview
 
     def __call__(self, info: StepInfo) -> None:
         """info: the step that was just finished."""
@@ -202,4 +272,19 @@ class StepProgress:
             # Made here rather than before the run, because only the engine knows how many steps the model
             # wants.
             self._bar = comfy.utils.ProgressBar(info.steps)
-        self._bar.update_absolute(info.step, info.steps)
+        picture = _picture(info) if self._live_preview else None
+        self._bar.update_absolute(info.step, info.steps, picture)
+
+
+def _picture(info: StepInfo) -> tuple[str, Image, int] | None:
+    """What ComfyUI's progress bar takes as a picture.
+
+    Not bound to --preview-method, whose default is none for the sake of pictures that take long to make.
+    """
+    from ..audiox_ext.pictures import draw_latents
+
+    try:
+        return "JPEG", draw_latents(info.denoised[0]), args.preview_size
+    except Exception as error:  # a preview is never worth a run
+        log.warning("AudioX: no preview of this step: %s", error)
+        return None

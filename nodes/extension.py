@@ -7,18 +7,34 @@ import logging
 from comfy_api.latest import ComfyExtension, io
 
 from ..audiox_ext.license import DISABLE_VARIABLE, is_set
+from .audiox_choose_variation import AudioXChooseVariation
+from .audiox_edit_region import AudioXEditRegion
+from .audiox_extend import AudioXExtend
 from .audiox_feature_extractor import AudioXExtractFeatures
+from .audiox_loudness import AudioXLoudness
 from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
+from .audiox_video_sound import AudioXVideoSound
+from .audiox_view import AudioXView
 from .comfy_host import register_model_folders
 
 log = logging.getLogger(__name__)
 
-NODES: list[type[io.ComfyNode]] = [AudioXLoadModel, AudioXExtractFeatures, AudioXSample]
+NODES: list[type[io.ComfyNode]] = [
+    AudioXLoadModel,
+    AudioXExtractFeatures,
+    AudioXSample,
+    AudioXEditRegion,
+    AudioXExtend,
+    AudioXLoudness,
+    AudioXChooseVariation,
+    AudioXVideoSound,
+    AudioXView,
+]
 
 
 class AudioXExtension(ComfyExtension):
-    """The three nodes, or none at all if AUDIOX_DISABLE is set (bundles that must not offer NC weights)."""
+    """The nodes, or none at all if AUDIOX_DISABLE is set (bundles that must not offer NC weights)."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Called once at start.

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ..audiox_ext.audio_request import AudioRequest
     from ..audiox_ext.denoising import StepInfo
+    from ..audiox_ext.editing import AudioEdit
     from ..audiox_ext.features import VideoFeatures
-    from ..audiox_ext.tasks import AudioRequest
     from .comfy_host import ComfyPlacement
 
 Engine = Literal["native", "audiox"]
 
 AudioXModelSocket = io.Custom("AUDIOX_MODEL")
 AudioXFeaturesSocket = io.Custom("AUDIOX_FEATURES")
+AudioXEditSocket = io.Custom("AUDIOX_EDIT")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +78,7 @@ class AudioXModelHandle:
             from ..audiox_ext.upstream import upstream_generate
 
             engine = {"generate": upstream_generate}
-        return make_audio(self.model, request, callback=callback, **engine), self.model.sample_rate
+        return make_audio(self.model, request, callback=callback, **engine), request.rate(self.model)
 
     def get_models(self) -> list[Any]:
         """The ModelPatchers inside:
@@ -105,6 +107,18 @@ def require_features(value: object) -> VideoFeatures:
     raise InputError(
         f"The features input holds {_describe(value)}, not video features of this pack. "
         "Connect the AudioX Feature Extractor of this pack (audio/AudioX)."
+    )
+
+
+def require_edit(value: object) -> AudioEdit:
+    """`value`, if it is an edit of this pack. Raises `InputError` that names what arrived instead."""
+    from ..audiox_ext.editing import AudioEdit
+
+    if isinstance(value, AudioEdit):
+        return value
+    raise InputError(
+        f"The edit input holds {_describe(value)}, not an edit of this pack. Connect AudioX Edit Region or "
+        "AudioX Extend (audio/AudioX)."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,20 @@ def clip_of(
     video_info: dict[str, Any] | None,
     window: Window,
     seconds: float,
+    seconds_per_image: float = 0.0,
 ) -> Clip:
-    """The one clip that is connected. `seconds`: what will be used of it at most.
+    """The one clip that is connected. `seconds`: how long a still is held, and how much of an edited video is
+    read, where the window does not say. `seconds_per_image`: above 0 images are a slideshow, whatever fps and
+    `video_info` say.
 
     Raises `InputError` if both or neither of video and images are connected, or `video_info` is not VHS's.
     """
+    if not (math.isfinite(seconds_per_image) and seconds_per_image >= 0):
+        raise InputError(
+            f"seconds_per_image is {seconds_per_image}: give the seconds that each picture is shown, or 0."
+        )
+    from ..audiox_ext.features import ImageSequence
+
     hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
     if video is not None and images is not None:
         raise InputError(f"Both video and images are connected. {hint}")
@@ -55,9 +65,15 @@ def clip_of(
             "AudioX: video_info is not used: it gives the frame rate of images, and none are connected."
         )
     if video is not None:
+        if seconds_per_image:
+            log.warning("AudioX: seconds_per_image is not used: it is for images, and a video is connected.")
         return _clip_of_video(video, window, seconds)
     if images is None:
         raise InputError(f"Neither video nor images is connected. {hint}")
+    if seconds_per_image:
+        if video_info is not None:
+            log.warning("AudioX: video_info is not used: seconds_per_image says how the images are timed.")
+        return Clip(source=ImageSequence(images, 1 / seconds_per_image), window=window)
     return _clip_of_images(images, fps if video_info is None else _loaded_fps(video_info), window, seconds)
 
 
@@ -94,11 +110,15 @@ def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
 def _only_the_window(video: Input.Video, window: Window, seconds: float) -> tuple[Input.Video, Window]:
     """The video cut down to the window before its frames are decoded:
 
-    all of them are held in memory at once. Raises `InputError` if nothing of it is in the window.
+    all of them are held in memory at once, at full size, so without a duration it is the model's own length.
+    Raises `InputError` if nothing of it is in the window.
     """
+    from ..audiox_ext.features import MAX_SECONDS
     from ..audiox_ext.frames import Window
 
-    length = min(window.duration or seconds, seconds)
+    length = min(window.duration or seconds, MAX_SECONDS)
+    if not window.duration:
+        log.warning("AudioX: of an edited (cropped) video %g s are read. Set duration for more.", length)
     trimmed = video.as_trimmed(window.start, length, strict_duration=False)
     if trimmed is None:
         raise InputError(

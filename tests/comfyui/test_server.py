@@ -19,6 +19,12 @@ NODES = {
     "AudioXLoadModel": "AudioX Model Loader",
     "AudioXExtractFeatures": "AudioX Feature Extractor",
     "AudioXSample": "AudioX Sampler",
+    "AudioXEditRegion": "AudioX Edit Region",
+    "AudioXExtend": "AudioX Extend",
+    "AudioXView": "AudioX View",
+    "AudioXLoudness": "AudioX Loudness",
+    "AudioXChooseVariation": "AudioX Choose Variation",
+    "AudioXVideoSound": "AudioX Put Sound on Video",
 }
 
 
@@ -135,8 +141,9 @@ def test_an_equal_prompt_is_not_run_again(server: ComfyServer, example: Callable
 def test_other_ways_to_bring_a_video(way: str, server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = example("video_to_audio", "tiny-maf")
     extractor = prompt["3"]["inputs"]
-    for unwanted in ("7", "8"):
+    for unwanted in ("6", "7"):
         del prompt[unwanted]
+    prompt["6"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
     if way == "components":
         prompt["9"] = {"class_type": "CreateVideo", "inputs": {"images": ["6", 0], "fps": ["6", 2]}}
         extractor["video"] = ["9", 0]
@@ -217,7 +224,8 @@ def test_a_duration_above_the_models_own(server: ComfyServer, example: Callable[
 
 def test_one_clip_and_not_two_or_none(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = example("video_to_audio", "tiny-maf")
-    prompt["3"]["inputs"]["images"] = ["6", 0]
+    prompt["8"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
+    prompt["3"]["inputs"]["images"] = ["8", 0]
     assert "Both video and images" in server.fail(prompt)
     del prompt["3"]["inputs"]["images"], prompt["3"]["inputs"]["video"]
     assert "Neither video nor images" in server.fail(prompt)
@@ -228,6 +236,6 @@ def test_a_file_that_is_no_video(server: ComfyServer, example: Callable[..., Pro
     broken.write_bytes(b"not a video" * 100)
     prompt = example("video_to_audio", "tiny-maf")
     prompt["2"]["inputs"]["file"] = server.upload(broken)
-    del prompt["6"], prompt["7"], prompt["8"]
+    del prompt["6"], prompt["7"]
     assert "broken.mp4" in server.fail(prompt)
     server.run(example("text_to_audio", seed=77))

@@ -1,0 +1,60 @@
+"""The AudioX Extend node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .audio_input import sounds_of
+from .payloads import AudioXEditSocket
+
+SIDES = ("after", "before")
+
+
+class AudioXExtend(io.ComfyNode):
+    """Says by how much the sampler carries a track on, or leads up to it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs and outputs, as ComfyUI shows them."""
+        return io.Schema(
+            node_id="AudioXExtend",
+            display_name="AudioX Extend",
+            category="audio/AudioX",
+            description=(
+                "Lets the AudioX Sampler carry a track on, or make what leads up to it. The track itself "
+                "stays as it is, at its own sample rate, but for a crossfade of 0.1 s at the joint."
+            ),
+            inputs=[
+                io.Audio.Input(
+                    "audio",
+                    tooltip="The track, mono or stereo, any rate and length; every item of a batch.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=5.0,
+                    min=0.0,
+                    max=600.0,
+                    step=0.1,
+                    tooltip="How much is added, up to 600 s.",
+                ),
+                io.Combo.Input(
+                    "side",
+                    options=list(SIDES),
+                    default="after",
+                    tooltip="after: carries the track on. before: makes what leads up to it.",
+                ),
+            ],
+            outputs=[
+                AudioXEditSocket.Output(display_name="extension", tooltip="For the sampler's edit input.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio: dict[str, Any], seconds: float, side: str) -> io.NodeOutput:
+        """The track and what is to be added. What it raises is a sentence for the user."""
+        from ..audiox_ext.editing import extension
+
+        waveform, rate = sounds_of(audio, "audio")
+        return io.NodeOutput(extension(waveform.float().cpu(), rate, seconds, side))

@@ -1,0 +1,98 @@
+"""The AudioX Loudness node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+from .audio_input import sounds_of
+
+if TYPE_CHECKING:
+    from ..audiox_ext.levels import Mode
+
+# Equal to audiox_ext.levels.MODES (a test sees to it); written out so that the schema needs no engine.
+MODES = ("loudness", "peak")
+
+# dBFS. A peak below it is hardly meant: more likely the target is one in LUFS, such as the default.
+_QUIET_PEAK = -12.0
+
+log = logging.getLogger(__name__)
+
+
+class AudioXLoudness(io.ComfyNode):
+    """Brings sounds to one level."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs and outputs, as ComfyUI shows them."""
+        return io.Schema(
+            node_id="AudioXLoudness",
+            display_name="AudioX Loudness",
+            category="audio/AudioX",
+            description=(
+                "Brings a sound to a loudness (LUFS, ITU-R BS.1770) or to a peak level (dBFS), by a gain "
+                "alone: nothing is compressed or clipped. Every sound of a batch gets a gain of its own."
+            ),
+            inputs=[io.Audio.Input("audio", tooltip="The sound, or a batch of sounds."), *_settings()],
+            outputs=[
+                io.Audio.Output(display_name="audio", tooltip="The same sound at the new level."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Gain, peak (dBFS) and loudness (LUFS) of the result, a line for each sound.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio: dict[str, Any], mode: Mode, target: float, ceiling: float) -> io.NodeOutput:
+        """The sounds at their new level, and what it is."""
+        from ..audiox_ext.levels import normalised, report
+
+        waveform, rate = sounds_of(audio, "audio")
+        if mode == "peak" and target < _QUIET_PEAK:
+            log.warning(
+                "AudioX: a peak of %g dBFS is quiet. Set target to -1 for mode peak; -16 is usual in LUFS, "
+                "with mode loudness.",
+                target,
+            )
+        louder = normalised(waveform, rate, mode=mode, target=target, ceiling=ceiling)
+        return io.NodeOutput({**audio, "waveform": louder}, report(waveform, louder, rate))
+
+
+def _settings() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "mode",
+            options=list(MODES),
+            default="loudness",
+            tooltip=(
+                "loudness: how loud it sounds on the whole, as streaming services and broadcasters measure "
+                "it. peak: its largest sample."
+            ),
+        ),
+        io.Float.Input(
+            "target",
+            default=-16.0,
+            min=-60.0,
+            max=0.0,
+            step=0.1,
+            tooltip=(
+                "With loudness in LUFS: -14 to -16 is usual online, -23 in European television. "
+                "With peak in dBFS: set it to -1 for peak, as loud as can be with some room left for MP3 and "
+                "AAC; the default is meant for loudness."
+            ),
+        ),
+        io.Float.Input(
+            "ceiling",
+            default=-1.0,
+            min=-60.0,
+            max=0.0,
+            step=0.1,
+            tooltip=(
+                "With loudness: the peak (dBFS) that is never exceeded. A gain that would do so is held "
+                "there; the report says what loudness was reached. Not used with peak."
+            ),
+        ),
+    ]
