@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PACK = Path(__file__).parents[2]
-EXAMPLES = ("text_to_audio", "video_to_audio", "video_to_music")
+EXAMPLES = tuple(sorted(path.stem for path in (PACK / "examples").glob("*.json")))
 VIDEO_SECONDS = 3  # of input/video.mp4
 
 Prompt = dict[str, dict[str, Any]]

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import videos
 
+from . import example_inputs
 from .comfy_server import PACK, VIDEO_SECONDS, ComfyServer, Prompt
 
 MODELS = {"tiny-maf": "maf", "tiny-base": "base", "tiny-turbo": "turbo", "tiny-mmdit": "mmdit"}
@@ -58,11 +59,13 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     if selva_dir is not None:
         shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=unwanted)
     (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
+    shutil.copy(Path(__file__).with_name("selva_stand_in.py"), base / "custom_nodes")
     _write_models(base / "models" / "audiox")
     times = videos.frame_times(24 * VIDEO_SECONDS, 24)
     videos.write_video(
         base / "input" / "video.mp4", times, width=320, height=180, audio_seconds=VIDEO_SECONDS
     )
+    example_inputs.write_inputs(base / "input")
     # Without it the frontend opens its template chooser over everything at the first visit.
     settings = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))

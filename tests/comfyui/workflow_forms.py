@@ -9,7 +9,6 @@ from typing import Any
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTES = {"Note", "MarkdownNote"}
-_UPLOADS = ("image_upload", "video_upload", "audio_upload")
 
 Info = dict[str, dict[str, Any]]
 
@@ -34,20 +33,25 @@ def widget_values(node: dict[str, Any], node_info: dict[str, Any]) -> dict[str, 
 
     Fails if `widgets_values` holds fewer or more than there are widgets.
     """
-    values, found = list(node["widgets_values"]), {}
+    values, found, last = list(node["widgets_values"]), {}, []
     for name, (kind, options) in inputs_of(node_info).items():
         if not is_widget(kind):
             continue
         assert values, f"{node['type']}: no value for {name}"
         found[name] = values.pop(0)
-        if options.get("control_after_generate"):
+        # The frontend adds this widget to whatever is called a seed, asked or not.
+        if options.get("control_after_generate") or name == "seed":
             control = values.pop(0)
             assert control in ("fixed", "increment", "decrement", "randomize"), (
                 f"{node['type']}.{name}: {control!r}"
             )
-        if any(options.get(upload) for upload in _UPLOADS):
-            assert values.pop(0) == "image", f"{node['type']}.{name} lacks the entry of its upload button"
-    assert not values, f"{node['type']}: more values than widgets: {values}"
+        if options.get("image_upload") or options.get("video_upload"):
+            last.append("image")  # the button
+        if options.get("audio_upload"):
+            last += [None, ""]  # the player, and the button
+    assert values == last, (
+        f"{node['type']}: {values} at the end, where {last} belongs to the frontend's widgets"
+    )
     return found
 
 

@@ -1,0 +1,22 @@
+"""The English texts are those of the nodes, and ComfyUI hands out those of every language."""
+
+from __future__ import annotations
+
+import pytest
+
+from tools.locales import LANGUAGES, english, read
+
+from .comfy_server import ComfyServer
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def test_the_english_texts_are_those_of_the_nodes(server: ComfyServer) -> None:
+    assert read("en") == english(server.get("/object_info")), "run `python -m tools.locales`"
+
+
+def test_comfyui_hands_out_every_language(server: ComfyServer) -> None:
+    texts = server.get("/i18n")
+    for language in LANGUAGES:
+        own = read(language)
+        assert {name: texts[language]["nodeDefs"][name] for name in own} == own
