@@ -65,7 +65,7 @@ class AudioRequest:
     edit: AudioEdit | None = None
 
     def timeline(self) -> Timeline | None:
-        """The prompt as a timeline, None where it is a plain text. Raises `InputError` for a malformed one."""
+        """The prompt as a timeline, None where it is plain text. Raises `InputError` for a malformed one."""
         return parse_timeline(self.prompt)
 
     def length(self, model: ModelFacts) -> float:

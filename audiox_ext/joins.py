@@ -94,7 +94,7 @@ def _gliding(gain: float, start: int, samples: int, rate: int) -> Tensor:
 
 
 def _settling(target: float, new: Tensor, joint: int, rate: int) -> Tensor:
-    """Gains (S,) that hold `new` at the level `target` until `_SETTLING` after the joint, then let it glide."""
+    """Gains (S,) that hold `new` at a level until `_SETTLING` after the joint, then let it glide."""
     window, samples = max(1, round(_WINDOW * rate)), new.shape[-1]
     settled = min(samples, joint + round(_SETTLING * rate))
     first = max(0, joint - 2 * window)

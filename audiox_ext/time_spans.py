@@ -61,7 +61,8 @@ def _video_span(value: Any, config: ClipConditionerConfig, start: float, cuts: C
         frames = frames.narrow(-4, first, count)
     segment, segments = 0, config.sync_tokens // SEGMENT_TOKENS
     # Shorter ones belong to other weights or another extractor: the conditioner says so.
-    if sync is not None and sync.dim() in (2, 3) and sync.shape[-2] >= config.sync_tokens:
+    usable = sync is not None and sync.dim() in (2, 3) and sync.shape[-2] >= config.sync_tokens
+    if sync is not None and usable and config.with_sync:
         # From the last segment on, all that is there is that one.
         last = sync.shape[-2] // SEGMENT_TOKENS - 1
         segment = min(round(start * config.sync_fps / SEGMENT_STRIDE), last)

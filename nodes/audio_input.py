@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sounds_of(audio: object, name: str) -> tuple[Tensor, int]:
+def sounds_of(audio: object, name: str) -> tuple[Tensor, Any]:
     """(waveform (B, C, S), rate) of the AUDIO that input `name` holds; the engine judges its contents.
 
     The rate is a number, not always a whole or a finite one. Raises `InputError` that names the input:
@@ -36,7 +36,7 @@ def sounds_of(audio: object, name: str) -> tuple[Tensor, int]:
     return waveform, rate
 
 
-def first_sound(audio: object, name: str) -> tuple[Tensor, int]:
+def first_sound(audio: object, name: str) -> tuple[Tensor, Any]:
     """(waveform (C, S), rate) of the first item of the AUDIO that input `name` holds."""
     waveform, rate = sounds_of(audio, name)
     return waveform[0].float().cpu(), rate

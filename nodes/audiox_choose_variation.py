@@ -22,7 +22,7 @@ class AudioXChooseVariation(io.ComfyNode):
             category="audio/AudioX",
             description="Takes one sound out of a batch, such as the sampler makes with batch above 1.",
             inputs=[
-                io.Audio.Input("audio", tooltip="A batch of sounds."),
+                io.Audio.Input("audio", tooltip="A batch of sounds, such as the sampler makes."),
                 io.Int.Input(
                     "index",
                     default=0,

@@ -99,8 +99,12 @@ def _frames(
 
 def _widgets() -> list[io.Input]:
     return [
-        io.Int.Input("width", default=1100, min=512, max=4096, step=2, tooltip="Pixels across."),
-        io.Int.Input("height", default=650, min=512, max=4096, step=2, tooltip="Pixels from top to bottom."),
+        io.Int.Input(
+            "width", default=1100, min=512, max=4096, step=2, tooltip="Width of the picture in pixels."
+        ),
+        io.Int.Input(
+            "height", default=650, min=512, max=4096, step=2, tooltip="Height of the picture in pixels."
+        ),
         io.Float.Input(
             "start",
             default=0.0,

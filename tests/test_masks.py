@@ -153,7 +153,8 @@ def test_masks_of_another_type_and_size_mean_the_same() -> None:
     mask = torch.zeros(HEIGHT, WIDTH)
     mask[16:48, 24:72] = 1
     wanted = extract(squares(), mask).frames
-    for other in (mask.bool(), mask.half(), mask[None], mask.double() * 9 - 4):
+    levels = (mask * 255).to(torch.uint8)
+    for other in (mask.bool(), mask.half(), mask[None], mask.double() * 9 - 4, levels):
         assert torch.equal(extract(squares(), other).frames, wanted)
     for factor in (2, 5):
         large = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)

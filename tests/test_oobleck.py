@@ -272,6 +272,47 @@ def test_an_encode_that_runs_out_of_memory_is_done_in_chunks(
         assert_close_l2(part, whole, 1e-5)
 
 
+@pytest.mark.parametrize("part", [OobleckDecoder, OobleckEncoder])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "MPS backend out of memory (MPS allocated: 9 GB)",
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "interrupted",
+    ],
+)
+def test_every_devices_way_to_run_out_of_memory_is_known(
+    golden_model: Any, monkeypatch: pytest.MonkeyPatch, message: str, part: Any
+) -> None:
+    autoencoder, freed, lengths = golden_model("maf").pretransform, [], []
+    plain = part.forward
+    torch.manual_seed(6)
+    given = torch.randn(1, 4, 100) if part is OobleckDecoder else torch.rand(1, 2, 100 * 512) * 2 - 1
+
+    def short_of_memory(self: Any, piece: Tensor) -> Tensor:
+        lengths.append(piece.shape[-1])
+        if piece.shape[-1] == given.shape[-1]:
+            raise RuntimeError(message)
+        assert freed == [1], "memory is freed before the second try"
+        return plain(self, piece)
+
+    def work(**more: Any) -> Tensor:
+        if part is OobleckDecoder:
+            return autoencoder.decode(given, **more)
+        return torch.cat(autoencoder.posterior(given, **more))
+
+    with torch.no_grad():
+        wanted = work()
+        monkeypatch.setattr(part, "forward", short_of_memory)
+        if message == "interrupted":
+            with pytest.raises(RuntimeError, match="interrupted"):
+                work(free=lambda: freed.append(1))
+            assert (len(lengths), freed) == (1, [])
+        else:
+            assert_close_l2(work(free=lambda: freed.append(1)), wanted, 1e-5)
+
+
 @pytest.mark.parametrize("chunk", [5, 100])
 def test_a_decode_can_be_cancelled(chunk: int) -> None:
     def cancel() -> None:

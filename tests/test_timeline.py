@@ -81,6 +81,12 @@ def test_what_is_an_ordinary_prompt(text: str) -> None:
         ("0-4 a\n3.8-5 b", "line 2 .*it begins at 3.8 s, and line 1 ends at 4 s"),
         ("0-4 a\n4-8 b\n2-3 c", "line 3 .*it begins before line 2. Put the lines in order"),
         ("2-4 a\n4-5 b", "line 1 .*the first span begins at 2 s"),
+        ("0-inf rain", r"line 1 \('0-inf rain'\): this is no span. Write one line a span"),
+        ("0-1e400 rain", "line 1 .*: this is no span. Write one line"),
+        ("0-4 a\n4-infinity b", "line 2 .*: this is no span. Write one line"),
+        (f"0-4 a\n4-{'9' * 400} b", "line 2 .*: this is no span: it goes past 86400 s. Write one line"),
+        ("0-86401 a", "line 1 .*: this is no span: it goes past 86400 s"),
+        ("0-25:00:00 a", "line 1 .*: this is no span: it goes past 86400 s"),
         ("0-end a\n4-5 b", "line 1 .*only the last span may last to the end, and line 2 follows"),
     ],
 )

@@ -62,6 +62,20 @@ def test_a_request_reaches_the_package_complete(package: dict[str, Any]) -> None
     assert prompt["audio_prompt"].shape == (1, 2, 441000)
 
 
+def test_progress_counts_through_all_variations(package: dict[str, Any]) -> None:
+    model, _ = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
+    steps: list[tuple[int, int]] = []
+    waves = upstream_generate(
+        model,
+        conditioning=[{"text_prompt": "rain"}],
+        seeds=[5, 6, 7],
+        steps=10,
+        callback=lambda info: steps.append((info.step, info.steps)),
+    )
+    assert len(waves) == 3
+    assert steps == [(1, 30), (11, 30), (21, 30)]
+
+
 def test_the_licence_gate_is_the_same(package: dict[str, Any]) -> None:
     with pytest.raises(LicenseError):
         upstream_get_pretrained_model("AudioX-MAF")
