@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import torch
 from PIL import Image
 from videos import code_picture, frame_times, read_code, write_video
 
+from audiox_ext import still_pictures
 from audiox_ext.cli import main
-from audiox_ext.errors import MediaError
+from audiox_ext.cli_video import frame_source
+from audiox_ext.errors import InputError, MediaError
 from audiox_ext.feature_file import read_features
-from audiox_ext.features import VideoFeatures
+from audiox_ext.features import ImageSequence, VideoFeatures
 from audiox_ext.still_pictures import read_masks, read_pictures
 
 
@@ -110,6 +114,29 @@ def test_masks_from_a_picture_a_folder_and_a_video(tmp_path: Path) -> None:
         assert masks[:, :, :28].max() < 0.03
         assert masks[:, :, 36:].min() > 0.97, "white is 1, not the video's 235"
     assert read_masks(tmp_path / "mask.png")[0, 0, -1] == 255
+
+
+@pytest.mark.parametrize("told", [1, 3, 30, 45])
+def test_masks_of_a_video_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int) -> None:
+    """Bytes, no larger than what the encoders see, whatever number of frames the packets tell."""
+    write_video(tmp_path / "masks.mp4", frame_times(30, 5), width=640, height=480)
+    monkeypatch.setattr(still_pictures, "packet_times", lambda _: [0.0] * told)
+    masks = read_masks(tmp_path / "masks.mp4")
+    assert (masks.dtype, masks.shape) == (torch.uint8, (30, 224, 299))
+    assert codes(masks[:, None]) == list(range(30))
+    assert len(masks.untyped_storage()) <= 45 * 224 * 299
+
+
+@pytest.mark.parametrize("seconds", [-5.0, math.nan, math.inf])
+def test_impossible_seconds_are_named(tmp_path: Path, seconds: float) -> None:
+    still = save(tmp_path / "still.png", 9)
+    given = {"video": still, "start": 0.0, "duration": None, "seconds_per_image": 0.0, "seconds": seconds}
+    with pytest.raises(InputError, match=f"--seconds is {seconds}"):
+        frame_source(argparse.Namespace(command="generate", **given), 10.0)
+    # What `extend` adds says nothing of how long the whole is.
+    held = frame_source(argparse.Namespace(command="extend", **given), 10.0)
+    assert isinstance(held, ImageSequence)
+    assert len(held.images) / held.fps == pytest.approx(10)
 
 
 def test_the_mask_of_the_command_line_greys_the_rest(tmp_path: Path) -> None:

@@ -203,6 +203,13 @@ class Listener:
             heard.append(self.messages.get(timeout=max(0.1, deadline - time.monotonic())))
         return heard
 
+    def heard(self) -> list[dict[str, Any]]:
+        """All messages that have arrived since they were last asked for."""
+        arrived: list[dict[str, Any]] = []
+        while not self.messages.empty():
+            arrived.append(self.messages.get())
+        return arrived
+
     def close(self) -> None:
         """Stop listening."""
         self._stop.set()
