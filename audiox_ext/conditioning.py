@@ -130,7 +130,7 @@ class VideoConditioner(nn.Module):
             frames = self._frames(prompt["video_tensors"])
             # (as published) black frames are no video, whatever the sync features say.
             if bool(frames.any()):
-                tokens[index] = self._encode(frames.to(device), prompt.get("video_sync_frames"), device)[0]
+                tokens[index] = self.encode(frames.to(device), prompt.get("video_sync_frames"), device)[0]
         return tokens
 
     def _frames(self, frames: Tensor) -> Tensor:
@@ -150,7 +150,8 @@ class VideoConditioner(nn.Module):
             return torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
         return frames[: config.frames]
 
-    def _encode(self, frames: Tensor, sync: Tensor | None, device: torch.device) -> Tensor:
+    def encode(self, frames: Tensor, sync: Tensor | None, device: torch.device) -> Tensor:
+        """Tokens (1, out_features, D) of frames (T, 3, H, W), 0..255, exactly as many as trained with."""
         config = self.config
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
         images = (frames.float() / 255 - mean) / std

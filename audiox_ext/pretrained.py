@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .catalog import (
     ALL_PATTERNS,
@@ -32,6 +32,7 @@ from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
+from .networks.operations import PlainOperations
 from .networks.synchformer import Synchformer
 from .networks.synchformer import load_synchformer as _read_synchformer
 from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
@@ -73,7 +74,7 @@ def get_pretrained_model(
     the opt-in that non-commercial weights need. precision: of the network's weights; auto follows `device`:
     bf16 on a GPU that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
     `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
-    classes, default `torch.nn`. dtype, compute_dtype: of the network's weights and, where `operations` can
+    classes, default torch's. dtype, compute_dtype: of the network's weights and, where `operations` can
     cast, of its arithmetic, in place of precision.
 
     Returns the model, on `device`, and config.json as a dict. Raises `LicenseError`, `ModelNotFoundError`,
@@ -92,7 +93,8 @@ def get_pretrained_model(
             f"{compute_dtype}."
         )
     with torch.device("meta"):
-        model = AudioXModel(config, operations or nn, dtype, compute_dtype, rest_operations=rest_operations)
+        layers = operations or PlainOperations
+        model = AudioXModel(config, layers, dtype, compute_dtype, rest_operations=rest_operations)
     _load_weights(model, files)
     _attach_text_encoder(model, folder, folders, download)
     forget_unfinished(folder)

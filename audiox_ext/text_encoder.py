@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .errors import CheckpointError, ModelNotFoundError
 
@@ -41,14 +42,19 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
 
     def forward(self, prompts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Last hidden states (B, length, D) and attention mask (B, length); longer prompts are cut off."""
+        """Last hidden states (B, length, D) and attention mask (B, length); longer prompts are cut off.
+
+        Past the longest prompt of the batch, where all is padding, the states are zeros: nothing attends to
+        them, and who uses the states multiplies them by the mask.
+        """
         self.tokenizer.enable_truncation(length)
-        self.tokenizer.enable_padding(length=length, pad_id=0, pad_token="<pad>")
+        self.tokenizer.enable_padding(pad_id=0, pad_token="<pad>")
         encodings = self.tokenizer.encode_batch(list(prompts))
         ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
         mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
         states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        return states, mask.to(states.dtype)
+        missing = length - ids.shape[1]
+        return F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing)).to(states.dtype)
 
 
 def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
@@ -73,6 +79,7 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
 def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     from transformers import T5Config, T5EncoderModel
 
+    from .networks.operations import make_quick
     from .state_dict import compare_keys, read_tensors, shapes_of
 
     if not file.is_file():
@@ -100,7 +107,7 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     if problems:
         raise CheckpointError(f"{file} is not the T5 encoder that its configuration describes.{problems}")
     model.load_state_dict({key: state[key].float() for key in want}, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+    return make_quick(model.eval().requires_grad_(False))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from ..config import OobleckDecoderConfig, OobleckEncoderConfig
 from ..errors import InputError
-from .oobleck import DILATIONS, OobleckDecoder, OobleckEncoder
+from .oobleck import UNIT_FIELD, OobleckDecoder, OobleckEncoder
+from .tiles import run_in_tiles
 
 Check = Callable[[], None]
 """Called before each piece; what it raises ends the work."""
 
 Free = Callable[[], None]
 """Gives back the memory that a device caches."""
-
-_UNITS = 3 * sum(DILATIONS)  # samples on either side that the residual units of a stage see
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -41,7 +40,7 @@ def receptive_field(config: OobleckDecoderConfig) -> int:
     first, last = 0, math.prod(config.strides) - 1
     first, last = first - 3, last + 3  # the last convolution
     for stride in config.strides:
-        first, last = first - _UNITS, last + _UNITS
+        first, last = first - UNIT_FIELD, last + UNIT_FIELD
         # Output o of the transposed convolution reads inputs i: 0 <= o + padding - i * stride < 2 * stride.
         padding = math.ceil(stride / 2)
         first, last = -((2 * stride - 1 - padding - first) // stride), (last + padding) // stride
@@ -55,7 +54,7 @@ def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
         # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.
         padding = math.ceil(stride / 2)
         first, last = first * stride - padding, last * stride - padding + 2 * stride - 1
-        first, last = first - _UNITS, last + _UNITS
+        first, last = first - UNIT_FIELD, last + UNIT_FIELD
     first, last = first - 3, last + 3  # the first convolution
     hop = math.prod(config.strides)
     return max(-(first // hop), last // hop)
@@ -82,13 +81,7 @@ def decode_in_chunks(
         _call(check)
         return decoder(latents)
     waveform = latents.new_empty(latents.shape[0], decoder.config.out_channels, length * hop)
-    for start in range(0, length, chunk):
-        _call(check)
-        end = min(start + chunk, length)
-        before = min(overlap, start)
-        piece = decoder(latents[..., start - before : end + overlap])
-        waveform[..., start * hop : end * hop] = piece[..., before * hop : (before + end - start) * hop]
-    return waveform
+    return run_in_tiles(decoder, latents, waveform, tile=chunk, factor=hop, overlap=overlap, check=check)
 
 
 def encode_in_chunks(

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
+from .context_tokens import merge_equal_tokens
 from .layers import DeviceLike, GammaNorm, Operations
+from .operations import attention_of
+from .rotary import RotaryTable
 from .shell import LatentProjections, NetworkShell
 
 
@@ -25,10 +28,11 @@ class DitContext:
 
     keys_values: one (keys, values) a layer, each (B', H_kv, N, D). The first B' items of the batch attend to
     them; the context of the rest is zero, and since no projection on that path has a bias, so is what their
-    cross-attention would add.
+    cross-attention would add. bias: (B', 1, 1, N), added to the logits, or None; see `merge_equal_tokens`.
     """
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
+    bias: Tensor | None = None
 
 
 class DiffusionTransformer(NetworkShell):
@@ -52,6 +56,7 @@ class DiffusionTransformer(NetworkShell):
             operations.Linear(config.context_dim, config.context_dim, bias=False, **where),
         )
         self.transformer = _Transformer(config, operations, dtype, device)
+        self.rotary = RotaryTable(_rotary_width(config.head_dim))
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
         """Keys of published checkpoints that have no influence, with their shapes."""
@@ -65,28 +70,24 @@ class DiffusionTransformer(NetworkShell):
         context: (B', N, cond_token_dim). zero_items: how many more items of the batch have an all-zero
         context; here they cost nothing.
         """
+        context, bias = merge_equal_tokens(context, self.compute_dtype)
         context = self.to_cond_embed(context.to(self.compute_dtype))
-        return DitContext(tuple(layer.cross_attn.keys_values(context) for layer in self.transformer.blocks()))
+        return DitContext(
+            tuple(layer.cross_attn.keys_values(context) for layer in self.transformer.blocks()),
+            None if bias is None else bias[:, None, None],
+        )
 
     def forward(self, x: Tensor, t: Tensor, context: DitContext) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
         _, tokens = self.enter(x, t)
-        rotary = rotary_table(tokens.shape[1], _rotary_width(self.config.head_dim), tokens.device)
+        rotary = self.rotary.table(tokens.shape[1], tokens.device)
         for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True):
-            tokens = layer(tokens, keys_values, rotary)
+            tokens = layer(tokens, keys_values, context.bias, rotary)
         return self.leave(tokens)
 
 
 def _rotary_width(head_dim: int) -> int:
     return max(head_dim // 2, 32)
-
-
-def rotary_table(length: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions 0..length-1, base 10000, each (length, width / 2), float32 always."""
-    # A half-precision checkpoint holds inv_freq rounded, so it is made anew.
-    inverse = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
-    angles = torch.arange(length, dtype=torch.float32, device=device)[:, None] * inverse
-    return angles.cos(), angles.sin()
 
 
 def _rotate_halves(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -102,13 +103,14 @@ class _SelfAttention(nn.Module):
     def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
         super().__init__()
         self.heads = config.num_heads
+        self.attend = attention_of(operations)
         self.to_qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, bias=False, **where)
         self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = rearrange(self.to_qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
         q, k = _rotate_halves(q, rotary), _rotate_halves(k, rotary)
-        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.to_out(rearrange(self.attend(q, k, v, None), "b h n d -> b n (h d)"))
 
 
 class _CrossAttention(nn.Module):
@@ -116,6 +118,7 @@ class _CrossAttention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.context_heads = config.context_dim // config.head_dim
+        self.attend = attention_of(operations)
         self.to_q = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
         self.to_kv = operations.Linear(config.context_dim, 2 * config.context_dim, bias=False, **where)
         self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
@@ -124,7 +127,7 @@ class _CrossAttention(nn.Module):
         k, v = rearrange(self.to_kv(context), "b n (two h d) -> two b h n d", two=2, h=self.context_heads)
         return k, v
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
         k, v = keys_values
         length = x.shape[1]
         # A context head serves consecutive query heads. Their queries are independent, so they become one
@@ -132,7 +135,7 @@ class _CrossAttention(nn.Module):
         q = rearrange(
             self.to_q(x), "b n (h g d) -> b h (g n) d", h=self.context_heads, g=self.heads // k.shape[1]
         )
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = self.attend(q, k, v, bias)
         return self.to_out(rearrange(out, "b h (g n) d -> b n (h g d)", n=length))
 
 
@@ -170,11 +173,17 @@ class _Block(nn.Module):
         self.ff_norm = GammaNorm(config.embed_dim, **where)
         self.ff = _FeedForward(config.embed_dim, operations, **where)
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], rotary: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        keys_values: tuple[Tensor, Tensor],
+        bias: Tensor | None,
+        rotary: tuple[Tensor, Tensor],
+    ) -> Tensor:
         x = x + self.self_attn(self.pre_norm(x), rotary)
         attending = keys_values[0].shape[0]
         attended = x[:attending]
-        attended = attended + self.cross_attn(self.cross_attend_norm(attended), keys_values)
+        attended = attended + self.cross_attn(self.cross_attend_norm(attended), keys_values, bias)
         x = attended if attending == x.shape[0] else torch.cat([attended, x[attending:]])
         return x + self.ff(self.ff_norm(x))
 

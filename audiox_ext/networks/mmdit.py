@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .dit import rotary_table
 from .layers import DeviceLike, Operations
+from .operations import attention_of
+from .rotary import RotaryTable
 from .shell import LatentProjections, NetworkShell
 
 
@@ -54,6 +55,7 @@ class MultimodalDiffusionTransformer(NetworkShell):
     ) -> None:
         super().__init__(config, operations, dtype, device, compute_dtype)
         self.transformer = _Transformer(config, operations, dtype, device)
+        self.rotary = RotaryTable(config.head_dim)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
         """Keys of published checkpoints that have no influence, with their shapes."""
@@ -88,7 +90,7 @@ class MultimodalDiffusionTransformer(NetworkShell):
                 f"this network takes {self.config.latent_seq_len - 1} latents, got {x.shape[-1]}"
             )
         time, tokens = self.enter(x, t)
-        rotary = rotary_table(tokens.shape[1], self.config.head_dim, tokens.device)
+        rotary = self.rotary.table(tokens.shape[1], tokens.device)
         for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True):
             tokens = layer(tokens, time, modulation, rotary)
         return self.leave(tokens)
@@ -110,13 +112,14 @@ class _Attention(nn.Module):
     def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
         super().__init__()
         self.heads = config.embed_dim // config.head_dim
+        self.attend = attention_of(operations)
         self.qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, **where)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         # (as published) query, key and value are interleaved innermost.
         q, k, v = rearrange(self.qkv(x), "b n (h d three) -> three b h n d", h=self.heads, three=3)
         q, k = _rotate_pairs(_rms_norm(q), rotary), _rotate_pairs(_rms_norm(k), rotary)
-        return rearrange(F.scaled_dot_product_attention(q, k, v.contiguous()), "b h n d -> b n (h d)")
+        return rearrange(self.attend(q, k, v.contiguous(), None), "b h n d -> b n (h d)")
 
 
 class _TimeAttention(nn.Module):

@@ -1,0 +1,121 @@
+"""The layer classes and the attention that networks are built from, and what makes them quick on a processor.
+
+Every network takes `operations`, a namespace of layer classes: this module's `PlainOperations`, or ComfyUI's
+made quick by `quick`. An attribute `attend` of it replaces the attention.
+
+B batch, H heads, N queries, M keys, D width of a head.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""(queries (B, H, N, D), keys and values (B, H, M, D), bias broadcast to (B, H, N, M) or None) -> (B, H, N,
+D). The bias is added to the logits.
+"""
+
+# Below this there is nothing to gain: few rows are a matter of reading the weights, small layers of calling.
+_ROWS = 8
+_WEIGHTS = 2**18
+
+
+def torch_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention by torch."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def attention_of(operations: Any) -> Attention:
+    """The attention that goes with these layer classes."""
+    return getattr(operations, "attend", torch_attention)
+
+
+def _plain_weights(layer: nn.Module) -> bool:
+    """Whether the layer's weights are used as they lie: ComfyUI's layers may cast or patch them first."""
+    return not (
+        getattr(layer, "comfy_cast_weights", False)
+        or getattr(layer, "weight_function", None)
+        or getattr(layer, "bias_function", None)
+    )
+
+
+class _QuickLinear:
+    """Mixin for `torch.nn.Linear` and its kin: float32 on an x86 processor goes through oneDNN.
+
+    torch gives such products to MKL, which runs at half of oneDNN's speed on processors that are not Intel's.
+    The sums are the same, in another order.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _goes_through_onednn(x, self.weight) and _plain_weights(self):  # type: ignore[arg-type]
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return super().forward(x)  # type: ignore[misc]
+
+
+def _goes_through_onednn(x: Tensor, weight: Any) -> bool:
+    return (
+        isinstance(weight, Tensor)
+        and x.device.type == "cpu"
+        and weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and weight.numel() >= _WEIGHTS
+        and x.numel() >= _ROWS * x.shape[-1]
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and _has_onednn()
+    )
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether torch has its operator for it, which is there since 2.0 but not part of the public API."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        x, weight = torch.ones(2, 3), torch.ones(4, 3)
+        result = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return bool(torch.equal(result, torch.full((2, 4), 3.0)))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+class Linear(_QuickLinear, nn.Linear):
+    """`torch.nn.Linear`, quick on a processor."""
+
+
+class PlainOperations:
+    """torch's own layers."""
+
+    Linear = Linear
+    Conv1d = nn.Conv1d
+    Conv2d = nn.Conv2d
+    Conv3d = nn.Conv3d
+    ConvTranspose1d = nn.ConvTranspose1d
+    LayerNorm = nn.LayerNorm
+
+
+def quick(operations: Any, attention: Attention | None = None) -> Any:
+    """The same layer classes with a quick Linear, and with an attention of one's own."""
+    members: dict[str, Any] = {}
+    if not issubclass(operations.Linear, _QuickLinear):
+        members["Linear"] = type("Linear", (_QuickLinear, operations.Linear), {})
+    if attention is not None:
+        members["attend"] = staticmethod(attention)
+    return type(operations.__name__, (operations,), members)
+
+
+def make_quick(module: nn.Module) -> nn.Module:
+    """Turn the plain `torch.nn.Linear` layers of a module that others have built into quick ones."""
+    for layer in module.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = Linear
+    return module
