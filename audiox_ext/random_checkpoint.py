@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from .config_file import parse_config
 from .model import AudioXModel
 from .networks.synchformer import Synchformer, SynchformerConfig
 from .state_dict import published_shapes
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Kind = Literal["base", "maf", "mmdit", "turbo"]
 Form = Literal["safetensors", "ckpt", "student"]
@@ -219,14 +222,10 @@ def _write_weights(folder: Path, state: dict[str, Tensor], form: Form) -> None:
     torch.save(vae, folder / "pretransform" / "vae.ckpt")
 
 
-def _write_text_encoder(
-    folder: Path, fields: Mapping[str, Any], dim: int, generator: torch.Generator
-) -> None:
-    from safetensors.torch import save_file
+def byte_tokenizer() -> Tokenizer:
+    """One token a byte, so that every word of a prompt matters without a vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import T5Config, T5EncoderModel
 
-    # One token a byte, so that every word of a prompt matters without a vocabulary.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", "<unk>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
@@ -235,8 +234,18 @@ def _write_text_encoder(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
     )
+    return tokenizer
+
+
+def _write_text_encoder(
+    folder: Path, fields: Mapping[str, Any], dim: int, generator: torch.Generator
+) -> None:
+    from safetensors.torch import save_file
+    from transformers import T5Config, T5EncoderModel
+
+    tokenizer = byte_tokenizer()
     base = {"d_ff": 3072, "d_kv": 64, "d_model": dim, "num_heads": 12, "num_layers": 12, "vocab_size": 32128}
-    small = {"vocab_size": len(vocabulary)} if fields else {}
+    small = {"vocab_size": tokenizer.get_vocab_size()} if fields else {}
     config = T5Config(**{**base, **small, **fields})
     with torch.device("meta"):
         shapes = {key: tuple(value.shape) for key, value in T5EncoderModel(config).state_dict().items()}

@@ -1,7 +1,7 @@
 """ComfyUI as the engine's host: folders, devices, precision, memory, progress and interrupts.
 
-The only module of the pack that touches `comfy` and `folder_paths`. Written for ComfyUI 0.3.64 and newer; the
-calls used here have the same names and arguments in both.
+With `comfy_layers` the only module of the pack that touches `comfy` and `folder_paths`. Written for ComfyUI
+0.3.64 and newer; the calls used here have the same names and arguments in both.
 """
 
 from __future__ import annotations
@@ -173,12 +173,17 @@ def network_precision(precision: str) -> NetworkPrecision:
         weights = _DTYPES[precision]
         allowed = [weights, torch.float32]
     compute = mm.unet_manual_cast(weights, device, allowed) or weights
-    return NetworkPrecision(weights, compute, comfy.ops.pick_operations(weights, compute, load_device=device))
+    from .comfy_layers import network_layers
+
+    operations = comfy.ops.pick_operations(weights, compute, load_device=device)
+    return NetworkPrecision(weights, compute, network_layers(operations))
 
 
 def float32_operations() -> Any:
     """Layers for float32 weights that ComfyUI may still leave on the CPU one by one (--novram)."""
-    return comfy.ops.pick_operations(torch.float32, torch.float32, load_device=mm.get_torch_device())
+    from ..audiox_ext.networks.operations import quick
+
+    return quick(comfy.ops.pick_operations(torch.float32, torch.float32, load_device=mm.get_torch_device()))
 
 
 def _devices(part: str) -> tuple[torch.device, torch.device]:

@@ -116,13 +116,13 @@ def test_weights_of_long_runs_are_right_in_half_precision(count: int, dtype: tor
 
 @torch.no_grad()
 def test_a_quick_linear_layer_agrees_with_torch() -> None:
-    if not operations._has_onednn():
+    if not operations.has_onednn():
         pytest.skip("no oneDNN here")
     plain = nn.Linear(768, 640)
     layer = make_quick(nn.Sequential(plain))[0]
     assert type(layer) is Linear
     for x in (draw(2, 50, 768), draw(50, 2, 768).transpose(0, 1), draw(50, 1536)[:, ::2]):
-        assert operations._goes_through_onednn(x, layer.weight)
+        assert operations._is_worth_it(x, layer.weight)
         expected = (x.double() @ plain.weight.double().T + plain.bias.double()).float()
         assert_close_l2(layer(x), expected, 1e-6)
 
@@ -146,7 +146,7 @@ def test_weights_that_are_cast_or_patched_first_go_the_hosts_way() -> None:
 
     layer = quick(Host).Linear(768, 640).requires_grad_(False)
     x = draw(20, 768)
-    assert layer(x).dim() == (2 if operations._has_onednn() else 0)
+    assert layer(x).dim() == (2 if operations.has_onednn() else 0)
     layer.comfy_cast_weights = True
     assert layer(x).dim() == 0
     layer.comfy_cast_weights, layer.weight_function = False, [object()]

@@ -56,34 +56,39 @@ class _QuickLinear:
     weight: Tensor
     bias: Tensor | None
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.through_onednn = has_onednn()
+
     def forward(self, x: Tensor) -> Tensor:
-        if _goes_through_onednn(x, self.weight) and _plain_weights(self):  # type: ignore[arg-type]
+        if self.through_onednn and _is_worth_it(x, self.weight) and _plain_weights(self):  # type: ignore[arg-type]
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return super().forward(x)  # type: ignore[misc]
 
 
-def _goes_through_onednn(x: Tensor, weight: Any) -> bool:
+def _is_worth_it(x: Tensor, weight: Any) -> bool:
     return (
-        isinstance(weight, Tensor)
+        not torch.compiler.is_compiling()  # which does not know the operator
+        and isinstance(weight, Tensor)
         and x.device.type == "cpu"
         and weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and weight.numel() >= _WEIGHTS
         and x.numel() >= _ROWS * x.shape[-1]
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and _has_onednn()
     )
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
     """Whether torch has its operator for it, which is there since 2.0 but not part of the public API."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return False
     try:
-        x, weight = torch.ones(2, 3), torch.ones(4, 3)
+        # Said, because a model is built with another default device.
+        x, weight = torch.ones(2, 3, device="cpu"), torch.ones(4, 3, device="cpu")
         result = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-        return bool(torch.equal(result, torch.full((2, 4), 3.0)))
+        return bool((result == 3).all()) and result.shape == (2, 4)
     except (AttributeError, RuntimeError, TypeError):
         return False
 
@@ -118,4 +123,5 @@ def make_quick(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = Linear
+            layer.through_onednn = has_onednn()
     return module

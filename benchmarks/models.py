@@ -1,0 +1,89 @@
+"""Models of full size with random weights, made in memory or on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiox_ext.conditioning import TextConditioner
+from audiox_ext.config_file import parse_config
+from audiox_ext.model import AudioXModel
+from audiox_ext.networks.operations import PlainOperations, make_quick
+from audiox_ext.random_checkpoint import byte_tokenizer, write_random_checkpoint
+from audiox_ext.text_encoder import TextEncoder
+
+CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
+NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.json")))
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+T5_BASE = {"d_ff": 3072, "d_kv": 64, "d_model": 768, "num_heads": 12, "num_layers": 12, "vocab_size": 32128}
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The published configuration of a model."""
+    return json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> AudioXModel:
+    """The model `name` (one of `NAMES`) with a T5-base, on `device`. Equal numbers at each call."""
+    from transformers import T5Config, T5EncoderModel
+
+    with torch.device("meta"):
+        model = AudioXModel(parse_config(read_config(name)), PlainOperations, DTYPES[precision])
+        encoder = T5EncoderModel(T5Config(**T5_BASE))
+    for conditioner in model.conditioner.conditioners.values():
+        if isinstance(conditioner, TextConditioner):
+            conditioner.text_encoder = TextEncoder(make_quick(encoder), byte_tokenizer(), T5_BASE["d_model"])
+    _fill(model)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def random_folder(folder: Path, name: str) -> Path:
+    """The model on disk as it is published, float32: a .ckpt or the few-step files, and a T5-base."""
+    turbo = name == "AudioX-Turbo"
+    return write_random_checkpoint(folder, read_config(name), form="student" if turbo else "ckpt")
+
+
+def _fill(model: nn.Module) -> None:
+    """Weights that keep the size of what flows through them, from one stretch of random numbers: a fresh
+    number for each of a billion weights would take longer than what is measured.
+    """
+    numbers = torch.randn(2**22, generator=torch.Generator().manual_seed(0))
+    for module in model.modules():
+        for key, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[key] = nn.Parameter(_values(key, parameter, numbers))
+        for key, buffer in list(module._buffers.items()):
+            if buffer is not None:
+                module._buffers[key] = torch.zeros(buffer.shape, dtype=buffer.dtype)
+
+
+def _values(key: str, like: Tensor, numbers: Tensor) -> Tensor:
+    if key == "gamma" or (like.dim() == 1 and key == "weight"):
+        return torch.ones(like.shape, dtype=like.dtype)
+    if like.dim() < 2:
+        return torch.zeros(like.shape, dtype=like.dtype)
+    values = torch.empty(like.shape, dtype=like.dtype)
+    scaled = (numbers / math.sqrt(math.prod(like.shape[1:]))).to(like.dtype)
+    for part in values.view(-1).split(len(scaled)):
+        part.copy_(scaled[: len(part)])
+    return values
+
+
+def prompts(model: AudioXModel, kind: str) -> dict[str, Any]:
+    """A conditioning dict. kind: "text", or "all" for text, a video and an audio prompt of 10 s."""
+    generator = torch.Generator().manual_seed(1)
+    prompt: dict[str, Any] = {"text_prompt": "Heavy rain on a tin roof, thunder far away."}
+    if kind == "all":
+        frames = round(model.conditioning_seconds * model.video_fps)
+        prompt["video_prompt"] = {
+            "video_tensors": torch.randint(0, 256, (1, frames, 3, 224, 224), generator=generator).float(),
+            "video_sync_frames": torch.randn(1, 240, 768, generator=generator),
+        }
+        samples = round(model.conditioning_seconds * model.sample_rate)
+        prompt["audio_prompt"] = torch.randn(2, samples, generator=generator).mul(0.1)
+    return prompt
