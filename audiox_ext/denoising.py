@@ -1,4 +1,4 @@
-"""Denoiser, noise schedule and noise sources for the v objective.
+"""Denoiser, noise levels and noise sources for the v objective.
 
 B batch, C latent channels, L latents. A solver is a function of a denoiser and draws its random numbers from
 the source it is given. Sources: Karras et al. 2022 (arXiv 2206.00364), Lu et al. 2022 (arXiv 2206.00927,
@@ -8,8 +8,9 @@ the source it is given. Sources: Karras et al. 2022 (arXiv 2206.00364), Lu et al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,12 +34,7 @@ class StepInfo:
 
 StepCallback = Callable[[StepInfo], None]
 
-
-def polyexponential_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> Tensor:
-    """Noise levels from sigma_max down to sigma_min along exp of a power ramp, then 0: (steps + 1,)."""
-    ramp = torch.linspace(1, 0, steps) ** rho
-    sigmas = torch.exp(ramp * (math.log(sigma_max) - math.log(sigma_min)) + math.log(sigma_min))
-    return torch.cat([sigmas, sigmas.new_zeros(1)])
+AHEAD_LIMIT = 2**26  # bytes of noise that are drawn ahead; 250 steps of 11 s are 15 MB
 
 
 def noise_time(sigma: float, sigma_min: float, sigma_max: float) -> float:
@@ -84,9 +80,9 @@ class VDenoiser:
         self.velocity = velocity
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x: (B, C, L). sigma: 0-dimensional, float32. Returns (B, C, L)."""
+        """x: (B, C, L). sigma: 0-dimensional, float32, on the CPU or x's device. Returns (B, C, L)."""
         square = sigma.square() + 1
-        t = (sigma.atan() / math.pi * 2).expand(x.shape[0])
+        t = (sigma.atan() / math.pi * 2).expand(x.shape[0]).to(x.device)
         v = self.velocity(x * square.rsqrt(), t)
         return x / square - v * (sigma * square.rsqrt())
 
@@ -114,7 +110,24 @@ class BrownianNoise:
 
     def __call__(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """Unit-variance noise of x's shape for the step from sigma down to sigma_next (> 0)."""
-        low, high = float(sigma_next), float(sigma)
+        return self._between(float(sigma_next), float(sigma)).to(device=x.device, dtype=x.dtype)
+
+    def ahead(self, x: Tensor, sigmas: Tensor, limit: int = AHEAD_LIMIT) -> Iterator[Tensor]:
+        """The noise of x's shape of one step after the other, (steps + 1,) levels, on x's device; none for a
+        step to 0.
+
+        The same values as step by step. They are drawn for all steps at once (or for as many as fit into
+        `limit` bytes), while a GPU is at work on the first: a step then waits neither for the path, which is
+        made on the CPU, nor for a copy from there.
+        """
+        levels = [float(sigma) for sigma in sigmas if sigma > 0]
+        pairs = list(pairwise(levels))
+        at_once = max(1, limit // (x.numel() * x.element_size()))
+        for first in range(0, len(pairs), at_once):
+            drawn = [self._between(low, high) for high, low in pairs[first : first + at_once]]
+            yield from torch.stack(drawn).to(device=x.device, dtype=x.dtype)
+
+    def _between(self, low: float, high: float) -> Tensor:
         within = max(low, self._lowest), min(high, self._highest)
         increment = torch.cat([tree(*within) for tree in self._trees])
-        return (-increment / (high - low) ** 0.5).to(device=x.device, dtype=x.dtype)
+        return -increment / (high - low) ** 0.5
