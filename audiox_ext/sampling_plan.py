@@ -22,7 +22,7 @@ from .inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mas
 from .random_numbers import RandomNumbers
 from .rectified_flow import sample_euler, sample_few_steps
 from .sampling import sample_v
-from .schedules import checked_levels, levels_below, noise_levels
+from .schedules import DEFAULT_SCHEDULE, checked_levels, levels_below, noise_levels
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _check_flow(settings: SamplerSettings) -> None:
             "A model of the kind rectified_flow, such as AudioX-Turbo, takes its own steps and no other "
             "sampler or noise levels: leave sigmas and solver out (in ComfyUI: disconnect them)."
         )
-    if settings.schedule is not None:
+    if settings.schedule not in (None, DEFAULT_SCHEDULE):
         log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
 
 

@@ -20,10 +20,11 @@ from .solver_run import Denoise, SolverRun
 
 def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(3M) SDE, eta 1. One denoiser call a step; Brownian noise."""
-    noise = BrownianNoise(x, run.sigmas, run.random).ahead(x, run.sigmas)
+    noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: list[tuple[Tensor, Tensor]] = []  # (denoised, h) of the last steps, newest first
     for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
+        fresh = noise(x, sigma, sigma_next)  # now, while a GPU is at work on the pass
         x = run.after_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
@@ -43,17 +44,18 @@ def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
                 x = x + phi_2 * d1 - (phi_2 / h_eta - 0.5) * d2
             else:
                 x = x + phi_2 * d1_0
-        x = x + next(noise) * sigma_next * (-torch.expm1(-2 * h)).sqrt()
+        x = x + fresh * sigma_next * (-torch.expm1(-2 * h)).sqrt()
         earlier = [(denoised, h), *earlier[:1]]
     return x
 
 
 def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2M) SDE, midpoint, eta 1. One denoiser call a step; Brownian noise."""
-    noise = BrownianNoise(x, run.sigmas, run.random).ahead(x, run.sigmas)
+    noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: tuple[Tensor, Tensor] | None = None
     for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
+        fresh = noise(x, sigma, sigma_next)  # now, while a GPU is at work on the pass
         x = run.after_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
@@ -62,7 +64,7 @@ def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
         if earlier is not None:
             change = run.if_free(1, denoised - earlier[0], torch.zeros_like(denoised))
             x = x - 0.5 * torch.expm1(-2 * h) * (h / earlier[1]) * change
-        x = x + next(noise) * sigma_next * (-torch.expm1(-2 * h)).sqrt()
+        x = x + fresh * sigma_next * (-torch.expm1(-2 * h)).sqrt()
         earlier = (denoised, h)
     return x
 

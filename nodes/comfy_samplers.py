@@ -39,7 +39,9 @@ def solver_of(sampler: object) -> ForeignSolver:
 
     def solve(denoise: Denoise, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
         def told(state: dict[str, Any]) -> None:
-            extra.report(float(state["sigma"]), state["denoised"])
+            # Some tell only the number of the step.
+            sigma = state.get("sigma", sigmas[min(int(state["i"]), len(sigmas) - 1)])
+            extra.report(float(sigma), state["denoised"])
 
         arguments = {"seed": extra.seed, "model_options": {}, "denoise_mask": None}
         model = _Model(denoise, extra)

@@ -238,7 +238,8 @@ def sampling_settings() -> list[io.Input]:
             optional=True,
             tooltip=(
                 "Fills in what is left at 0 or default. published: 250 steps, exact. balanced: 50 steps. "
-                "fast: 25 steps. The last two are not yet measured on a trained model. AudioX-Turbo needs none."
+                "fast: 25 steps. The last two are not yet measured on a trained model. AudioX-Turbo needs "
+                "none."
             ),
         ),
         io.Combo.Input(
@@ -261,14 +262,14 @@ def sampling_settings() -> list[io.Input]:
         _share(
             "guidance_rescale",
             0.0,
-            "Takes back what guidance adds in strength, against sounds that are harsh at a high cfg. 0 = off, "
-            "1 = all of it.",
+            "Takes back what guidance adds in strength, against sounds that are harsh at a high cfg. "
+            "0 = off, 1 = all of it.",
         ),
         _share(
             "reuse_threshold",
             0.0,
             "Leaves out most of the network in steps that change less than this, and takes what it said "
-            "before. 0 = off, exact. Try 0.05 to 0.2; the log says how many steps it was.",
+            "before. 0 = off, exact. The log says how many it was. Not yet measured on a trained model.",
         ),
         io.Sampler.Input(
             "custom_sampler",

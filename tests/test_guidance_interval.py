@@ -85,10 +85,10 @@ def test_outside_it_is_the_conditional_prediction(kind: str, negative: bool, gol
     x = torch.randn(2, 4, 160, generator=generator)
     context, other = torch.randn(2, 2, 384, 32, generator=generator).unbind(0)
     against = other if negative else None
-    guided = GuidedVelocity(network, context, against, 5.0, between=(0.3, 0.6))
+    guided = GuidedVelocity(network, context, against, 5.0, between=(0.25, 0.75))
     plain = GuidedVelocity(network, context)
     always = GuidedVelocity(network, context, against, 5.0)
-    for time, expected in ((0.2, plain), (0.5, always), (0.6, always), (0.7, plain)):
+    for time, expected in ((0.25, plain), (0.5, always), (0.75, always), (0.875, plain)):
         t = torch.full((2,), time)
         assert torch.equal(guided(x, t), expected(x, t)), time
 
