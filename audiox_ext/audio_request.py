@@ -213,7 +213,8 @@ def _check_numbers(request: AudioRequest) -> None:
     for what, (name, known) in names.items():
         if name and name not in known:
             raise InputError(
-                f"There is no {what} called {name!r}. Choose default or one of {', '.join(known)}."
+                f"There is no {what} called {name!r}. Leave it at its default, or choose one of "
+                f"{', '.join(known)}."
             )
     check_interval(request.guidance_interval)
     for what, share in (

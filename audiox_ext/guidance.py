@@ -20,7 +20,7 @@ class GuidedVelocity:
     makes one pass; else both predictions run as one batch, v = u + cfg_scale * (c - u). scale_phi: in [0, 1],
     how far the standard deviation over the channels is brought back to the conditional one's. between: (low,
     high) times, guidance where low < t <= high and the conditional prediction alone elsewhere, at half the
-    cost (Kynkaanniemi et al. 2024, arXiv 2404.07724); None for guidance at all times.
+    cost (Kynkäänniemi et al. 2024, arXiv 2404.07724); None for guidance at all times.
     """
 
     def __init__(

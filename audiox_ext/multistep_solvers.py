@@ -111,7 +111,8 @@ def _unified_step(
     """
     (newest, at), *before = known
     h = at_next - at
-    ratios, slopes = [], []
+    ratios: list[float] = []
+    slopes: list[Tensor] = []
     # All of them are differences to the newest point, by the share of the step at which they lie.
     for back, (denoised, where) in enumerate([*reached, *before], start=1):
         ratio = (where - at) / h

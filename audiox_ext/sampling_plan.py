@@ -106,6 +106,8 @@ def plan_sampling(
         _check_flow(settings)
     varies = init is not None and mask is None
     sigmas = None if settings.sigmas is None else checked_levels(settings.sigmas)
+    if sigmas is not None and init is None:
+        _say_if_too_quiet(sigmas, model.defaults.sigma_max)
     sigma_min, sigma_max = _bounds(model, settings, sigmas)
     if varies:
         sigma_max = checked_noise_level(model, init_noise_level, sigma_min)
@@ -145,6 +147,17 @@ def _check_flow(settings: SamplerSettings) -> None:
         )
     if settings.schedule not in (None, DEFAULT_SCHEDULE):
         log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
+
+
+def _say_if_too_quiet(sigmas: Tensor, wanted: float) -> None:
+    start = float(sigmas[0])
+    if start < wanted / 4:
+        log.warning(
+            "The noise levels begin at %g, and the model was made to begin at %g: the sound will lack much. "
+            "Set sigma_max where they come from.",
+            start,
+            wanted,
+        )
 
 
 def _bounds(model: ModelFacts, settings: SamplerSettings, sigmas: Tensor | None) -> tuple[float, float]:

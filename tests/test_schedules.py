@@ -138,6 +138,21 @@ def test_given_levels_are_the_run(golden_model: Any) -> None:
     assert relative_l2(near, far) > 0.1
 
 
+@pytest.mark.parametrize(("start", "said"), [(14.6, True), (400.0, False)])
+def test_levels_that_begin_far_too_low_are_spoken_of(
+    start: float, said: bool, golden_model: Any, caplog: Any
+) -> None:
+    generate_diffusion_cond(
+        golden_model("maf"),
+        sigmas=torch.tensor([start, 1.0, 0.0]),
+        conditioning={},
+        seed=2,
+        device="cpu",
+        return_latents=True,
+    )
+    assert ("begin at 14.6, and the model was made to begin at 500" in caplog.text) == said
+
+
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "k-heun"])
 def test_levels_need_not_end_at_zero(name: str, golden_model: Any) -> None:
     latents = generate_diffusion_cond(
