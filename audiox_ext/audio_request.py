@@ -15,10 +15,10 @@ from .arguments import MAX_SEED, check_interval, checked_batch
 from .editing import LEAST_STRENGTH, SHORTEST, AudioEdit
 from .errors import InputError
 from .facts import ModelFacts
-from .foreign_solver import ForeignSolver
+from .foreign_solver import ForeignSolver, check_takes_them
 from .presets import PRESETS, WHOLE_RUN
 from .sampling import SAMPLER_NAMES
-from .schedules import SCHEDULE_NAMES
+from .schedules import SCHEDULE_NAMES, checked_levels
 from .solvers import CANNOT_INPAINT
 from .timeline import Timeline, parse_timeline
 from .waveforms import check_mixable
@@ -112,6 +112,7 @@ def check_request(model: ModelFacts, request: AudioRequest) -> None:
             "There is nothing to make sound from: the prompt is empty, and no features, audio prompt, "
             "init_audio or edit is connected. Write a prompt, or connect one of these."
         )
+    check_takes_them(model, request.sigmas, request.solver)
     if request.edit is None:
         _check_seconds(request.length(model))
     elif model.config.objective == "v" and request.solver is None:
@@ -145,6 +146,8 @@ def check_settings(request: AudioRequest) -> None:
             raise InputError(f"{name}: {error}") from None
     if request.edit is not None:
         _check_edit(request.edit, request)
+    if request.sigmas is not None:
+        checked_levels(request.sigmas)
 
 
 def _check_edit(edit: AudioEdit, request: AudioRequest) -> None:

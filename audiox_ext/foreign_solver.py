@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .facts import ModelFacts
 from .inpainting import Inpainting, StrengthInpainting
 from .solver_run import Denoise, SolverRun
 
@@ -37,6 +38,15 @@ ForeignSolver = Callable[[Denoise, Tensor, Tensor, SolverExtra], Tensor]
 denoise: (x, sigma) -> the clean latents expected; sigma has no dimensions, or is (B,) of one value. sigmas
 are on x's device.
 """
+
+
+def check_takes_them(model: ModelFacts, sigmas: Tensor | None, solver: ForeignSolver | None) -> None:
+    """Raises `InputError` for noise levels or a solver from outside where the model has no noise levels."""
+    if model.config.objective == "rectified_flow" and not (sigmas is None and solver is None):
+        raise InputError(
+            "A model of the kind rectified_flow, such as AudioX-Turbo, takes its own steps and no other "
+            "sampler or noise levels: leave sigmas and solver out (in ComfyUI: disconnect them)."
+        )
 
 
 def check_can_hold(inpainting: Inpainting | StrengthInpainting | None) -> None:

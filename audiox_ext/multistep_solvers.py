@@ -3,7 +3,8 @@ the steps before.
 
 With lambda = -log sigma the latents obey dx / dlambda = D - x, D being the clean latents expected: a step
 integrates the polynomial through the last D exactly, or corrects it. Sources: Lu et al. 2022 (arXiv
-2211.01095), Zhao et al. 2023 (arXiv 2302.04867), Cui et al. 2023 (arXiv 2309.06169).
+2211.01095), Zhao et al. 2023 (arXiv 2302.04867), Xue et al. 2023 (arXiv 2309.05019), Cui et al. 2023 (arXiv
+2309.06169).
 """
 
 from __future__ import annotations
@@ -102,12 +103,44 @@ def unipc(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _unified_step(
-    run: SolverRun, x: Tensor, known: Sequence[Point], at_next: float, reached: list[Point]
-) -> Tensor:
-    """x at lambda = at_next, from x at the newest of the known points.
+def sa_solver(run: SolverRun, x: Tensor, tau: float = 1.0) -> Tensor:
+    """SA-Solver: the Adams method, predictor and corrector, for the SDE whose noise tau scales; 1 is the
+    reverse SDE, 0 the ODE. Draws normal numbers of x's shape after every step but the last.
 
-    reached: empty for UniP, the prediction; for UniC, the correction, what the denoiser says at the end.
+    Of order 3, with the corrector of order 4; both rise from 1 in the first steps, and fall in the last ones.
+    """
+    known: list[Point] = []  # with lambda, newest first
+    start, noise, order = x, torch.zeros_like(x), 1  # of the last step
+    rate = 1 + tau**2
+    for index, (sigma, sigma_next) in enumerate(run.levels()):
+        denoised = run.denoise(x, sigma)
+        at = -math.log(sigma)
+        if known:
+            x = _unified_step(run, start, known[:order], at, [(denoised, at)], rate, exact=True) + noise
+        x = run.after_first_call(x, sigma, denoised)
+        if sigma_next == 0:
+            return denoised
+        known = [(denoised, at), *known[:2]]
+        start, order, at_next = x, min(3, index + 1, run.steps - index), -math.log(sigma_next)
+        fresh = float(sigma_next) * (-math.expm1(-2 * tau**2 * (at_next - at))) ** 0.5
+        noise = fresh * randn_like(x, run.random)
+        x = _unified_step(run, start, known[:order], at_next, [], rate, exact=True) + noise
+    return x
+
+
+def _unified_step(
+    run: SolverRun,
+    x: Tensor,
+    known: Sequence[Point],
+    at_next: float,
+    reached: list[Point],
+    rate: float = 1.0,
+    exact: bool = False,
+) -> Tensor:
+    """x at lambda = at_next, from x at the newest of the known points, by dx / dlambda = rate * (D - x).
+
+    reached: empty for a prediction; for its correction, what the denoiser says at the end. exact: also with a
+    single slope, see `_unified_weights`.
     """
     (newest, at), *before = known
     h = at_next - at
@@ -119,21 +152,22 @@ def _unified_step(
         otherwise = slopes[-1] if slopes else torch.zeros_like(newest)
         slopes.append(run.if_free(back, (denoised - newest) / ratio, otherwise))
         ratios.append(ratio)
-    x = math.exp(-h) * x - math.expm1(-h) * newest
-    for weight, slope in zip(_unified_weights(h, ratios), slopes, strict=True):
-        x = x - math.expm1(-h) * weight * slope
+    x = math.exp(-rate * h) * x - math.expm1(-rate * h) * newest
+    for weight, slope in zip(_unified_weights(rate * h, ratios, exact), slopes, strict=True):
+        x = x - math.expm1(-rate * h) * weight * slope
     return x
 
 
-def _unified_weights(h: float, ratios: Sequence[float]) -> list[float]:
-    """The weights of the slopes, which make the step exact for polynomials; of a single one 1/2, as the
-    paper chooses for this B(h).
+def _unified_weights(h: float, ratios: Sequence[float], exact: bool) -> list[float]:
+    """The weights of the slopes, which make the step exact for polynomials; of a single one, unless it is to
+    be exact, 1/2, as UniPC chooses for its B(h).
     """
-    if len(ratios) < 2:
-        return [0.5] * len(ratios)
+    if len(ratios) == 1 and not exact:
+        return [0.5]
     import numpy
 
-    wanted, term, factorial = [], -math.expm1(-h) / h - 1, 1
+    wanted: list[float] = []
+    term, factorial = -math.expm1(-h) / h - 1, 1
     for power in range(len(ratios)):
         wanted.append(term * factorial / math.expm1(-h))
         factorial *= power + 2

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from .arguments import SamplerSettings, checked_noise_level
 from .denoising import VDenoiser, Velocity, noise_level
-from .errors import InputError
 from .facts import ModelFacts
+from .foreign_solver import check_takes_them
 from .inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
 from .random_numbers import RandomNumbers
 from .rectified_flow import sample_euler, sample_few_steps
@@ -102,8 +102,9 @@ def plan_sampling(
     has no use for and that would change what is meant.
     """
     flow = model.config.objective == "rectified_flow"
-    if flow:
-        _check_flow(settings)
+    check_takes_them(model, settings.sigmas, settings.solver)
+    if flow and settings.schedule not in (None, DEFAULT_SCHEDULE):
+        log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
     varies = init is not None and mask is None
     sigmas = None if settings.sigmas is None else checked_levels(settings.sigmas)
     if sigmas is not None and init is None:
@@ -137,16 +138,6 @@ def plan_sampling(
         init=init if varies or strength < 1 else None,
         inpainting=inpainting,
     )
-
-
-def _check_flow(settings: SamplerSettings) -> None:
-    if settings.sigmas is not None or settings.solver is not None:
-        raise InputError(
-            "A model of the kind rectified_flow, such as AudioX-Turbo, takes its own steps and no other "
-            "sampler or noise levels: leave sigmas and solver out (in ComfyUI: disconnect them)."
-        )
-    if settings.schedule not in (None, DEFAULT_SCHEDULE):
-        log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
 
 
 def _say_if_too_quiet(sigmas: Tensor, wanted: float) -> None:

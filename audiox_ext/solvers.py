@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .denoising import BrownianNoise, randn_like
 from .errors import InputError
-from .multistep_solvers import dpmpp_2m, dpmpp_3m, er_sde, unipc
+from .multistep_solvers import dpmpp_2m, dpmpp_3m, er_sde, sa_solver, unipc
 from .solver_run import Denoise, SolverRun
 
 
@@ -250,8 +250,9 @@ SOLVERS: dict[str, Callable[[SolverRun, Tensor], Tensor]] = {
     "dpmpp-3m": dpmpp_3m,
     "unipc": unipc,
     "er-sde": er_sde,
+    "sa-solver": sa_solver,
 }
 # Those that the research package does not have.
-FURTHER_SOLVERS = ("dpmpp-2m", "dpmpp-3m", "unipc", "er-sde")
+FURTHER_SOLVERS = ("dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 # Two have no fixed steps, one builds on slopes from before latents were put back.
 CANNOT_INPAINT = ("k-lms", "k-dpm-fast", "k-dpm-adaptive")

@@ -21,6 +21,7 @@ SAMPLERS = (
     "dpmpp-3m",
     "unipc",
     "er-sde",
+    "sa-solver",
 )
 SCHEDULES = ("polyexponential", "karras", "exponential", "beta", "align-your-steps")
 PRESETS = ("published", "balanced", "fast")

@@ -26,7 +26,7 @@ from audiox_ext.schedules import noise_levels
 from audiox_ext.solvers import CANNOT_INPAINT
 
 SOLVERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]
-MULTI_STEP = ("dpmpp-2m-sde", "dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde")
+MULTI_STEP = ("dpmpp-2m-sde", "dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 ODE = ("k-heun", "k-dpm-2")
 LOW, HIGH, STEPS = 0.01, 50.0, 30
 SHAPE = (2, 3, 400)

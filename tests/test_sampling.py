@@ -18,7 +18,7 @@ from audiox_ext.denoising import BrownianNoise, StepInfo, VDenoiser
 from audiox_ext.errors import InputError
 from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.inpainting import Inpainting
-from audiox_ext.multistep_solvers import er_scale, er_sde
+from audiox_ext.multistep_solvers import er_scale, er_sde, sa_solver
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.rectified_flow import sample_euler, sample_few_steps
@@ -45,6 +45,7 @@ CALLS_PER_STEP = {
     "dpmpp-3m": 1,
     "unipc": 1,
     "er-sde": 1,
+    "sa-solver": 1,
     "k-heun": 2,
     "k-dpm-2": 2,
     "k-dpmpp-2s-ancestral": 2,
@@ -102,6 +103,35 @@ def test_the_er_sde_solver_without_its_noise_is_an_ode_solver_of_its_order(
     assert coarse / fine > 2**3 * 0.9
 
 
+def test_the_sa_solver_without_its_noise_is_an_adams_method_of_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SOLVERS, "sa-solver", partial(sa_solver, tau=0.0))
+    assert torch.equal(run("sa-solver", 9, seed=1), run("sa-solver", 9, seed=2))
+    coarse, fine = (relative_l2(run("sa-solver", n, sigma_min=1e-3), exact_solution(0.0)) for n in (12, 24))
+    assert coarse / fine > 2**3 * 0.9
+
+
+def test_sa_solver_renews_the_noise_that_tau_says() -> None:
+    """As `test_er_sde_renews_the_noise_that_its_scale_says`; with tau 1 little of the old noise is left."""
+    high, low = 3.0, 1.0
+    seen: list[Tensor] = []
+
+    def nothing(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
+    for tau in (1.0, 0.5):
+        seen.clear()
+        random = RandomNumbers.from_seed(1)
+        run = SolverRun(network=nothing, sigmas=torch.tensor([high, low, 0.0]), random=random, **settings)
+        sa_solver(run, torch.full((1, 2, 50_000), high), tau)
+        kept = (low / high) ** (1 + tau**2)
+        assert float(seen[1].mean()) == pytest.approx(high * kept, abs=0.01)
+        assert float(seen[1].std()) == pytest.approx(math.sqrt(low**2 - (high * kept) ** 2), rel=0.01)
+
+
 def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
     """A step of constant clean latents: the share of the old noise, and new noise for the rest."""
     high, low = 3.0, 1.0
@@ -121,7 +151,9 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
     assert 0 < kept < low / high
 
 
-@pytest.mark.parametrize(("name", "draws"), [("dpmpp-2m", 0), ("dpmpp-3m", 0), ("unipc", 0), ("er-sde", 8)])
+@pytest.mark.parametrize(
+    ("name", "draws"), [("dpmpp-2m", 0), ("dpmpp-3m", 0), ("unipc", 0), ("er-sde", 8), ("sa-solver", 8)]
+)
 def test_what_the_further_solvers_draw(name: str, draws: int) -> None:
     """As their docstrings say; the generator stands where that many draws leave it."""
     left, wanted = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
