@@ -14,6 +14,8 @@ from torch import Tensor
 from .denoising import StepCallback
 from .errors import InputError
 from .facts import ModelFacts
+from .foreign_solver import ForeignSolver
+from .schedules import SCHEDULE_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +36,22 @@ class SamplerSettings:
     latent_mask: with init_audio, how far each latent may change, (L,) or (B, L) in [0, 1]: 0 keeps it, 1
     makes it anew, what lies between holds it until so much noise is left (see
     `inpainting.StrengthInpainting`).
+
+    scale_phi: guidance rescale, see `GuidedVelocity`. guidance_interval: (start, end) in [0, 1], the part of
+    the run in which there is guidance; outside it a step costs half. reuse_threshold: above 0, steps leave
+    out most of the network where it would say nearly the same again, see `BlockReuse`; a batch then decides
+    as one.
+
+    For the v objective alone: schedule, see `schedules`; rho, its parameter, None for its own; sigmas, noise
+    levels (steps + 1,) in place of steps, bounds and schedule, of which a variation takes those below its own
+    level; solver, a function in place of sampler_type, see `foreign_solver`. With rectified flow schedule and
+    rho have no influence, and the other two are refused.
     """
 
     sampler_type: str | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
-    rho: float = 1.0
+    rho: float | None = None
     scale_phi: float = 0.0
     callback: StepCallback | None = None
     window_overlap: float | None = None
@@ -47,6 +59,11 @@ class SamplerSettings:
     seeds: Sequence[int] | None = None
     mask_audio_prompt: bool = True
     latent_mask: Tensor | None = None
+    schedule: str | None = None
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    reuse_threshold: float = 0.0
+    sigmas: Tensor | None = None
+    solver: ForeignSolver | None = None
 
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):
@@ -55,6 +72,13 @@ class SamplerSettings:
                 raise InputError(f"{name} must be a number above 0, got {value!r}.")
         if not (_is_number(self.scale_phi) and 0 <= self.scale_phi <= 1):
             raise InputError(f"scale_phi must lie in [0, 1], got {self.scale_phi!r}.")
+        check_interval(self.guidance_interval)
+        if not (_is_number(self.reuse_threshold) and 0 <= self.reuse_threshold <= 1):
+            raise InputError(f"reuse_threshold must lie in [0, 1], got {self.reuse_threshold!r}.")
+        if self.schedule is not None and self.schedule not in SCHEDULE_NAMES:
+            raise InputError(
+                f"There is no schedule called {self.schedule!r}. Choose one of {', '.join(SCHEDULE_NAMES)}."
+            )
         overlap, at_once = self.window_overlap, self.window_batch
         if overlap is not None and not (_is_number(overlap) and overlap > 0):
             raise InputError(f"window_overlap must be a number of seconds above 0, got {overlap!r}.")
@@ -71,6 +95,16 @@ class SamplerSettings:
                 f"takes {', '.join(cls.__dataclass_fields__)}."
             )
         return cls(**arguments)
+
+
+def check_interval(interval: Sequence[float]) -> None:
+    """Raises `InputError` unless it is (start, end) with 0 <= start < end <= 1."""
+    pair = isinstance(interval, Sequence) and len(interval) == 2 and all(_is_number(v) for v in interval)
+    if not (pair and 0 <= interval[0] < interval[1] <= 1):
+        raise InputError(
+            f"Guidance is applied from one share of the run to another, both from 0 to 1, got {interval!r}. "
+            "Let the end come after the start; for no guidance set cfg to 1."
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -166,11 +200,10 @@ def checked_seeds(seed: int, seeds: Sequence[int] | None, batch_size: int) -> li
     return [checked_seed(own) for own in seeds]
 
 
-def checked_noise_level(model: ModelFacts, level: float, settings: SamplerSettings) -> float:
+def checked_noise_level(model: ModelFacts, level: float, sigma_min: float) -> float:
     """Where a variation begins: above sigma_min for the v objective."""
     if not (_is_number(level) and level > 0):
         raise InputError(f"init_noise_level must be a number above 0, got {level!r}.")
-    sigma_min = model.defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
     if model.config.objective == "v" and level <= sigma_min:
         raise InputError(
             f"init_noise_level is {level:g}, which must be above sigma_min, {sigma_min:g}. Raise it, or "

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .arguments import MAX_SEED, checked_batch
+from .arguments import MAX_SEED, check_interval, checked_batch
 from .editing import LEAST_STRENGTH, SHORTEST, AudioEdit
 from .errors import InputError
 from .facts import ModelFacts
+from .foreign_solver import ForeignSolver, check_takes_them
+from .presets import PRESETS, WHOLE_RUN
 from .sampling import SAMPLER_NAMES
+from .schedules import SCHEDULE_NAMES, checked_levels
 from .solvers import CANNOT_INPAINT
 from .timeline import Timeline, parse_timeline
 from .waveforms import check_mixable
@@ -41,7 +44,9 @@ class AudioRequest:
     that). audio_prompt: to be heard as an example; hide_audio_prompt: in part, as in training (see
     `SamplerSettings.mask_audio_prompt`). features: of the video to score. init_audio: a sound to vary,
     init_strength in (0, 1] how far; 1 leaves nothing of it. edit: a track to edit, which gives the length and
-    the rate of the result. seed: at least 0; item i of a batch has seed + i.
+    the rate of the result. seed: at least 0; item i of a batch has seed + i. preset: one of
+    `presets.PRESETS`, for what is left open. guidance_rescale: `SamplerSettings.scale_phi`; see there for
+    schedule, guidance_interval, reuse_threshold, sigmas and solver, too.
     """
 
     prompt: str = ""
@@ -63,6 +68,13 @@ class AudioRequest:
     init_audio: SoundWithRate | None = None
     init_strength: float = 1.0
     edit: AudioEdit | None = None
+    preset: str = ""
+    schedule: str = ""
+    guidance_interval: tuple[float, float] = WHOLE_RUN
+    guidance_rescale: float = 0.0
+    reuse_threshold: float = 0.0
+    sigmas: Tensor | None = None
+    solver: ForeignSolver | None = None
 
     def timeline(self) -> Timeline | None:
         """The prompt as a timeline, None where it is plain text. Raises `InputError` for a malformed one."""
@@ -100,9 +112,10 @@ def check_request(model: ModelFacts, request: AudioRequest) -> None:
             "There is nothing to make sound from: the prompt is empty, and no features, audio prompt, "
             "init_audio or edit is connected. Write a prompt, or connect one of these."
         )
+    check_takes_them(model, request.sigmas, request.solver)
     if request.edit is None:
         _check_seconds(request.length(model))
-    elif model.config.objective == "v":
+    elif model.config.objective == "v" and request.solver is None:
         name = request.sampler_type or model.defaults.sampler_type
         if name in CANNOT_INPAINT:
             raise InputError(
@@ -133,6 +146,8 @@ def check_settings(request: AudioRequest) -> None:
             raise InputError(f"{name}: {error}") from None
     if request.edit is not None:
         _check_edit(request.edit, request)
+    if request.sigmas is not None:
+        checked_levels(request.sigmas)
 
 
 def _check_edit(edit: AudioEdit, request: AudioRequest) -> None:
@@ -193,11 +208,24 @@ def _check_numbers(request: AudioRequest) -> None:
             f"init_strength is {request.init_strength!r}: it must be from {LEAST_STRENGTH:g} (nearly the "
             "sound itself) to 1 (nothing left of it)."
         )
-    if request.sampler_type and request.sampler_type not in SAMPLER_NAMES:
-        raise InputError(
-            f"There is no sampler called {request.sampler_type!r}. Choose default or one of "
-            f"{', '.join(SAMPLER_NAMES)}."
-        )
+    names = {
+        "sampler": (request.sampler_type, SAMPLER_NAMES),
+        "schedule": (request.schedule, SCHEDULE_NAMES),
+        "preset": (request.preset, tuple(PRESETS)),
+    }
+    for what, (name, known) in names.items():
+        if name and name not in known:
+            raise InputError(
+                f"There is no {what} called {name!r}. Leave it at its default, or choose one of "
+                f"{', '.join(known)}."
+            )
+    check_interval(request.guidance_interval)
+    for what, share in (
+        ("guidance_rescale", request.guidance_rescale),
+        ("reuse_threshold", request.reuse_threshold),
+    ):
+        if not 0 <= share <= 1:
+            raise InputError(f"{what} must be from 0 (off) to 1, got {share!r}.")
     lowest, highest = request.sigma_min, request.sigma_max
     if lowest and highest and lowest >= highest:
         raise InputError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_common import add_device, check_places, check_suffix, model_folders
+from .cli_sampling import add_sampling_options, sampling_of
 from .cli_video import add_video_options, features_of
 from .errors import InputError
 
@@ -115,9 +116,7 @@ def _add_making(command: argparse.ArgumentParser) -> None:
         default=0,
         help="windows of a long sound in one pass; default 4, less needs less memory",
     )
-    for name, kind in (("steps", int), ("cfg", float), ("sigma-min", float), ("sigma-max", float)):
-        command.add_argument(f"--{name}", type=kind, default=0, help="default: the model's own")
-    command.add_argument("--sampler", default="", help="default: the model's own")
+    add_sampling_options(command)
     command.add_argument("--seed", type=int, default=0, help="equal seeds give equal sound (default 0)")
     command.add_argument(
         "--batch", type=int, default=1, help="how many to make, each with the next seed; files are numbered"
@@ -195,15 +194,11 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
         hide_audio_prompt=not options.full_audio_prompt,
         seconds=seconds,
-        steps=options.steps,
-        cfg_scale=options.cfg,
-        sampler_type=options.sampler,
-        sigma_min=options.sigma_min,
-        sigma_max=options.sigma_max,
         seed=options.seed,
         batch_size=options.batch,
         window_overlap=options.window_overlap,
         window_batch=options.window_batch,
+        **sampling_of(options),
         **own,
     )
     check_settings(request)

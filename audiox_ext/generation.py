@@ -6,7 +6,6 @@ B batch, C channels, S samples, L latents, N context tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,21 +17,18 @@ from .arguments import (
     checked_batch,
     checked_guidance,
     checked_latents,
-    checked_noise_level,
     checked_overlap,
     checked_seeds,
     checked_steps,
 )
 from .contexts import window_contexts, window_pieces
-from .denoising import VDenoiser, Velocity, noise_level
 from .errors import InputError
-from .inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
+from .inpainting import MaskArguments
 from .model import AudioXModel
 from .networks.autoencoder import decoding_bytes, encoding_bytes
 from .placement import DevicePlacement, Placement, available_device, explained
 from .random_numbers import RandomNumbers
-from .rectified_flow import sample_euler, sample_few_steps
-from .sampling import sample_v
+from .sampling_plan import plan_sampling
 from .windows import DEFAULT_BATCH, Guidance, WindowedVelocity, moved, network_bytes, plan_windows
 
 InitAudio = tuple[int, Tensor]
@@ -120,26 +116,27 @@ def generate_diffusion_cond(
 
     at_once = settings.window_batch or DEFAULT_BATCH
     where = placement.use("network", model.model, network_bytes(model.network, pieces, contexts, at_once))
+    sampling = plan_sampling(
+        model,
+        settings,
+        steps,
+        init=None if init is None else init.to(where),
+        mask=mask,
+        init_noise_level=init_noise_level,
+    )
     velocity = WindowedVelocity(
         model.network,
         pieces,
         moved(contexts, where),
         None if negatives is None else moved(negatives, where),
-        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi),
+        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi, between=sampling.guided_times),
         placement=placement,
         at_once=at_once,
+        reuse_threshold=settings.reuse_threshold,
     )
-    latents = _sample(
-        model,
-        velocity,
-        noise.to(where),
-        steps=steps,
-        settings=settings,
-        random=random,
-        init=None if init is None else init.to(where),
-        mask=mask,
-        init_noise_level=init_noise_level,
-    )
+    latents = sampling.run(velocity, noise.to(where), random)
+    if settings.reuse_threshold:
+        velocity.say_what_was_reused()
     del velocity
     if return_latents:
         return latents.cpu()
@@ -163,62 +160,6 @@ def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) ->
             latents.to(where), piece, placement.check_cancelled, placement.free_memory
         )
         return waveform.float().cpu()
-
-
-def _sample(
-    model: AudioXModel,
-    velocity: Velocity,
-    noise: Tensor,
-    *,
-    steps: int,
-    settings: SamplerSettings,
-    random: RandomNumbers,
-    init: Tensor | None,
-    mask: Tensor | MaskArguments | None,
-    init_noise_level: float,
-) -> Tensor:
-    defaults, varies = model.defaults, init is not None and mask is None
-    sigma_max = defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
-    if varies:
-        sigma_max = checked_noise_level(model, init_noise_level, settings)
-    sigma_min = defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
-    inpainting = None if init is None or mask is None else _inpainting(init, mask)
-    strength = _largest(inpainting)
-    if isinstance(inpainting, StrengthInpainting) and strength < 1:
-        # Where nothing is made from pure noise, all steps are for the noise that there is.
-        inpainting = replace(inpainting, mask=(inpainting.mask / strength).clamp(max=1))
-        if model.config.objective == "rectified_flow":
-            sigma_max = min(sigma_max, 1.0) * strength
-        else:
-            sigma_max = noise_level(strength, sigma_min, sigma_max)
-    shared: dict[str, Any] = {
-        "steps": steps,
-        "callback": settings.callback,
-        "init": init if varies or strength < 1 else None,
-        "inpainting": inpainting,
-    }
-    if model.config.objective == "rectified_flow":
-        start = min(sigma_max, 1.0)
-        if model.config.few_step_count is not None:
-            return sample_few_steps(velocity, noise, start=start, random=random, **shared)
-        return sample_euler(velocity, noise, start=start, **shared)
-    return sample_v(
-        VDenoiser(velocity),
-        noise,
-        sampler_type=settings.sampler_type or defaults.sampler_type,
-        sigma_min=sigma_min,
-        sigma_max=sigma_max,
-        rho=settings.rho,
-        random=random,
-        **shared,
-    )
-
-
-def _largest(inpainting: Inpainting | StrengthInpainting | None) -> float:
-    """The largest strength of a mask; 1 where there is none, or nothing is to be changed."""
-    if not isinstance(inpainting, StrengthInpainting):
-        return 1.0
-    return float(inpainting.mask.max()) or 1.0
 
 
 def _init_latents(
@@ -270,9 +211,3 @@ def _mask(
     if latent_mask is not None:
         raise InputError("Both mask_args and latent_mask are given: give one of them.")
     return MaskArguments.from_mapping(mask_args)
-
-
-def _inpainting(init: Tensor, mask: Tensor | MaskArguments) -> Inpainting | StrengthInpainting:
-    if isinstance(mask, Tensor):
-        return StrengthInpainting(init=init, mask=mask.to(init))
-    return Inpainting(init=paste_latents(init, mask), mask=build_mask(init.shape[-1], mask).to(init))

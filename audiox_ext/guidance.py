@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .model import Network
+from .networks.block_reuse import BlockReuse
 
 
 class GuidedVelocity:
@@ -17,7 +18,9 @@ class GuidedVelocity:
 
     context: (B, N, D). negative: (B, N, D), or None for the trained unconditional input, zeros. cfg_scale: 1
     makes one pass; else both predictions run as one batch, v = u + cfg_scale * (c - u). scale_phi: in [0, 1],
-    how far the standard deviation over the channels is brought back to the conditional one's.
+    how far the standard deviation over the channels is brought back to the conditional one's. between: (low,
+    high) times, guidance where low < t <= high and the conditional prediction alone elsewhere, at half the
+    cost (Kynkäänniemi et al. 2024, arXiv 2404.07724); None for guidance at all times.
     """
 
     def __init__(
@@ -27,8 +30,10 @@ class GuidedVelocity:
         negative: Tensor | None = None,
         cfg_scale: float = 1.0,
         scale_phi: float = 0.0,
+        between: tuple[float, float] | None = None,
     ) -> None:
         self.network, self.cfg_scale, self.scale_phi = network, cfg_scale, scale_phi
+        self.between = between
         self.guided = cfg_scale != 1.0
         if not self.guided:
             self.context = network.prepare_context(context)
@@ -36,14 +41,22 @@ class GuidedVelocity:
             self.context = network.prepare_context(context, zero_items=context.shape[0])
         else:
             self.context = network.prepare_context(torch.cat([context, negative]))
+        self.conditional = self.context.first(context.shape[0])
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        if not self.guided:
-            return self.network(x, t, self.context)
-        both = self.network(torch.cat([x, x]), torch.cat([t, t]), self.context)
+    def __call__(self, x: Tensor, t: Tensor, reuse: BlockReuse | None = None) -> Tensor:
+        """reuse: see `BlockReuse`; the caller keeps one for each sequence of passes."""
+        if not (self.guided and self._is_time_for_guidance(t)):
+            return self.network(x, t, self.conditional, reuse)
+        both = self.network(torch.cat([x, x]), torch.cat([t, t]), self.context, reuse)
         conditional, unconditional = both.chunk(2)
         v = unconditional + self.cfg_scale * (conditional - unconditional)
         if self.scale_phi:
             ratio = conditional.std(dim=1, keepdim=True) / v.std(dim=1, keepdim=True)
             v = self.scale_phi * v * ratio + (1 - self.scale_phi) * v
         return v
+
+    def _is_time_for_guidance(self, t: Tensor) -> bool:
+        if self.between is None:
+            return True
+        low, high = self.between
+        return low < float(t[0]) <= high  # all items are at one time; waits for the device

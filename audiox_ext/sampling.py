@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from .denoising import StepCallback, VDenoiser, polyexponential_sigmas
+from .denoising import StepCallback, VDenoiser
 from .errors import InputError
+from .foreign_solver import ForeignSolver, check_can_hold, run_foreign
 from .inpainting import Inpainting, StrengthInpainting
 from .random_numbers import RandomNumbers
-from .solvers import CANNOT_INPAINT, SOLVERS, SolverRun
+from .schedules import noise_levels
+from .solver_run import SolverRun
+from .solvers import CANNOT_INPAINT, SOLVERS
 
 SAMPLER_NAMES: tuple[str, ...] = tuple(SOLVERS)
 
@@ -24,7 +25,10 @@ def sample_v(
     steps: int,
     sigma_min: float,
     sigma_max: float,
-    rho: float = 1.0,
+    rho: float | None = None,
+    schedule: str | None = None,
+    sigmas: Tensor | None = None,
+    solver: ForeignSolver | None = None,
     random: RandomNumbers,
     init: Tensor | None = None,
     inpainting: Inpainting | StrengthInpainting | None = None,
@@ -32,25 +36,25 @@ def sample_v(
 ) -> Tensor:
     """Run a solver from noise to latents.
 
-    noise: (B, C, L), standard normal. init: (B, C, L), latents to vary; the caller passes the variation's
-    noise level as sigma_max. inpainting: latents to keep in part. Returns (B, C, L). Raises
-    `InputError` for an unknown solver or bounds that are not 0 < sigma_min < sigma_max.
+    noise: (B, C, L), standard normal. rho, schedule: see `noise_levels`. sigmas: (steps + 1,), such levels
+    between sigma_min and sigma_max themselves. solver: one from outside, in place of sampler_type. init: (B,
+    C, L), latents to vary; the caller passes the variation's noise level as sigma_max. inpainting: latents to
+    keep in part. Returns (B, C, L). Raises `InputError` for an unknown solver or schedule, or bounds that are
+    not 0 < sigma_min < sigma_max.
     """
-    solver = SOLVERS.get(sampler_type)
-    if solver is None:
+    own = SOLVERS.get(sampler_type)
+    if own is None:
         raise InputError(
             f"There is no sampler called {sampler_type!r}. Choose one of {', '.join(SAMPLER_NAMES)}."
         )
-    if not (0 < sigma_min < sigma_max < math.inf):
-        raise InputError(
-            f"sigma_min is {sigma_min:g} and sigma_max {sigma_max:g}: sigma_min must be above 0 and below "
-            "sigma_max."
-        )
-    sigmas = polyexponential_sigmas(steps, sigma_min, sigma_max, rho)
+    if sigmas is None:
+        sigmas = noise_levels(steps, sigma_min, sigma_max, schedule, rho)
     noise = noise * sigmas[0].to(noise.device)
     x = noise if init is None else init + noise
     if inpainting is not None:
-        if sampler_type in CANNOT_INPAINT:
+        if solver is not None:
+            check_can_hold(inpainting)
+        elif sampler_type in CANNOT_INPAINT:
             raise InputError(
                 f"{sampler_type} cannot keep parts of the sound: its steps vary, or build on old ones. "
                 "Choose dpmpp-2m-sde or dpmpp-3m-sde."
@@ -58,7 +62,7 @@ def sample_v(
         if isinstance(inpainting, StrengthInpainting):
             keep = inpainting.held(1.0)
         else:
-            keep = inpainting.mask <= 1 / steps
+            keep = inpainting.mask <= 1 / (len(sigmas) - 1)
         x = torch.where(keep, inpainting.init + noise, x)
     run = SolverRun(
         network=denoise,
@@ -69,7 +73,7 @@ def sample_v(
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
-    x = solver(run, x)
+    x = own(run, x) if solver is None else run_foreign(solver, run, x)
     if isinstance(inpainting, StrengthInpainting):
         return inpainting.hold(x, 0.0)  # without the solver's rounding
     return x

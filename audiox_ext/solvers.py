@@ -7,96 +7,24 @@ A solver is a function of a run (denoiser, schedule, random numbers, whom to tel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .denoising import BrownianNoise, StepCallback, StepInfo, noise_time, randn_like
+from .denoising import BrownianNoise, randn_like
 from .errors import InputError
-from .inpainting import Inpainting, StrengthInpainting
-from .random_numbers import RandomNumbers
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, C, L), sigma) -> the clean latents expected, (B, C, L)."""
-
-
-@dataclass(kw_only=True)
-class SolverRun:
-    """What every solver of one generation needs: the denoiser, the schedule and whom to tell."""
-
-    network: Denoise
-    sigmas: Tensor
-    random: RandomNumbers
-    callback: StepCallback | None
-    inpainting: Inpainting | StrengthInpainting | None
-    sigma_min: float
-    sigma_max: float
-    step: int = field(default=0, init=False)  # the one that is under way
-    done: int = field(default=0, init=False)
-
-    @property
-    def steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    def levels(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(sigma, sigma_next) of every step, on x's device."""
-        sigmas = self.sigmas.to(x.device)
-        for step in range(self.steps):
-            self.step = step
-            yield sigmas[step], sigmas[step + 1]
-
-    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The clean latents expected, (B, C, L); the original's where a strength mask holds it for this
-        step.
-        """
-        denoised = self.network(x, sigma)
-        if self._strengths is None:
-            return denoised
-        return self._strengths.hold(denoised, self._time(self.step))
-
-    def if_free(self, back: int, value: Tensor, otherwise: Tensor) -> Tensor:
-        """value, or what stands in for it where latents were still held `back` steps ago.
-
-        A multi-step solver must not extrapolate from the original to the network's estimate.
-        """
-        if self._strengths is None:
-            return value
-        return torch.where(self._strengths.held(self._time(self.step - back)), otherwise, value)
-
-    @property
-    def _strengths(self) -> StrengthInpainting | None:
-        return self.inpainting if isinstance(self.inpainting, StrengthInpainting) else None
-
-    def _time(self, step: int) -> float:
-        return noise_time(float(self.sigmas[step]), self.sigma_min, float(self.sigmas[0]))
-
-    def after_first_call(self, x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
-        """Report the step; where latents are kept by the published rule, put them back at this noise level.
-        Returns x to go on with.
-        """
-        if isinstance(self.inpainting, Inpainting):
-            noised = self.inpainting.init + randn_like(x, self.random) * sigma
-            keep = self.inpainting.mask <= (self.done + 1) / self.steps
-            x = torch.where(keep, noised, x)
-        self.report(float(sigma), denoised)
-        return x
-
-    def report(self, sigma: float, denoised: Tensor) -> None:
-        self.done += 1
-        if self.callback is not None:
-            self.callback(
-                StepInfo(step=self.done, steps=max(self.steps, self.done), sigma=sigma, denoised=denoised)
-            )
+from .multistep_solvers import dpmpp_2m, dpmpp_3m, er_sde, sa_solver, unipc
+from .solver_run import Denoise, SolverRun
 
 
 def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(3M) SDE, eta 1. One denoiser call a step; Brownian noise."""
     noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: list[tuple[Tensor, Tensor]] = []  # (denoised, h) of the last steps, newest first
-    for sigma, sigma_next in run.levels(x):
+    for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
+        fresh = noise(x, sigma, sigma_next)  # now, while a GPU is at work on the pass
         x = run.after_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
@@ -116,7 +44,7 @@ def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
                 x = x + phi_2 * d1 - (phi_2 / h_eta - 0.5) * d2
             else:
                 x = x + phi_2 * d1_0
-        x = x + noise(x, sigma, sigma_next) * sigma_next * (-torch.expm1(-2 * h)).sqrt()
+        x = x + fresh * sigma_next * (-torch.expm1(-2 * h)).sqrt()
         earlier = [(denoised, h), *earlier[:1]]
     return x
 
@@ -125,8 +53,9 @@ def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2M) SDE, midpoint, eta 1. One denoiser call a step; Brownian noise."""
     noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: tuple[Tensor, Tensor] | None = None
-    for sigma, sigma_next in run.levels(x):
+    for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
+        fresh = noise(x, sigma, sigma_next)  # now, while a GPU is at work on the pass
         x = run.after_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
@@ -135,14 +64,14 @@ def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
         if earlier is not None:
             change = run.if_free(1, denoised - earlier[0], torch.zeros_like(denoised))
             x = x - 0.5 * torch.expm1(-2 * h) * (h / earlier[1]) * change
-        x = x + noise(x, sigma, sigma_next) * sigma_next * (-torch.expm1(-2 * h)).sqrt()
+        x = x + fresh * sigma_next * (-torch.expm1(-2 * h)).sqrt()
         earlier = (denoised, h)
     return x
 
 
 def _heun(run: SolverRun, x: Tensor) -> Tensor:
     """Heun, second order (Karras et al. 2022, algorithm 1). Two denoiser calls a step, one in the last."""
-    for sigma, sigma_next in run.levels(x):
+    for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
         x = run.after_first_call(x, sigma, denoised)
         slope, step = (x - denoised) / sigma, sigma_next - sigma
@@ -158,7 +87,7 @@ def _dpm_2(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver-2 as a midpoint rule in log sigma (Karras et al. 2022). Two denoiser calls a step, one in
     the last.
     """
-    for sigma, sigma_next in run.levels(x):
+    for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
         x = run.after_first_call(x, sigma, denoised)
         slope = (x - denoised) / sigma
@@ -174,7 +103,7 @@ def _lms(run: SolverRun, x: Tensor) -> Tensor:
     """Linear multistep, order 4. One denoiser call a step."""
     levels = run.sigmas.double().numpy()
     slopes: list[Tensor] = []
-    for index, (sigma, _) in enumerate(run.levels(x)):
+    for index, (sigma, _) in enumerate(run.levels()):
         denoised = run.denoise(x, sigma)
         x = run.after_first_call(x, sigma, denoised)
         slopes = [(x - denoised) / sigma, *slopes[:3]]
@@ -200,7 +129,7 @@ def _adams_weight(levels: object, index: int, back: int, order: int) -> float:
 
 def _dpmpp_2s_ancestral(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2S) with ancestral noise, eta 1. Two denoiser calls a step, one in the last."""
-    for sigma, sigma_next in run.levels(x):
+    for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
         x = run.after_first_call(x, sigma, denoised)
         up = torch.minimum(sigma_next, (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2).sqrt())
@@ -257,8 +186,8 @@ class _Exponential:
         return self.first(t_next) - torch.exp(-t_next) / r2 * (torch.expm1(h) / h - 1) * bend
 
 
-def _log_bounds(run: SolverRun, x: Tensor) -> tuple[Tensor, Tensor]:
-    bounds = -torch.tensor([run.sigma_max, run.sigma_min], device=x.device).log()
+def _log_bounds(run: SolverRun) -> tuple[Tensor, Tensor]:
+    bounds = -torch.tensor([run.sigma_max, run.sigma_min]).log()
     return bounds[0], bounds[1]
 
 
@@ -266,11 +195,11 @@ def _dpm_fast(run: SolverRun, x: Tensor) -> Tensor:
     """DPM-Solver with a budget of `steps` denoiser calls, eta 0; ends at sigma_min (Lu et al. 2022, section
     3.4).
     """
-    start, end = _log_bounds(run, x)
+    start, end = _log_bounds(run)
     calls = run.steps
     groups = calls // 3 + 1
     orders = [3] * (groups - 2) + [2, 1] if calls % 3 == 0 else [3] * (groups - 1) + [calls % 3]
-    times = torch.linspace(float(start), float(end), groups + 1, device=x.device)
+    times = torch.linspace(float(start), float(end), groups + 1)
     for index, order in enumerate(orders):
         step = _Exponential(run.denoise, x, times[index])
         x = (step.first, step.second, step.third)[order - 1](times[index + 1])
@@ -284,9 +213,9 @@ def _dpm_adaptive(run: SolverRun, x: Tensor) -> Tensor:
 
     `steps` has no influence. The step size follows an integral controller over the error of the whole batch.
     """
-    t, end = _log_bounds(run, x)
+    t, end = _log_bounds(run)
     tolerance, accept_safety, order = 0.01, 0.81, 3
-    h = torch.tensor(0.05, device=x.device)
+    h = torch.tensor(0.05)
     previous = x
     while t < end - 1e-5:
         t_next = torch.minimum(end, t + h)
@@ -317,6 +246,13 @@ SOLVERS: dict[str, Callable[[SolverRun, Tensor], Tensor]] = {
     "k-dpm-2": _dpm_2,
     "k-dpm-fast": _dpm_fast,
     "k-dpm-adaptive": _dpm_adaptive,
+    "dpmpp-2m": dpmpp_2m,
+    "dpmpp-3m": dpmpp_3m,
+    "unipc": unipc,
+    "er-sde": er_sde,
+    "sa-solver": sa_solver,
 }
+# Those that the research package does not have.
+FURTHER_SOLVERS = ("dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 # Two have no fixed steps, one builds on slopes from before latents were put back.
 CANNOT_INPAINT = ("k-lms", "k-dpm-fast", "k-dpm-adaptive")

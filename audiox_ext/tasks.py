@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .audio_request import AudioRequest, SoundWithRate, check_request
+from .audio_request import AudioRequest, SoundWithRate, check_request, check_settings
 from .denoising import StepCallback, StepInfo, noise_level
 from .editing import WindowJob, edit_track
 from .errors import InputError
 from .facts import ModelFacts
 from .features import VideoFeatures
+from .presets import WHOLE_RUN, with_preset
 from .time_spans import from_second
 from .timeline import Timeline
 from .waveforms import check_waveform, conform_audio
@@ -47,6 +48,8 @@ def make_audio(
     a batch of tracks gives for each of them the batch of variations. Raises `InputError` with a sentence
     about what was asked.
     """
+    check_settings(request)
+    request = with_preset(model, request)
     check_request(model, request)
     if generate is None:
         from .generation import generate_diffusion_cond
@@ -161,8 +164,16 @@ def _settings(request: AudioRequest) -> dict[str, Any]:
         "sigma_max": request.sigma_max,
         "window_overlap": request.window_overlap,
         "window_batch": request.window_batch,
+        "schedule": request.schedule,
+        "scale_phi": request.guidance_rescale,
+        "reuse_threshold": request.reuse_threshold,
+        "solver": request.solver,
     }
     settings = {name: value for name, value in own.items() if value}
+    if request.guidance_interval != WHOLE_RUN:
+        settings["guidance_interval"] = request.guidance_interval
+    if request.sigmas is not None:
+        settings["sigmas"] = request.sigmas
     if not request.hide_audio_prompt:
         settings["mask_audio_prompt"] = False
     return settings

@@ -20,9 +20,12 @@ from .config_file import parse_config
 from .denoising import StepCallback, StepInfo
 from .errors import AudioXError, InputError
 from .facts import ModelFacts
+from .foreign_solver import ForeignSolver
 from .license import check_license
 from .placement import available_device, best_device
 from .prompts import video_prompt
+from .schedules import DEFAULT_SCHEDULE
+from .solvers import FURTHER_SOLVERS
 from .time_spans import span_of
 from .timeline import Timeline
 
@@ -80,11 +83,17 @@ def upstream_generate(
     seeds: Sequence[int] | None = None,
     mask_audio_prompt: bool = True,
     latent_mask: Tensor | None = None,
+    schedule: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    reuse_threshold: float = 0.0,
+    sigmas: Tensor | None = None,
+    solver: ForeignSolver | None = None,
     **arguments: Any,
 ) -> Tensor:
     """`generate_diffusion_cond` of the research package, with every conditioning key present.
 
-    It has no windows, timelines, edits or whole audio prompts: `InputError` for these. Variations with seeds
+    It has no windows, timelines, edits or whole audio prompts, and but one schedule, its own samplers and
+    guidance in all steps: `InputError` for the rest. Variations with seeds
     of their own are made one after the other.
     """
     timeline = any(isinstance(item.get("text_prompt"), Timeline) for item in conditioning)
@@ -92,6 +101,11 @@ def upstream_generate(
         "edit a track": latent_mask is not None,
         "follow a timeline": timeline,
         "hear a full audio prompt": not mask_audio_prompt,
+        f"follow the schedule {schedule}": schedule not in (None, DEFAULT_SCHEDULE),
+        "guide a part of the run alone": guidance_interval is not None,
+        "use blocks of the network again": bool(reuse_threshold),
+        "take a sampler or sigmas of ComfyUI": sigmas is not None or solver is not None,
+        f"sample by {arguments.get('sampler_type')}": arguments.get("sampler_type") in FURTHER_SOLVERS,
     }
     for what, is_wanted in wanted.items():
         if is_wanted:

@@ -24,6 +24,7 @@ from torch import Tensor
 from .errors import InputError
 from .guidance import GuidedVelocity
 from .model import Network
+from .networks.block_reuse import BlockReuse
 from .placement import Placement, is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Guidance:
 
     cfg_scale: float = 1.0
     scale_phi: float = 0.0
+    between: tuple[float, float] | None = None
 
 
 class WindowedVelocity:
@@ -128,6 +130,7 @@ class WindowedVelocity:
 
     contexts, negatives: (B, N, D) a piece, on the network's device; negatives None for the trained
     unconditional input. at_once: pieces in one pass of the network, which bounds its activations.
+    reuse_threshold: above 0, a pass may leave out most of the network, see `BlockReuse`.
 
     The token contexts of all pieces stay on the device. What the network makes of them for its layers is some
     hundred times larger: it is made once for pieces whose contexts are the same tensors, and kept as long as
@@ -147,6 +150,7 @@ class WindowedVelocity:
         placement: Placement,
         at_once: int = DEFAULT_BATCH,
         prepared_limit: int = PREPARED_LIMIT,
+        reuse_threshold: float = 0.0,
     ) -> None:
         assert len(contexts) == len(pieces)
         self.network, self.guidance, self.placement = network, guidance, placement
@@ -155,6 +159,9 @@ class WindowedVelocity:
         self.weights = [piece.weights.to(contexts[0].device) for piece in pieces]
         self.keeps = _kept_bytes(network, contexts, guidance.cfg_scale != 1.0, at_once) <= prepared_limit
         self._kept: dict[tuple[int, ...], GuidedVelocity] = {}
+        self.reuse_threshold = reuse_threshold
+        # By the first piece of a group: groups of equal contexts share these, but not their latents.
+        self._reuse: dict[int, BlockReuse] = {}
         self._retried = False
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
@@ -168,6 +175,7 @@ class WindowedVelocity:
         # Outside the handler, which keeps the tensors of the failed try alive.
         self._retried, self.keeps = True, False
         self._kept.clear()
+        self._reuse.clear()
         self.at_once = max(1, min(self.at_once, len(self.pieces)) // 2)
         log.warning("Memory ran out: trying again with %d window(s) at once.", self.at_once)
         self.placement.free_memory()
@@ -181,7 +189,7 @@ class WindowedVelocity:
     def _blend(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.pieces) == 1:
             self.placement.check_cancelled()
-            return self._group(0)(x, t)
+            return self._group(0)(x, t, self._reuse_of(0))
         blended = torch.zeros_like(x)
         for first in range(0, len(self.pieces), self.at_once):
             self.placement.check_cancelled()
@@ -189,7 +197,8 @@ class WindowedVelocity:
                 slice(piece.start, piece.start + len(piece.weights))
                 for piece in self.pieces[first : first + self.at_once]
             ]
-            v = self._group(first)(torch.cat([x[..., span] for span in spans]), t.repeat(len(spans)))
+            parts = torch.cat([x[..., span] for span in spans])
+            v = self._group(first)(parts, t.repeat(len(spans)), self._reuse_of(first))
             for index, (span, part) in enumerate(zip(spans, v.split(x.shape[0]), strict=True), start=first):
                 blended[..., span] += self.weights[index] * part
         return blended
@@ -208,8 +217,26 @@ class WindowedVelocity:
                 None if negatives is None else torch.cat(negatives),
                 self.guidance.cfg_scale,
                 self.guidance.scale_phi,
+                self.guidance.between,
             )
         return self._kept[key]
+
+    def _reuse_of(self, first: int) -> BlockReuse | None:
+        if not self.reuse_threshold:
+            return None
+        return self._reuse.setdefault(first, BlockReuse(self.reuse_threshold))
+
+    def say_what_was_reused(self) -> None:
+        """To be called when the run has ended."""
+        passes = sum(reuse.passes for reuse in self._reuse.values())
+        if passes:
+            reused = sum(reuse.reused for reuse in self._reuse.values())
+            log.info(
+                "%d of %d passes of the network used the blocks of an earlier one (reuse_threshold %g).",
+                reused,
+                passes,
+                self.reuse_threshold,
+            )
 
     def _too_large(self, error: Exception) -> InputError:
         self._kept.clear()

@@ -1,7 +1,7 @@
 """ComfyUI as the engine's host: folders, devices, precision, memory, progress and interrupts.
 
-With `comfy_layers` the only module of the pack that touches `comfy` and `folder_paths`. Written for ComfyUI
-0.3.64 and newer; the calls used here have the same names and arguments in both.
+The only module of the pack that touches `folder_paths`, and but for comfy_samplers.py and comfy_layers.py
+`comfy`. Written for ComfyUI 0.3.64 and newer; the calls used here have the same names and arguments in both.
 """
 
 from __future__ import annotations

@@ -52,6 +52,30 @@ def test_text_to_a_sound_file(tiny_folder: Any, tmp_path: Path, capsys: pytest.C
     assert "2/2" in printed.err  # the progress bar
 
 
+def test_settings_of_fewer_steps_are_obeyed(tiny_folder: Any, tmp_path: Path, capsys: Any) -> None:
+    """Each makes another sound; a preset counts where nothing else is said."""
+    model, sounds = tiny_folder("maf"), set()
+    settings: list[list[object]] = [
+        [],
+        ["--sampler", "unipc"],
+        ["--schedule", "karras"],
+        ["--preset", "fast"],
+        ["--guidance-start", 0.5],
+        ["--guidance-end", 0.5],
+        ["--guidance-rescale", 0.7],
+        ["--reuse-threshold", 1],
+    ]
+    for index, options in enumerate(settings):
+        out = tmp_path / f"{index}.wav"
+        run("generate", "--model", model, "--prompt", "rain", "--steps", 12, *options, "-o", out)
+        sounds.add(out.read_bytes())
+    assert len(sounds) == len(settings)
+    capsys.readouterr()
+    out = tmp_path / "fast.wav"
+    run("generate", "--model", model, "--prompt", "rain", "--preset", "fast", "-o", out)
+    assert "25/25" in capsys.readouterr().err
+
+
 def test_equal_seeds_give_equal_files(tiny_folder: Any, tmp_path: Path) -> None:
     for name, seed in (("a.wav", 3), ("b.wav", 3), ("c.wav", 4)):
         run(
@@ -155,6 +179,11 @@ def test_inspect_in_words_and_in_json(tiny_folder: Any, capsys: pytest.CaptureFi
         (["-o", "out.wav", "--seconds", "999"], "duration is 999 s"),
         (["-o", "out.wav", "--steps", "-1"], "steps must be 0"),
         (["-o", "out.wav", "--sampler", "magic"], "no sampler called 'magic'"),
+        (["-o", "out.wav", "--schedule", "magic"], "no schedule called 'magic'"),
+        (["-o", "out.wav", "--preset", "magic"], "no preset called 'magic'"),
+        (["-o", "out.wav", "--guidance-start", "1"], "from one share of the run to another"),
+        (["-o", "out.wav", "--guidance-rescale", "2"], "guidance_rescale must be from 0 (off) to 1, got 2.0"),
+        (["-o", "out.wav", "--reuse-threshold", "-1"], "reuse_threshold must be from 0 (off) to 1"),
     ],
 )
 def test_errors_are_one_sentence_and_leave_nothing(

@@ -16,17 +16,17 @@ from audiox_ext.denoising import (
     VDenoiser,
     noise_level,
     noise_time,
-    polyexponential_sigmas,
 )
 from audiox_ext.errors import InputError
 from audiox_ext.inpainting import StrengthInpainting
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.rectified_flow import sample_euler, sample_few_steps
 from audiox_ext.sampling import SAMPLER_NAMES, sample_v
+from audiox_ext.schedules import noise_levels
 from audiox_ext.solvers import CANNOT_INPAINT
 
 SOLVERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]
-MULTI_STEP = ("dpmpp-2m-sde", "dpmpp-3m-sde")
+MULTI_STEP = ("dpmpp-2m-sde", "dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 ODE = ("k-heun", "k-dpm-2")
 LOW, HIGH, STEPS = 0.01, 50.0, 30
 SHAPE = (2, 3, 400)
@@ -133,7 +133,7 @@ def test_a_strength_is_a_variation_from_that_noise_level(name: str, strength: fl
         else:
             varied = sample_few_steps(flow_velocity, normal(7), random=random, **shared)
     else:
-        levels = [float(sigma) for sigma in polyexponential_sigmas(STEPS, LOW, HIGH)[:-1]]
+        levels = [float(sigma) for sigma in noise_levels(STEPS, LOW, HIGH)[:-1]]
         first = next(i for i, sigma in enumerate(levels) if noise_time(sigma, LOW, HIGH) <= strength)
         varied = sample_v(
             VDenoiser(v_velocity),

@@ -16,7 +16,7 @@ from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
 
 SEEDS = [5, 6, 7]
-STEPPED = ("dpmpp-3m-sde", "k-dpmpp-2s-ancestral", "k-heun")
+STEPPED = ("dpmpp-3m-sde", "k-dpmpp-2s-ancestral", "k-heun", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 SOLVERS = [(kind, name) for kind in KINDS if kind != "turbo" for name in STEPPED]
 # One generator's numbers in the order of a run: small shapes take another path through torch than large ones.
 SHAPES = ((3, 4, 7), (3, 64, 40), (3, 1, 1))

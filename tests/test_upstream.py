@@ -120,6 +120,12 @@ def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> Non
         ),
         ({"edit": extension(torch.full((1, 2, 9000), 0.1), 8000, 1.0, "after")}, "cannot edit a track"),
         ({"prompt": "rain", "seconds": 20.0}, "at most 11.00 s"),
+        ({"prompt": "rain", "schedule": "karras"}, "cannot follow the schedule karras"),
+        ({"prompt": "rain", "guidance_interval": (0.0, 0.5)}, "cannot guide a part of the run alone"),
+        ({"prompt": "rain", "reuse_threshold": 0.1}, "cannot use blocks of the network again"),
+        ({"prompt": "rain", "sigmas": torch.tensor([1.0, 0.0])}, "cannot take a sampler or sigmas"),
+        ({"prompt": "rain", "solver": print}, "cannot take a sampler or sigmas"),
+        ({"prompt": "rain", "preset": "fast"}, "cannot sample by dpmpp-2m"),
     ],
 )
 def test_what_the_package_cannot_do_is_refused(

@@ -15,7 +15,12 @@ from typing import Any
 
 LOCALES = Path(__file__).parents[1] / "locales"
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "es", "de", "ru")
-_OWN_NAMES = ("sampler", "precision", "model")  # choices that are names of things, in every language
+_OWN_NAMES = (
+    "sampler",
+    "schedule",
+    "precision",
+    "model",
+)  # choices that are names of things, in every language
 
 Texts = dict[str, Any]
 

@@ -21,7 +21,7 @@ SIZES = {
     "AudioXExtractFeatures": (360, 310),
     "AudioXLoadModel": (360, 140),
     "AudioXLoudness": (340, 130),
-    "AudioXSample": (440, 850),
+    "AudioXSample": (440, 1040),
     "AudioXVideoSound": (400, 450),
     "AudioXView": (560, 550),
     "CreateVideo": (300, 80),

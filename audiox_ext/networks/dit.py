@@ -7,6 +7,7 @@ keys. Source: arXiv 2503.10522, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
+from .block_reuse import BlockReuse, through_blocks
 from .context_tokens import merge_equal_tokens
 from .layers import DeviceLike, GammaNorm, Operations
 from .operations import attention_of
@@ -33,6 +35,11 @@ class DitContext:
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     bias: Tensor | None = None
+
+    def first(self, items: int) -> DitContext:
+        """That of the first items of the batch alone; nothing is copied."""
+        kept = tuple((keys[:items], values[:items]) for keys, values in self.keys_values)
+        return DitContext(kept, None if self.bias is None else self.bias[:items])
 
 
 class DiffusionTransformer(NetworkShell):
@@ -77,13 +84,15 @@ class DiffusionTransformer(NetworkShell):
             None if bias is None else bias[:, None, None],
         )
 
-    def forward(self, x: Tensor, t: Tensor, context: DitContext) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: DitContext, reuse: BlockReuse | None = None) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
         _, tokens = self.enter(x, t)
         rotary = self.rotary.table(tokens.shape[1], tokens.device)
-        for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True):
-            tokens = layer(tokens, keys_values, context.bias, rotary)
-        return self.leave(tokens)
+        blocks = [
+            partial(layer, keys_values=keys_values, bias=context.bias, rotary=rotary)
+            for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True)
+        ]
+        return self.leave(through_blocks(blocks, tokens, reuse))
 
 
 def _rotary_width(head_dim: int) -> int:

@@ -8,6 +8,7 @@ the weights were trained so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
+from .block_reuse import BlockReuse, through_blocks
 from .layers import DeviceLike, Operations
 from .operations import attention_of
 from .rotary import RotaryTable
@@ -38,6 +40,10 @@ class MmditContext:
     """Every block's modulation, the same at every step of a generation."""
 
     modulations: tuple[Modulation, ...]
+
+    def first(self, items: int) -> MmditContext:
+        """That of the first items of the batch alone; nothing is copied."""
+        return MmditContext(tuple(Modulation(*(part[:items] for part in m)) for m in self.modulations))
 
 
 class MultimodalDiffusionTransformer(NetworkShell):
@@ -83,7 +89,7 @@ class MultimodalDiffusionTransformer(NetworkShell):
         tokens = F.silu(tokens)
         return MmditContext(tuple(layer.modulation(tokens) for layer in self.transformer.blocks()))
 
-    def forward(self, x: Tensor, t: Tensor, context: MmditContext) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: MmditContext, reuse: BlockReuse | None = None) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
         if x.shape[-1] + 1 != self.config.latent_seq_len:
             raise ValueError(
@@ -91,9 +97,11 @@ class MultimodalDiffusionTransformer(NetworkShell):
             )
         time, tokens = self.enter(x, t)
         rotary = self.rotary.table(tokens.shape[1], tokens.device)
-        for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True):
-            tokens = layer(tokens, time, modulation, rotary)
-        return self.leave(tokens)
+        blocks = [
+            partial(layer, time=time, modulation=modulation, rotary=rotary)
+            for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True)
+        ]
+        return self.leave(through_blocks(blocks, tokens, reuse))
 
 
 def _rms_norm(x: Tensor) -> Tensor:
