@@ -30,11 +30,13 @@ from .config_file import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
+from .mapped import converted
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
 from .networks.operations import PlainOperations
 from .networks.synchformer import Synchformer
 from .networks.synchformer import load_synchformer as _read_synchformer
+from .placement import DevicePlacement
 from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
 
 __all__ = [
@@ -67,6 +69,7 @@ def get_pretrained_model(
     rest_operations: Operations = None,
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype | None = None,
+    offload: bool = False,
 ) -> tuple[AudioXModel, dict[str, Any]]:
     """Load a model.
 
@@ -75,10 +78,12 @@ def get_pretrained_model(
     bf16 on a GPU that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
     `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
     classes, default torch's. dtype, compute_dtype: of the network's weights and, where `operations` can
-    cast, of its arithmetic, in place of precision.
+    cast, of its arithmetic, in place of precision. offload: each part of the model is on `device` only while
+    it is used.
 
-    Returns the model, on `device`, and config.json as a dict. Raises `LicenseError`, `ModelNotFoundError`,
-    `ConfigError`, `CheckpointError` or `InputError`, each with a sentence for the user.
+    Returns the model, on `device` or with offload waiting on the CPU, and config.json as a dict. Raises
+    `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`, each with a
+    sentence for the user.
     """
     folders = folders or ModelFolders.default()
     folder = _model_folder(str(name), folders, accept_cc_by_nc, download, allow_paths)
@@ -101,6 +106,9 @@ def get_pretrained_model(
     model.folder = folder
     model.eval().requires_grad_(False)
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
+    if offload:
+        model.placement = DevicePlacement(device, offload=True)
+        return model, data
     return model.to(device), data
 
 
@@ -212,9 +220,10 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     state = fold_weight_norm({key: value for key, value in state.items() if key in built})
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
-    for key in list(state):
+    # In the order of the file, so that it is read from its beginning to its end.
+    for key in sorted(state, key=lambda key: state[key].data_ptr()):
         own = module_key(key)
-        loaded[own] = state.pop(key).to(targets[own].dtype)
+        loaded[own] = converted(state.pop(key), targets[own].dtype)
     model.load_state_dict(loaded, strict=True, assign=True)
 
 
