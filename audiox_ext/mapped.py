@@ -40,12 +40,18 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not tensor.is_contiguous() or tensor.device.type != "cpu":
         return tensor.to(dtype)
     result = torch.empty(tensor.shape, dtype=dtype)
-    target, source = result.view(-1), tensor.view(-1)
-    for first in range(0, source.numel(), _SLICE):
-        part = source[first : first + _SLICE]
-        target[first : first + _SLICE].copy_(part)
-        let_go(part)
+    for part, target in zip(slices(tensor), result.view(-1).split(_SLICE), strict=True):
+        target.copy_(part)
     return result
+
+
+def slices(tensor: Tensor) -> Iterator[Tensor]:
+    """The values of a tensor on the CPU in order, some millions at once; let go of when the next are asked
+    for.
+    """
+    for part in tensor.contiguous().view(-1).split(_SLICE):
+        yield part
+        let_go(part)
 
 
 def let_go_of(module: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +38,14 @@ from .networks.operations import PlainOperations
 from .networks.synchformer import Synchformer
 from .networks.synchformer import load_synchformer as _read_synchformer
 from .placement import DevicePlacement
-from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
+from .state_dict import (
+    compare_keys,
+    fold_weight_norm,
+    read_tensors,
+    rename_parametrizations,
+    shapes_of,
+    unfolded_shapes,
+)
 
 __all__ = [
     "ModelFolders",
@@ -51,7 +59,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NESTED = ("state_dict", "model", "student", "student_state_dict")
 _STUDENT_PREFIXES = ("", "module.", "model.", "student.", "student.model.")
 
@@ -192,9 +200,9 @@ def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if precision not in _DTYPES:
+    if precision not in DTYPES:
         raise InputError(f"precision is {precision!r}; choose auto, fp32, bf16 or fp16.")
-    return _DTYPES[precision]
+    return DTYPES[precision]
 
 
 def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -206,8 +214,12 @@ def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[st
 
 
 def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str, Any]) -> str:
-    """An empty string, or how a checkpoint's keys and shapes differ from the model's."""
-    return compare_keys(have, want, optional=want.keys() - _built_keys(model, want))
+    """An empty string, or how a checkpoint's keys and shapes differ from the model's.
+
+    Weights that are weight-normalised in published files may be folded, as `convert` writes them.
+    """
+    built = built_keys(model)
+    return compare_keys(unfolded_shapes(have, want), want, optional=want.keys() - built)
 
 
 def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
@@ -216,7 +228,7 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     problems = key_problems(model, shapes_of(state), want)
     if problems:
         raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
-    built = _built_keys(model, want)
+    built = built_keys(model)
     state = fold_weight_norm({key: value for key, value in state.items() if key in built})
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
@@ -227,13 +239,16 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     model.load_state_dict(loaded, strict=True, assign=True)
 
 
-def _built_keys(model: AudioXModel, want: Mapping[str, Any]) -> set[str]:
-    """Those of the published keys `want` for which something is built: all but the ones without influence."""
+def built_keys(model: AudioXModel) -> set[str]:
+    """The keys of a checkpoint for which something is built: all but those without influence.
+
+    Also those of weight-normalised pairs, and of the same folded.
+    """
     built: set[str] = set()
     for key in model.state_dict():
         name = published_key(key)
-        built |= {name, f"{name}_g", f"{name}_v"}  # the latter two for what is weight-normalised
-    return built & want.keys()
+        built |= {name, f"{name}_g", f"{name}_v"}
+    return built
 
 
 def _best_prefix(state: Mapping[str, Tensor], want: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -251,7 +266,8 @@ def _add_autoencoder(state: dict[str, Tensor], vae: Mapping[str, Tensor], want: 
     """Fill in what the checkpoint lacks of its autoencoders from a file that holds the autoencoder alone."""
     vae = rename_parametrizations(vae)
     for key in want:
-        if key in state or "pretransform.model." not in key:
+        folded = re.sub(r"weight_[gv]$", "weight", key)
+        if key in state or folded in state or "pretransform.model." not in key:
             continue
         inner = key.split("pretransform.model.", 1)[1]
         found = next(

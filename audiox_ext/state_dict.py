@@ -216,6 +216,22 @@ def _shorten(items: list[str]) -> str:
     return separator.join(items[:_SHOWN]) + more
 
 
+def unfolded_shapes(have: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """A file's shapes, where it holds a folded k.weight for which a pair is wanted, with that pair instead.
+
+    A folded weight of another shape than the pair's gives a pair of the wrong shape.
+    """
+    shapes = {key: tuple(shape) for key, shape in have.items()}
+    for key in want:
+        stem = key.removesuffix("weight_v")
+        if stem == key or f"{stem}weight_g" not in want or f"{stem}weight" not in shapes:
+            continue
+        if key not in shapes and f"{stem}weight_g" not in shapes:
+            shapes[key] = shapes.pop(f"{stem}weight")
+            shapes[f"{stem}weight_g"] = tuple(want[f"{stem}weight_g"])
+    return shapes
+
+
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
     """The keys of a state dict with the shapes of their tensors, as `compare_keys` takes them."""
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
