@@ -392,6 +392,7 @@ def test_memory_that_runs_out_beside_the_network_gets_a_sentence(
     golden_model: Any, monkeypatch: Any, part: str, message: str
 ) -> None:
     model, watched = golden_model("turbo"), Watched()
+    model.prompt_cache.clear()  # other tests share the model
     monkeypatch.setattr(model, "placement", watched)
     module = model.conditioner.conditioners["video_prompt"]
     if part != "conditioner":
