@@ -34,6 +34,8 @@ class SamplerSettings:
     latent_mask: with init_audio, how far each latent may change, (L,) or (B, L) in [0, 1]: 0 keeps it, 1
     makes it anew, what lies between holds it until so much noise is left (see
     `inpainting.StrengthInpainting`).
+
+    split_guidance: the guided pair in two passes, with half the activations and the same result.
     """
 
     sampler_type: str | None = None
@@ -47,6 +49,7 @@ class SamplerSettings:
     seeds: Sequence[int] | None = None
     mask_audio_prompt: bool = True
     latent_mask: Tensor | None = None
+    split_guidance: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):

@@ -125,7 +125,7 @@ def generate_diffusion_cond(
         pieces,
         moved(contexts, where),
         None if negatives is None else moved(negatives, where),
-        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi),
+        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi, split=settings.split_guidance),
         placement=placement,
         at_once=at_once,
     )
