@@ -83,11 +83,11 @@ def get_pretrained_model(
 
     name: a short name ("AudioX-Turbo"), a hub repository, or (allow_paths) a local folder. accept_cc_by_nc:
     the opt-in that non-commercial weights need. precision: of the network's weights; auto follows `device`:
-    bf16 on a GPU that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
-    `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
-    classes, default torch's. dtype, compute_dtype: of the network's weights and, where `operations` can
-    cast, of its arithmetic, in place of precision. offload: each part of the model is on `device` only while
-    it is used.
+    bf16 on a GPU that has it or a processor with AMX, fp16 on other CUDA devices, else fp32. folders: where
+    to look, default `ModelFolders.default()`. download: whether files that are not on disk may be fetched.
+    operations: layer classes, default torch's. dtype, compute_dtype: of the network's weights and, where
+    `operations` can cast, of its arithmetic, in place of precision. offload: each part of the model is on
+    `device` only while it is used.
 
     Returns the model, on `device` or with offload waiting on the CPU, and config.json as a dict. Raises
     `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`, each with a
@@ -197,12 +197,20 @@ def config_of(files: CheckpointFiles) -> dict[str, Any]:
 
 def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if _multiplies_bf16() else torch.float32
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if precision not in DTYPES:
         raise InputError(f"precision is {precision!r}; choose auto, fp32, bf16 or fp16.")
     return DTYPES[precision]
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has units for bf16 matrices (AMX), several times as fast as float32."""
+    # Not part of the public API: where it is missing, float32 is right, too.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[str, Tensor]:
