@@ -38,9 +38,10 @@ class SamplerSettings:
     `inpainting.StrengthInpainting`).
 
     scale_phi: guidance rescale, see `GuidedVelocity`. guidance_interval: (start, end) in [0, 1], the part of
-    the run in which there is guidance; outside it a step costs half. reuse_threshold: above 0, steps leave
-    out most of the network where it would say nearly the same again, see `BlockReuse`; a batch then decides
-    as one.
+    the run in which there is guidance; outside it a step costs half. split_guidance: the guided pair in two
+    passes, with half the activations and the same result. reuse_threshold: above 0, steps leave out most of
+    the network where it would say nearly the same again, see `BlockReuse`; a batch then decides as one, and
+    a split pair reuses nothing.
 
     For the v objective alone: schedule, see `schedules`; rho, its parameter, None for its own; sigmas, noise
     levels (steps + 1,) in place of steps, bounds and schedule, of which a variation takes those below its own
@@ -64,6 +65,7 @@ class SamplerSettings:
     reuse_threshold: float = 0.0
     sigmas: Tensor | None = None
     solver: ForeignSolver | None = None
+    split_guidance: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rho"):

@@ -1,4 +1,4 @@
-"""The commands about what there is: `inspect` a checkpoint, `view` a sound, set its `level`."""
+"""The commands about what there is: `inspect` or `convert` a checkpoint, `view` a sound, set its `level`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     command.set_defaults(run=_inspect)
     command.add_argument("model", help="a folder, or the name of a model on disk")
     command.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def add_convert(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `convert`."""
+    command = commands.add_parser(
+        "convert", parents=[common], help="rewrite a checkpoint as .safetensors, in the type it is used in"
+    )
+    command.set_defaults(run=_convert)
+    command.add_argument("model", help="a folder, or the name of a model on disk")
+    command.add_argument(
+        "--accept-cc-by-nc",
+        action="store_true",
+        help="accept that the published weights are for non-commercial use",
+    )
+    command.add_argument(
+        "--precision",
+        default="bf16",
+        choices=("fp32", "bf16", "fp16"),
+        help="of the network (default bf16); the rest stays float32",
+    )
+    command.add_argument("--force", action="store_true", help="replace a model.safetensors that is there")
+    command.add_argument("-o", "--output", type=Path, required=True, help="the new model's folder")
 
 
 def add_view(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -61,6 +83,20 @@ def _inspect(options: argparse.Namespace) -> None:
     print(json.dumps(report, indent=1) if options.json else describe(report))
     if not report["complete"]:
         raise InputError("The checkpoint is not complete; see above.")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from .conversion import convert_checkpoint
+
+    path = convert_checkpoint(
+        options.model,
+        options.output,
+        precision=options.precision,
+        accept_cc_by_nc=options.accept_cc_by_nc,
+        folders=model_folders(options),
+        force=options.force,
+    )
+    print(path)
 
 
 def _view(options: argparse.Namespace) -> None:

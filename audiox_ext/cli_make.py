@@ -123,6 +123,11 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     )
     add_device(command)
     command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    command.add_argument(
+        "--offload",
+        action="store_true",
+        help="have each part of the model on the device only while it is used: slower, needs less memory",
+    )
 
 
 def _add_output(command: argparse.ArgumentParser, what: str) -> None:
@@ -210,6 +215,7 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         device=device,
         folders=folders,
         download=not options.offline,
+        offload=options.offload,
     )
     features = features_of(options, model, folders)
     if features is not None and not seconds and request.edit is None:

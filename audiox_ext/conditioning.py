@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_FRAMES_AT_ONCE = 64
+_FRAMES_AT_ONCE = 16  # more are no quicker, and need more memory
 
 
 class Conditioner(Protocol):

@@ -129,7 +129,12 @@ def generate_diffusion_cond(
         pieces,
         moved(contexts, where),
         None if negatives is None else moved(negatives, where),
-        Guidance(cfg_scale=guidance, scale_phi=settings.scale_phi, between=sampling.guided_times),
+        Guidance(
+            cfg_scale=guidance,
+            scale_phi=settings.scale_phi,
+            between=sampling.guided_times,
+            split=settings.split_guidance,
+        ),
         placement=placement,
         at_once=at_once,
         reuse_threshold=settings.reuse_threshold,

@@ -22,6 +22,7 @@ from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
 from .placement import Placement
+from .prompt_cache import PromptCache, cache_key
 from .prompts import prompts_for
 from .random_numbers import RandomNumbers
 from .state_dict import Shapes, published_shapes
@@ -49,6 +50,7 @@ class AudioXModel(nn.Module, ModelFacts):
         self.config = config
         self.folder: Path | None = None
         self.placement: Placement | None = None
+        self.prompt_cache = PromptCache()
         rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.model = AudioXNetwork(build_network(config, operations, dtype, device, compute_dtype))
         layers = rest_operations or operations
@@ -109,7 +111,8 @@ class AudioXModel(nn.Module, ModelFacts):
 
         Conditioner by conditioner, so that each is brought to its device once. Prompts that are the same
         text or object are encoded once, by a conditioner that draws random numbers once a group: groups
-        numbers the windows that share them, by default none do. mask_audio_prompt: False lets a conditioner
+        numbers the windows that share them, by default none do. What earlier runs have encoded is taken from
+        `prompt_cache`. mask_audio_prompt: False lets a conditioner
         that hides a random part of an audio prompt hear it whole; its random numbers are drawn all the same.
         """
         numbers = range(len(windows)) if groups is None else groups
@@ -135,10 +138,16 @@ class AudioXModel(nn.Module, ModelFacts):
     ) -> Tensor:
         prompts = prompts_for(name, self.config, items)
         once = all(item is items[0] for item in items) and not module.draws_random_numbers
-        device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
-        encoded = module(prompts[:1] if once else prompts, device, random, masks)
-        # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
-        return encoded.cpu().expand(len(prompts), -1, -1)
+        given = prompts[:1] if once else prompts
+        key = cache_key(name, module, given, getattr(placement, "device", None))
+        tokens = None if key is None else self.prompt_cache.get(key)
+        if tokens is None:
+            device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
+            # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
+            tokens = module(given, device, random, masks).cpu()
+            if key is not None:
+                self.prompt_cache.put(key, tokens)
+        return tokens.expand(len(prompts), -1, -1)
 
     def _conditioner_bytes(self, name: str, batch_size: int) -> int:
         """Rough need of a conditioner beside its weights."""

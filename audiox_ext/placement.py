@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import InputError
+from .mapped import let_go_of
 from .networks.chunks import is_out_of_memory as is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -37,24 +39,79 @@ class Placement(Protocol):
 
 
 class DevicePlacement:
-    """Every part moves to one device at its first use and stays there."""
+    """Every part moves to one device at its first use and stays there; with offload, only while it is used.
 
-    def __init__(self, device: torch.device | str) -> None:
+    What was in use before is let go of when another part comes: with offload its weights on the device, and
+    on the CPU those of its pages that can be read again from the checkpoint (see `mapped.let_go`).
+    """
+
+    def __init__(self, device: torch.device | str, *, offload: bool = False) -> None:
         self.device = torch.device(device)
+        self.offload = offload and self.device.type != "cpu"
+        self._in_use: nn.Module | None = None
+        self._waiting: list[_Waiting] = []
 
     def use(self, part: str, module: nn.Module, activation_bytes: int) -> torch.device:
-        module.to(self.device)
+        if self._in_use is not module:
+            self._leave()
+        if self.offload:
+            self._waiting += _bring(module, self.device)
+        else:
+            module.to(self.device)
+        self._in_use = module
         return self.device
 
     def check_cancelled(self) -> None:
         """Nobody can cancel, other than by an exception in the callback."""
 
     def free_memory(self, *, models: bool = False) -> None:
-        """The caller has the model and decides about it."""
+        """The caller has the model and decides about it, other than about what waits on the CPU."""
+        if models:
+            self._leave()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.device.type == "mps":
             torch.mps.empty_cache()
+
+    def _leave(self) -> None:
+        left, self._in_use = self._in_use, None
+        if left is None:
+            return
+        if self.offload:
+            for weight in reversed(self._waiting):
+                weight.put_back()
+            self._waiting = []
+            self.free_memory()
+        if self.device.type == "cpu" or self.offload:
+            let_go_of(left)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Waiting:
+    """A weight that is on a device, and what it was on the CPU: going back costs neither time nor memory."""
+
+    weight: Tensor
+    on_cpu: Tensor
+    version: int
+
+    def put_back(self) -> None:
+        changed = self.weight._version != self.version
+        self.weight.data = self.weight.data.cpu() if changed else self.on_cpu
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.to(device)
+
+
+def _bring(module: nn.Module, device: torch.device) -> list[_Waiting]:
+    """Bring those weights of a module to a device that are on the CPU."""
+    brought = []
+    for weight in (*module.parameters(), *module.buffers()):
+        if weight.device.type == "cpu":
+            on_cpu = weight.data
+            weight.data = _copied(on_cpu, device)
+            brought.append(_Waiting(weight=weight, on_cpu=on_cpu, version=weight._version))
+    return brought
 
 
 @contextmanager

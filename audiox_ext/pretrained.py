@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,12 +31,21 @@ from .config_file import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
+from .mapped import converted
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
 from .networks.operations import PlainOperations
 from .networks.synchformer import Synchformer
 from .networks.synchformer import load_synchformer as _read_synchformer
-from .state_dict import compare_keys, fold_weight_norm, read_tensors, rename_parametrizations, shapes_of
+from .placement import DevicePlacement
+from .state_dict import (
+    compare_keys,
+    fold_weight_norm,
+    read_tensors,
+    rename_parametrizations,
+    shapes_of,
+    unfolded_shapes,
+)
 
 __all__ = [
     "ModelFolders",
@@ -49,7 +59,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NESTED = ("state_dict", "model", "student", "student_state_dict")
 _STUDENT_PREFIXES = ("", "module.", "model.", "student.", "student.model.")
 
@@ -67,18 +77,21 @@ def get_pretrained_model(
     rest_operations: Operations = None,
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype | None = None,
+    offload: bool = False,
 ) -> tuple[AudioXModel, dict[str, Any]]:
     """Load a model.
 
     name: a short name ("AudioX-Turbo"), a hub repository, or (allow_paths) a local folder. accept_cc_by_nc:
     the opt-in that non-commercial weights need. precision: of the network's weights; auto follows `device`:
-    bf16 on a GPU that has it, fp16 on other CUDA devices, else fp32. folders: where to look, default
-    `ModelFolders.default()`. download: whether files that are not on disk may be fetched. operations: layer
-    classes, default torch's. dtype, compute_dtype: of the network's weights and, where `operations` can
-    cast, of its arithmetic, in place of precision.
+    bf16 on a GPU that has it or a processor with AMX, fp16 on other CUDA devices, else fp32. folders: where
+    to look, default `ModelFolders.default()`. download: whether files that are not on disk may be fetched.
+    operations: layer classes, default torch's. dtype, compute_dtype: of the network's weights and, where
+    `operations` can cast, of its arithmetic, in place of precision. offload: each part of the model is on
+    `device` only while it is used.
 
-    Returns the model, on `device`, and config.json as a dict. Raises `LicenseError`, `ModelNotFoundError`,
-    `ConfigError`, `CheckpointError` or `InputError`, each with a sentence for the user.
+    Returns the model, on `device` or with offload waiting on the CPU, and config.json as a dict. Raises
+    `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`, each with a
+    sentence for the user.
     """
     folders = folders or ModelFolders.default()
     folder = _model_folder(str(name), folders, accept_cc_by_nc, download, allow_paths)
@@ -101,6 +114,9 @@ def get_pretrained_model(
     model.folder = folder
     model.eval().requires_grad_(False)
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
+    if offload:
+        model.placement = DevicePlacement(device, offload=True)
+        return model, data
     return model.to(device), data
 
 
@@ -181,12 +197,20 @@ def config_of(files: CheckpointFiles) -> dict[str, Any]:
 
 def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if _multiplies_bf16() else torch.float32
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if precision not in _DTYPES:
+    if precision not in DTYPES:
         raise InputError(f"precision is {precision!r}; choose auto, fp32, bf16 or fp16.")
-    return _DTYPES[precision]
+    return DTYPES[precision]
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has units for bf16 matrices (AMX), several times as fast as float32."""
+    # Not part of the public API: where it is missing, float32 is right, too.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -198,8 +222,12 @@ def checkpoint_state(files: CheckpointFiles, want: Mapping[str, Any]) -> dict[st
 
 
 def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str, Any]) -> str:
-    """An empty string, or how a checkpoint's keys and shapes differ from the model's."""
-    return compare_keys(have, want, optional=want.keys() - _built_keys(model, want))
+    """An empty string, or how a checkpoint's keys and shapes differ from the model's.
+
+    Weights that are weight-normalised in published files may be folded, as `convert` writes them.
+    """
+    built = built_keys(model)
+    return compare_keys(unfolded_shapes(have, want), want, optional=want.keys() - built)
 
 
 def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
@@ -208,23 +236,27 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
     problems = key_problems(model, shapes_of(state), want)
     if problems:
         raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
-    built = _built_keys(model, want)
+    built = built_keys(model)
     state = fold_weight_norm({key: value for key, value in state.items() if key in built})
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
-    for key in list(state):
+    # In the order of the file, so that it is read from its beginning to its end.
+    for key in sorted(state, key=lambda key: state[key].data_ptr()):
         own = module_key(key)
-        loaded[own] = state.pop(key).to(targets[own].dtype)
+        loaded[own] = converted(state.pop(key), targets[own].dtype)
     model.load_state_dict(loaded, strict=True, assign=True)
 
 
-def _built_keys(model: AudioXModel, want: Mapping[str, Any]) -> set[str]:
-    """Those of the published keys `want` for which something is built: all but the ones without influence."""
+def built_keys(model: AudioXModel) -> set[str]:
+    """The keys of a checkpoint for which something is built: all but those without influence.
+
+    Also those of weight-normalised pairs, and of the same folded.
+    """
     built: set[str] = set()
     for key in model.state_dict():
         name = published_key(key)
-        built |= {name, f"{name}_g", f"{name}_v"}  # the latter two for what is weight-normalised
-    return built & want.keys()
+        built |= {name, f"{name}_g", f"{name}_v"}
+    return built
 
 
 def _best_prefix(state: Mapping[str, Tensor], want: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -242,7 +274,8 @@ def _add_autoencoder(state: dict[str, Tensor], vae: Mapping[str, Tensor], want: 
     """Fill in what the checkpoint lacks of its autoencoders from a file that holds the autoencoder alone."""
     vae = rename_parametrizations(vae)
     for key in want:
-        if key in state or "pretransform.model." not in key:
+        folded = re.sub(r"weight_[gv]$", "weight", key)
+        if key in state or folded in state or "pretransform.model." not in key:
             continue
         inner = key.split("pretransform.model.", 1)[1]
         found = next(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .mapped import converted, let_go
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -29,6 +30,10 @@ _PARAMETRIZATIONS = {
 
 def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "model")) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a torch pickle (any other suffix), mapped on the CPU.
+
+    Of a mapped tensor only what is read comes into memory. What is written to it stays in this process: the
+    file does not change. Whoever replaces a file in use must write another and rename it: written over in
+    place, the weights change with it, or end the process where it becomes shorter.
 
     nested: keys under which a pickle may hold the state dict instead of being one; the first that holds a
     mapping is taken. Values that are not tensors are left out. Pickles are read with `weights_only=True`: no
@@ -120,8 +125,8 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every pair k.weight_g, k.weight_v as one k.weight = g * v / ||v||, the norm over all dimensions but 0.
 
     state: also with torch's newer names (`parametrizations.weight.original0` and `1`). The pairs are taken
-    out of it one by one as they are folded, so that no more than one exists twice. Half of a pair stays as it
-    is.
+    out of it one by one as they are folded, and their pages of a file let go of, so that no more than one
+    exists twice. Half of a pair stays as it is.
     Returns a new dict with the other tensors untouched. Folded weights are float32 (float64 from float64),
     also from half precision, which cannot hold what the product gains: the caller casts. Source: Salimans and
     Kingma 2016.
@@ -141,10 +146,13 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _fold(g: Tensor, v: Tensor) -> Tensor:
     dtype = torch.promote_types(v.dtype, torch.float32)
-    v, g = v.to(dtype), g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))
+    source, v = v, converted(v, dtype)
+    g = g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))
     norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.dim())), keepdim=True)
     # A filter of zeros has no direction; it stays zero instead of becoming NaN.
-    return v * (g / norm.clamp_min(torch.finfo(dtype).tiny))
+    folded = v * (g / norm.clamp_min(torch.finfo(dtype).tiny))
+    let_go(source)
+    return folded
 
 
 def published_shapes(module: nn.Module) -> Shapes:
@@ -206,6 +214,22 @@ def _shorten(items: list[str]) -> str:
     separator = "; " if any(": " in item for item in items) else ", "
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return separator.join(items[:_SHOWN]) + more
+
+
+def unfolded_shapes(have: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """A file's shapes, where it holds a folded k.weight for which a pair is wanted, with that pair instead.
+
+    A folded weight of another shape than the pair's gives a pair of the wrong shape.
+    """
+    shapes = {key: tuple(shape) for key, shape in have.items()}
+    for key in want:
+        stem = key.removesuffix("weight_v")
+        if stem == key or f"{stem}weight_g" not in want or f"{stem}weight" not in shapes:
+            continue
+        if key not in shapes and f"{stem}weight_g" not in shapes:
+            shapes[key] = shapes.pop(f"{stem}weight")
+            shapes[f"{stem}weight_g"] = tuple(want[f"{stem}weight_g"])
+    return shapes
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:

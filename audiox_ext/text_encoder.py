@@ -79,6 +79,7 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
 def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     from transformers import T5Config, T5EncoderModel
 
+    from .mapped import converted
     from .networks.operations import make_quick
     from .state_dict import compare_keys, read_tensors, shapes_of
 
@@ -106,7 +107,10 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     problems = compare_keys(shapes_of(state), shapes_of(want), optional=tied)
     if problems:
         raise CheckpointError(f"{file} is not the T5 encoder that its configuration describes.{problems}")
-    model.load_state_dict({key: state[key].float() for key in want}, strict=True, assign=True)
+    # A tensor that goes by two names stays one.
+    distinct = {id(tensor): tensor for tensor in state.values()}
+    floats = {number: converted(tensor, torch.float32) for number, tensor in distinct.items()}
+    model.load_state_dict({key: floats[id(state[key])] for key in want}, strict=True, assign=True)
     return make_quick(model.eval().requires_grad_(False))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -122,6 +122,7 @@ class Guidance:
     cfg_scale: float = 1.0
     scale_phi: float = 0.0
     between: tuple[float, float] | None = None
+    split: bool = False
 
 
 class WindowedVelocity:
@@ -136,7 +137,8 @@ class WindowedVelocity:
     hundred times larger: it is made once for pieces whose contexts are the same tensors, and kept as long as
     all of it is below `prepared_limit` bytes, else made anew for each pass, which costs a few per cent of it.
     When memory runs out in spite of that, the call is tried once more without keeping anything and with half
-    the pieces at once; after that it is an `InputError`.
+    the pieces at once, then with a single piece and the guided pair in two passes; after that it is an
+    `InputError`.
     """
 
     def __init__(
@@ -165,26 +167,32 @@ class WindowedVelocity:
         self._retried = False
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        try:
-            return self._blend(x, t)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if self._retried:
-                raise self._too_large(error) from None
-        # Outside the handler, which keeps the tensors of the failed try alive.
+        while True:
+            try:
+                return self._blend(x, t)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self._can_do_with_less():
+                    raise self._too_large(error) from None
+            # Outside the handler, which keeps the tensors of the failed try alive.
+            self._do_with_less()
+
+    def _can_do_with_less(self) -> bool:
+        return not self._retried or (self.guidance.cfg_scale != 1.0 and not self.guidance.split)
+
+    def _do_with_less(self) -> None:
+        """Halve what is done at once; where that was done, or there is nothing to halve, split the pair."""
+        at_once = min(self.at_once, len(self.pieces))
+        if self._retried or at_once == 1:
+            self.guidance = replace(self.guidance, split=True)
+        self.at_once = 1 if self._retried else max(1, at_once // 2)
         self._retried, self.keeps = True, False
         self._kept.clear()
         self._reuse.clear()
-        self.at_once = max(1, min(self.at_once, len(self.pieces)) // 2)
-        log.warning("Memory ran out: trying again with %d window(s) at once.", self.at_once)
+        passes = ", in two passes" if self.guidance.split and self.guidance.cfg_scale != 1.0 else ""
+        log.warning("Memory ran out: trying again with %d window(s) at once%s.", self.at_once, passes)
         self.placement.free_memory()
-        try:
-            return self._blend(x, t)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise self._too_large(error) from None
 
     def _blend(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.pieces) == 1:
@@ -218,6 +226,7 @@ class WindowedVelocity:
                 self.guidance.cfg_scale,
                 self.guidance.scale_phi,
                 self.guidance.between,
+                split=self.guidance.split,
             )
         return self._kept[key]
 
@@ -244,6 +253,8 @@ class WindowedVelocity:
         tried, lower = "", "batch"
         if len(self.pieces) > 1:
             tried, lower = ", also with fewer windows at once", "batch or window_batch"
+        if self.guidance.split and self.guidance.cfg_scale != 1.0:
+            tried += " and guidance in two passes" if tried else ", also with guidance in two passes"
         return InputError(
             f"Memory ran out while the sound was made{tried}. Lower the {lower}, load the model with a lower "
             f"precision, or free memory that others use. ({error})"

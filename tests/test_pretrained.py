@@ -130,6 +130,18 @@ def test_precision_is_the_networks_alone(copy_of: Any) -> None:
     assert {value.dtype for value in model.pretransform.state_dict().values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("amx", [False, True, None])
+def test_auto_is_half_precision_on_a_processor_made_for_it(
+    amx: bool | None, copy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if amx is None:  # a torch that cannot tell
+        monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    model, _ = get_pretrained_model(copy_of("maf"), accept_cc_by_nc=True, precision="auto")
+    assert model.network.compute_dtype == (torch.bfloat16 if amx else torch.float32)
+
+
 @pytest.mark.parametrize("form", ["safetensors", "ckpt"])
 def test_a_random_checkpoint_in_published_form_loads(form: Any, tmp_path: Path) -> None:
     from audiox_ext.random_checkpoint import tiny_config, write_random_checkpoint

@@ -195,6 +195,7 @@ def test_only_spans_that_are_heard_cost_a_pass(golden_model: Any) -> None:
 
 def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("maf")
+    model.prompt_cache.clear()  # other tests share the model
     seen: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
     for name, module in model.conditioner.conditioners.items():
 

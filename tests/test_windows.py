@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_cases import assert_close_l2, frames, relative_l2, sync, tone
+from golden_cases import assert_close_l2, frames, golden_path, relative_l2, sync, tone
 from torch import Tensor
 
 from audiox_ext import windows as windows_module
@@ -22,6 +22,7 @@ from audiox_ext.frames import Window
 from audiox_ext.generation import decode_latents, generate_diffusion_cond
 from audiox_ext.guidance import GuidedVelocity
 from audiox_ext.placement import DevicePlacement
+from audiox_ext.state_dict import read_tensors
 from audiox_ext.tasks import make_audio
 from audiox_ext.time_spans import span_of
 from audiox_ext.windows import Guidance, WindowedVelocity, plan_windows
@@ -341,6 +342,70 @@ def test_a_single_window_without_memory_gets_a_sentence_too(golden_model: Any, m
         generate_diffusion_cond(model, steps=1, conditioning={"text_prompt": "a"}, device="cpu")
 
 
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("kind", ["base", "maf", "mmdit"])
+def test_the_pair_in_two_passes(kind: str, negative: bool, golden_model: Any, monkeypatch: Any) -> None:
+    model = golden_model(kind)
+    arguments: dict[str, Any] = {
+        "seed": 1,
+        "steps": 3,
+        "cfg_scale": 5,
+        "scale_phi": 0.5,
+        "conditioning": {"text_prompt": "a"},
+        "negative_conditioning": {"text_prompt": "b"} if negative else None,
+        "batch_size": 2,
+        "device": "cpu",
+        "return_latents": True,
+    }
+    sizes = out_of_memory(model, monkeypatch, most=4)
+    plain = generate_diffusion_cond(model, **arguments)
+    assert set(sizes) == {4}
+    sizes.clear()
+    split = generate_diffusion_cond(model, split_guidance=True, **arguments)
+    assert set(sizes) == {2}
+    assert relative_l2(split, plain) < 1e-5
+    # What has no memory for the pair comes to the same.
+    sizes = out_of_memory(model, monkeypatch, most=2)
+    assert torch.equal(generate_diffusion_cond(model, **arguments), split)
+    assert sizes[0] == 4
+    assert set(sizes[1:]) == {2}
+    out_of_memory(model, monkeypatch, most=1)
+    with pytest.raises(InputError, match=r"made, also with guidance in two passes\. Lower the batch, load"):
+        generate_diffusion_cond(model, **arguments)
+
+
+def test_two_passes_are_one_pass(golden_model: Any) -> None:
+    for kind in ("base", "maf", "mmdit"):
+        network = golden_model(kind).network
+        expected = read_tensors(golden_path(f"{kind}/cases.safetensors"))
+        x, t, context, negative = (expected[f"net.{name}"] for name in ("x", "t", "context", "negative"))
+        for other in (None, negative):
+            with torch.no_grad():
+                once = GuidedVelocity(network, context, other, cfg_scale=5, scale_phi=0.7)(x, t)
+                twice = GuidedVelocity(network, context, other, cfg_scale=5, scale_phi=0.7, split=True)(x, t)
+            assert relative_l2(twice, once) < 1e-6
+
+
+def test_long_sounds_without_memory_go_on_piece_by_piece_in_two_passes(
+    golden_model: Any, monkeypatch: Any
+) -> None:
+    model = golden_model("maf")
+    arguments: dict[str, Any] = {
+        "seed": 1,
+        "steps": 2,
+        "cfg_scale": 3,
+        "sample_size": 520 * 512,
+        "conditioning": {"text_prompt": "a"},
+        "device": "cpu",
+        "return_latents": True,
+    }
+    plain = generate_diffusion_cond(model, **arguments)
+    sizes = out_of_memory(model, monkeypatch, most=1)
+    assert relative_l2(generate_diffusion_cond(model, **arguments), plain) < 1e-4
+    assert sizes[:2] == [8, 4]
+    assert set(sizes[2:]) == {1}
+
+
 class Watched(DevicePlacement):
     """Records what is asked of it, and is cancelled at a given check."""
 
@@ -392,6 +457,7 @@ def test_memory_that_runs_out_beside_the_network_gets_a_sentence(
     golden_model: Any, monkeypatch: Any, part: str, message: str
 ) -> None:
     model, watched = golden_model("turbo"), Watched()
+    model.prompt_cache.clear()  # other tests share the model
     monkeypatch.setattr(model, "placement", watched)
     module = model.conditioner.conditioners["video_prompt"]
     if part != "conditioner":

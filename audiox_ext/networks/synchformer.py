@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CheckpointError, ConfigError, InputError
+from ..mapped import converted
 from ..state_dict import compare_keys, published_shapes, read_tensors, shapes_of
 
 PREFIX = "vfeat_extractor."
@@ -378,6 +379,6 @@ def load_synchformer(
     difference = compare_keys(shapes_of(state), published_shapes(model))
     if difference:
         raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{difference}")
-    state = {key: tensor.to(device=device, dtype=dtype or tensor.dtype) for key, tensor in state.items()}
+    state = {key: converted(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)

@@ -1,0 +1,133 @@
+"""A checkpoint of any form rewritten as model.safetensors in the types that the loader keeps it in.
+
+Such a file is mapped as it is: it loads at once, and only what is in use is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .catalog import PUBLISHED, PUBLISHED_LICENSE, CheckpointFiles, ModelFolders, find_files, find_local
+from .config import ModelConfig, TextConditionerConfig
+from .config_file import parse_config
+from .errors import CheckpointError, InputError, ModelNotFoundError
+from .license import check_license
+from .model import AudioXModel, module_key
+from .pretrained import DTYPES, built_keys, checkpoint_state, config_of, key_problems
+from .safetensors_file import check_space, write_safetensors
+from .state_dict import fold_weight_norm, shapes_of
+
+WEIGHTS = "model.safetensors"
+_SYNCHFORMER = tuple(
+    f"{folder}synchformer_state_dict{suffix}"
+    for folder in ("", "synchformer/")
+    for suffix in (".safetensors", ".ckpt", ".pth", ".pt")
+)
+
+
+def convert_checkpoint(
+    name: str,
+    target: Path,
+    *,
+    precision: str = "bf16",
+    accept_cc_by_nc: bool = False,
+    folders: ModelFolders | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the model `name` (on disk) to the folder `target`, which is made: config.json, model.safetensors.
+
+    precision: fp32, bf16 or fp16, of the network; the rest is float32, as it is in use. Weight-normalised
+    convolutions are folded, and what has no influence stays as it is. Text encoder and Synchformer are copied
+    if they lie in the model's own folder. force: replace a model.safetensors that is there.
+
+    Returns the file. Raises `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or
+    `InputError`.
+    """
+    if precision not in DTYPES:
+        raise InputError(f"precision is {precision!r}; choose one of {', '.join(DTYPES)}.")
+    folders = folders or ModelFolders.default()
+    folder = find_local(name, folders, allow_paths=True)
+    if folder is None:
+        raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
+    files = find_files(folder)
+    data = _with_license(config_of(files), files)
+    config = parse_config(data)
+    check_license(config.license, folder.name, accept_cc_by_nc)
+    path = target / WEIGHTS
+    if path.exists() and not force:
+        raise InputError(f"{path} is there already. Choose another folder, or replace it with --force.")
+    if path.exists() and path.samefile(files.weights):
+        raise InputError(f"{path} is the file that is read. Choose another folder.")
+    state, dtypes = _converted_state(files, config, DTYPES[precision])
+    metadata = {
+        "format": "pt",
+        "source": f"{folder.name}/{files.weights.relative_to(folder).as_posix()}",
+        "license": config.license or "unknown",
+        "dtype": precision,
+    }
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target} cannot be made ({error}). Choose another folder.") from None
+    write_safetensors(path, state, dtypes, metadata)
+    if target.resolve() != folder.resolve():
+        _copy_beside(folder, target, config)
+    (target / "config.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _with_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
+    """The configuration, with the licence named where the weights are published ones."""
+    published = files.is_student or files.folder.name in PUBLISHED
+    if data.get("license") is None and published:
+        return {"license": PUBLISHED_LICENSE, **data}
+    return data
+
+
+def _converted_state(
+    files: CheckpointFiles, config: ModelConfig, dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, torch.dtype]]:
+    """The tensors to write, mapped from the checkpoint where they are not folded, and the types of those in
+    use.
+    """
+    with torch.device("meta"):
+        model = AudioXModel(config, dtype=dtype)
+    want = model.published_shapes()
+    state = checkpoint_state(files, want)
+    problems = key_problems(model, shapes_of(state), want)
+    if problems:
+        raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
+    built = built_keys(model)
+    unused = {key: state.pop(key) for key in list(state) if key not in built}
+    folded = fold_weight_norm(state)
+    targets = dict(model.named_parameters()) | dict(model.named_buffers())
+    return folded | unused, {key: targets[module_key(key)].dtype for key in folded}
+
+
+def _copy_beside(folder: Path, target: Path, config: ModelConfig) -> None:
+    """Copy what the model needs beside its weights, where that lies in its own folder."""
+    names = [c.t5_model_name for c in config.conditioners.values() if isinstance(c, TextConditionerConfig)]
+    wanted = [*names, *(name.split("/")[-1] for name in names), *_SYNCHFORMER]
+    for name in wanted:
+        source, copy = folder / name, target / name
+        if not source.exists() or copy.exists():
+            continue
+        check_space(target, sum(f.stat().st_size for f in (source, *source.rglob("*")) if f.is_file()))
+        unfinished = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, unfinished)
+            unfinished.rename(copy)
+        except OSError as error:
+            raise InputError(f"{source} cannot be copied to {copy} ({error}).") from None
+        finally:
+            if unfinished.exists():
+                (shutil.rmtree if unfinished.is_dir() else os.unlink)(unfinished)
