@@ -124,6 +124,11 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     add_device(command)
     command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     command.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network with torch.compile: for many runs on a GPU",
+    )
+    command.add_argument(
         "--offload",
         action="store_true",
         help="have each part of the model on the device only while it is used: slower, needs less memory",
@@ -212,6 +217,7 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         options.model,
         accept_cc_by_nc=options.accept_cc_by_nc,
         precision=options.precision,
+        compile=options.compile,
         device=device,
         folders=folders,
         download=not options.offline,

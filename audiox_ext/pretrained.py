@@ -26,6 +26,7 @@ from .catalog import (
     folder_name,
     list_models,
 )
+from .compilation import compile_network
 from .conditioning import TextConditioner
 from .config_file import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
@@ -78,6 +79,7 @@ def get_pretrained_model(
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype | None = None,
     offload: bool = False,
+    compile: bool = False,
 ) -> tuple[AudioXModel, dict[str, Any]]:
     """Load a model.
 
@@ -87,7 +89,7 @@ def get_pretrained_model(
     to look, default `ModelFolders.default()`. download: whether files that are not on disk may be fetched.
     operations: layer classes, default torch's. dtype, compute_dtype: of the network's weights and, where
     `operations` can cast, of its arithmetic, in place of precision. offload: each part of the model is on
-    `device` only while it is used.
+    `device` only while it is used. compile: the network with torch.compile, see `compile_network`.
 
     Returns the model, on `device` or with offload waiting on the CPU, and config.json as a dict. Raises
     `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`, each with a
@@ -114,6 +116,8 @@ def get_pretrained_model(
     model.folder = folder
     model.eval().requires_grad_(False)
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
+    if compile:
+        compile_network(model, device)
     if offload:
         model.placement = DevicePlacement(device, offload=True)
         return model, data

@@ -44,17 +44,19 @@ class TextEncoder(nn.Module):
     def forward(self, prompts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Last hidden states (B, length, D) and attention mask (B, length); longer prompts are cut off.
 
-        Past the longest prompt of the batch, where all is padding, the states are zeros: nothing attends to
-        them, and who uses the states multiplies them by the mask.
+        Each is encoded by itself and no further than it goes. The states of the padding behind it, to which
+        nothing attends, are zeros: who uses the states multiplies them by the mask anyway.
         """
         self.tokenizer.enable_truncation(length)
-        self.tokenizer.enable_padding(pad_id=0, pad_token="<pad>")
-        encodings = self.tokenizer.encode_batch(list(prompts))
-        ids = torch.tensor([encoding.ids for encoding in encodings], device=device)
-        mask = torch.tensor([encoding.attention_mask for encoding in encodings], device=device)
-        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-        missing = length - ids.shape[1]
-        return F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing)).to(states.dtype)
+        self.tokenizer.no_padding()
+        states, masks = [], []
+        for encoding in self.tokenizer.encode_batch(list(prompts)):
+            ids = torch.tensor([encoding.ids], device=device)
+            missing = length - ids.shape[1]
+            found = self.model(input_ids=ids).last_hidden_state.float()
+            states.append(F.pad(found, (0, 0, 0, missing)))
+            masks.append(F.pad(torch.ones(ids.shape, device=device), (0, missing)))
+        return torch.cat(states), torch.cat(masks)
 
 
 def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:

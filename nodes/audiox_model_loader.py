@@ -65,6 +65,15 @@ class AudioXLoadModel(io.ComfyNode):
                         "commercial work use SelVA (MIT). See LICENSE-NOTICE.md."
                     ),
                 ),
+                io.Boolean.Input(
+                    "compile",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Compile the network with torch.compile: the first run takes a minute or so longer, "
+                        "later ones less time. For GPUs; on a processor it is slower."
+                    ),
+                ),
             ],
             outputs=[
                 AudioXModelSocket.Output(
@@ -79,9 +88,16 @@ class AudioXLoadModel(io.ComfyNode):
         return (model, *sorted(settings.items()), file_stamps.model_fingerprint(model))
 
     @classmethod
-    def execute(cls, model: str, precision: str, engine: str, accept_cc_by_nc: bool) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: str,
+        precision: str,
+        engine: str,
+        accept_cc_by_nc: bool,
+        compile: bool = False,
+    ) -> io.NodeOutput:
         """Load `model`, or hand out the one that an equal loader has in use."""
         handle = model_store.load_model(
-            model, precision=precision, engine=engine, accept_cc_by_nc=accept_cc_by_nc
+            model, precision=precision, engine=engine, accept_cc_by_nc=accept_cc_by_nc, compile=compile
         )
         return io.NodeOutput(handle)

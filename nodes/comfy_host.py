@@ -179,6 +179,11 @@ def network_precision(precision: str) -> NetworkPrecision:
     return NetworkPrecision(weights, compute, network_layers(operations))
 
 
+def network_device() -> torch.device:
+    """Where the denoising network runs."""
+    return mm.get_torch_device()
+
+
 def float32_operations() -> Any:
     """Layers for float32 weights that ComfyUI may still leave on the CPU one by one (--novram)."""
     from ..audiox_ext.networks.operations import quick

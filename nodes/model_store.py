@@ -23,7 +23,9 @@ def model_names() -> list[str]:
     return list_models(host.model_folders())
 
 
-def load_model(name: str, *, precision: str, engine: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+def load_model(
+    name: str, *, precision: str, engine: str, accept_cc_by_nc: bool, compile: bool = False
+) -> AudioXModelHandle:
     """The model `name`, read from disk (or fetched) unless an equal one is still in use.
 
     Raises `InputError` for a choice that is not offered, and what the engine says about licence and files.
@@ -32,12 +34,14 @@ def load_model(name: str, *, precision: str, engine: str, accept_cc_by_nc: bool)
     _check_choice("precision", precision, host.PRECISIONS)
     _check_choice("engine", engine, ("native", "audiox"))
     # The licence answer is part of the key: one loader's yes must not open the gate for another.
-    settings = (name, precision, engine, bool(accept_cc_by_nc))
+    settings = (name, precision, engine, bool(accept_cc_by_nc), compile)
     handle = _loaded.get((settings, model_stamp(name)))
     if handle is None:
-        load = _load_native if engine == "native" else _load_upstream
         with noting_fetches(name), host.outside_inference_mode():
-            handle = load(name, precision, bool(accept_cc_by_nc))
+            if engine == "native":
+                handle = _load_native(name, precision, bool(accept_cc_by_nc), compile)
+            else:
+                handle = _load_upstream(name, bool(accept_cc_by_nc))
         # Taken again: a model that had to be fetched has its files only now.
         _loaded[settings, model_stamp(name)] = handle
     return handle
@@ -51,7 +55,7 @@ def _check_choice(what: str, value: str, allowed: list[str] | tuple[str, ...]) -
         )
 
 
-def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool) -> AudioXModelHandle:
     from ..audiox_ext.pretrained import get_pretrained_model
 
     chosen = host.network_precision(precision)
@@ -65,6 +69,10 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXMode
         dtype=chosen.weights,
         compute_dtype=chosen.compute,
     )
+    if compile:
+        from ..audiox_ext.compilation import compile_network
+
+        compile_network(model, host.network_device())
     placement = host.ComfyPlacement(model.parts())
     model.placement = placement
     log.info("AudioX: weights are kept in %s, the network computes in %s.", chosen.weights, chosen.compute)
@@ -78,8 +86,8 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXMode
     )
 
 
-def _load_upstream(name: str, precision: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
-    """The research package decides about precision and devices itself."""
+def _load_upstream(name: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
+    """The research package decides about precision, devices and compilation itself."""
     from ..audiox_ext.upstream import upstream_get_pretrained_model
 
     model: Any

@@ -202,9 +202,9 @@ def test_text_is_encoded_no_further_than_it_goes(golden_model: Any, monkeypatch:
     lengths: list[int] = []
     forward = conditioner.text_encoder.model.forward
 
-    def counting(*, input_ids: Tensor, attention_mask: Tensor) -> Any:
+    def counting(*, input_ids: Tensor) -> Any:
         lengths.append(input_ids.shape[1])
-        return forward(input_ids=input_ids, attention_mask=attention_mask)
+        return forward(input_ids=input_ids)
 
     monkeypatch.setattr(conditioner.text_encoder.model, "forward", counting)
     tokens = conditioner(["rain"], torch.device("cpu"), RandomNumbers())
