@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     items = [prompts(model, options.prompts)]
 
     def encode() -> torch.Tensor:
+        model.prompt_cache.clear()
         tokens = model.encode_conditioning(items, placement, RandomNumbers.from_seed(0))
         return model.assemble_context(tokens, placement)
 

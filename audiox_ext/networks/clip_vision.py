@@ -75,6 +75,12 @@ class _Attention(nn.Module):
         return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 
+def _quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), with one temporary."""
+    gate = 1.702 * x
+    return torch.sigmoid_(gate).mul_(x) if not torch.is_grad_enabled() else gate.sigmoid() * x
+
+
 class _Mlp(nn.Module):
     def __init__(self, config: ClipVisionConfig, operations: Operations, **where: Any) -> None:
         super().__init__()
@@ -84,7 +90,7 @@ class _Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x) if self.quick else F.gelu(x))
+        return self.fc2(_quick_gelu(x) if self.quick else F.gelu(x))
 
 
 class _Layer(nn.Module):
