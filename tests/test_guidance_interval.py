@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_cases import relative_l2
+from golden_cases import assert_close_l2, relative_l2
 from torch import Tensor
 
 from audiox_ext.errors import InputError
@@ -105,6 +105,20 @@ def test_the_context_of_the_conditional_alone_is_not_made_anew(golden_model: Any
         assert len(part) == 1
         assert len(whole) == 2
         assert part.data_ptr() == whole.data_ptr()
+
+
+@torch.no_grad()
+def test_merged_tokens_go_along(golden_model: Any) -> None:
+    """Where the negative context has fewer different tokens than the other, or more."""
+    generator = torch.Generator().manual_seed(1)
+    x, t = torch.randn(1, 4, 160, generator=generator), torch.full((1,), 0.5)
+    network = golden_model("maf").network
+    context, other = torch.randn(2, 1, 384, 32, generator=generator).unbind(0)
+    context[:, 100:300] = context[:, 100:101]
+    other[:, 50:380] = other[:, 50:51]
+    for positive, negative in ((context, other), (other, context)):
+        guided = GuidedVelocity(network, positive, negative, 5.0, between=(0.75, 1.0))
+        assert_close_l2(guided(x, t), GuidedVelocity(network, positive)(x, t), 1e-6)
 
 
 def test_windows_go_along(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
