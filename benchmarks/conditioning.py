@@ -6,6 +6,8 @@ python -m benchmarks.conditioning --prompts all --plain
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from audiox_ext.placement import DevicePlacement
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
         tokens = model.encode_conditioning(items, placement, RandomNumbers.from_seed(0))
         return model.assemble_context(tokens, placement)
 
-    results = {"conditioning": seconds(encode, options)}
+    results: dict[str, Any] = {"conditioning": seconds(encode, options)}
     if options.plain:
         published = plain_model(model)
 

@@ -5,6 +5,8 @@ python -m benchmarks.decode --plain
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from audiox_ext.generation import decode_latents
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     shape = (1, model.config.autoencoder.latent_dim, count)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(options.device)
 
-    results = {
+    results: dict[str, Any] = {
         "latents": count,
         "decode": seconds(lambda: decode_latents(model, latents, placement), options),
     }

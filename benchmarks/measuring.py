@@ -96,6 +96,15 @@ def matrix_peak(device: str, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(seconds(lambda: layer(x), options)["seconds"])
 
 
+def memory_peak(device: str) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    size = 2**30 if torch.device(device).type == "cuda" else 2**28
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    options = argparse.Namespace(device=device, repeats=5)
+    return 2 * size / min(seconds(lambda: target.copy_(source), options)["seconds"])
+
+
 def peak_bytes() -> int:
     """The most memory that this process has held, files that are mapped included."""
     import resource

@@ -20,7 +20,14 @@ from audiox_ext.text_encoder import TextEncoder
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
 NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.json")))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-T5_BASE = {"d_ff": 3072, "d_kv": 64, "d_model": 768, "num_heads": 12, "num_layers": 12, "vocab_size": 32128}
+T5_BASE: dict[str, Any] = {
+    "d_ff": 3072,
+    "d_kv": 64,
+    "d_model": 768,
+    "num_heads": 12,
+    "num_layers": 12,
+    "vocab_size": 32128,
+}
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from audiox_ext.conditioning import TextConditioner, VideoConditioner
 from audiox_ext.model import AudioXModel, Network
 from audiox_ext.networks.dit import DiffusionTransformer, DitContext
 from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
-from audiox_ext.networks.oobleck import SnakeBeta
+from audiox_ext.networks.oobleck import OobleckDecoder, SnakeBeta
 from audiox_ext.networks.operations import Linear
 from audiox_ext.placement import Placement
 from audiox_ext.prompts import prompts_for
@@ -36,7 +36,7 @@ def plain_model(model: AudioXModel) -> AudioXModel:
     copied = copy.deepcopy(model, dict(shared))
     for layer in copied.modules():
         if type(layer) is Linear:
-            layer.__class__ = nn.Linear
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
     return copied
 
 
@@ -128,7 +128,9 @@ def _plain_video(module: VideoConditioner, prompts: Sequence[dict[str, Tensor] |
 @torch.no_grad()
 def plain_decode(model: AudioXModel, latents: Tensor) -> Tensor:
     """(B, C, L) -> (B, channels, S), each stage whole, weights normalised anew at each use."""
-    return _plain(model.pretransform.model["decoder"].layers, latents)
+    decoder = model.pretransform.model["decoder"]
+    assert isinstance(decoder, OobleckDecoder)
+    return _plain(decoder.layers, latents)
 
 
 def _plain(module: nn.Module, x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ python -m benchmarks.step --model AudioX-Turbo --precision bf16 --device cuda --
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from audiox_ext.compilation import compile_network
@@ -14,7 +16,7 @@ from audiox_ext.guidance import GuidedVelocity
 from audiox_ext.placement import DevicePlacement
 from audiox_ext.random_numbers import RandomNumbers
 
-from .measuring import matrix_peak, operations, parse, parser, report, seconds
+from .measuring import matrix_peak, memory_peak, operations, parse, parser, report, seconds
 from .models import DTYPES, prompts, random_model
 from .plain import plain_model, plain_velocity
 
@@ -45,18 +47,25 @@ def main(arguments: list[str] | None = None) -> None:
     if options.compile:
         compile_network(model, options.device)
     step = seconds(lambda: velocity(x, t), options)
-    peak = matrix_peak(options.device, DTYPES[options.precision])
-    rate = count / step["median_seconds"]
-    results = {
+    median = step["median_seconds"]
+    weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
+    peaks = matrix_peak(options.device, DTYPES[options.precision]), memory_peak(options.device)
+    results: dict[str, Any] = {
         "step": {
             **step,
             "operations": count,
-            "operations_per_second": rate,
-            "share_of_matrix_peak": rate / peak,
+            "operations_per_second": count / median,
+            "share_of_matrix_peak": count / median / peaks[0],
+            # Every weight is read at least once a step; activations come on top.
+            "bytes_of_weights": weights,
+            "bytes_of_weights_per_second": weights / median,
+            "share_of_memory_peak": weights / median / peaks[1],
         },
         "preparation": prepare,
-        "matrix_peak_operations_per_second": peak,
-        "bytes_of_weights": sum(p.numel() * p.element_size() for p in model.network.parameters()),
+        "matrix_peak_operations_per_second": peaks[0],
+        "memory_peak_bytes_per_second": peaks[1],
+        # What the roofline allows: the slower of computing and of reading the weights.
+        "least_seconds": max(count / peaks[0], weights / peaks[1]),
     }
     if options.plain:
         network = plain_model(model).network

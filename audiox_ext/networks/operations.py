@@ -53,8 +53,8 @@ class _QuickLinear:
     The sums are the same, in another order.
     """
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Any
+    bias: Any
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -122,6 +122,7 @@ def make_quick(module: nn.Module) -> nn.Module:
     """Turn the plain `torch.nn.Linear` layers of a module that others have built into quick ones."""
     for layer in module.modules():
         if type(layer) is nn.Linear:
-            layer.__class__ = Linear
-            layer.through_onednn = has_onednn()
+            quick_layer: Any = layer
+            quick_layer.__class__ = Linear
+            quick_layer.through_onednn = has_onednn()
     return module
