@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 # Levels are compared over this long, in seconds: a window in which a jump of 1 dB is just noticed.
 _WINDOW = 0.05
-_SETTLING = 0.15  # seconds after a joint in which the new sound keeps the old one's level
+_SETTLING = 0.3  # seconds after a joint by which the new sound has its own dynamics
+_EASING = 0.2  # the last of these seconds, in which the old one's level is given up
 _GLIDE = 8.0  # decibels a second, from the old sound's level to the new one's own: 0.4 dB a window
 _FADED = 1e-3  # a sound whose level is below this has ended: there is nothing to go on from
-_MOST_GAIN, _LEAST_GAIN = 10 ** (24 / 20), 10 ** (-36 / 20)
+_MOST_GAIN, _LEAST_GAIN = 10 ** (40 / 20), 10 ** (-60 / 20)
 _SAID_AGAIN = 1.0  # seconds before a joint over which the old sound and what a model made of it are compared
 _ALIKE = 0.5  # correlation from which on they are the same sound
 _MOST_TRUSTED = 10 ** (12 / 20)
@@ -82,7 +83,7 @@ def levelled(old: Tensor, new: Tensor, joint: int, rate: int) -> Tensor:
         curve = torch.ones(new.shape[-1])
     else:
         curve = _settling(target, new, joint, rate)
-    return _within(new, curve, max(1.0, float(old.abs().max())), rate)
+    return _within(new * curve, max(1.0, float(old.abs().max())), joint, rate)
 
 
 def _gliding(gain: float, start: int, samples: int, rate: int) -> Tensor:
@@ -104,27 +105,32 @@ def _settling(target: float, new: Tensor, joint: int, rate: int) -> Tensor:
     # What it glides from is the level of half a second, not that of the moment where it is let go.
     lasting = target / max(_level(new[:, joint : joint + rate // 2]), 1e-9)
     curve = _gliding(min(max(lasting, _LEAST_GAIN), _MOST_GAIN), settled, samples, rate)
-    fade = min(2 * window, settled - joint)
+    fade = min(round(_EASING * rate), settled - joint)
     rise = torch.cat([torch.zeros(len(held) - fade), _rise(fade)]) if fade else torch.zeros(len(held))
     curve[first:settled] = held ** (1 - rise) * curve[first:settled] ** rise
     curve[:first] = held[0]
     return curve
 
 
-def _within(new: Tensor, curve: Tensor, limit: float, rate: int) -> Tensor:
-    """`new` (C, S) times gains (S,), which are lowered around every peak that would be beyond `limit`."""
-    made = new * curve
+def _within(made: Tensor, limit: float, joint: int, rate: int) -> Tensor:
+    """`made` (C, S), turned down around every peak that would be beyond `limit`.
+
+    Near the joint only as fast as is not heard: a track that was pressed against full scale has higher levels
+    than other sounds of the same peak, and there a step in level is heard rather than a few clipped peaks.
+    """
     if float(made.abs().max()) <= limit:
         return made
     block = max(1, round(_WINDOW * rate))
-    samples = new.shape[-1]
+    samples = made.shape[-1]
     count = -(-samples // block)
     peaks = F.pad(made.abs().amax(dim=0), (0, count * block - samples)).reshape(count, block).amax(dim=1)
     allowed = (limit / peaks.clamp(min=limit))[None, None]
     # The lowest of each block and its neighbours, so that the line between two is never above either.
     allowed = -F.max_pool1d(F.pad(-allowed, (1, 1), mode="replicate"), 3, stride=1)
-    line = F.interpolate(allowed, size=count * block, mode="linear", align_corners=False)
-    return made * line[0, 0, :samples]
+    line = F.interpolate(allowed, size=count * block, mode="linear", align_corners=False)[0, 0, :samples]
+    distance = (torch.arange(samples, dtype=torch.float64) - joint).abs() / rate
+    decibels = _GLIDE * distance * (1 + 4 * distance.square())  # 1.9 after 0.2 s, 40 after a second
+    return (made * torch.maximum(line, (10 ** (-decibels / 20)).float())).clamp(-limit, limit)
 
 
 def _rise(samples: int) -> Tensor:

@@ -134,12 +134,16 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
     Raises `InputError` when the result is not a number anywhere.
     """
     missing = max(0, samples - waveform.shape[-1])
-    waveform = torch.nn.functional.pad(waveform[..., :samples].float(), (0, missing)).contiguous()
+    waveform = waveform[..., :samples].float()
+    if missing:
+        waveform = torch.nn.functional.pad(waveform, (0, missing))
     _not_a_number_is_refused(waveform)
-    peaks = waveform.abs().amax(dim=(1, 2), keepdim=True)
-    if bool((peaks > 1).any()):
-        log.info("The result would clip (peak %.2f): scaled down to full scale.", float(peaks.max()))
-    return waveform / peaks.clamp(min=1)
+    # A single copy at most: ten minutes of a batch are large.
+    peaks = torch.maximum(waveform.amax(dim=(1, 2), keepdim=True), -waveform.amin(dim=(1, 2), keepdim=True))
+    if not bool((peaks > 1).any()):
+        return waveform.contiguous()
+    log.info("The result would clip (peak %.2f): scaled down to full scale.", float(peaks.max()))
+    return (waveform / peaks.clamp(min=1)).contiguous()
 
 
 def init_noise_level(model: ModelFacts, request: AudioRequest) -> float:
@@ -281,7 +285,7 @@ def _counted(callback: StepCallback | None, job: WindowJob) -> StepCallback | No
 
 
 def _not_a_number_is_refused(waveform: Tensor) -> Tensor:
-    if not bool(torch.isfinite(waveform).all()):
+    if not all(bool(torch.isfinite(end)) for end in waveform.aminmax()):
         raise InputError(
             "The result is not a number (NaN or infinite): the precision is too low for these settings. "
             "Load the model with precision fp32 or bf16, or lower cfg."

@@ -158,7 +158,8 @@ class Autoencoder(nn.Module):
         """work(items, chunk=, check=) of a batch; in small chunks where memory does not suffice."""
         at_once = 1 if self.config.iterate_batch else len(batch)
         try:
-            return torch.cat([work(part, chunk=chunk, check=check) for part in batch.split(at_once)])
+            parts = [work(part, chunk=chunk, check=check) for part in batch.split(at_once)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
