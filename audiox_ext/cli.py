@@ -1,4 +1,4 @@
-"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|view|level`."""
+"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|view|level|dataset`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .cli_look import add_inspect, add_level, add_view
 from .cli_make import add_edit, add_extend, add_generate
+from .cli_training import add_dataset
 from .cli_video import add_extract
 from .errors import AudioXError
 
@@ -39,6 +40,15 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
     common.add_argument("--models", type=Path, metavar="FOLDER", help="folder that holds a folder a model")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_generate, add_edit, add_extend, add_extract, add_inspect, add_view, add_level):
+    for add in (
+        add_generate,
+        add_edit,
+        add_extend,
+        add_extract,
+        add_inspect,
+        add_view,
+        add_level,
+        add_dataset,
+    ):
         add(commands, common)
     return parser

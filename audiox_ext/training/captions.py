@@ -1,7 +1,8 @@
 """A scene in words: a small grammar with hundreds of wordings for the same thing, and some kept back.
 
-Whether a wording is kept back for evaluation follows from its text alone, so that training and evaluation never share
-one, whatever they were drawn from; their words they do share, so that what is tested is the understanding.
+Whether a wording is kept back for evaluation follows from its text alone, so that training and evaluation
+never share one, whatever they were drawn from; their words they do share, so that what is tested is the
+understanding.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _TRIES = 200
 def caption(scene: Scene, random: np.random.Generator, wording: Wording = "any") -> str:
     """One of the wordings of what is asked of a scene; begins with a small letter more often than not.
 
-    Everything asked is said, nothing else but the kinds and their order. One scene in a hundred thousand has no
-    wording that is held out: it then gets another.
+    Everything asked is said, nothing else but the kinds and their order. One scene in a hundred thousand has
+    no wording that is held out: it then gets another.
     """
     text = ""
     for _ in range(_TRIES):
@@ -50,7 +51,7 @@ def caption(scene: Scene, random: np.random.Generator, wording: Wording = "any")
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a wording is kept for evaluation. Capital letters, the full stop and numbers make no other wording."""
+    """Whether a wording is kept for evaluation; capitals, full stops and numbers make no other one."""
     words = "".join("#" if letter.isdigit() else letter for letter in text.lower().rstrip("."))
     return zlib.crc32(words.encode()) % HELD_OUT_SHARE == 0
 
@@ -81,7 +82,7 @@ def _sentence(scene: Scene, random: np.random.Generator) -> str:
 
 
 def _phrase(part: Part, random: np.random.Generator, *, finite: bool = False) -> str:
-    """ "two faint knocks on a door from the left", or "a bell ringing twice"; with finite also "a bell rings"."""
+    """Such as: two faint knocks on a door from the left; a bell ringing twice; if finite, a bell rings."""
     words, asked = WORDS[part.kind], part.asked
     before, behind = _attributes(part.kind, asked, random)
     place = _pick(random, words.place.split("|")) if words.place and random.random() < 0.7 else ""

@@ -22,22 +22,34 @@ _SHRINK = 0.08  # of the spread within kinds, towards the same in all directions
 
 @dataclass(frozen=True)
 class Classifier:
-    """Fitted discriminants. weights: (N, K), offsets: (K,), mean and scale: (N,) of the features."""
+    """Fitted discriminants: kinds lie around centres in a space where their spread is 1 in every direction.
+
+    mean, scale: (N,) of the features. projection: (N, K - 1), to that space. centres: (K, K - 1).
+    """
 
     kinds: tuple[str, ...]
     mean: np.ndarray
     scale: np.ndarray
-    weights: np.ndarray
-    offsets: np.ndarray
+    projection: np.ndarray
+    centres: np.ndarray
+
+    def scaled(self, vector: np.ndarray) -> np.ndarray:
+        """(..., N) features, each with mean 0 and deviation 1 over all kinds."""
+        return np.asarray((vector - self.mean) / self.scale)
+
+    def embedding(self, vector: np.ndarray) -> np.ndarray:
+        """(..., N) features -> (..., K - 1): what of them tells kinds apart."""
+        return np.asarray(self.scaled(vector) @ self.projection)
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """(..., N) features -> (..., K) log probabilities of each kind, if all are as likely beforehand."""
-        raw = (vector - self.mean) / self.scale @ self.weights + self.offsets
+        apart = self.embedding(vector)[..., None, :] - self.centres
+        raw = -0.5 * np.sum(apart**2, axis=-1)
         raw = raw - raw.max(axis=-1, keepdims=True)
         return np.asarray(raw - np.log(np.exp(raw).sum(axis=-1, keepdims=True)))
 
     def kind(self, sound: np.ndarray, rate: int, among: Sequence[str] = ()) -> str:
-        """The likeliest kind of (2, S) or (S,), of all or of a few. Raises InputError for kinds that there are not."""
+        """The likeliest kind of (2, S) or (S,), of all or of a few. Raises InputError for unknown kinds."""
         allowed = check_kinds(among) if among else self.kinds
         scores = self.scores(features(sound, rate))
         return max(allowed, key=lambda kind: scores[self.kinds.index(kind)])
@@ -58,14 +70,18 @@ def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Clas
     spread = within.T @ within / len(scaled)
     even = np.trace(spread) / len(spread)
     spread = (1 - _SHRINK) * spread + _SHRINK * even * np.eye(len(spread))
-    weights = np.linalg.solve(spread, centres.T)
-    offsets = -0.5 * np.sum(centres.T * weights, axis=0)
-    return Classifier(kinds=kinds, mean=mean, scale=scale, weights=weights, offsets=offsets)
+    values, directions = np.linalg.eigh(spread)
+    whiten = directions / np.sqrt(values)
+    axes = np.linalg.svd(whiten.T @ (centres - centres.mean(axis=0)).T, full_matrices=False)[0]
+    projection = whiten @ axes[:, : max(1, len(kinds) - 1)]
+    return Classifier(
+        kinds=kinds, mean=mean, scale=scale, projection=projection, centres=centres @ projection
+    )
 
 
 @lru_cache(maxsize=4)
 def trained_classifier(rate: int, *, examples: int = 30, kinds: tuple[str, ...] = tuple(KINDS)) -> Classifier:
-    """Fitted to so many sounds of each kind, long ones and short ones alike. Kept, so it is made once a rate."""
+    """Fitted to so many sounds of each kind, long and short ones. Kept, so it is made once a rate."""
     vectors, labels = [], []
     for place, kind in enumerate(kinds):
         for number in range(examples):

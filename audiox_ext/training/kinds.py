@@ -1,7 +1,7 @@
 """The kinds of sound there are, and which words can be said of each.
 
-Pitches are hertz. A kind lasts ("sustained"), happens a number of times ("counted"), keeps a pace ("paced"), or is
-laid out by a rule of its own ("melody", "bouncing").
+Pitches are hertz. A kind lasts ("sustained"), happens a number of times ("counted"), keeps a pace ("paced"),
+or is laid out by a rule of its own ("melody", "bouncing").
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ VOICES = ("pure", "organ", "buzzing", "plucked")
 class Kind:
     """What a kind of sound can be.
 
-    low, high: fundamentals of what is called so; between them lies what is called neither. notes: it can be asked
-    for by note. slow, fast: events a minute of what is called so. length: of an event, in seconds. noisy: how a
-    generated sound is told from others is by its spectrum, not by its events.
+    low, high: fundamentals of what is called so; between them lies what is called neither. notes: it can be
+    asked for by note. slow, fast: events a minute of what is called so. length: of an event, in seconds.
+    noisy: how a generated sound is told from others is by its spectrum, not by its events.
     """
 
     layout: Layout

@@ -1,6 +1,8 @@
-"""What can be heard in a sound, measured without knowing how it was made: onsets, pitch, tempo, level, direction.
+"""What can be heard in a sound, measured without knowing how it was made: onsets, pitch, tempo, level,
+direction.
 
-Sounds are (2, S) or (S,) floating point; F frames, K frequencies. None is the answer where there is nothing to measure.
+Sounds are (2, S) or (S,) floating point; F frames, K frequencies. None is the answer where there is nothing
+to measure.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _ONE_THING = 0.22  # seconds
 _WINDOW = 0.02
 _BANDS = 24
 _DEPTH = 50.0  # decibels below the loudest band, where the onset curve stops looking
-_LEAST_RISE = 1.6  # decibels, on average over the bands
+_LEAST_RISE = 1.2  # decibels, on average over the bands
 _PITCH_HOP, _PITCH_WINDOW = 0.032, 0.128
 _GRID = 96  # pitch candidates an octave
 _HARMONICS, _FADE = 10, 0.84  # Hermes (1988): subharmonic summation
@@ -40,11 +42,19 @@ class PitchTrack(NamedTuple):
     clarity: np.ndarray
 
 
+def step_samples(rate: int, hop: float) -> int:
+    """Samples from one frame to the next. A whole number: frame i lies at i of these, not at i * hop."""
+    return max(1, round(hop * rate))
+
+
 def power_spectrogram(sound: np.ndarray, rate: int, *, window: float, hop: float, pad: int = 1) -> np.ndarray:
-    """(F, K) power, channels added; frame i is centred on i * hop. pad: how much longer than the window the FFT is."""
+    """(F, K) power, channels added; frame i is centred on sample i * step_samples(rate, hop).
+
+    pad: how much longer than the window the FFT is.
+    """
     from scipy.fft import next_fast_len, rfft
 
-    size, step = max(4, round(window * rate)), max(1, round(hop * rate))
+    size, step = max(4, round(window * rate)), step_samples(rate, hop)
     shape = np.hanning(size + 2)[1:-1].astype(np.float32)
     length = next_fast_len(size * pad, real=True)
     total: np.ndarray | None = None
@@ -58,7 +68,9 @@ def power_spectrogram(sound: np.ndarray, rate: int, *, window: float, hop: float
     return total
 
 
-def band_levels(sound: np.ndarray, rate: int, *, window: float, hop: float, bands: int, lowest: float = 50.0) -> np.ndarray:
+def band_levels(
+    sound: np.ndarray, rate: int, *, window: float, hop: float, bands: int, lowest: float = 50.0
+) -> np.ndarray:
     """(F, bands) mean power in bands of equal width on a logarithmic axis, up to 0.47 of the rate."""
     power = power_spectrogram(sound, rate, window=window, hop=hop)
     bins = power.shape[1]
@@ -79,7 +91,9 @@ def onset_curve(sound: np.ndarray, rate: int) -> np.ndarray:
     decibels = 10 * np.log10(levels + top * 10 ** (-_DEPTH / 10))
     before = np.maximum(np.roll(decibels, 2, axis=0), np.roll(decibels, 3, axis=0))
     rise = np.maximum(decibels - before, 0).mean(axis=1)
-    rise[:3] = np.maximum(decibels[:3] - decibels.min(), 0).mean(axis=1) * (decibels[:3].max() > decibels.min() + 20)
+    rise[:3] = np.maximum(decibels[:3] - decibels.min(), 0).mean(axis=1) * (
+        decibels[:3].max() > decibels.min() + 20
+    )
     return np.asarray(rise)
 
 
@@ -99,10 +113,10 @@ def onsets(sound: np.ndarray, rate: int) -> Onsets:
         return Onsets(np.zeros(0), np.zeros(0))
     power = np.concatenate([[0.0], np.cumsum(np.square(np.atleast_2d(sound), dtype=np.float64).sum(axis=0))])
     window = round(0.05 * rate)
-    start = np.minimum(np.round(np.array(peaks) * HOP * rate).astype(int), power.size - 1)
+    start = np.minimum(np.array(peaks) * step_samples(rate, HOP), power.size - 1)
     energy = power[np.minimum(start + window, power.size - 1)] - power[start]
     strengths = 10 * np.log10(np.maximum(energy, 1e-12) / max(float(energy.max()), 1e-12))
-    return Onsets(np.array(peaks) * HOP, strengths)
+    return Onsets(start / rate, strengths)
 
 
 def count_events(sound: np.ndarray, rate: int, *, depth: float = 20.0) -> int:
@@ -116,22 +130,26 @@ def count_events(sound: np.ndarray, rate: int, *, depth: float = 20.0) -> int:
 
 
 def tempo(sound: np.ndarray, rate: int) -> float | None:
-    """Events a minute, of the strong ones; None for less than three. Steady events are found even if some lack."""
+    """Strong events a minute, even if some of them lack; None for less than three."""
     found = onsets(sound, rate)
     times = found.times[found.strengths > -7.0]
     if times.size < 3:
         return None
     gaps = np.diff(times)
-    beat = float(np.median(gaps))
-    near = gaps[np.abs(gaps - beat) < 0.25 * beat]
-    beat = float(near.mean())
+    beat = float(np.sort(gaps)[gaps.size // 2])
+    beat = float(gaps[np.abs(gaps - beat) < 0.25 * beat].mean())
     places = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(gaps / beat)))])
     slope = np.polyfit(places, times, 1)[0]
     return 60 / float(slope) if slope > 0 else None
 
 
-def pitch_track(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2200.0) -> PitchTrack | None:
-    """The fundamental in frames of 128 ms, by subharmonic summation; None for silence. Frames 35 dB below are left out."""
+def pitch_track(
+    sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2200.0
+) -> PitchTrack | None:
+    """The fundamental in frames of 128 ms, by subharmonic summation; None for silence.
+
+    Frames that are 35 dB softer than the loudest are left out.
+    """
     power = power_spectrogram(sound, rate, window=_PITCH_WINDOW, hop=_PITCH_HOP, pad=4)
     energy = power.sum(axis=1, dtype=np.float64)
     if energy.max() <= 0:
@@ -151,7 +169,7 @@ def pitch_track(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: flo
     best = salience.argmax(axis=1)
     clarity = 1 - np.median(salience, axis=1) / np.maximum(salience.max(axis=1), 1e-12)
     weights = energy[kept] / energy[kept].sum()
-    return PitchTrack(kept * _PITCH_HOP, grid[best], weights, clarity)
+    return PitchTrack(kept * step_samples(rate, _PITCH_HOP) / rate, grid[best], weights, clarity)
 
 
 def pitch(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2200.0) -> float | None:
@@ -165,7 +183,7 @@ def pitch(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2
 
 
 def pitch_motion(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2800.0) -> float | None:
-    """Octaves a second by which the pitch rises, by a straight line through the clear frames; below 0 it falls."""
+    """Octaves a second by which the pitch rises, by a straight line through it; below 0 it falls."""
     track = pitch_track(sound, rate, lowest, highest)
     if track is None or track.times.size < 4:
         return None

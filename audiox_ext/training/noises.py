@@ -1,4 +1,7 @@
-"""Sounds that are noise: white, pink, wind, rain, surf. They come from all around: (2, S) float32 at any level."""
+"""Sounds that are noise: white, pink, wind, rain, surf.
+
+They come from all around: (2, S) float32 at any level.
+"""
 
 from __future__ import annotations
 
@@ -44,21 +47,23 @@ def wind(event: Event, voice: Voice) -> np.ndarray:
 
 def rain(event: Event, voice: Voice) -> np.ndarray:
     """A bright hiss of far drops, and near ones one by one."""
+    from scipy.signal import fftconvolve
+
     count = voice.samples(event.duration)
     sound = _around(voice, count, _RAIN)
     drops = np.zeros((2, count), dtype=np.float32)
-    number = voice.noise.poisson(voice.colour.uniform(60, 200) * event.duration)
+    number = voice.noise.poisson(voice.colour.uniform(200, 500) * event.duration)
     place = voice.noise.integers(0, count, number)
-    strength = voice.noise.exponential(1.0, number).astype(np.float32)
+    strength = np.minimum(voice.noise.exponential(1.0, number), 2.5).astype(np.float32)
     left = voice.noise.random(number, dtype=np.float32)
     np.add.at(drops[0], place, strength * np.sqrt(left))
     np.add.at(drops[1], place, strength * np.sqrt(1 - left))
-    from scipy.signal import fftconvolve
-
     length = voice.samples(0.008)
-    splash = shaped_noise(voice, length, _DROP) * np.exp(-np.arange(length, dtype=np.float32) / (0.15 * length))
+    splash = shaped_noise(voice, length, _DROP) * np.exp(
+        -np.arange(length, dtype=np.float32) / (0.15 * length)
+    )
     near = fftconvolve(drops, splash[None].astype(np.float32), axes=1)[:, :count]
-    near *= 1.2 / max(float(np.sqrt(np.mean(near**2))), 1e-6)
+    near *= 0.7 / max(float(np.sqrt(np.mean(near**2))), 1e-6)
     return _finished(sound + near, voice)
 
 
@@ -71,7 +76,9 @@ def surf(event: Event, voice: Voice) -> np.ndarray:
     fall = np.clip((1 - place) / 0.55, 0, 1)
     swell = np.asarray(np.minimum(rise, 1) ** 2 * fall**1.2, dtype=np.float32)
     wash = np.asarray(np.clip((place - 0.25) / 0.25, 0, 1) * fall**2, dtype=np.float32)
-    sound = _around(voice, count, _SURF_LOW) * (0.12 + swell) + _around(voice, count, _SURF_HIGH) * (0.03 + 0.8 * wash)
+    sound = _around(voice, count, _SURF_LOW) * (0.12 + swell) + _around(voice, count, _SURF_HIGH) * (
+        0.03 + 0.8 * wash
+    )
     return _finished(sound, voice)
 
 

@@ -1,7 +1,7 @@
 """A scene becomes stereo sound: every event synthesised, placed in time and space, brought to its level.
 
-Directions are heard by two cues: the near ear gets more, and the far ear gets it later and duller, as it lies behind
-the head.
+Directions are heard by two cues: the near ear gets more, and the far ear gets it later and duller, as it lies
+behind the head.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ SYNTHESISERS: dict[str, Synthesiser] = {
 def render(scene: Scene, rate: int) -> np.ndarray:
     """(2, S) float32, S = round(seconds * rate): no sample above 0.92, no mean, silence at both ends.
 
-    The same scene sounds the same at every rate, as far as the rate can hold it, except that noise is drawn anew.
-    Raises InputError for a rate below 8000 Hz.
+    The same scene sounds the same at every rate, as far as the rate can hold it, except that noise is drawn
+    anew. Raises InputError for a rate below 8000 Hz.
     """
     if rate < LOWEST_RATE or rate != int(rate):
         raise InputError(f"The rate is {rate} Hz: give a whole number from {LOWEST_RATE} on.")
@@ -126,7 +126,7 @@ def _behind_the_head(wave: np.ndarray, side: float, rate: int) -> np.ndarray:
 
 
 def _remove_mean(sound: np.ndarray, rate: int) -> None:
-    """What lies below hearing, in place: a high-pass at 18 Hz, forward alone so that nothing sounds before it begins."""
+    """In place: a high-pass at 18 Hz, forward alone so that nothing sounds before it begins."""
     from scipy.signal import butter, sosfilt
 
     sections = butter(2, 18.0, "highpass", fs=rate, output="sos").astype(np.float32)

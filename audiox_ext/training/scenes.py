@@ -1,7 +1,7 @@
 """What happens when: a scene is a list of parts, a part a list of events. Everything else follows from it.
 
-Sound, video and caption are made from the same scene, so it is the ground truth of all three. Times are seconds
-from the start of the scene, pitches hertz, pans -1 (left) to 1 (right).
+Sound, video and caption are made from the same scene, so it is the ground truth of all three. Times are
+seconds from the start of the scene, pitches hertz, pans -1 (left) to 1 (right).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ JOINTS: tuple[Joint, ...] = ("alone", "then", "with")
 
 
 def random_numbers(*key: int) -> np.random.Generator:
-    """A generator of its own for a key of whole numbers of 0 or more: equal keys, equal numbers, everywhere."""
+    """A generator for a key of whole numbers of 0 or more: equal keys, equal numbers, everywhere."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is said of a part in words; None is what is left open. Only this may a measure hold against a sound."""
+    """What is said of a part in words; None is what is left open, and not held against a sound."""
 
     register: Literal["high", "low"] | None = None
     note: str | None = None  # a pitch class, such as C#; of a chord its root
@@ -74,7 +74,8 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A whole: one part; two, the second after the first ("then"); or two at once, the second behind ("with").
+    """A whole: one part; two, the second after the first ("then"); or two at once, the second behind
+    ("with").
 
     film: what is seen of the only part, one of `animations.FILMS`, or None.
     """

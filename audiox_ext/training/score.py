@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -40,10 +41,11 @@ def draw_scene(
     joint: Joint = "alone",
     film: bool = False,
 ) -> Scene:
-    """A scene of `seconds` with one or two sounds of the given kinds; everything left open is drawn from the seed.
+    """A scene of `seconds` with one or two sounds of the given kinds; everything left open is drawn from the
+    seed.
 
-    kinds: what to draw from. joint "with": the second sound is a lasting one of the kinds, if there is any. film:
-    the only kind must be one that can be seen. Raises InputError for less than 2 s.
+    kinds: what to draw from. joint "with": the second sound is a lasting one of the kinds, if there is any.
+    film: the only kind must be one that can be seen. Raises InputError for less than 2 s.
     """
     if not (math.isfinite(seconds) and seconds >= SHORTEST):
         raise InputError(f"A scene of {seconds} s was asked for: give at least {SHORTEST:g} s.")
@@ -56,7 +58,9 @@ def draw_scene(
         chosen = [_choose(random, front)]
         back = [kind for kind in _BACKGROUNDS if kind in kinds] or list(kinds)
         chosen.append(_choose(random, back))
-    parts = [_part(kind, span, random) for kind, span in zip(chosen, _spans(seconds, joint, random), strict=True)]
+    parts = [
+        _part(kind, span, random) for kind, span in zip(chosen, _spans(seconds, joint, random), strict=True)
+    ]
     if joint == "with":
         parts[1] = _behind(parts[1], parts[0])
     return Scene(
@@ -90,9 +94,7 @@ def _part(name: str, span: _Span, random: np.random.Generator) -> Part:
     }[kind.layout]
     events = layout(name, asked, span, random, pitch=pitch, pan=side)
     level = LEVELS[asked.loudness] + random.uniform(-1.5, 1.5)
-    return Part(
-        kind=name, asked=asked, events=tuple(events), level=level, seed=int(random.integers(2**31))
-    )
+    return Part(kind=name, asked=asked, events=tuple(events), level=level, seed=int(random.integers(2**31)))
 
 
 def _asked(name: str, kind: Kind, span: _Span, random: np.random.Generator) -> Asked:
@@ -114,7 +116,15 @@ def _asked(name: str, kind: Kind, span: _Span, random: np.random.Generator) -> A
         said["count"] = int(random.integers(1, 5))
     said["loudness"] = _choose(random, ("loud", "quiet"))
     said["side"] = _choose(random, ("left", "right"))
-    likely = {"tempo": 0.5, "note": 0.5, "voice": 0.4, "count": 0.7, "motion": 0.6, "pace": 0.6, "register": 0.6}
+    likely = {
+        "tempo": 0.5,
+        "note": 0.5,
+        "voice": 0.4,
+        "count": 0.7,
+        "motion": 0.6,
+        "pace": 0.6,
+        "register": 0.6,
+    }
     kept = [what for what in said if random.random() < likely.get(what, 0.35)]
     while len(kept) > 3:
         kept.pop(int(random.integers(len(kept))))
@@ -147,11 +157,17 @@ def _pitch(name: str, kind: Kind, asked: Asked, random: np.random.Generator) -> 
         if not kind.notes:
             return _between(random, limits)
         return _nearest_note(_between(random, limits))
-    octaves = [octave for octave in range(1, 8) if limits[0] * 0.97 <= note_pitch(asked.note, octave) <= limits[1] * 1.03]
+    octaves = [
+        octave
+        for octave in range(1, 8)
+        if limits[0] * 0.97 <= note_pitch(asked.note, octave) <= limits[1] * 1.03
+    ]
     if octaves:
         return note_pitch(asked.note, _choose(random, octaves))
     middle = math.sqrt(limits[0] * limits[1])  # a range of less than an octave may miss a note
-    return min((note_pitch(asked.note, octave) for octave in range(1, 8)), key=lambda p: abs(math.log(p / middle)))
+    return min(
+        (note_pitch(asked.note, octave) for octave in range(1, 8)), key=lambda p: abs(math.log(p / middle))
+    )
 
 
 def _nearest_note(pitch: float) -> float:
@@ -178,13 +194,12 @@ def _sustained(
             pitch, end_pitch = ends if asked.motion == "rising" else ends[::-1]
     elif name == "siren":
         per_minute = _rate(KINDS[name], asked, random)
-        pitch, end_pitch = per_minute / 60, _between(random, (650.0, 950.0))  # its cycles a second, its middle
+        pitch, end_pitch = (
+            per_minute / 60,
+            _between(random, (650.0, 950.0)),
+        )  # its cycles a second, its middle
         voice = _choose(random, ("two-tone", "wail"))
-    return [
-        Event(
-            onset=start, duration=end - start, pitch=pitch, end_pitch=end_pitch, pan=pan, voice=voice
-        )
-    ]
+    return [Event(onset=start, duration=end - start, pitch=pitch, end_pitch=end_pitch, pan=pan, voice=voice)]
 
 
 VOICES_THAT_LAST = ("pure", "organ", "buzzing")
@@ -251,11 +266,7 @@ def _paced(
             "footsteps": ("left foot", "right foot")[number % 2],
         }.get(name, "")
         length = random.uniform(*kind.length)
-        events.append(
-            Event(
-                onset=onset, duration=length, gain=random.uniform(-1.5, 0), pan=pan, voice=voice
-            )
-        )
+        events.append(Event(onset=onset, duration=length, gain=random.uniform(-1.5, 0), pan=pan, voice=voice))
         if name == "drums":
             for half in (0.0, 0.5) if offbeats else (0.0,):
                 if onset + half * beat < span.end - 0.15:
@@ -274,7 +285,10 @@ def _melody(
     most = 10 if asked.pace == "fast" else 7
     count = max(3, min(int(random.integers(5, most + 1)), int((span.end - 0.1 - first) / beat)))
     beat = min(beat, (span.end - 0.1 - first) / count)
-    scale, voice = _choose(random, _SCALES), asked.voice or _choose(random, ("pure", "organ", "buzzing", "plucked"))
+    scale, voice = (
+        _choose(random, _SCALES),
+        asked.voice or _choose(random, ("pure", "organ", "buzzing", "plucked")),
+    )
     steps = {"rising": lambda: 1, "falling": lambda: -1, None: lambda: int(random.integers(-2, 3)) or 1}
     place, places = 0, []
     for _ in range(count):
@@ -300,10 +314,12 @@ def _bouncing(
     """A ball that is dropped: each time in the air is shorter than the one before, each impact softer."""
     count = asked.count or int(random.integers(3, 7))
     keeps = random.uniform(0.75, 0.88)  # of its speed, at each impact
-    total = sum(keeps**number for number in range(1, count)) + 0.5
-    fall = min(random.uniform(0.9, 1.3), 0.9 * (span.seconds - 0.5) / total)  # a whole arc of the first height
-    while count > 1 and fall * keeps ** (count - 1) < 0.3:
+    while keeps ** (count - 1) < 0.36:
         keeps = 1 - 0.7 * (1 - keeps)  # else the last impacts run into each other
+    total = 0.5 + sum(keeps**number for number in range(1, count))
+    fall = min(
+        random.uniform(0.9, 1.3), (span.seconds - 0.6) / total
+    )  # seconds of a whole arc of the first height
     time = span.start + 0.2 + fall / 2 + random.uniform(0, 0.2)
     travel = (-0.7, 0.7) if random.random() < 0.5 else (0.7, -0.7)
     events = []
@@ -313,13 +329,11 @@ def _bouncing(
         gain = 20 * math.log10(keeps**number)
         events.append(Event(onset=time, duration=random.uniform(0.15, 0.25), gain=gain, pan=place))
         time += fall * keeps ** (number + 1)
-    return [event for event in events if event.onset < span.end - 0.1]
+    return events
 
 
 def _behind(part: Part, front: Part) -> Part:
     """The second of two sounds at once, softer than the first; nothing is said of how loud or where it is."""
-    from dataclasses import replace
-
     asked = replace(part.asked, loudness=None, side=None)
     events = tuple(replace(event, pan=0.0) for event in part.events)
     return replace(part, asked=asked, events=events, level=front.level - BEHIND)

@@ -5,6 +5,8 @@ They tell kinds of sound apart (`classifier`) and sets of sounds (`distances`).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .listening import HOP, band_levels, onset_curve, onsets, pitch_track, power_spectrogram
@@ -48,7 +50,9 @@ def feature_count() -> int:
 def _loudness_shape(total: np.ndarray, active: np.ndarray, top: float) -> np.ndarray:
     """How much of the time there is sound, and how it is spread."""
     decibels = 10 * np.log10(total[active] / top + 1e-6)
-    return np.array([5 * active.mean(), decibels.std(), np.median(decibels) / 4, np.percentile(decibels, 10) / 8])
+    return np.array(
+        [5 * active.mean(), decibels.std(), np.median(decibels) / 4, np.percentile(decibels, 10) / 8]
+    )
 
 
 def _rhythm(curve: np.ndarray) -> np.ndarray:
@@ -57,8 +61,7 @@ def _rhythm(curve: np.ndarray) -> np.ndarray:
     spectrum = np.abs(np.fft.rfft(centred)) ** 2
     hertz = np.fft.rfftfreq(curve.size, _HOP)
     whole = spectrum[hertz >= _RHYTHMS[0]].sum() + 1e-9
-    bands = zip(_RHYTHMS[:-1], _RHYTHMS[1:], strict=True)
-    shares = [spectrum[(hertz >= low) & (hertz < high)].sum() / whole for low, high in bands]
+    shares = [spectrum[(hertz >= low) & (hertz < high)].sum() / whole for low, high in pairwise(_RHYTHMS)]
     return np.asarray(2.5 * np.log10(np.array(shares) + 1e-3))
 
 
@@ -69,7 +72,9 @@ def _events(sound: np.ndarray, rate: int) -> np.ndarray:
     gaps = np.diff(found.times)
     regular = gaps.std() / gaps.mean() if gaps.size > 1 else 1.0
     strong = (found.strengths > -7).sum() / seconds
-    return np.array([found.times.size / seconds, strong, np.log1p(curve.max()), np.log1p(np.median(curve)) * 2, regular])
+    return np.array(
+        [found.times.size / seconds, strong, np.log1p(curve.max()), np.log1p(np.median(curve)) * 2, regular]
+    )
 
 
 def _tonality(sound: np.ndarray, rate: int) -> np.ndarray:

@@ -70,8 +70,8 @@ def bird(event: Event, voice: Voice) -> np.ndarray:
     trill = voice.colour.uniform(0.0, 0.06) * np.sin(2 * np.pi * voice.colour.uniform(25, 40) * time)
     share = time / max(event.duration, 1e-6)
     pitch = middle * 2 ** (direction * width * (2 * share - 1) + trill)
-    swell = np.sin(np.pi * np.clip(share, 0, 1)) ** 0.5
-    return faded(np.asarray(sine(moving_phase(pitch, voice.rate)) * swell, dtype=np.float32), voice.rate, 0.008, 0.02)
+    swell = (1 - 0.7 * np.clip(share, 0, 1)).astype(np.float32)
+    return faded(sine(moving_phase(pitch, voice.rate)) * swell, voice.rate, 0.006, 0.03)
 
 
 def ball(event: Event, voice: Voice) -> np.ndarray:
@@ -114,7 +114,9 @@ def wheel(event: Event, voice: Voice) -> np.ndarray:
         return faded(rough, voice.rate, 0.1, 0.15)
     time = voice.times(event.duration)
     pitch = voice.colour.uniform(240, 340)
-    ring = modes(voice, event.duration, [pitch, 2.4 * pitch, 4.1 * pitch], [1.0, 0.8, 0.5], [0.14, 0.12, 0.08])
+    ring = modes(
+        voice, event.duration, [pitch, 2.4 * pitch, 4.1 * pitch], [1.0, 0.8, 0.5], [0.14, 0.12, 0.08]
+    )
     return faded(ring + 0.2 * voice.white(count) * decay(time, 0.015), voice.rate, 0.001)
 
 

@@ -8,7 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from .scenes import Event
-from .waves import Voice, decay, faded, glide, modes, moving_phase, pulses, shaped_noise, sine, slow_curve, steady_phase
+from .waves import (
+    Voice,
+    decay,
+    faded,
+    glide,
+    modes,
+    moving_phase,
+    pulses,
+    shaped_noise,
+    sine,
+    slow_curve,
+    steady_phase,
+)
 
 _DRAWBARS = ((1, 1.0), (2, 0.6), (3, 0.4), (4, 0.3), (6, 0.2), (8, 0.12))
 _BELLS = (
@@ -107,7 +119,7 @@ def siren(event: Event, voice: Voice) -> np.ndarray:
 
 
 def engine(event: Event, voice: Voice) -> np.ndarray:
-    """Explosions at the event's pitch, none like the other, through an exhaust, over a hiss that beats with them."""
+    """Explosions at the event's pitch, none like the other, over a hiss that beats with them."""
     time = voice.times(event.duration)
     wobble = 1 + 0.015 * (slow_curve(voice, time.size, every=0.25) - 0.5)
     pitch = glide(event, time) * wobble

@@ -1,4 +1,7 @@
-"""What all synthesisers are made of: phases, pulses, envelopes, filters. Mono arrays (S,) float32 unless said otherwise."""
+"""What all synthesisers are made of: phases, pulses, envelopes, filters.
+
+Sounds are mono, (S,) float32, unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ FADE = 0.004  # seconds: short enough to sound sudden, long enough not to click
 class Voice:
     """Where an event sounds: the rate in hertz, and its random numbers.
 
-    colour: the same for all events of a part, so that it is one bell that rings twice. noise: the event's own.
+    colour: the same for all events of a part, so that it is one bell that rings twice. noise: the event's
+    own.
     """
 
     rate: int
@@ -76,7 +80,9 @@ def faded(sound: np.ndarray, rate: int, attack: float = FADE, release: float = F
     if rise:
         sound[..., :rise] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(rise, dtype=np.float32) / rise)
     if fall:
-        sound[..., count - fall :] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, fall + 1, dtype=np.float32) / fall)
+        sound[..., count - fall :] *= 0.5 + 0.5 * np.cos(
+            np.pi * np.arange(1, fall + 1, dtype=np.float32) / fall
+        )
     return sound
 
 
@@ -119,10 +125,12 @@ def slow_curve(voice: Voice, count: int, *, every: float, smooth: bool = True) -
     return np.asarray(targets[first] * (1 - share) + targets[first + 1] * share, dtype=np.float32)
 
 
-def modes(voice: Voice, seconds: float, hertz: list[float], strengths: list[float], lengths: list[float]) -> np.ndarray:
-    """What a struck thing sounds like: decaying sines that begin together. Modes above 0.45 of the rate are left out.
+def modes(
+    voice: Voice, seconds: float, hertz: list[float], strengths: list[float], lengths: list[float]
+) -> np.ndarray:
+    """What a struck thing sounds like: decaying sines that begin together.
 
-    lengths: seconds to fall by 60 dB.
+    lengths: seconds to fall by 60 dB. Modes above 0.45 of the rate are left out.
     """
     time = voice.times(seconds)
     sound = np.zeros(time.size, dtype=np.float32)

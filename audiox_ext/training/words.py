@@ -18,8 +18,8 @@ class Noun:
 class Words:
     """How a kind of sound is spoken of.
 
-    verbs: (singular, plural, -ing). strokes: (one, several), what is counted: "two knocks on a door". place: what
-    may follow a verb or a stroke.
+    verbs: (singular, plural, -ing). strokes: (one, several), what is counted: "two knocks on a door". place:
+    what may follow a verb or a stroke.
     """
 
     nouns: tuple[Noun, ...]
@@ -32,8 +32,16 @@ def _nouns(*texts: str, article: bool = True, plural: bool = False) -> tuple[Nou
     return tuple(Noun(text=text, article=article, plural=plural) for text in texts)
 
 
-_SOUNDS = (("sounds", "sound", "sounding"), ("plays", "play", "playing"), ("is heard", "are heard", "being heard"))
-_LASTS = (("plays", "play", "playing"), ("is heard", "are heard", "being heard"), ("goes on", "go on", "going on"))
+_SOUNDS = (
+    ("sounds", "sound", "sounding"),
+    ("plays", "play", "playing"),
+    ("is heard", "are heard", "being heard"),
+)
+_LASTS = (
+    ("plays", "play", "playing"),
+    ("is heard", "are heard", "being heard"),
+    ("goes on", "go on", "going on"),
+)
 
 WORDS: dict[str, Words] = {
     "tone": Words(
@@ -59,8 +67,16 @@ WORDS: dict[str, Words] = {
     ),
     "bell": Words(
         nouns=_nouns("bell", "chime", "church bell"),
-        verbs=(("rings", "ring", "ringing"), ("tolls", "toll", "tolling"), ("is struck", "are struck", "being struck")),
-        strokes=(("bell stroke", "bell strokes"), ("ring of a bell", "rings of a bell"), ("bell tone", "bell tones")),
+        verbs=(
+            ("rings", "ring", "ringing"),
+            ("tolls", "toll", "tolling"),
+            ("is struck", "are struck", "being struck"),
+        ),
+        strokes=(
+            ("bell stroke", "bell strokes"),
+            ("ring of a bell", "rings of a bell"),
+            ("bell tone", "bell tones"),
+        ),
     ),
     "click": Words(
         nouns=_nouns("switch", "button", "mouse button"),
@@ -74,8 +90,15 @@ WORDS: dict[str, Words] = {
         place="on a door|on a wooden door|at the door",
     ),
     "drums": Words(
-        nouns=(*_nouns("drum kit", "drum beat", "drum loop", "drummer"), *_nouns("drums", article=False, plural=True)),
-        verbs=(("plays", "play", "playing"), ("keeps time", "keep time", "keeping time"), ("is heard", "are heard", "being heard")),
+        nouns=(
+            *_nouns("drum kit", "drum beat", "drum loop", "drummer"),
+            *_nouns("drums", article=False, plural=True),
+        ),
+        verbs=(
+            ("plays", "play", "playing"),
+            ("keeps time", "keep time", "keeping time"),
+            ("is heard", "are heard", "being heard"),
+        ),
     ),
     "clock": Words(
         nouns=_nouns("clock", "watch", "metronome", "wall clock"),
@@ -86,11 +109,19 @@ WORDS: dict[str, Words] = {
             *_nouns("footsteps", "steps", "footfalls", article=False, plural=True),
             *_nouns("person walking", "pair of boots on a floor"),
         ),
-        verbs=(("passes", "pass", "passing"), ("is heard", "are heard", "being heard"), ("sounds", "sound", "sounding")),
+        verbs=(
+            ("passes", "pass", "passing"),
+            ("is heard", "are heard", "being heard"),
+            ("sounds", "sound", "sounding"),
+        ),
     ),
     "birds": Words(
         nouns=_nouns("bird", "small bird", "songbird", "sparrow"),
-        verbs=(("chirps", "chirp", "chirping"), ("tweets", "tweet", "tweeting"), ("sings", "sing", "singing")),
+        verbs=(
+            ("chirps", "chirp", "chirping"),
+            ("tweets", "tweet", "tweeting"),
+            ("sings", "sing", "singing"),
+        ),
         strokes=(("chirp", "chirps"), ("tweet", "tweets"), ("bird call", "bird calls")),
     ),
     "white noise": Words(
@@ -103,15 +134,30 @@ WORDS: dict[str, Words] = {
     ),
     "wind": Words(
         nouns=(*_nouns("wind", "gusty wind", "howling wind", article=False), *_nouns("breeze")),
-        verbs=(("blows", "blow", "blowing"), ("howls", "howl", "howling"), ("is heard", "are heard", "being heard")),
+        verbs=(
+            ("blows", "blow", "blowing"),
+            ("howls", "howl", "howling"),
+            ("is heard", "are heard", "being heard"),
+        ),
     ),
     "rain": Words(
         nouns=(*_nouns("rain", "rainfall", "pattering rain", article=False), *_nouns("rain shower")),
-        verbs=(("patters", "patter", "pattering"), ("comes down", "come down", "coming down"), ("pours", "pour", "pouring")),
+        verbs=(
+            ("patters", "patter", "pattering"),
+            ("comes down", "come down", "coming down"),
+            ("pours", "pour", "pouring"),
+        ),
     ),
     "surf": Words(
-        nouns=(*_nouns("surf", article=False), *_nouns("waves", "ocean waves", "sea waves", article=False, plural=True)),
-        verbs=(("breaks on a beach", "break on a beach", "breaking on a beach"), ("rolls in", "roll in", "rolling in"), ("washes ashore", "wash ashore", "washing ashore")),
+        nouns=(
+            *_nouns("surf", article=False),
+            *_nouns("waves", "ocean waves", "sea waves", article=False, plural=True),
+        ),
+        verbs=(
+            ("breaks on a beach", "break on a beach", "breaking on a beach"),
+            ("rolls in", "roll in", "rolling in"),
+            ("washes ashore", "wash ashore", "washing ashore"),
+        ),
     ),
     "engine": Words(
         nouns=_nouns("engine", "motor", "car engine", "combustion engine"),
@@ -128,17 +174,36 @@ WORDS: dict[str, Words] = {
     ),
     "lamp": Words(
         nouns=_nouns("lamp", "light", "buzzing lamp", "neon light"),
-        verbs=(("flashes", "flash", "flashing"), ("buzzes on", "buzz on", "buzzing on"), ("lights up", "light up", "lighting up")),
-        strokes=(("buzzing flash of a lamp", "buzzing flashes of a lamp"), ("electric buzz", "electric buzzes")),
+        verbs=(
+            ("flashes", "flash", "flashing"),
+            ("buzzes on", "buzz on", "buzzing on"),
+            ("lights up", "light up", "lighting up"),
+        ),
+        strokes=(
+            ("buzzing flash of a lamp", "buzzing flashes of a lamp"),
+            ("electric buzz", "electric buzzes"),
+        ),
     ),
     "hammer": Words(
         nouns=_nouns("hammer", "blacksmith's hammer", "steel hammer"),
-        verbs=(("strikes", "strike", "striking"), ("hits metal", "hit metal", "hitting metal"), ("clangs", "clang", "clanging")),
-        strokes=(("hammer blow", "hammer blows"), ("clang of a hammer", "clangs of a hammer"), ("metallic clang", "metallic clangs")),
+        verbs=(
+            ("strikes", "strike", "striking"),
+            ("hits metal", "hit metal", "hitting metal"),
+            ("clangs", "clang", "clanging"),
+        ),
+        strokes=(
+            ("hammer blow", "hammer blows"),
+            ("clang of a hammer", "clangs of a hammer"),
+            ("metallic clang", "metallic clangs"),
+        ),
     ),
     "wheel": Words(
         nouns=_nouns("wheel", "rolling wheel", "cart wheel", "wagon wheel"),
-        verbs=(("rolls along", "roll along", "rolling along"), ("turns", "turn", "turning"), ("rumbles by", "rumble by", "rumbling by")),
+        verbs=(
+            ("rolls along", "roll along", "rolling along"),
+            ("turns", "turn", "turning"),
+            ("rumbles by", "rumble by", "rumbling by"),
+        ),
     ),
     "frog": Words(
         nouns=_nouns("frog", "toad", "bullfrog"),
@@ -169,11 +234,25 @@ ATTRIBUTES: dict[str, dict[str, Wordings]] = {
     "side": {
         "left": (
             (),
-            ("on the left", "from the left", "to the left", "on the left side", "in the left speaker", "left of us"),
+            (
+                "on the left",
+                "from the left",
+                "to the left",
+                "on the left side",
+                "in the left speaker",
+                "left of us",
+            ),
         ),
         "right": (
             (),
-            ("on the right", "from the right", "to the right", "on the right side", "in the right speaker", "right of us"),
+            (
+                "on the right",
+                "from the right",
+                "to the right",
+                "on the right side",
+                "in the right speaker",
+                "right of us",
+            ),
         ),
     },
     "voice": {
@@ -195,7 +274,13 @@ TIMES = {
     4: ("four times",),
 }
 NUMBERS = {1: ("one", "a single"), 2: ("two", "a pair of"), 3: ("three",), 4: ("four",)}
-NOTE_PHRASES = ("on the note {note}", "on {note}", "at the pitch {note}", "tuned to {note}", "playing the note {note}")
+NOTE_PHRASES = (
+    "on the note {note}",
+    "on {note}",
+    "at the pitch {note}",
+    "tuned to {note}",
+    "playing the note {note}",
+)
 TEMPO_PHRASES = (
     "at {tempo} bpm",
     "at {tempo} beats per minute",
@@ -232,4 +317,10 @@ OPENINGS = (
     "play {phrase}",
     "make the sound of {phrase}",
 )
-FILM_OPENINGS = (*OPENINGS[:6], "{phrase}", "the sound of {phrase} in the video", "a video of {phrase}", "we see and hear {phrase}")
+FILM_OPENINGS = (
+    *OPENINGS[:6],
+    "{phrase}",
+    "the sound of {phrase} in the video",
+    "a video of {phrase}",
+    "we see and hear {phrase}",
+)
