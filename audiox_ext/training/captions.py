@@ -13,8 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from .scenes import Asked, Part, Scene
-from .words import (
+from .phrases import (
     ATTRIBUTES,
     ENGINE_MOTION,
     FILM_OPENINGS,
@@ -25,9 +24,9 @@ from .words import (
     THEN,
     TIMES,
     WITH,
-    WORDS,
-    Noun,
 )
+from .scenes import Asked, Part, Scene
+from .words import WORDS, Noun
 
 Wording = Literal["training", "held out", "any"]
 HELD_OUT_SHARE = 8  # one wording in so many
@@ -39,8 +38,8 @@ _TRIES = 200
 def caption(scene: Scene, random: np.random.Generator, wording: Wording = "any") -> str:
     """One of the wordings of what is asked of a scene; begins with a small letter more often than not.
 
-    Everything asked is said, nothing else but the kinds and their order. One scene in a hundred thousand has
-    no wording that is held out: it then gets another.
+    Everything asked is said, nothing else but the kinds and their order. A scene that turns out to have no
+    wording of the wanted side in 200 tries gets one of the other; among some thousand none has been seen.
     """
     text = ""
     for _ in range(_TRIES):

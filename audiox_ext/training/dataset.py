@@ -75,8 +75,6 @@ class Dataset:
             raise InputError(
                 f"then_share and with_share are {self.then_share} and {self.with_share}: more than all."
             )
-        if self.film_share > 0 and not set(self.kinds) & set(FILMS) and self.film_share < 1:
-            object.__setattr__(self, "film_share", 0.0)  # there is nothing to see
         if self.film_share == 1 and not set(self.kinds) & set(FILMS):
             raise InputError(f"Videos alone were asked for, but can be made only of {', '.join(FILMS)}.")
         if self.rate < LOWEST_RATE or self.seconds < SHORTEST:

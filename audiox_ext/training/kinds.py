@@ -6,6 +6,7 @@ or is laid out by a rule of its own ("melody", "bouncing").
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,7 @@ class Kind:
 
     low, high: fundamentals of what is called so; between them lies what is called neither. notes: it can be
     asked for by note. slow, fast: events a minute of what is called so. length: of an event, in seconds.
-    noisy: how a generated sound is told from others is by its spectrum, not by its events.
+    noisy: it is noise, told from other noise by its spectrum.
     """
 
     layout: Layout
@@ -120,6 +121,4 @@ def note_pitch(note: str, octave: int) -> float:
 
 def pitch_class(pitch: float) -> str:
     """The nearest note, without its octave."""
-    import math
-
     return NOTES[(round(12 * math.log2(pitch / 440.0)) + NOTES.index("A")) % 12]

@@ -1,5 +1,4 @@
-"""What can be heard in a sound, measured without knowing how it was made: onsets, pitch, tempo, level,
-direction.
+"""What can be heard in a sound, measured without knowing how it was made: its onsets, pitch, tempo, level.
 
 Sounds are (2, S) or (S,) floating point; F frames, K frequencies. None is the answer where there is nothing
 to measure.

@@ -1,5 +1,4 @@
-"""What was asked against what came out: a scene and a sound, whoever made it, give findings, each right or
-wrong.
+"""What was asked against what came out: a scene and a sound give findings, each right or wrong.
 
 Only what the words asked is held against a sound (and for a video when things happen in it). Of two sounds
 one after the other the order is judged, since nothing tells where the first ends; two sounds at once are not
