@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|convert|view|level`."""
+=======
+"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|view|level|dataset`."""
+>>>>>>> data
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 
 from .cli_look import add_convert, add_inspect, add_level, add_view
 from .cli_make import add_edit, add_extend, add_generate
+from .cli_training import add_dataset
 from .cli_video import add_extract
 from .errors import AudioXError
 
@@ -45,9 +50,15 @@ def _parser() -> argparse.ArgumentParser:
         add_extend,
         add_extract,
         add_inspect,
+<<<<<<< HEAD
         add_convert,
         add_view,
         add_level,
+=======
+        add_view,
+        add_level,
+        add_dataset,
+>>>>>>> data
     ):
         add(commands, common)
     return parser

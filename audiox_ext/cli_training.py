@@ -1,0 +1,54 @@
+"""The commands around training: `dataset` writes synthesised sounds and videos with captions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `dataset`."""
+    command = commands.add_parser(
+        "dataset", parents=[common], help="write synthesised sounds and videos with captions, to hear and see"
+    )
+    command.set_defaults(run=_dataset)
+    command.add_argument("folder", type=Path, help="where to; made if it is not there")
+    command.add_argument("--count", type=int, default=20, help="how many (default 20)")
+    command.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
+    command.add_argument(
+        "--split", choices=("training", "held-out"), default="training", help="which part (default training)"
+    )
+    command.add_argument(
+        "--kinds", metavar="A,B", help="kinds of sound, such as bell,rain; default all but frog"
+    )
+    command.add_argument(
+        "--videos",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="how many are videos, 0 to 1 (default 0.25)",
+    )
+    command.add_argument("--seconds", type=float, default=10.0, help="length of each (default 10)")
+    command.add_argument("--rate", type=int, default=16000, help="sample rate (default 16000)")
+    command.add_argument("--no-pictures", action="store_true", help="draw no waveforms and spectrograms")
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from .training.dataset import Dataset, Split
+    from .training.kinds import KNOWN_KINDS
+    from .training.preview import write_items
+
+    split: Split = "held out" if options.split == "held-out" else "training"
+    kinds = tuple(name.strip() for name in options.kinds.split(",")) if options.kinds else KNOWN_KINDS
+    dataset = Dataset(
+        split,
+        rate=options.rate,
+        seconds=options.seconds,
+        kinds=kinds,
+        film_share=options.videos,
+        first=options.first,
+        length=options.count,
+    )
+    for path in write_items(options.folder, dataset, pictures=not options.no_pictures):
+        print(path)
