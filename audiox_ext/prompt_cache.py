@@ -64,6 +64,10 @@ def _fingerprint(prompt: Any) -> Hashable:
     if isinstance(prompt, Mapping):
         return tuple((key, _fingerprint(prompt[key])) for key in sorted(prompt))
     if isinstance(prompt, Tensor):
-        content = prompt.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        return tuple(prompt.shape), str(prompt.dtype), hashlib.blake2b(content, digest_size=16).digest()
+        content = prompt.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+        return (
+            tuple(prompt.shape),
+            str(prompt.dtype),
+            hashlib.blake2b(content, digest_size=16).digest(),
+        )
     return prompt
