@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|convert|view|level`."""
-=======
-"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|view|level|dataset`."""
->>>>>>> data
+"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|convert|view|level|dataset`."""
 
 from __future__ import annotations
 
@@ -50,15 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         add_extend,
         add_extract,
         add_inspect,
-<<<<<<< HEAD
         add_convert,
         add_view,
         add_level,
-=======
-        add_view,
-        add_level,
         add_dataset,
->>>>>>> data
     ):
         add(commands, common)
     return parser
