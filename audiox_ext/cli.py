@@ -1,4 +1,4 @@
-"""The command line: `python -m audiox_ext generate|edit|extend|extract|inspect|convert|view|level|dataset`."""
+"""The command line: `python -m audiox_ext COMMAND`, COMMAND being `generate`, `edit`, `convert` and so on."""
 
 from __future__ import annotations
 
