@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(model: AudioXModel, options: argparse.Namespace, seconds: float, batch: int) -> dict[str, Any]:
     ratio, native = model.config.autoencoder.downsampling_ratio, model.config.latent_count
-    latents = max(native, -(-round(seconds * model.sample_rate) // ratio))
+    latents = native
+    if seconds > model.native_seconds:
+        latents = -(-round(seconds * model.sample_rate) // ratio)
     ends: list[float] = []
 
     def note(info: StepInfo) -> None:
@@ -63,6 +65,7 @@ def _run(model: AudioXModel, options: argparse.Namespace, seconds: float, batch:
         "batch": batch,
         "windows": len(plan_windows(latents, native).starts),
         "step_seconds": steps[len(steps) // 2],
+        "step_seconds_per_window": steps[len(steps) // 2] / len(plan_windows(latents, native).starts),
         "decode_seconds": decode,
         "output_bytes": 8 * batch * latents * ratio,
         "peak_bytes_so_far": peak_bytes(),
