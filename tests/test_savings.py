@@ -10,6 +10,7 @@ import torch
 from golden_cases import KINDS, assert_close_l2, relative_l2, sync, tone
 from torch import Tensor, nn
 
+from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.guidance import GuidedVelocity
 from audiox_ext.networks import oobleck, operations
 from audiox_ext.networks.context_tokens import merge_equal_tokens
@@ -245,3 +246,26 @@ def test_tiles_of_any_stride_meet(strides: tuple[int, ...], monkeypatch: pytest.
         monkeypatch.setattr(oobleck, "_TILE", tile * 3 * max(strides))
         assert relative_l2(decoder(latents), whole) < 1e-12
     assert math.isfinite(float(whole.sum()))
+
+
+# The whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_seed_is_one_sound(kind: str, golden_model: Any) -> None:
+    """Bit for bit, whether prompts were encoded before or not, and whatever ran in between."""
+    model = golden_model(kind)
+    wanted: dict[str, Any] = {
+        "conditioning": {"text_prompt": "rain", "audio_prompt": tone(10, model.sample_rate, 220)},
+        "steps": 3,
+        "seed": 6,
+        "device": "cpu",
+    }
+    model.prompt_cache.clear()
+    first = generate_diffusion_cond(model, **wanted)
+    again = generate_diffusion_cond(model, **wanted)
+    other = generate_diffusion_cond(model, **{**wanted, "seed": 7, "conditioning": {"text_prompt": "wind"}})
+    assert torch.equal(first, again)
+    assert relative_l2(other, first) > 1e-3
+    model.prompt_cache.clear()
+    assert torch.equal(generate_diffusion_cond(model, **wanted), first)
