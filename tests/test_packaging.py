@@ -214,7 +214,7 @@ def test_links_to_files_and_sections_lead_somewhere(document: str) -> None:
 def test_the_map_of_the_code_lists_every_module_and_nothing_else() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map of the code")[1]
     listed = set(re.findall(r"\w+\.py", text.split("```")[1]))
-    folders = ("nodes", "audiox_ext", "tools", "examples")
+    folders = ("nodes", "audiox_ext", "benchmarks", "tools", "examples")
     modules = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
     expected = modules | {"__init__.py", "run.py"}
     assert listed == expected, f"missing {sorted(expected - listed)}, gone {sorted(listed - expected)}"
