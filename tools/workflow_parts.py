@@ -19,7 +19,7 @@ SIZES = {
     "AudioXEditRegion": (340, 150),
     "AudioXExtend": (340, 90),
     "AudioXExtractFeatures": (360, 310),
-    "AudioXLoadModel": (360, 140),
+    "AudioXLoadModel": (360, 160),
     "AudioXLoudness": (340, 130),
     "AudioXSample": (440, 1040),
     "AudioXVideoSound": (400, 450),
