@@ -46,7 +46,9 @@ class GuidedVelocity:
             self.context = network.prepare_context(torch.cat([context, negative]))
         if self.split:
             self.other = network.prepare_context(torch.zeros_like(context) if negative is None else negative)
-        self.conditional = self.context.first(context.shape[0])
+        # What the steps without guidance want; most runs have none.
+        partly = self.guided and between is not None
+        self.conditional = self.context.first(context.shape[0]) if partly else self.context
 
     def __call__(self, x: Tensor, t: Tensor, reuse: BlockReuse | None = None) -> Tensor:
         """reuse: see `BlockReuse`; the caller keeps one for each sequence of passes."""
@@ -68,7 +70,7 @@ class GuidedVelocity:
     def _both(self, x: Tensor, t: Tensor, reuse: BlockReuse | None) -> tuple[Tensor, Tensor]:
         """The conditional and the unconditional prediction."""
         if self.split:
-            return self.network(x, t, self.conditional), self.network(x, t, self.other)
+            return self.network(x, t, self.context), self.network(x, t, self.other)
         both = self.network(torch.cat([x, x]), torch.cat([t, t]), self.context, reuse)
         conditional, unconditional = both.chunk(2)
         return conditional, unconditional

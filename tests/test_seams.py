@@ -38,7 +38,7 @@ class ExactNetwork:
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> None:
         """Nothing: it makes one kind of sound."""
 
-    def forward(self, x: Tensor, t: Tensor, context: None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: None, reuse: None = None) -> Tensor:
         """x: (B, C, L), t: (B,), all equal."""
         now = float(t[0])
         gain = (1 - now) * self.values / ((1 - now) ** 2 * self.values + now**2)

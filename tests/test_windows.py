@@ -201,6 +201,7 @@ def test_a_window_gets_the_video_and_sound_of_its_span(golden_model: Any) -> Non
 def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("maf")
     seen: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
+    model.prompt_cache.clear()
     for name, module in model.conditioner.conditioners.items():
 
         def spy(prompts: Any, *rest: Any, name: str = name, forward: Any = module.forward) -> Tensor:
