@@ -138,6 +138,26 @@ def test_offloaded_parts_go_back_to_what_they_were(monkeypatch: pytest.MonkeyPat
     assert all(at_home(1))
 
 
+def test_what_was_brought_before_memory_ran_out_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Tensor] = []
+
+    def copy(tensor: Tensor, device: torch.device) -> Tensor:
+        if len(copied) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        copied.append(tensor.clone())
+        return copied[-1]
+
+    monkeypatch.setattr(placement, "_copied", copy)
+    part = nn.Linear(4, 4)
+    places = [parameter.data_ptr() for parameter in part.parameters()]
+    where = DevicePlacement("meta", offload=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        where.use("network", part, 0)
+    assert part.weight.data_ptr() == copied[0].data_ptr()
+    where.free_memory(models=True)
+    assert [parameter.data_ptr() for parameter in part.parameters()] == places
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: offloading to a GPU was not tried")
 def test_an_offloaded_run_sounds_the_same(golden_model: Any, tiny_folder: Any) -> None:
     from audiox_ext.generation import generate_diffusion_cond
