@@ -155,16 +155,21 @@ def find_synchformer(folders: ModelFolders, near: Path | None = None) -> Path | 
     return next((path for path in found if path is not None), None)
 
 
+def check_encoder_name(name: str) -> None:
+    """Raises `InputError` for a text encoder's name that leaves the model's folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"config.json: t5_model_name is {name!r}; it must name a folder beside it or a model."
+        )
+
+
 def find_text_encoder(name: str, folders: ModelFolders, near: Path | None) -> tuple[Path, Path] | None:
     """(weights, tokenizer.json) of the T5 called `name`: a folder in the model's own, or one of the shared
     places.
 
     Raises `InputError` for a name that leaves the model's folder.
     """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(
-            f"config.json: t5_model_name is {name!r}; it must name a folder beside it or a model."
-        )
+    check_encoder_name(name)
     short = name.split("/")[-1]
     places = [near / name, near / short] if near is not None else []
     places += [root / folder for root in folders.text_encoders for folder in (name, short)]

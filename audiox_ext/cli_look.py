@@ -42,7 +42,7 @@ def add_convert(commands: Any, common: argparse.ArgumentParser) -> None:
         choices=("fp32", "bf16", "fp16"),
         help="of the network (default bf16); the rest stays float32",
     )
-    command.add_argument("--force", action="store_true", help="replace a model.safetensors that is there")
+    command.add_argument("--force", action="store_true", help="replace a model that is there")
     command.add_argument("-o", "--output", type=Path, required=True, help="the new model's folder")
 
 

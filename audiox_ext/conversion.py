@@ -15,14 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .catalog import PUBLISHED, PUBLISHED_LICENSE, CheckpointFiles, ModelFolders, find_files, find_local
+from .catalog import (
+    PUBLISHED,
+    PUBLISHED_LICENSE,
+    CheckpointFiles,
+    ModelFolders,
+    check_encoder_name,
+    find_files,
+    find_local,
+)
 from .config import ModelConfig, TextConditionerConfig
 from .config_file import parse_config
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .license import check_license
 from .model import AudioXModel, module_key
 from .pretrained import DTYPES, built_keys, checkpoint_state, config_of, key_problems
-from .safetensors_file import check_space, write_safetensors
+from .safetensors_file import check_space, whole_file, write_safetensors
 from .state_dict import fold_weight_norm, shapes_of
 
 WEIGHTS = "model.safetensors"
@@ -46,7 +54,7 @@ def convert_checkpoint(
 
     precision: fp32, bf16 or fp16, of the network; the rest is float32, as it is in use. Weight-normalised
     convolutions are folded, and what has no influence stays as it is. Text encoder and Synchformer are copied
-    if they lie in the model's own folder. force: replace a model.safetensors that is there.
+    if they lie in the model's own folder. force: replace a model that is there.
 
     Returns the file. Raises `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or
     `InputError`.
@@ -61,9 +69,12 @@ def convert_checkpoint(
     data = _with_license(config_of(files), files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
+    encoders = _text_encoders(config)
     path = target / WEIGHTS
-    if path.exists() and not force:
-        raise InputError(f"{path} is there already. Choose another folder, or replace it with --force.")
+    in_place = target.resolve() == folder.resolve()
+    for there in (path, target / "config.json"):
+        if there.exists() and not force and not (in_place and there != path):
+            raise InputError(f"{there} is there already. Choose another folder, or replace it with --force.")
     if path.exists() and path.samefile(files.weights):
         raise InputError(f"{path} is the file that is read. Choose another folder.")
     state, dtypes = _converted_state(files, config, DTYPES[precision])
@@ -78,9 +89,10 @@ def convert_checkpoint(
     except OSError as error:
         raise InputError(f"{target} cannot be made ({error}). Choose another folder.") from None
     write_safetensors(path, state, dtypes, metadata)
-    if target.resolve() != folder.resolve():
-        _copy_beside(folder, target, config)
-    (target / "config.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with whole_file(target / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    if not in_place:
+        _copy_beside(folder, target, encoders)
     return path
 
 
@@ -112,10 +124,17 @@ def _converted_state(
     return folded | unused, {key: targets[module_key(key)].dtype for key in folded}
 
 
-def _copy_beside(folder: Path, target: Path, config: ModelConfig) -> None:
-    """Copy what the model needs beside its weights, where that lies in its own folder."""
+def _text_encoders(config: ModelConfig) -> list[str]:
+    """The names of a model's text encoders, none of which leads out of its folder."""
     names = [c.t5_model_name for c in config.conditioners.values() if isinstance(c, TextConditionerConfig)]
-    wanted = [*names, *(name.split("/")[-1] for name in names), *_SYNCHFORMER]
+    for name in names:
+        check_encoder_name(name)
+    return names
+
+
+def _copy_beside(folder: Path, target: Path, encoders: list[str]) -> None:
+    """Copy what the model needs beside its weights, where that lies in its own folder."""
+    wanted = [*encoders, *(name.split("/")[-1] for name in encoders), *_SYNCHFORMER]
     for name in wanted:
         source, copy = folder / name, target / name
         if not source.exists() or copy.exists():

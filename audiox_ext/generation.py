@@ -115,7 +115,9 @@ def generate_diffusion_cond(
     mask = _mask(init, mask_args, settings.latent_mask)
 
     at_once = settings.window_batch or DEFAULT_BATCH
-    where = placement.use("network", model.model, network_bytes(model.network, pieces, contexts, at_once))
+    needed = network_bytes(model.network, pieces, contexts, at_once)
+    with explained(placement, "the network was loaded", "Load the model with a lower precision"):
+        where = placement.use("network", model.model, needed)
     sampling = plan_sampling(
         model,
         settings,

@@ -54,11 +54,14 @@ class DevicePlacement:
     def use(self, part: str, module: nn.Module, activation_bytes: int) -> torch.device:
         if self._in_use is not module:
             self._leave()
-        if self.offload:
-            self._waiting += _bring(module, self.device)
-        else:
-            module.to(self.device)
         self._in_use = module
+        if not self.offload:
+            module.to(self.device)
+            return self.device
+        # One by one, so that what is there goes back also when memory runs out in the middle.
+        for weight in (*module.parameters(), *module.buffers()):
+            if weight.device.type == "cpu":
+                self._waiting.append(_bring(weight, self.device))
         return self.device
 
     def check_cancelled(self) -> None:
@@ -103,15 +106,11 @@ def _copied(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _bring(module: nn.Module, device: torch.device) -> list[_Waiting]:
-    """Bring those weights of a module to a device that are on the CPU."""
-    brought = []
-    for weight in (*module.parameters(), *module.buffers()):
-        if weight.device.type == "cpu":
-            on_cpu = weight.data
-            weight.data = _copied(on_cpu, device)
-            brought.append(_Waiting(weight=weight, on_cpu=on_cpu, version=weight._version))
-    return brought
+def _bring(weight: Tensor, device: torch.device) -> _Waiting:
+    """Bring a weight from the CPU to a device."""
+    on_cpu = weight.data
+    weight.data = _copied(on_cpu, device)
+    return _Waiting(weight=weight, on_cpu=on_cpu, version=weight._version)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,7 +44,8 @@ def write_safetensors(
     """Write tensors, each in its type of `dtypes`, or its own. Equal input gives equal files.
 
     The file has its name when it is whole, and an older one is replaced then. Pages of files that tensors are
-    mapped from are let go of. Raises `InputError` when the disk is full or the file cannot be written.
+    mapped from are let go of. Raises `InputError` when a value is too large for its type, the disk is full or
+    the file cannot be written.
     """
     kinds = {key: dtypes.get(key, tensor.dtype) for key, tensor in tensors.items()}
 
@@ -56,14 +58,22 @@ def write_safetensors(
     order = sorted(tensors, key=place)
     header, size = _header(tensors, kinds, order, metadata)
     check_space(path.parent, len(header) + size)
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        file.write(header)
+        for key in order:
+            _write(file, key, tensors[key], kinds[key])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` at the end; after an error nothing is left of
+    it, and an older file stays as it was. Raises `InputError` in place of an OSError.
+    """
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with unfinished.open("wb") as file:
-            file.write(header)
-            for key in order:
-                _write(file, tensors[key], kinds[key])
-            file.flush()
-            os.fsync(file.fileno())
+        yield unfinished
         unfinished.replace(path)
     except OSError as error:
         raise _unwritten(path, error) from None
@@ -102,9 +112,23 @@ def _header(
     return len(text).to_bytes(8, "little") + text, offset
 
 
-def _write(file: BinaryIO, tensor: Tensor, dtype: torch.dtype) -> None:
+def _write(file: BinaryIO, key: str, tensor: Tensor, dtype: torch.dtype) -> None:
     for part in slices(tensor):
+        _check_range(key, part, dtype)
         file.write(part.to(dtype).contiguous().view(torch.uint8).numpy().data)
+
+
+def _check_range(key: str, values: Tensor, dtype: torch.dtype) -> None:
+    if dtype == values.dtype or not (dtype.is_floating_point and values.is_floating_point()):
+        return
+    limit = torch.finfo(dtype).max
+    if values.numel() and limit < torch.finfo(values.dtype).max:
+        largest = max(abs(float(end)) for end in values.aminmax())
+        if largest > limit:
+            raise InputError(
+                f"{key} holds {largest:g}, and {str(dtype).removeprefix('torch.')} ends at {limit:g}. Choose "
+                "precision bf16 or fp32. Nothing was written."
+            )
 
 
 def _unwritten(path: Path, error: OSError) -> InputError:

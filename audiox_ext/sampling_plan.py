@@ -22,7 +22,7 @@ from .inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mas
 from .random_numbers import RandomNumbers
 from .rectified_flow import sample_euler, sample_few_steps
 from .sampling import sample_v
-from .schedules import DEFAULT_SCHEDULE, checked_levels, levels_below, noise_levels
+from .schedules import DEFAULT_SCHEDULE, bounds_of, checked_levels, levels_below, noise_levels
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +157,7 @@ def _bounds(model: ModelFacts, settings: SamplerSettings, sigmas: Tensor | None)
     sigma_min = defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
     if sigmas is None:
         return sigma_min, defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
-    positive = sigmas[sigmas > 0]
-    lowest, highest = float(positive[-1]), float(positive[0])
-    return lowest if lowest < highest else min(sigma_min, highest / 2), highest
+    return bounds_of(sigmas, sigma_min)
 
 
 def _largest(inpainting: Inpainting | StrengthInpainting | None) -> float:

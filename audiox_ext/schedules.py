@@ -86,7 +86,7 @@ def noise_levels(
     """The levels of a run, falling from sigma_max to sigma_min, then 0: (steps + 1,) float32 on the CPU.
 
     schedule: None for `DEFAULT_SCHEDULE`. rho: None for the schedule's own. Raises `InputError` for an
-    unknown schedule, or bounds that are not 0 < sigma_min < sigma_max.
+    unknown schedule, bounds that are not 0 < sigma_min < sigma_max, or levels that float32 cannot tell apart.
     """
     chosen = SCHEDULES.get(schedule or DEFAULT_SCHEDULE)
     if chosen is None:
@@ -99,7 +99,15 @@ def noise_levels(
             "sigma_max."
         )
     sigmas = chosen(steps, sigma_min, sigma_max, rho)
-    return torch.cat([sigmas, sigmas.new_zeros(1)])
+    sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
+    if not bool((sigmas.diff() < 0).all()):
+        # A step of no length is a division by zero in the solvers that look back.
+        raise InputError(
+            f"{steps} steps of {schedule or DEFAULT_SCHEDULE} from {sigma_max:g} to {sigma_min:g}"
+            f"{'' if rho is None else f' with rho {rho:g}'} lie too close together to be told apart. Make "
+            "fewer steps, or move sigma_min and sigma_max apart."
+        )
+    return sigmas
 
 
 def checked_levels(sigmas: Tensor) -> Tensor:
@@ -117,6 +125,13 @@ def checked_levels(sigmas: Tensor) -> Tensor:
             f"{', '.join(f'{float(level):g}' for level in levels[:12])}{' ...' if len(levels) > 12 else ''}."
         )
     return levels
+
+
+def bounds_of(levels: Tensor, sigma_min: float) -> tuple[float, float]:
+    """The lowest and the highest level above 0; of a single one sigma_min is the lowest."""
+    positive = levels[levels > 0]
+    lowest, highest = float(positive[-1]), float(positive[0])
+    return lowest if lowest < highest else min(sigma_min, highest / 2), highest
 
 
 def levels_below(sigmas: Tensor, start: float) -> Tensor:

@@ -20,6 +20,7 @@ from .errors import InputError
 from .facts import ModelFacts
 from .features import VideoFeatures
 from .presets import WHOLE_RUN, with_preset
+from .schedules import bounds_of, checked_levels
 from .time_spans import from_second
 from .timeline import Timeline
 from .waveforms import check_waveform, conform_audio
@@ -151,11 +152,11 @@ def init_noise_level(model: ModelFacts, request: AudioRequest) -> float:
     defaults = model.defaults
     if model.config.objective == "rectified_flow":
         return request.init_strength
-    return noise_level(
-        request.init_strength,
-        request.sigma_min or defaults.sigma_min,
-        request.sigma_max or defaults.sigma_max,
-    )
+    sigma_min = request.sigma_min or defaults.sigma_min
+    sigma_max = request.sigma_max or defaults.sigma_max
+    if request.sigmas is not None:
+        sigma_min, sigma_max = bounds_of(checked_levels(request.sigmas), sigma_min)
+    return noise_level(request.init_strength, sigma_min, sigma_max)
 
 
 def _settings(request: AudioRequest) -> dict[str, Any]:

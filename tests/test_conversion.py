@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from audiox_ext.catalog import find_files
 from audiox_ext.cli import main
@@ -136,6 +137,60 @@ def test_nothing_is_overwritten_unasked(tiny_folder: Any, tmp_path: Path) -> Non
     assert all(torch.equal(tensor, kept[key]) for key, tensor in held.items())
     with pytest.raises(InputError, match="is read"):
         convert_checkpoint(str(new), new, force=True)
+
+
+def test_another_models_configuration_is_not_overwritten(tiny_folder: Any, tmp_path: Path) -> None:
+    other = write_random_checkpoint(tmp_path / "other", tiny_config("maf"), form="ckpt")
+    before = (other / "config.json").read_bytes()
+    with pytest.raises(InputError, match=r"config\.json is there already.*--force"):
+        convert_checkpoint(str(tiny_folder("base")), other)
+    assert (other / "config.json").read_bytes() == before
+    assert not (other / "model.safetensors").exists()
+    convert_checkpoint(str(other), other)  # beside what is read, it is the same one
+    assert find_files(other).weights.name == "model.safetensors"
+
+
+def test_a_configuration_that_cannot_be_written_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_random_checkpoint(tmp_path / "own", tiny_config("base"), form="ckpt")
+    before = (folder / "config.json").read_bytes()
+
+    def full(path: Path, *arguments: object, **settings: object) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match="is full"):
+        convert_checkpoint(str(folder), folder)
+    assert (folder / "config.json").read_bytes() == before
+    assert not list(folder.glob(".config.json.*"))
+
+
+def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "large", tiny_config("base"))
+    state = read_tensors(folder / "model.safetensors")
+    key = "model.model.transformer.layers.0.self_attn.to_qkv.weight"
+    state[key] = state[key].clone()
+    state[key][0, 0] = -70000
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(InputError, match=rf"{key} holds 70000, and float16 ends at 65504"):
+        convert_checkpoint(str(folder), tmp_path / "new", precision="fp16")
+    assert list((tmp_path / "new").iterdir()) == []
+    convert_checkpoint(str(folder), tmp_path / "new", precision="bf16")
+
+
+def test_a_text_encoder_outside_the_folder_is_not_copied(tiny_folder: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "model"
+    shutil.copytree(tiny_folder("base"), folder)
+    (tmp_path / "elsewhere").mkdir()
+    text = (folder / "config.json").read_text(encoding="utf-8")
+    assert text.count('"text_encoder"') == 1
+    text = text.replace('"text_encoder"', '"../../elsewhere"')
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="t5_model_name"):
+        convert_checkpoint(str(folder), tmp_path / "a" / "b" / "c")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_full_disk_is_told_before_and_leaves_nothing(

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audiox_ext import mapped, placement
+from audiox_ext.errors import InputError
 from audiox_ext.mapped import converted, let_go
 from audiox_ext.placement import DevicePlacement
 from audiox_ext.pretrained import get_pretrained_model
@@ -136,6 +137,51 @@ def test_offloaded_parts_go_back_to_what_they_were(monkeypatch: pytest.MonkeyPat
     assert not any(at_home(1))
     where.free_memory(models=True)
     assert all(at_home(1))
+
+
+def test_what_was_brought_before_memory_ran_out_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Tensor] = []
+
+    def copy(tensor: Tensor, device: torch.device) -> Tensor:
+        if len(copied) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        copied.append(tensor.clone())
+        return copied[-1]
+
+    monkeypatch.setattr(placement, "_copied", copy)
+    part = nn.Linear(4, 4)
+    places = [parameter.data_ptr() for parameter in part.parameters()]
+    where = DevicePlacement("meta", offload=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        where.use("network", part, 0)
+    assert part.weight.data_ptr() == copied[0].data_ptr()
+    where.free_memory(models=True)
+    assert [parameter.data_ptr() for parameter in part.parameters()] == places
+
+
+def test_a_network_that_does_not_fit_is_told_and_goes_back(
+    golden_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audiox_ext.generation import generate_diffusion_cond
+
+    model = golden_model("base")
+    large = model.network.transformer.blocks()[-1].ff.ff[2].weight
+    places = [weight.data_ptr() for weight in model.parameters()]
+
+    def copy(tensor: Tensor, device: torch.device) -> Tensor:
+        if tensor.data_ptr() == large.data_ptr():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tensor.clone()
+
+    monkeypatch.setattr(placement, "_copied", copy)
+    where = DevicePlacement("meta", offload=True)
+    # Parts "on the device" are copies on the CPU, and so are their inputs.
+    use = where.use
+    monkeypatch.setattr(where, "use", lambda *given: use(*given) and torch.device("cpu"))
+    monkeypatch.setattr(model, "placement", where)
+    with pytest.raises(InputError, match=r"Memory ran out while the network was loaded\. .*lower precision"):
+        generate_diffusion_cond(model, steps=2, conditioning={"text_prompt": "rain"}, seed=1)
+    assert [weight.data_ptr() for weight in model.parameters()] == places
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: offloading to a GPU was not tried")

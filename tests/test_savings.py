@@ -136,6 +136,24 @@ def test_a_quick_linear_layer_can_be_trained() -> None:
     assert_close_l2(layer.weight.grad, expected, 1e-5)
 
 
+def test_a_quick_linear_layer_has_all_its_derivatives() -> None:
+    layer = Linear(768, 640).requires_grad_(False)
+    x, along = draw(20, 768), draw(20, 768)
+    layer.bias.requires_grad_(True)  # and nothing else
+    layer(x).sum().backward()
+    assert torch.equal(layer.bias.grad, torch.full((640,), 20.0))
+    layer.requires_grad_(False)
+    _, tangent = torch.func.jvp(layer, (x,), (along,))
+    assert_close_l2(tangent, along @ layer.weight.T, 1e-5)
+
+
+@torch.no_grad()
+def test_a_quick_linear_layer_follows_autocast() -> None:
+    layer = Linear(768, 640)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(draw(20, 768)).dtype == torch.bfloat16
+
+
 def test_weights_that_are_cast_or_patched_first_go_the_hosts_way() -> None:
     class Host:
         class Linear(nn.Linear):

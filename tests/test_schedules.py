@@ -10,10 +10,12 @@ import torch
 from golden_cases import relative_l2
 from torch import Tensor
 
-from audiox_ext.denoising import noise_time
+from audiox_ext.audio_request import AudioRequest
+from audiox_ext.denoising import noise_level, noise_time
 from audiox_ext.errors import InputError
 from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.schedules import SCHEDULE_NAMES, checked_levels, levels_below, noise_levels
+from audiox_ext.tasks import init_noise_level, make_audio
 
 LOW, HIGH = 0.3, 500.0
 
@@ -110,6 +112,29 @@ def test_an_unknown_schedule_is_named_with_the_known_ones(golden_model: Any) -> 
 def test_levels_that_make_no_sense_are_refused(levels: Any) -> None:
     with pytest.raises(InputError, match="sigmas must be"):
         checked_levels(torch.tensor(levels))
+
+
+def test_levels_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(InputError, match=r"250 steps of beta from 0\.3001 to 0\.3 lie too close"):
+        noise_levels(250, 0.3, 0.3001, "beta")
+    with pytest.raises(InputError, match="with rho 1000"):
+        noise_levels(50, 0.3, 500.0, rho=1000.0)
+
+
+def test_the_strength_of_a_variation_is_that_of_given_levels(golden_model: Any) -> None:
+    model, sound = golden_model("base"), torch.zeros(1, 8000)
+    for levels, lowest in (([500.0, 80.0, 5.0, 0.0], 5.0), ([40.0, 1.0], 1.0)):
+        bounds = lowest, levels[0]
+        for strength in (0.01, 0.5, 1.0):
+            request = AudioRequest(
+                init_audio=(sound, 8000), init_strength=strength, sigmas=torch.tensor(levels)
+            )
+            assert init_noise_level(model, request) == pytest.approx(noise_level(strength, *bounds))
+    # The least strength is above the last level, wherever that is.
+    request = AudioRequest(
+        init_audio=(sound, 8000), init_strength=0.01, sigmas=torch.tensor([500.0, 80.0, 5.0, 0.0])
+    )
+    assert bool(torch.isfinite(make_audio(model, request, device="cpu")).all())
 
 
 def test_a_part_of_given_levels() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -61,7 +62,8 @@ class _QuickLinear:
         self.through_onednn = has_onednn()
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.through_onednn and _is_worth_it(x, self.weight) and _plain_weights(self):  # type: ignore[arg-type]
+        worth_it = self.through_onednn and _is_worth_it(x, self.weight)
+        if worth_it and _plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return super().forward(x)  # type: ignore[misc]
 
@@ -75,7 +77,18 @@ def _is_worth_it(x: Tensor, weight: Any) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and weight.numel() >= _WEIGHTS
         and x.numel() >= _ROWS * x.shape[-1]
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+    )
+
+
+def _is_plain_call(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether nothing but the result is wanted: the operator has no derivatives, and gives none without a
+    word; nor does it know of autocast.
+    """
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    return not (
+        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
+        or getattr(forward_ad, "_current_level", -1) >= 0
+        or torch.is_autocast_enabled("cpu")
     )
 
 

@@ -18,11 +18,12 @@ class RotaryTable:
 
     def table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Cosines and sines, each (length, width / 2), float32."""
-        if self._kept is None or self._kept[:2] != (length, device):
+        kept = self._kept
+        if kept is None or kept[:2] != (length, device):
             # Outside inference mode, whose tensors could never be used in training.
             with torch.inference_mode(False):
-                self._kept = (length, device, self._made(length, device))
-        return self._kept[2]
+                kept = self._kept = (length, device, self._made(length, device))
+        return kept[2]  # and not what another thread may have put in its place
 
     def _made(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         steps = torch.arange(0, self._width, 2, dtype=torch.float32, device=device)
