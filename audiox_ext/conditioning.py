@@ -154,8 +154,8 @@ class VideoConditioner(nn.Module):
         """Tokens (1, out_features, D) of frames (T, 3, H, W), 0..255, exactly as many as trained with."""
         config = self.config
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
-        images = (frames.float() / 255 - mean) / std
-        states = torch.cat([self.visual_encoder_model(part) for part in images.split(_FRAMES_AT_ONCE)])
+        parts = frames.split(_FRAMES_AT_ONCE)
+        states = torch.cat([self.visual_encoder_model((x.float() / 255 - mean) / std) for x in parts])
         sequences = rearrange(states, "t p d -> p t d") + cast(self.Temp_pos_embedding, states)
         states = rearrange(self.Temp_transformer(sequences), "p t d -> 1 (t p) d").contiguous()
         tokens = _project_reinterpreted(states, self.proj)

@@ -31,6 +31,7 @@ from .conditioning import TextConditioner
 from .config_file import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
+from .late_folding import can_fold_late, fold_at_first_use, take_pairs
 from .license import check_license
 from .mapped import converted
 from .model import AudioXModel, module_key, published_key
@@ -110,7 +111,9 @@ def get_pretrained_model(
     with torch.device("meta"):
         layers = operations or PlainOperations
         model = AudioXModel(config, layers, dtype, compute_dtype, rest_operations=rest_operations)
-    _load_weights(model, files)
+    # Other layers and devices want the weights as they are, when they are moved.
+    on_cpu = operations is None and torch.device(device).type == "cpu" and not offload
+    _load_weights(model, files, late=on_cpu and can_fold_late())
     _attach_text_encoder(model, folder, folders, download)
     forget_unfinished(folder)
     model.folder = folder
@@ -234,14 +237,17 @@ def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str,
     return compare_keys(unfolded_shapes(have, want), want, optional=want.keys() - built)
 
 
-def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
+def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> None:
+    """late: the autoencoder's weights are folded when it is first used."""
     want = model.published_shapes()
     state = checkpoint_state(files, want)
     problems = key_problems(model, shapes_of(state), want)
     if problems:
         raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
     built = built_keys(model)
-    state = fold_weight_norm({key: value for key, value in state.items() if key in built})
+    state = {key: value for key, value in state.items() if key in built}
+    pairs = take_pairs(state, "pretransform.") if late else {}
+    state = fold_weight_norm(state) | {key: v for key, (_, v) in pairs.items()}
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
     # In the order of the file, so that it is read from its beginning to its end.
@@ -249,6 +255,10 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles) -> None:
         own = module_key(key)
         loaded[own] = converted(state.pop(key), targets[own].dtype)
     model.load_state_dict(loaded, strict=True, assign=True)
+    for name, half in model.pretransform.model.items():
+        prefix = f"pretransform.model.{name}."
+        gains = {key.removeprefix(prefix): g for key, (g, _) in pairs.items() if key.startswith(prefix)}
+        fold_at_first_use(half, gains)
 
 
 def built_keys(model: AudioXModel) -> set[str]:

@@ -138,13 +138,14 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in list(state):
         stem, _, last = key.rpartition("weight_")
         if last == "g" and f"{stem}weight_v" in state:
-            folded[f"{stem}weight"] = _fold(state.pop(key), state.pop(f"{stem}weight_v"))
+            folded[f"{stem}weight"] = fold(state.pop(key), state.pop(f"{stem}weight_v"))
         elif key in state and not (last == "v" and f"{stem}weight_g" in state):
             folded[key] = state[key]
     return folded
 
 
-def _fold(g: Tensor, v: Tensor) -> Tensor:
+def fold(g: Tensor, v: Tensor) -> Tensor:
+    """g * v / ||v|| as in `fold_weight_norm`. The pages of a file that hold v are let go of."""
     dtype = torch.promote_types(v.dtype, torch.float32)
     source, v = v, converted(v, dtype)
     g = g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))

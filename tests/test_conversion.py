@@ -36,7 +36,8 @@ def sound(model: AudioXModel) -> torch.Tensor:
 
 
 def weights_of(model: AudioXModel) -> dict[str, torch.Tensor]:
-    return dict(model.named_parameters()) | dict(model.named_buffers())
+    model.state_dict()  # what is folded when it is first used is folded now
+    return dict(sorted([*model.named_parameters(), *model.named_buffers()]))
 
 
 def header(path: Path) -> dict[str, str]:
