@@ -26,7 +26,7 @@ def miniature_values() -> dict[str, Any]:
     autoencoder["downsampling_ratio"] = RATIO
     for part in ("encoder", "decoder"):
         autoencoder[part]["config"] |= {"channels": 8, "c_mults": [1, 2, 4], "strides": strides}
-    video, text, audio = (entry["config"] for entry in config["model"]["conditioning"]["configs"])
+    video, _, audio = (entry["config"] for entry in config["model"]["conditioning"]["configs"])
     video["clip_config"] |= {"patch_size": 112, "image_size": 224}
     audio |= {"n_fft": 256, "hop_length": 256, "win_length": 256, "target_sample_rate": RATE}
     config["model"]["diffusion"]["config"] |= {"embed_dim": 64, "num_heads": 1, "global_cond_dim": 0}
@@ -34,7 +34,7 @@ def miniature_values() -> dict[str, Any]:
         "name": "miniature",
         "model": config,
         "text_encoder": {"d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 1, "vocabulary": 300},
-        "synchformer": {"depth": 1, "patch_size": 112, "mlp_ratio": 1},
+        "synchformer": {"depth": 1, "patch_size": 56, "mlp_ratio": 1},
         "data": {"kinds": ["tone", "ball"], "film_share": 0.1},
         "autoencoder": {**_RUN, "steps": 4, "batch_size": 4, "crop_seconds": 0.25, "learning_rate": 2e-3},
         "diffusion": {**_RUN, "steps": 4, "batch_size": 2, "learning_rate": 2e-3},

@@ -47,6 +47,8 @@ class AutoencoderTraining(TrainingModule):
         return {"loss": loss, "stft": stft, "l1": l1, "kl": kl}
 
     def _posterior(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, S) -> mean and deviation, each (B, C, L)."""
+        """(B, 2, S) -> mean and deviation, each (B, C, L), as `Autoencoder.posterior` gives them, but never
+        item by item or in chunks.
+        """
         mean, scale = self.autoencoder.model["encoder"](waveforms).chunk(2, dim=1)
         return mean, F.softplus(scale) + 1e-4

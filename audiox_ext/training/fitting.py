@@ -10,7 +10,11 @@ A call that finds a last.ckpt goes on from it, and gives what it would have give
 from __future__ import annotations
 
 import importlib.util
+import logging
+import signal
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +48,9 @@ def require_lightning() -> None:
         )
 
 
-def train_autoencoder(config: TrainingConfig, folder: Path, *, device: str, report: Report) -> Path:
+def train_autoencoder(
+    config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report
+) -> Path:
     """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`."""
     require_lightning()
     from .autoencoder_training import AutoencoderTraining
@@ -76,7 +82,7 @@ def train_diffusion(
     config: TrainingConfig,
     folder: Path,
     *,
-    device: str,
+    device: str | torch.device,
     report: Report,
     dtype: torch.dtype = torch.float16,
 ) -> Path:
@@ -110,11 +116,13 @@ def train_diffusion(
 
 
 def _fit(
-    module: TrainingModule, batches: Batches, held_out: Batches, place: Path, device: str, report: Report
+    module: TrainingModule,
+    batches: Batches,
+    held_out: Batches,
+    place: Path,
+    device: str | torch.device,
+    report: Report,
 ) -> None:
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.loggers import TensorBoardLogger
-
     from .supervision import Supervision
 
     settings, last = module.settings, place / "last.ckpt"
@@ -124,28 +132,57 @@ def _fit(
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // held_out.size)))
 
-    trainer = Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with _quiet_lightning():
+        trainer = _trainer(module, Supervision(last, validation, report), place, device)
+        try:
+            trainer.fit(
+                module,
+                loader(batches, first, settings.steps, settings.workers),
+                ckpt_path=str(last) if first else None,
+                weights_only=True if first else None,
+            )
+        except SystemExit:  # what Lightning makes of an interruption, after which it ignores all others
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
+
+
+def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str) -> Any:
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    settings = module.settings
+    return Trainer(
+        accelerator=torch.device(device).type,
         devices=1,
         max_steps=settings.steps,
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
         logger=TensorBoardLogger(str(place), name="", version="events"),
-        callbacks=[Supervision(last, validation, report)],
+        callbacks=[supervision],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        log_every_n_steps=settings.report_every,
+        log_every_n_steps=1,
     )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without its hints: what there is to say, `Supervision` says."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        trainer.fit(
-            module,
-            loader(batches, first, settings.steps, settings.workers),
-            ckpt_path=str(last) if first else None,
-            weights_only=True if first else None,
-        )
-    except SystemExit:  # what Lightning makes of an interruption
-        raise KeyboardInterrupt from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            # Ours begins at the step after the checkpoint.
+            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _steps_done(checkpoint: Path) -> int:
