@@ -63,7 +63,7 @@ def train_autoencoder(
     module = AutoencoderTraining(config.model.autoencoder, settings)
     batches, held_out = (
         Batches(config.dataset(split, films=False), settings.batch_size, samples, crop=True, whole=False)
-        for split in ("training", "held out")  # type: ignore[misc]
+        for split in ("training", "held out")
     )
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
@@ -106,8 +106,7 @@ def train_diffusion(
         raise TrainingError(f"{weights} is not the autoencoder of this configuration ({error}).") from None
     samples = config.model.latent_count * config.model.autoencoder.downsampling_ratio
     batches, held_out = (
-        Batches(config.dataset(split), settings.batch_size, samples)
-        for split in ("training", "held out")  # type: ignore[misc]
+        Batches(config.dataset(split), settings.batch_size, samples) for split in ("training", "held out")
     )
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
@@ -147,7 +146,7 @@ def _fit(
             raise KeyboardInterrupt from None
 
 
-def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str) -> Any:
+def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str | torch.device) -> Any:
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 

@@ -48,7 +48,7 @@ def _divide(autoencoder: Autoencoder, by: Tensor, typical: Tensor) -> None:
 
 def _convolutions(autoencoder: Autoencoder) -> tuple[nn.Conv1d, nn.Conv1d]:
     """The decoder's first and the encoder's last."""
-    first, last = autoencoder.model["decoder"].layers[0], autoencoder.model["encoder"].layers[-1]  # type: ignore[index, union-attr]
+    first, last = autoencoder.model["decoder"].layers[0], autoencoder.model["encoder"].layers[-1]  # type: ignore[index]
     assert isinstance(first, nn.Conv1d)
     assert isinstance(last, nn.Conv1d)
     return first, last

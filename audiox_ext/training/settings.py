@@ -257,11 +257,12 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{where} must be a list, got {value!r}.")
         return tuple(_checked(item, get_args(kind)[0], where) for item in value)
-    allowed: tuple[type, ...] = (int, float) if kind is float else (kind,)
-    # bool is an int to Python, never to a configuration.
-    if not isinstance(value, allowed) or isinstance(value, bool):
+    if kind is float and type(value) is int:
+        return float(value)
+    # Exactly: bool is an int to Python, never to a configuration.
+    if type(value) is not kind:
         raise ConfigError(f"{where} must be {kind.__name__}, got {json.dumps(value)}.")
-    return float(value) if kind is float else value
+    return value
 
 
 def _at_least(settings: Any, name: str, low: float) -> None:

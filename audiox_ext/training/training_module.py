@@ -54,7 +54,7 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step; raises `TrainingError` where the loss is not a number."""
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+        for group in self.optimizers().param_groups:
             group["lr"] = learning_rate(self.settings, batch.step)
         terms = self.losses(batch, self.random_of(batch.step), training=True)
         self.last_losses = {name: float(value.detach()) for name, value in terms.items()}

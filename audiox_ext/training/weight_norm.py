@@ -29,7 +29,7 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
     for key, tensor in module.state_dict().items():
         if key.endswith(length):
             name = key.removesuffix(length)
-            state[f"{name}.weight"] = module.get_submodule(name).weight.detach().clone()  # type: ignore[operator, union-attr]
+            state[f"{name}.weight"] = module.get_submodule(name).weight.detach().clone()  # type: ignore[operator]
         elif not key.endswith(direction):
             state[key] = tensor.detach()
     return state
