@@ -31,7 +31,7 @@ needs_lightning = pytest.mark.skipif(
 CONFIG = Path(__file__).parents[1] / "audiox_ext" / "configs" / "training-pocket.json"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """The miniature's layers are too small to be shared by threads, which would wait for each other."""
     before = torch.get_num_threads()
@@ -56,7 +56,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the miniature's autoencoder has been trained, for a moment. Do not change it."""
     if MISSING:
         pytest.skip(f"NO {' AND NO '.join(MISSING)}: pip install .[train] to test the training")
