@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .cli_look import add_convert, add_inspect, add_level, add_view
 from .cli_make import add_edit, add_extend, add_generate
-from .cli_training import add_dataset
+from .cli_training import add_dataset, add_train
 from .cli_video import add_extract
 from .errors import AudioXError
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         add_view,
         add_level,
         add_dataset,
+        add_train,
     ):
         add(commands, common)
     return parser

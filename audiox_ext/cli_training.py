@@ -1,10 +1,14 @@
-"""The commands around training: `dataset` writes synthesised sounds and videos with captions."""
+"""The commands around training: `dataset` writes synthesised sounds and videos with captions, `train` makes a
+model of them.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from .cli_common import add_device
 
 
 def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -32,6 +36,40 @@ def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=float, default=10.0, help="length of each (default 10)")
     command.add_argument("--rate", type=int, default=16000, help="sample rate (default 16000)")
     command.add_argument("--no-pictures", action="store_true", help="draw no waveforms and spectrograms")
+
+
+def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `train`."""
+    command = commands.add_parser(
+        "train", parents=[common], help="train a model on synthesised sounds; begun anew, it goes on"
+    )
+    command.set_defaults(run=_train)
+    command.add_argument("part", choices=("autoencoder", "diffusion"), help="first the one, then the other")
+    command.add_argument("config", type=Path, help="what is trained and how, a JSON file")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for both")
+    command.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="of the model (default float16)"
+    )
+    add_device(command)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from .placement import available_device
+    from .training.fitting import train_autoencoder, train_diffusion
+    from .training.settings import read_training_config
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    config = read_training_config(options.config)
+    device = available_device(options.device)
+    if options.part == "autoencoder":
+        print(train_autoencoder(config, options.output, device=device, report=report))
+    else:
+        dtype = getattr(torch, options.dtype)
+        print(train_diffusion(config, options.output, device=device, report=report, dtype=dtype))
 
 
 def _dataset(options: argparse.Namespace) -> None:

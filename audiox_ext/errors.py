@@ -30,3 +30,7 @@ class ModelNotFoundError(AudioXError, FileNotFoundError):
 
 class LicenseError(AudioXError, PermissionError):
     """Weights whose licence has not been accepted."""
+
+
+class TrainingError(AudioXError, RuntimeError):
+    """A training that cannot go on."""

@@ -77,7 +77,10 @@ class DiffusionTransformer(NetworkShell):
         context: (B', N, cond_token_dim). zero_items: how many more items of the batch have an all-zero
         context; here they cost nothing.
         """
-        context, bias = merge_equal_tokens(context, self.compute_dtype)
+        bias = None
+        if not (torch.is_grad_enabled() and context.requires_grad):
+            # While what makes the tokens is trained, tokens that happen to be equal are still their own.
+            context, bias = merge_equal_tokens(context, self.compute_dtype)
         context = self.to_cond_embed(context.to(self.compute_dtype))
         return DitContext(
             tuple(layer.cross_attn.keys_values(context) for layer in self.transformer.blocks()),

@@ -1,0 +1,54 @@
+"""Training of the autoencoder. B batch, C latent channels, S samples, L latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..config import AutoencoderConfig
+from ..networks.autoencoder import Autoencoder
+from ..networks.operations import PlainOperations
+from .batches import Batch
+from .losses import kl_divergence, multi_resolution_stft, views
+from .settings import AutoencoderSettings
+from .training_module import TrainingModule
+from .weight_norm import normalise_weights
+
+
+class AutoencoderTraining(TrainingModule):
+    """Spectra and samples of left, right, sum and difference come back, and the latents stay close to a
+    normal distribution.
+    """
+
+    settings: AutoencoderSettings
+
+    def __init__(self, config: AutoencoderConfig, settings: AutoencoderSettings) -> None:
+        super().__init__(settings)
+        self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
+        normalise_weights(self.autoencoder)
+        self.finish_building()
+
+    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Validation takes the mean of the posterior, training a sample."""
+        settings = self.settings
+        mean, deviation = self._posterior(batch.waveforms)
+        latents = mean
+        if training:
+            latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
+        made = self.autoencoder.model["decoder"](latents)
+        # The spectra and their logarithms in float32 whatever the convolutions were computed in.
+        with torch.autocast(made.device.type, enabled=False):
+            got, want = views(made.float()), views(batch.waveforms)
+            stft = multi_resolution_stft(got, want, settings.fft_sizes)
+            l1 = F.l1_loss(got, want)
+            kl = kl_divergence(mean.float(), deviation.float())
+        loss = settings.stft_weight * stft + settings.l1_weight * l1 + settings.kl_weight * kl
+        return {"loss": loss, "stft": stft, "l1": l1, "kl": kl}
+
+    def _posterior(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2, S) -> mean and deviation, each (B, C, L), as `Autoencoder.posterior` gives them, but never
+        item by item or in chunks.
+        """
+        mean, scale = self.autoencoder.model["encoder"](waveforms).chunk(2, dim=1)
+        return mean, F.softplus(scale) + 1e-4

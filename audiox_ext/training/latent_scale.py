@@ -1,0 +1,58 @@
+"""Latents of deviation 1, which the diffusion's noise levels are made for.
+
+The published layout has no field for a scale, so it goes into the convolutions beside the latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.autoencoder import Autoencoder
+
+
+@torch.no_grad()
+def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> Tensor:
+    """Divide each channel of the latents by its deviation over batches (B, 2, S), sampling included. Returns
+    the divisors (C,). Weights must be plain, not normalised.
+
+    What the decoder makes of the posterior's mean does not change. The posterior's own deviation is a
+    softplus, and is shifted so that the typical one is divided rightly; others are off by a few per cent,
+    which only changes how noisy a sample is.
+    """
+    squares, sums, deviations, count = [], [], [], 0
+    for batch in waveforms:
+        mean, deviation = autoencoder.posterior(batch)
+        squares.append((mean.square() + deviation.square()).double().sum(dim=(0, 2)))
+        sums.append(mean.double().sum(dim=(0, 2)))
+        deviations.append(deviation.double().sum(dim=(0, 2)))
+        count += mean.shape[0] * mean.shape[2]
+    total = [torch.stack(values).sum(0) / count for values in (squares, sums, deviations)]
+    by = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float()
+    _divide(autoencoder, by, total[2].float())
+    return by
+
+
+def _divide(autoencoder: Autoencoder, by: Tensor, typical: Tensor) -> None:
+    """by, typical: (C,), the divisors and the mean deviation of the posterior."""
+    first, last = _convolutions(autoencoder)
+    channels = by.numel()
+    assert last.bias is not None
+    last.weight[:channels] /= by[:, None, None]
+    last.bias[:channels] /= by
+    last.bias[channels:] += _softplus_inverse(typical / by) - _softplus_inverse(typical)
+    first.weight *= by[None, :, None]
+
+
+def _convolutions(autoencoder: Autoencoder) -> tuple[nn.Conv1d, nn.Conv1d]:
+    """The decoder's first and the encoder's last."""
+    first, last = autoencoder.model["decoder"].layers[0], autoencoder.model["encoder"].layers[-1]  # type: ignore[index]
+    assert isinstance(first, nn.Conv1d)
+    assert isinstance(last, nn.Conv1d)
+    return first, last
+
+
+def _softplus_inverse(x: Tensor) -> Tensor:
+    return x + (-torch.expm1(-x)).clamp(min=1e-12).log()

@@ -1,0 +1,270 @@
+"""How a model is trained: one JSON file -> frozen dataclasses, with errors that name the field.
+
+    {"name": ..., "model": {config.json of the model}, "text_encoder": {...}, "synchformer": {...},
+     "data": {...}, "autoencoder": {...}, "diffusion": {...}}
+
+`model` may also name a file beside this one. A key that nobody reads is an error: in a training of hours a
+misspelt one had better be noticed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from ..config import (
+    AudioAutoencoderConditionerConfig,
+    ClipConditionerConfig,
+    ModelConfig,
+    TextConditionerConfig,
+)
+from ..config_file import parse_config, read_config
+from ..errors import ConfigError
+from .dataset import Dataset, Split
+from .kinds import KNOWN_KINDS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What every training has.
+
+    steps: of the optimiser. warmup_steps: over which the learning rate rises; then it falls along a cosine to
+    a tenth. gradient_clip: largest norm of all gradients together. ema_decay: of the averaged weights, which
+    are what is kept in the end. precision: "32" or "bf16", of the arithmetic under autocast. workers:
+    processes that make items. checkpoint_every, validate_every, report_every: in steps.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float = 1e-4
+    warmup_steps: int = 200
+    weight_decay: float = 1e-3
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "32"
+    workers: int = 1
+    seed: int = 0
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    validation_items: int = 32
+    report_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "validate_every", "report_every"):
+            _at_least(self, name, 1)
+        for name in ("warmup_steps", "weight_decay", "workers", "seed", "validation_items"):
+            _at_least(self, name, 0)
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.")
+        if self.precision not in ("32", "bf16"):
+            raise ConfigError(f'precision is {self.precision!r}; choose "32" or "bf16".')
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings(RunSettings):
+    """crop_seconds: of a sound, seen at once. The weights are those of the losses; fft_sizes: of the spectra
+    that are compared, in samples.
+    """
+
+    crop_seconds: float = 1.0
+    stft_weight: float = 1.0
+    l1_weight: float = 1.0
+    kl_weight: float = 1e-4
+    fft_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("stft_weight", "l1_weight", "kl_weight"):
+            _at_least(self, name, 0)
+        if not self.fft_sizes or min(self.fft_sizes) < 16:
+            raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")
+        if not self.crop_seconds > 0:
+            raise ConfigError(f"crop_seconds must be above 0, got {self.crop_seconds}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSettings(RunSettings):
+    """The shares of items, 0 to 1, whose text, video or audio prompt becomes the empty one, each drawn for
+    itself, and of those whose whole context becomes zeros, which is what guidance starts from.
+
+    text_with_video_dropout: of the text of items with a video, in place of text_dropout, so that the video
+    has to be looked at.
+    """
+
+    text_dropout: float = 0.1
+    text_with_video_dropout: float = 0.3
+    video_dropout: float = 0.15
+    audio_dropout: float = 0.7
+    context_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_dropout") and not 0 <= value <= 1:
+                raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What is synthesised; see `dataset.Dataset`."""
+
+    kinds: tuple[str, ...] = KNOWN_KINDS
+    film_share: float = 0.25
+    then_share: float = 0.15
+    with_share: float = 0.1
+    length: int = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderSettings:
+    """A T5 encoder from nothing (Raffel et al. 2020); its width is the text conditioner's. vocabulary: tokens
+    of the tokenizer that is made for the captions.
+    """
+
+    d_ff: int
+    d_kv: int
+    num_heads: int
+    num_layers: int
+    vocabulary: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchformerSettings:
+    """Sizes of the sync encoder; its width is the video conditioner's sync_dim, in heads of 64."""
+
+    depth: int = 1
+    patch_size: int = 32
+    mlp_ratio: float = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A training file. config_json: the model's configuration, as it is published; model: its typed form."""
+
+    name: str
+    data: DataSettings
+    config_json: Mapping[str, Any]
+    model: ModelConfig
+    text_encoder: TextEncoderSettings
+    synchformer: SynchformerSettings = field(default_factory=SynchformerSettings)
+    autoencoder: AutoencoderSettings
+    diffusion: DiffusionSettings
+
+    def dataset(self, split: Split, *, films: bool = True, length: int | None = None) -> Dataset:
+        """The items to train on or to validate with. films: False leaves the videos out of all."""
+        return Dataset(
+            split,
+            rate=self.model.sample_rate,
+            seconds=self.model.conditioning_seconds,
+            kinds=self.data.kinds,
+            film_share=self.data.film_share if films else 0.0,
+            then_share=self.data.then_share,
+            with_share=self.data.with_share,
+            length=self.data.length if length is None else length,
+        )
+
+    def conditioner(self, kind: type[T]) -> T | None:
+        """The configuration of the model's conditioner of a kind."""
+        return next((c for c in self.model.conditioners.values() if isinstance(c, kind)), None)
+
+
+def read_training_config(path: Path) -> TrainingConfig:
+    """Raises `ConfigError` for a file that is missing, no JSON, or says something that cannot be trained."""
+    try:
+        return parse_training_config(read_config(path), path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+
+
+def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingConfig:
+    """The typed form of a training file. folder: where a file that `model` names is looked for."""
+    known = {"name", "model", "text_encoder", "synchformer", "data", "autoencoder", "diffusion"}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+    model = values.get("model")
+    if isinstance(model, str):
+        model = read_config(folder / model)
+    if not isinstance(model, Mapping):
+        raise ConfigError("model must be the model's configuration, or the name of its config.json.")
+    typed = parse_config(model)
+    _check_trainable(typed)
+    return TrainingConfig(
+        name=_checked(values.get("name", "model"), str, "name"),
+        data=_section(values, "data", DataSettings),
+        config_json=model,
+        model=typed,
+        text_encoder=_section(values, "text_encoder", TextEncoderSettings),
+        synchformer=_section(values, "synchformer", SynchformerSettings),
+        autoencoder=_section(values, "autoencoder", AutoencoderSettings),
+        diffusion=_section(values, "diffusion", DiffusionSettings),
+    )
+
+
+def _check_trainable(model: ModelConfig) -> None:
+    if model.objective != "v":
+        raise ConfigError(f"diffusion_objective is {model.objective!r}; only v is trained here.")
+    if model.audio_channels != 2:
+        raise ConfigError(f"audio_channels is {model.audio_channels}; the synthesised sounds have 2.")
+    latents = model.latent_count * model.autoencoder.downsampling_ratio
+    if latents > round(model.conditioning_seconds * model.sample_rate):
+        raise ConfigError(
+            f"sample_size {model.sample_size} is longer than conditioning_seconds "
+            f"{model.conditioning_seconds:g}, the length of what is synthesised."
+        )
+    if model.network.type != "dit":
+        raise ConfigError(f"the network's type is {model.network.type!r}; only dit is trained here.")
+    for name, kind in model.conditioners.items():
+        if isinstance(kind, AudioAutoencoderConditionerConfig):
+            raise ConfigError(f"{name} is an autoencoder; only mel_spec is trained here.")
+        if isinstance(kind, TextConditionerConfig) and kind.t5_model_name != "text_encoder":
+            raise ConfigError('t5_model_name must be "text_encoder": it is written into the model\'s folder.')
+        if isinstance(kind, ClipConditionerConfig) and kind.with_sync and kind.sync_dim % 64:
+            raise ConfigError(f"sync_dim is {kind.sync_dim}; it must be a multiple of 64.")
+
+
+def _section(values: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """One object of the file as a dataclass."""
+    data = values.get(name, {})
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{name} must be an object, got {type(data).__name__}.")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ConfigError(f"{name} has no {', '.join(unknown)}; it has {', '.join(sorted(hints))}.")
+    for item in fields(kind):  # type: ignore[arg-type]
+        if item.default is MISSING and item.default_factory is MISSING and item.name not in data:
+            raise ConfigError(f"{name}.{item.name} is missing.")
+    checked = {key: _checked(value, hints[key], f"{name}.{key}") for key, value in data.items()}
+    try:
+        return kind(**checked)
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from None
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """The value as a field of a type: str, int, float or a tuple of one of them."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} must be a list, got {value!r}.")
+        return tuple(_checked(item, get_args(kind)[0], where) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    # Exactly: bool is an int to Python, never to a configuration.
+    if type(value) is not kind:
+        raise ConfigError(f"{where} must be {kind.__name__}, got {json.dumps(value)}.")
+    return value
+
+
+def _at_least(settings: Any, name: str, low: float) -> None:
+    if getattr(settings, name) < low:
+        raise ConfigError(f"{name} must be at least {low:g}, got {getattr(settings, name)}.")

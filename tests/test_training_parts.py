@@ -1,0 +1,310 @@
+"""What training is made of, piece by piece; needs no Lightning."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training_miniature import RATE, miniature, miniature_values
+
+from audiox_ext.denoising import VDenoiser
+from audiox_ext.errors import ConfigError
+from audiox_ext.model import AudioXModel
+from audiox_ext.networks.autoencoder import Autoencoder
+from audiox_ext.networks.dit import DiffusionTransformer
+from audiox_ext.state_dict import fold_weight_norm
+from audiox_ext.text_encoder import TextEncoder
+from audiox_ext.training.batches import Batch, Batches
+from audiox_ext.training.checkpoints import try_to_write, write_whole
+from audiox_ext.training.initial_weights import initialise
+from audiox_ext.training.latent_scale import normalise_latents
+from audiox_ext.training.losses import kl_divergence, multi_resolution_stft, views
+from audiox_ext.training.prompt_dropout import Shown, prompts_of
+from audiox_ext.training.settings import parse_training_config, read_training_config
+from audiox_ext.training.text import build_text_encoder, make_tokenizer
+from audiox_ext.training.weight_average import WeightAverage
+from audiox_ext.training.weight_norm import normalise_weights, plain_state, published_pair
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_spectral_loss_is_nothing_for_equal_sounds_and_grows_with_the_difference() -> None:
+    sound = 0.3 * noise(2, 2, 4096)
+    losses = [
+        float(
+            multi_resolution_stft(views(sound + amount * noise(2, 2, 4096, seed=1)), views(sound), (128, 512))
+        )
+        for amount in (0.0, 0.01, 0.1)
+    ]
+    assert losses[0] == 0
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_the_spectral_loss_hears_a_channel_out_of_phase() -> None:
+    """Left and right alone have the same magnitudes; their sum and difference do not."""
+    sound = 0.3 * noise(1, 1, 4096).expand(1, 2, -1)
+    turned = sound * torch.tensor([1.0, -1.0])[:, None]
+    assert float(multi_resolution_stft(turned, sound, (256,))) < 1e-5
+    assert float(multi_resolution_stft(views(turned), views(sound), (256,))) > 1
+
+
+def test_the_spectral_loss_of_silence_has_finite_gradients() -> None:
+    made = torch.zeros(1, 2, 1024, requires_grad=True)
+    multi_resolution_stft(views(made), views(torch.zeros(1, 2, 1024)), (64, 256)).backward()
+    assert made.grad is not None
+    assert bool(torch.isfinite(made.grad).all())
+
+
+def test_the_divergence_is_that_of_torch() -> None:
+    mean, deviation = noise(2, 3, 5), noise(2, 3, 5, seed=1).abs() + 0.1
+    normal = torch.distributions.Normal
+    wanted = torch.distributions.kl_divergence(normal(mean, deviation), normal(0.0, 1.0)).mean()
+    torch.testing.assert_close(kl_divergence(mean, deviation), wanted)
+
+
+def test_weight_normalisation_changes_no_weight_and_comes_off_again() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(miniature().model.autoencoder)
+    before = {key: value.clone() for key, value in autoencoder.state_dict().items()}
+    normalise_weights(autoencoder)
+    assert any("original0" in key for key in autoencoder.state_dict())
+    after = plain_state(autoencoder)
+    assert after.keys() == before.keys()
+    for key, value in after.items():
+        torch.testing.assert_close(value, before[key], msg=key)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_published_pairs_fold_to_the_weight(dtype: torch.dtype) -> None:
+    # As small as late in a training, where half precision has few digits left: the pair keeps them.
+    weight = 1e-5 * noise(6, 4, 7)
+    weight[2] = 0
+    g, v = (part.to(dtype) for part in published_pair(weight))
+    assert g.shape == (6, 1, 1)
+    [folded] = fold_weight_norm({"weight_g": g, "weight_v": v}).values()
+    # Half precision rounds g, whose 2.6e-5 are subnormal there, in steps of 6e-8, and v in 2^-11.
+    bound = {torch.float32: 1e-6, torch.float16: 6e-3}[dtype]
+    assert float((folded - weight).abs().max() / weight.abs().max()) < bound
+
+
+def test_normalised_latents_have_deviation_1_and_decode_to_the_same() -> None:
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(miniature().model.autoencoder).requires_grad_(False)
+    sounds = [0.3 * noise(4, 2, 64 * 64, seed=seed) for seed in range(3)]
+    mean, deviation = autoencoder.posterior(sounds[0])
+    made = autoencoder.decode(mean)
+    normalise_latents(autoencoder, sounds)
+    means, deviations = zip(*(autoencoder.posterior(sound) for sound in sounds), strict=True)
+    torch.testing.assert_close(autoencoder.decode(means[0]), made, rtol=1e-4, atol=1e-5)
+
+    def spread(mean: Tensor, deviation: Tensor) -> Tensor:
+        """Of a sample of the posterior, each channel's, without drawing one."""
+        return (mean.var(dim=(0, 2), correction=0) + deviation.square().mean(dim=(0, 2))).sqrt()
+
+    assert float((spread(mean, deviation) - 1).abs().max()) > 0.1
+    # The posterior's own deviation is not a multiple of what it was: per cents.
+    assert float((spread(torch.cat(means), torch.cat(deviations)) - 1).abs().max()) < 0.03
+
+
+def test_the_average_follows_the_weights_and_gives_them_back() -> None:
+    layer = nn.Linear(3, 2)
+    average = WeightAverage(layer, 0.5)
+    first = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.add_(1.0)
+    average.update(1)  # decay (1 + 1) / (10 + 1)
+    with average.in_place():
+        torch.testing.assert_close(layer.weight, first + (1 - 2 / 11))
+    torch.testing.assert_close(layer.weight, first + 1.0)
+
+
+def test_a_batch_is_the_same_whenever_it_is_made() -> None:
+    batches = Batches(miniature().dataset("training"), 3, RATE, crop=True)
+    one, other = batches[5], Batches(miniature().dataset("training"), 3, RATE, crop=True)[5]
+    assert one.captions == other.captions
+    assert one.numbers == (15, 16, 17)
+    assert torch.equal(one.waveforms, other.waveforms)
+    assert not torch.equal(one.waveforms, batches[6].waveforms)
+
+
+def test_batches_begin_again_past_the_end() -> None:
+    batches = Batches(miniature().dataset("training", length=4), 3, RATE, whole=False)
+    assert batches[1].numbers == (3, 0, 1)
+
+
+def test_texts_encoded_together_are_as_texts_encoded_alone() -> None:
+    captions = ["a tone", "a high tone from the left, then a bell", "Ünknown ¿words? 鳥"]
+    tokenizer = make_tokenizer(captions[:2] * 10, 280)
+    assert tokenizer.decode(tokenizer.encode(captions[2]).ids).strip() == captions[2]
+    torch.manual_seed(0)
+    together = build_text_encoder(miniature().text_encoder, 64, tokenizer)
+    alone = TextEncoder(together.model, tokenizer, 64)
+    for length in (64, 7):
+        states, mask = together(captions, length, torch.device("cpu"))
+        wanted, wanted_mask = alone(captions, length, torch.device("cpu"))
+        torch.testing.assert_close(states, wanted, rtol=1e-4, atol=1e-5)
+        assert torch.equal(mask, wanted_mask)
+
+
+def test_equal_tokens_of_a_context_in_training_have_each_its_gradient() -> None:
+    torch.manual_seed(0)
+    model = AudioXModel(miniature().model)
+    network = model.network
+    assert isinstance(network, DiffusionTransformer)
+    torch.nn.init.normal_(network.transformer.blocks()[0].cross_attn.to_out.weight)
+    context = noise(1, 1, 64).repeat(1, 5, 1).requires_grad_()
+    x, t = noise(1, 8, 10), torch.tensor([0.5])
+    made = network(x, t, network.prepare_context(context))
+    made.square().sum().backward()
+    assert context.grad is not None
+    sizes = context.grad.abs().amax(dim=-1)[0]
+    assert float(sizes.min()) > 0
+    # And what comes out is what comes out with the tokens merged.
+    with torch.no_grad():
+        merged = network.prepare_context(context.detach())
+        assert merged.bias is not None
+        torch.testing.assert_close(network(x, t, merged), made.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_network_learns_is_what_the_sampler_asks_it() -> None:
+    """With a perfect prediction of the trained target, the sampler's denoiser finds the clean latents."""
+    clean, disturbance, t = noise(1, 4, 6), noise(1, 4, 6, seed=1), 0.37
+    alpha, sigma = math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)
+    seen: list[Tensor] = []
+
+    def perfect(x: Tensor, times: Tensor) -> Tensor:
+        seen.append(times)
+        torch.testing.assert_close(x, alpha * clean + sigma * disturbance)
+        return alpha * disturbance - sigma * clean
+
+    level = torch.tensor(sigma / alpha)
+    torch.testing.assert_close(VDenoiser(perfect)(clean + level * disturbance, level), clean)
+    torch.testing.assert_close(seen[0], torch.tensor([t]))
+
+
+def test_a_model_that_has_learnt_nothing_yet_lets_every_part_learn() -> None:
+    torch.manual_seed(0)
+    model = AudioXModel(miniature().model)
+    initialise(model)
+    for name in ("unified_experts", "gating_network.0.weight"):
+        assert float(model.maf_block.get_parameter(name).detach().std()) > 0, name
+    for key, parameter in model.conditioner.named_parameters():
+        table = any(part in key for part in ("embedding", "empty"))
+        if table:
+            assert float(parameter.detach().std()) > 0, key
+    assert float(model.network.timestep_features.weight.detach().std()) > 0.5
+
+
+def batch_of(count: int, films: int) -> Batch:
+    film = torch.ones(3, 4, 4, 3, dtype=torch.uint8)
+    return Batch(
+        0,
+        tuple(range(count)),
+        torch.zeros(count, 2, 8),
+        ("a bell",) * count,
+        (film,) * films + (None,) * (count - films),
+    )
+
+
+def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
+    settings = replace(
+        miniature().diffusion,
+        text_dropout=0.1,
+        text_with_video_dropout=0.4,
+        video_dropout=0.2,
+        audio_dropout=0.7,
+        context_dropout=0.3,
+    )
+    batch = batch_of(20_000, 10_000)
+    shown = Shown.draw(settings, batch, torch.Generator().manual_seed(0))
+    shares = {
+        "text with video": (shown.text[:10_000], 0.6),
+        "text alone": (shown.text[10_000:], 0.9),
+        "video": (shown.video[:10_000], 0.8),
+        "no video": (shown.video[10_000:], 0.0),
+        "audio": (shown.audio, 0.3),
+        "context": (shown.context, 0.7),
+    }
+    for name, (values, share) in shares.items():
+        assert abs(float(values.float().mean()) - share) < 0.02, name  # four deviations of 10,000 draws
+
+
+def test_a_prompt_that_is_left_out_is_not_in_the_conditioning() -> None:
+    batch = batch_of(2, 1)
+    items = prompts_of(batch, Shown.all_but_audio(batch))
+    assert [sorted(item) for item in items] == [["text_prompt", "video_prompt"], ["text_prompt"]]
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "last.ckpt"
+    assert try_to_write(path, lambda begun: begun.write_text("good") and None)
+
+    def on_a_full_disk(begun: Path) -> None:
+        begun.write_text("ha")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with caplog.at_level(logging.WARNING):
+        assert not try_to_write(path, on_a_full_disk)
+    assert "No space left" in caplog.text
+    assert "is kept" in caplog.text
+    assert path.read_text() == "good"
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    def of(name: str) -> Any:
+        return lambda begun: (begun.mkdir(), (begun / name).touch()) and None
+
+    write_whole(tmp_path / "model", of("old"))
+    write_whole(tmp_path / "model", of("new"))
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["new"]
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"diffusion": {"steps": 5, "batch_size": 2, "batch_sice": 3}}, "diffusion has no batch_sice"),
+        ({"diffusion": {"steps": 5}}, r"diffusion\.batch_size is missing"),
+        ({"diffusion": {"steps": True, "batch_size": 2}}, r"diffusion\.steps must be int, got true"),
+        ({"diffusion": {"steps": 5, "batch_size": 0}}, r"diffusion\.batch_size must be at least 1, got 0"),
+        (
+            {"diffusion": {"steps": 5, "batch_size": 2, "text_dropout": 2}},
+            r"diffusion\.text_dropout must lie in \[0, 1\], got 2",
+        ),
+        ({"autoencoder": {"steps": 5, "batch_size": 2, "precision": "16"}}, "precision is '16'"),
+        ({"autoencoder": {"steps": 5, "batch_size": 2, "fft_sizes": [4]}}, "fft_sizes"),
+        ({"vae": {}}, "unknown vae"),
+        ({"model": 3}, "model must be"),
+    ],
+)
+def test_a_training_file_that_says_nonsense_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_training_config({**miniature_values(), **change}, Path())
+
+
+def test_a_model_of_a_kind_that_is_not_trained_is_refused() -> None:
+    values = miniature_values()
+    values["model"]["model"]["diffusion"]["diffusion_objective"] = "rectified_flow"
+    with pytest.raises(ConfigError, match="only v is trained"):
+        parse_training_config(values, Path())
+    values = miniature_values()
+    values["model"]["sample_size"] *= 2
+    with pytest.raises(ConfigError, match="longer than conditioning_seconds"):
+        parse_training_config(values, Path())
+
+
+def test_a_missing_training_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.json is missing"):
+        read_training_config(tmp_path / "nothing.json")

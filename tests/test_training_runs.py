@@ -1,0 +1,337 @@
+"""Whole trainings of a miniature: interrupted and not, gone wrong, written as a model and used."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_miniature import RATE, SECONDS, miniature, miniature_values
+
+from audiox_ext import generate_diffusion_cond, get_pretrained_model
+from audiox_ext.cli import main
+from audiox_ext.errors import InputError, TrainingError
+from audiox_ext.pretrained import load_synchformer
+from audiox_ext.state_dict import read_tensors
+from audiox_ext.training import fitting
+from audiox_ext.training.fitting import train_autoencoder, train_diffusion
+from audiox_ext.training.settings import TrainingConfig, read_training_config
+
+MISSING = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
+needs_lightning = pytest.mark.skipif(
+    bool(MISSING), reason=f"NO {' AND NO '.join(MISSING)}: pip install .[train] to test the training"
+)
+CONFIG = Path(__file__).parents[1] / "audiox_ext" / "configs" / "training-pocket.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The miniature's layers are too small to be shared by threads, which would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+Train = Callable[..., Path]
+
+
+def quietly(line: str) -> None:
+    """Takes a report."""
+
+
+def with_steps(config: TrainingConfig, part: str, steps: int) -> TrainingConfig:
+    return replace(config, **{part: replace(getattr(config, part), steps=steps)})
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / "last.ckpt", ("state_dict",))
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the miniature's autoencoder has been trained, for a moment. Do not change it."""
+    if MISSING:
+        pytest.skip(f"NO {' AND NO '.join(MISSING)}: pip install .[train] to test the training")
+    folder = tmp_path_factory.mktemp("trained")
+    train_autoencoder(miniature(), folder, device="cpu", report=quietly)
+    return folder
+
+
+def copy_autoencoder(source: Path, folder: Path) -> Path:
+    target = folder / "autoencoder" / "autoencoder.safetensors"
+    target.parent.mkdir(parents=True)
+    target.write_bytes((source / "autoencoder" / "autoencoder.safetensors").read_bytes())
+    return folder
+
+
+class BrokenError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException] = BrokenError) -> None:
+    """The training ends abruptly when it is to make the batch of a step."""
+    make = fitting.Batches.__getitem__
+
+    def broken(self: Any, number: int) -> Any:
+        if number == step:
+            raise error
+        return make(self, number)
+
+    monkeypatch.setattr(fitting.Batches, "__getitem__", broken)
+
+
+@needs_lightning
+@pytest.mark.parametrize("part", ["autoencoder", "diffusion"])
+def test_a_training_that_was_broken_off_gives_what_it_would_have_given(
+    part: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train: Train = train_autoencoder if part == "autoencoder" else train_diffusion
+    whole, broken = (tmp_path / name for name in ("whole", "broken"))
+    if part == "diffusion":
+        copy_autoencoder(trained, whole)
+        copy_autoencoder(trained, broken)
+    config = with_steps(miniature(), part, 6)
+    result = train(config, whole, device="cpu", report=quietly)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)  # after a step that no checkpoint has
+        with pytest.raises(BrokenError):
+            train(config, broken, device="cpu", report=quietly)
+    lines: list[str] = []
+    # What else has used torch's generator in the meantime changes nothing.
+    torch.manual_seed(123)
+    again = train(config, broken, device="cpu", report=lines.append)
+    assert "Going on after step 4 of 6." in lines
+    one, other = weights_of(whole / part), weights_of(broken / part)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert torch.equal(value, other[key]), key
+    if part == "diffusion":
+        result, again = result / "model.safetensors", again / "model.safetensors"
+    assert result.read_bytes() == again.read_bytes()  # the averaged weights
+
+
+@needs_lightning
+def test_an_interrupted_training_keeps_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(monkeypatch, 3, KeyboardInterrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert fitting._steps_done(tmp_path / "autoencoder" / "last.ckpt") == 2
+    assert not (tmp_path / "autoencoder" / "autoencoder.safetensors").exists()
+
+
+@needs_lightning
+def test_a_loss_that_is_no_number_stops_the_training_with_its_step_and_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = fitting.Batches.__getitem__
+
+    def spoilt(self: Any, number: int) -> Any:
+        batch = make(self, number)
+        if number == 3 and self.dataset.split == "training":
+            batch.waveforms[1, 0, 5] = torch.nan
+        return batch
+
+    monkeypatch.setattr(fitting.Batches, "__getitem__", spoilt)
+    with pytest.raises(TrainingError, match=r"Step 4: the loss is not a number .*items 12, 13, 14, 15\."):
+        train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)
+    for key, value in weights_of(tmp_path / "autoencoder").items():
+        assert bool(torch.isfinite(value).all()), key
+
+
+@needs_lightning
+def test_another_configuration_does_not_go_on_with_a_training(trained: Path, tmp_path: Path) -> None:
+    config = with_steps(miniature(), "autoencoder", 2)
+    train_autoencoder(config, tmp_path, device="cpu", report=quietly)
+    other = replace(config, autoencoder=replace(config.autoencoder, steps=4, kl_weight=0.5))
+    with pytest.raises(TrainingError, match=r"begun with kl_weight 0\.0001, .* now says 0\.5"):
+        train_autoencoder(other, tmp_path, device="cpu", report=quietly)
+    (tmp_path / "autoencoder" / "last.ckpt").write_bytes(b"PK half a file")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train_autoencoder(config, tmp_path, device="cpu", report=quietly)
+
+
+@needs_lightning
+def test_the_diffusion_wants_the_autoencoder_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"autoencoder\.safetensors is missing: train the autoencoder"):
+        train_diffusion(miniature(), tmp_path, device="cpu", report=quietly)
+
+
+@needs_lightning
+def test_half_precision_trains_too(trained: Path, tmp_path: Path) -> None:
+    config = miniature()
+    config = replace(
+        config,
+        autoencoder=replace(config.autoencoder, precision="bf16", steps=2),
+        diffusion=replace(config.diffusion, precision="bf16", steps=2),
+    )
+    train_autoencoder(config, tmp_path, device="cpu", report=quietly)
+    train_diffusion(config, tmp_path, device="cpu", report=quietly)
+    for part in ("autoencoder", "diffusion"):
+        for key, value in weights_of(tmp_path / part).items():
+            assert value.dtype != torch.bfloat16, key
+            assert bool(torch.isfinite(value).all()), key
+
+
+@needs_lightning
+def test_every_part_is_trained_but_the_autoencoder(trained: Path, tmp_path: Path) -> None:
+    values = miniature_values()
+    values["data"]["film_share"] = 1.0
+    values["data"]["kinds"] = ["ball"]
+    values["diffusion"] |= {
+        "audio_dropout": 0.0,
+        "video_dropout": 0.0,
+        "context_dropout": 0.0,
+        "checkpoint_every": 1,
+    }
+    config = with_steps(miniature(values), "diffusion", 1)
+    copy_autoencoder(trained, tmp_path)
+    train_diffusion(config, tmp_path, device="cpu", report=quietly)
+    before = weights_of(tmp_path / "diffusion")
+    train_diffusion(with_steps(config, "diffusion", 4), tmp_path, device="cpu", report=quietly)
+    after = weights_of(tmp_path / "diffusion")
+    # What no video, or no more than one key, leaves without influence.
+    still = {key for key, value in after.items() if torch.equal(value, before[key])}
+    still = {key for key in still if "pretransform" not in key and "beta" not in key}
+    assert still <= {"model.conditioner.conditioners.video_prompt.empty_visual_feat"}
+    frozen = [key for key in after if key.startswith("model.pretransform.")]
+    assert frozen
+    assert all(torch.equal(after[key], before[key]) for key in frozen)
+
+
+@needs_lightning
+def test_the_command_line_trains_and_the_model_makes_sound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "miniature.json", tmp_path / "out"
+    values = miniature_values()
+    values["diffusion"]["workers"] = 1
+    file.write_text(json.dumps(values))
+    for part in ("autoencoder", "diffusion"):
+        assert main(["train", part, str(file), "--output", str(folder), "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    # Once it is done, it only writes its result again.
+    weights = folder / "autoencoder" / "autoencoder.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    assert main(["train", "autoencoder", str(file), "--output", str(folder), "--device", "cpu"]) == 0
+    assert weights.read_bytes() == before
+    assert "step 4 of 4: loss" in told
+    assert "left" in told
+    assert str(folder / "model") in told
+    assert list((folder / "diffusion" / "events").glob("events.out.tfevents*"))
+    model, config = get_pretrained_model(folder / "model")  # strict, and free: its licence is MIT
+    assert config["license"] == "MIT"
+    assert all(
+        tensor.dtype == torch.float16 for tensor in read_tensors(folder / "model/model.safetensors").values()
+    )
+    synchformer = load_synchformer(folder / "model" / "synchformer_state_dict.safetensors")
+    frames = torch.full((1, RATE // RATE * 75, 3, 224, 224), 0.5)
+    sync = synchformer(frames)
+    video = {"video_tensors": torch.full((1, 15, 3, 224, 224), 100.0), "video_sync_frames": sync}
+    sound = generate_diffusion_cond(
+        model,
+        steps=3,
+        conditioning={"text_prompt": "a high tone", "video_prompt": video},
+        seed=1,
+        device="cpu",
+    )
+    assert sound.shape == (1, 2, RATE * SECONDS)
+    assert bool(torch.isfinite(sound).all())
+    assert float(sound.std()) > 0
+
+
+@needs_lightning
+def test_the_model_says_what_was_trained(trained: Path, tmp_path: Path) -> None:
+    """Loaded and in training, the same weights give the same prediction; float32 keeps every digit."""
+    copy_autoencoder(trained, tmp_path)
+    config = miniature()
+    built: list[Any] = []
+    export = fitting.export_model
+
+    def keep(module: Any, folder: Path, dtype: torch.dtype) -> int:
+        built.append(module)
+        return export(module, folder, dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "export_model", keep)
+        folder = train_diffusion(config, tmp_path, device="cpu", report=quietly, dtype=torch.float32)
+    [module] = built
+    model, _ = get_pretrained_model(folder)
+    x = torch.randn(1, 8, RATE * SECONDS // 64, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.6])
+    film = torch.from_numpy(np.full((75, 224, 224, 3), 90, dtype=np.uint8))
+    random = torch.Generator().manual_seed(4)
+    with torch.no_grad(), module.average.in_place():
+        video = module.video_prompt(film)
+        context = module.context([{"text_prompt": "a low tone", "video_prompt": film}], random)
+        wanted = module.model.network(x, t, module.model.network.prepare_context(context))
+    from audiox_ext.placement import DevicePlacement
+
+    placement = DevicePlacement("cpu")
+    items = [{"text_prompt": "a low tone", "video_prompt": video}]
+    with torch.no_grad():
+        tokens = model.encode_conditioning(items, placement, torch.Generator().manual_seed(4))
+        context = model.assemble_context(tokens, placement)
+        got = model.network(x, t, model.network.prepare_context(context))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    waveform = 0.1 * torch.randn(1, 2, 64 * 32, generator=torch.Generator().manual_seed(1))
+    ours, theirs = (m.pretransform.posterior(waveform)[0] for m in (module.model, model))
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@needs_lightning
+def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path: Path) -> None:
+    values = miniature_values()
+    values["data"] = {"kinds": ["tone"]}
+    values["autoencoder"] |= {"steps": 250, "warmup_steps": 20, "report_every": 100, "learning_rate": 3e-3}
+    values["diffusion"] |= {"steps": 250, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
+    values["diffusion"] |= {"validation_items": 32, "ema_decay": 0.98}
+    config = miniature(values)
+    lines: list[str] = []
+    train_autoencoder(config, tmp_path, device="cpu", report=lines.append)
+    train_diffusion(config, tmp_path, device="cpu", report=lines.append)
+    autoencoder, diffusion = (line.split("items ")[1] for line in lines if "held-out" in line)
+    stft = float(autoencoder.split("stft ")[1].split(",")[0])
+    velocity = float(diffusion.split("loss ")[1])
+    # An autoencoder that says nothing has a spectral loss of 4; latents of deviation 1 that are not predicted
+    # at all cost 1.
+    assert stft < 1.6
+    assert velocity < 0.8
+
+
+@needs_lightning
+def test_the_pocket_model_is_small_enough_to_be_shipped() -> None:
+    from audiox_ext.networks.autoencoder import Autoencoder
+    from audiox_ext.training.diffusion_training import DiffusionTraining
+    from audiox_ext.training.text import make_tokenizer
+
+    config = read_training_config(CONFIG)
+    data = config.dataset("training")
+    tokenizer = make_tokenizer((data.caption(i) for i in range(3000)), config.text_encoder.vocabulary)
+    module = DiffusionTraining(config, Autoencoder(config.model.autoencoder).state_dict(), tokenizer)
+    assert 2 * sum(parameter.numel() for parameter in module.parameters()) < 39e6  # bytes in float16
+    assert tokenizer.get_vocab_size() == config.text_encoder.vocabulary
+    assert config.model.license == "MIT"
+    assert config.model.sample_rate == 16000
+    assert config.model.fusion is not None
+
+
+def test_without_lightning_training_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs lightning and tensorboard.*\.\[train\]"):
+        train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)

@@ -1,0 +1,57 @@
+"""A model small enough to be trained within a test: one kind of sound, three seconds, eight kilohertz."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from audiox_ext.random_checkpoint import tiny_config
+from audiox_ext.training.settings import TrainingConfig, parse_training_config
+
+RATE, SECONDS, RATIO = 8000, 3, 64
+WIDTH = 64
+
+
+def miniature_values() -> dict[str, Any]:
+    """The contents of its training file, to be changed at will."""
+    config = copy.deepcopy(tiny_config("maf"))
+    strides = [4, 4, 4]
+    config |= {
+        "sample_rate": RATE,
+        "sample_size": RATE * SECONDS // RATIO * RATIO,
+        "conditioning_seconds": SECONDS,
+    }
+    autoencoder = config["model"]["pretransform"]["config"]
+    autoencoder["downsampling_ratio"] = RATIO
+    for part in ("encoder", "decoder"):
+        autoencoder[part]["config"] |= {"channels": 8, "c_mults": [1, 2, 4], "strides": strides}
+    video, _, audio = (entry["config"] for entry in config["model"]["conditioning"]["configs"])
+    video["clip_config"] |= {"patch_size": 112, "image_size": 224}
+    audio |= {"n_fft": 256, "hop_length": 256, "win_length": 256, "target_sample_rate": RATE}
+    config["model"]["diffusion"]["config"] |= {"embed_dim": 64, "num_heads": 1, "global_cond_dim": 0}
+    return {
+        "name": "miniature",
+        "model": config,
+        "text_encoder": {"d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 1, "vocabulary": 300},
+        "synchformer": {"depth": 1, "patch_size": 56, "mlp_ratio": 1},
+        "data": {"kinds": ["tone", "ball"], "film_share": 0.1},
+        "autoencoder": {**_RUN, "steps": 4, "batch_size": 4, "crop_seconds": 0.25, "learning_rate": 2e-3},
+        "diffusion": {**_RUN, "steps": 4, "batch_size": 2, "learning_rate": 2e-3},
+    }
+
+
+def miniature(values: dict[str, Any] | None = None) -> TrainingConfig:
+    """Its typed form."""
+    return parse_training_config(values or miniature_values(), Path())
+
+
+_RUN = {
+    "warmup_steps": 2,
+    "workers": 0,
+    "checkpoint_every": 2,
+    "validate_every": 1000,
+    "validation_items": 4,
+    "report_every": 2,
+    "ema_decay": 0.9,
+}
