@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from pathlib import Path
 from typing import Any
 
 import comfy.ldm.modules.attention as core
 import comfy.model_management as mm
 import torch
-from in_comfyui import load, pack, sample
+from in_comfyui import BASE, load, pack, sample, unplaced
 
 
 def check_products_on_a_processor_are_quick_and_the_same() -> None:
@@ -54,3 +57,52 @@ def check_attention_is_the_one_comfyui_is_set_to() -> None:
     bias = torch.tensor([[[[0.0, 2.0, 0.0, 0.0, -5.0]]]])
     plain = torch.nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=bias)
     assert all(torch.equal(attend(q, q, q, bias), plain) for attend in biases)
+
+
+def check_patches_come_and_go_and_mapped_weights_stay() -> None:
+    """What a LoRA does, on weights that are pages of the file: whole, loaded in part, and taken away."""
+    file = BASE / "models" / "audiox" / "tiny-maf" / "model.safetensors"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    handle = load("tiny-maf", "fp32")
+    exact = sample(handle)
+    patcher = handle.placement._patchers["network"]
+    weights = dict(patcher.model.named_parameters())
+    key = "model.transformer.layers.0.ff.ff.2.weight"
+    places = {name: weight.data_ptr() for name, weight in weights.items()}
+    assert is_mapped(places[key], file)
+    generator = torch.Generator().manual_seed(1)
+    diff = torch.randn(weights[key].shape, generator=generator)
+    before = weights[key].clone()
+    assert patcher.add_patches({key: ("diff", (diff,))}, 0.5) == [key]
+    patched = sample(handle)
+    assert not torch.allclose(patched, exact)
+    in_use = dict(patcher.model.named_parameters())[key]
+    assert torch.equal(in_use, before + 0.5 * diff)
+    assert in_use.data_ptr() != places[key]
+    mm.unload_all_models()
+    assert torch.equal(sample(handle), patched)
+    # Now with room for a third of the weights: the rest is patched when it is used.
+    patcher.detach()
+    patcher.partially_load(patcher.load_device, patcher.model_size() // 3)
+    assert patcher.model.model_lowvram
+    with unplaced():
+        torch.testing.assert_close(sample(handle), patched)
+    patcher.partially_unload(patcher.offload_device, patcher.model_size())
+    with unplaced():
+        torch.testing.assert_close(sample(handle), patched)
+    patcher.patches.clear()
+    patcher.patches_uuid = uuid.uuid4()
+    assert torch.equal(sample(handle), exact)
+    patcher.detach()
+    assert {name: weight.data_ptr() for name, weight in patcher.model.named_parameters()} == places
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+
+
+def is_mapped(address: int, file: Path) -> bool:
+    """Whether an address of this process lies in a mapping of the file; True where that cannot be seen."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True
+    spans = (line.split()[0].split("-") for line in lines if line.endswith(str(file)))
+    return any(int(first, 16) <= address < int(last, 16) for first, last in spans)

@@ -39,6 +39,7 @@ from in_comfyui import (
     run,
     sample,
     sound,
+    unplaced,
     video,
 )  # isort: split
 
@@ -296,16 +297,6 @@ def check_a_partly_loaded_network_computes_the_same() -> None:
             part = sample(handle, steps=1)
         torch.testing.assert_close(part, whole)
         patcher.detach()
-
-
-@contextlib.contextmanager
-def unplaced() -> Any:
-    """Keep load_models_gpu from completing the loading."""
-    original, mm.load_models_gpu = mm.load_models_gpu, lambda *arguments, **settings: None
-    try:
-        yield
-    finally:
-        mm.load_models_gpu = original
 
 
 def check_every_weight_of_the_network_can_be_cast() -> None:

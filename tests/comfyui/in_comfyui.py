@@ -5,6 +5,7 @@ The command line is child.py's: <ComfyUI checkout> <base directory> <pack folder
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -92,3 +93,15 @@ def sound(channels: int, samples: int, rate: int = 44100) -> dict[str, Any]:
 def video() -> Any:
     """The test video as LoadVideo gives it."""
     return InputImpl.VideoFromFile(str(BASE / "input" / "video.mp4"))
+
+
+@contextlib.contextmanager
+def unplaced() -> Any:
+    """Keep load_models_gpu from completing the loading."""
+    import comfy.model_management as mm
+
+    original, mm.load_models_gpu = mm.load_models_gpu, lambda *arguments, **settings: None
+    try:
+        yield
+    finally:
+        mm.load_models_gpu = original
