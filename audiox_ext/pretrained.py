@@ -33,6 +33,7 @@ from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
 from .late_folding import can_fold_late, fold_at_first_use, take_pairs
 from .license import check_license
+from .low_precision import keep_blocks_in, within_range
 from .mapped import converted
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
@@ -79,6 +80,7 @@ def get_pretrained_model(
     rest_operations: Operations = None,
     dtype: torch.dtype | None = None,
     compute_dtype: torch.dtype | None = None,
+    block_dtype: torch.dtype | None = None,
     offload: bool = False,
     compile: bool = False,
 ) -> tuple[AudioXModel, dict[str, Any]]:
@@ -89,8 +91,10 @@ def get_pretrained_model(
     bf16 on a GPU that has it or a processor with AMX, fp16 on other CUDA devices, else fp32. folders: where
     to look, default `ModelFolders.default()`. download: whether files that are not on disk may be fetched.
     operations: layer classes, default torch's. dtype, compute_dtype: of the network's weights and, where
-    `operations` can cast, of its arithmetic, in place of precision. offload: each part of the model is on
-    `device` only while it is used. compile: the network with torch.compile, see `compile_network`.
+    `operations` can cast, of its arithmetic, in place of precision. block_dtype: of the matrices in its
+    transformer blocks, also one that nothing computes in, such as torch.float8_e4m3fn. offload: each part of
+    the model is on `device` only while it is used. compile: the network with torch.compile, see
+    `compile_network`.
 
     Returns the model, on `device` or with offload waiting on the CPU, and config.json as a dict. Raises
     `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`, each with a
@@ -108,9 +112,15 @@ def get_pretrained_model(
             f"With layers of torch.nn the network computes in the type of its weights, {dtype}, not "
             f"{compute_dtype}."
         )
+    if operations is None and block_dtype is not None:
+        raise InputError(
+            f"Layers of torch.nn cannot keep their weights in {block_dtype}: that is for ComfyUI's."
+        )
     with torch.device("meta"):
         layers = operations or PlainOperations
         model = AudioXModel(config, layers, dtype, compute_dtype, rest_operations=rest_operations)
+        if block_dtype is not None:
+            keep_blocks_in(model, block_dtype)
     # Other layers and devices want the weights as they are, when they are moved.
     on_cpu = operations is None and torch.device(device).type == "cpu" and not offload
     _load_weights(model, files, late=on_cpu and can_fold_late())
@@ -209,6 +219,11 @@ def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "fp8":
+        raise InputError(
+            "precision fp8 is for ComfyUI, whose layers cast their weights when they are used. Choose auto, "
+            "fp32, bf16 or fp16."
+        )
     if precision not in DTYPES:
         raise InputError(f"precision is {precision!r}; choose auto, fp32, bf16 or fp16.")
     return DTYPES[precision]
@@ -253,7 +268,7 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> Non
     # In the order of the file, so that it is read from its beginning to its end.
     for key in sorted(state, key=lambda key: state[key].data_ptr()):
         own = module_key(key)
-        loaded[own] = converted(state.pop(key), targets[own].dtype)
+        loaded[own] = within_range(key, converted(state.pop(key), targets[own].dtype))
     model.load_state_dict(loaded, strict=True, assign=True)
     for name, half in model.pretransform.model.items():
         prefix = f"pretransform.model.{name}."

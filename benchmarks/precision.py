@@ -13,15 +13,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiox_ext.generation import generate_diffusion_cond
+from audiox_ext.model import AudioXModel
+from audiox_ext.networks.operations import PlainOperations
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.sampling import SAMPLER_NAMES
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 KINDS = ("base", "maf", "mmdit", "turbo")
-PRECISIONS: tuple[Any, ...] = ("bf16", "fp16")
+PRECISIONS: tuple[Any, ...] = ("bf16", "fp16", "fp8")
+
+
+class _CastingLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), self.bias)
+
+
+class _CastingConv1d(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight.to(x.dtype), self.bias)
+
+
+class CastingOperations(PlainOperations):
+    """Layers that cast their weights as ComfyUI's do."""
+
+    Linear = _CastingLinear
+    Conv1d = _CastingConv1d
 
 
 def main() -> None:
@@ -37,10 +57,7 @@ def main() -> None:
 
 def measure(kind: str, steps: int, seeds: int) -> list[dict[str, Any]]:
     """A row for each solver of a golden model: its distances by precision."""
-    models = {
-        precision: get_pretrained_model(GOLDEN / kind, accept_cc_by_nc=True, precision=precision)[0]
-        for precision in ("fp32", *PRECISIONS)
-    }
+    models = {precision: _load(kind, precision) for precision in ("fp32", *PRECISIONS)}
     few = models["fp32"].config.few_step_count
     rows = []
     for solver in (None,) if few else SAMPLER_NAMES:
@@ -54,6 +71,14 @@ def measure(kind: str, steps: int, seeds: int) -> list[dict[str, Any]]:
         rows.append(row)
         print(".", end="", file=sys.stderr, flush=True)
     return rows
+
+
+def _load(kind: str, precision: Any) -> AudioXModel:
+    settings: dict[str, Any] = {"precision": precision}
+    if precision == "fp8":
+        settings = {"operations": CastingOperations, "rest_operations": PlainOperations}
+        settings |= {"dtype": torch.bfloat16, "block_dtype": torch.float8_e4m3fn}
+    return get_pretrained_model(GOLDEN / kind, accept_cc_by_nc=True, **settings)[0]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

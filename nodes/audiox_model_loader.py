@@ -41,7 +41,7 @@ class AudioXLoadModel(io.ComfyNode):
                     tooltip=(
                         "Number format of the network. auto: what suits your card, bf16 or fp32. fp32: most "
                         "exact, most memory. bf16, fp16: half of that for the network; the sound decoder "
-                        "and the prompt encoders are always fp32."
+                        "and the prompt encoders are always fp32. fp8: half of bf16's memory, least exact."
                     ),
                 ),
                 io.Combo.Input(

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
+PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16", "fp8")
 
 _MODEL_FOLDER = "audiox"
 _WEIGHT_FILES = {".safetensors", ".ckpt"}
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# With fp8, of all but the matrices in the blocks.
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
 
 
 # Folders
@@ -154,10 +155,14 @@ class NetworkPrecision:
     weights: torch.dtype
     compute: torch.dtype
     operations: Any
+    blocks: torch.dtype | None = None  # of the matrices in the blocks, where it is not that of the weights
 
 
 def network_precision(precision: str) -> NetworkPrecision:
-    """What the precision widget means on this machine; "auto" follows ComfyUI's flags and the card."""
+    """What the precision widget means on this machine; "auto" follows ComfyUI's flags and the card.
+
+    Raises `InputError` for fp8 on a device that cannot cast from it.
+    """
     device = mm.get_torch_device()
     if precision == "auto":
         # Half floats overflow where bfloat16 only rounds, so they are used when asked for and not otherwise.
@@ -175,8 +180,20 @@ def network_precision(precision: str) -> NetworkPrecision:
     compute = mm.unet_manual_cast(weights, device, allowed) or weights
     from .comfy_layers import network_layers
 
-    operations = comfy.ops.pick_operations(weights, compute, load_device=device)
-    return NetworkPrecision(weights, compute, network_layers(operations))
+    blocks = _eight_bits(device) if precision == "fp8" else None
+    # ComfyUI's products in fp8 (--fast) would round what goes through the network, too, and without a scale.
+    operations = comfy.ops.pick_operations(
+        blocks or weights, compute, load_device=device, disable_fast_fp8=blocks is not None
+    )
+    return NetworkPrecision(weights, compute, network_layers(operations), blocks)
+
+
+def _eight_bits(device: torch.device) -> torch.dtype:
+    from ..audiox_ext.errors import InputError
+
+    if not mm.supports_cast(device, torch.float8_e4m3fn):
+        raise InputError(f"precision is fp8, which {device} cannot cast from. Choose auto, bf16 or fp16.")
+    return torch.float8_e4m3fn
 
 
 def network_device() -> torch.device:

@@ -68,6 +68,7 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool
         rest_operations=host.float32_operations(),
         dtype=chosen.weights,
         compute_dtype=chosen.compute,
+        block_dtype=chosen.blocks,
     )
     if compile:
         from ..audiox_ext.compilation import compile_network
@@ -75,7 +76,8 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool
         compile_network(model, host.network_device())
     placement = host.ComfyPlacement(model.parts())
     model.placement = placement
-    log.info("AudioX: weights are kept in %s, the network computes in %s.", chosen.weights, chosen.compute)
+    kept = chosen.blocks or chosen.weights
+    log.info("AudioX: weights are kept in %s, the network computes in %s.", kept, chosen.compute)
     return AudioXModelHandle(
         name=name,
         engine="native",

@@ -20,6 +20,7 @@ from audiox_ext.catalog import ModelFolders, find_synchformer, find_text_encoder
 from audiox_ext.errors import CheckpointError, ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.inspection import describe, inspect_checkpoint
 from audiox_ext.license import is_non_commercial
+from audiox_ext.networks.operations import PlainOperations
 from audiox_ext.pretrained import get_pretrained_model, load_synchformer
 from audiox_ext.state_dict import read_tensors
 
@@ -517,3 +518,50 @@ def test_inspect_says_what_is_missing(copy_of: Any) -> None:
     assert not report["complete"]
     assert len(report["missing_files"]) == 2
     assert "not complete" in describe(report)
+
+
+# Eight bits
+
+EIGHT_BITS: dict[str, Any] = {
+    "operations": PlainOperations,
+    "dtype": torch.bfloat16,
+    "block_dtype": torch.float8_e4m3fn,
+}
+
+
+def test_weights_in_eight_bits_are_the_nearest_that_there_are(copy_of: Any) -> None:
+    model, _ = get_pretrained_model(copy_of("mmdit"), accept_cc_by_nc=True, **EIGHT_BITS)
+    full = read_tensors(golden_path("mmdit") / "model.safetensors")
+    matrices = 0
+    for key, weight in model.network.named_parameters():
+        inside = key.startswith("transformer.layers.") and weight.dim() > 1
+        assert (weight.dtype == torch.float8_e4m3fn) == inside, key
+        if inside:
+            stored = full[f"model.model.{key}"]
+            assert torch.equal(weight.float(), stored.to(torch.float8_e4m3fn).float()), key
+            matrices += 1
+    assert matrices
+
+
+def test_what_eight_bits_cannot_hold_is_an_error(copy_of: Any) -> None:
+    folder = copy_of("maf")
+    state = read_copies(folder / "model.safetensors")
+    key = "model.model.transformer.layers.0.ff.ff.2.weight"
+    state[key][0, 0] = -448.0
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "model.ckpt")
+    get_pretrained_model(folder, accept_cc_by_nc=True, **EIGHT_BITS)
+    state[key][0, 0] = -512.0
+    torch.save(state, folder / "new.ckpt")
+    (folder / "new.ckpt").replace(folder / "model.ckpt")
+    with pytest.raises(CheckpointError, match=rf"{key} holds a value beyond 448, which fp8 cannot hold"):
+        get_pretrained_model(folder, accept_cc_by_nc=True, **EIGHT_BITS)
+    get_pretrained_model(folder, accept_cc_by_nc=True, precision="bf16")
+
+
+def test_eight_bits_are_for_layers_that_cast(copy_of: Any) -> None:
+    folder, eight_bits = copy_of("maf"), torch.float8_e4m3fn
+    with pytest.raises(InputError, match=r"fp8 is for ComfyUI.*Choose auto, fp32, bf16 or fp16"):
+        get_pretrained_model(folder, accept_cc_by_nc=True, precision="fp8")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"torch\.float8_e4m3fn: that is for ComfyUI's"):
+        get_pretrained_model(folder, accept_cc_by_nc=True, block_dtype=eight_bits)

@@ -10,7 +10,7 @@ from typing import Any
 import comfy.ldm.modules.attention as core
 import comfy.model_management as mm
 import torch
-from in_comfyui import BASE, load, pack, sample, unplaced
+from in_comfyui import BASE, load, message, pack, sample, unplaced
 
 
 def check_products_on_a_processor_are_quick_and_the_same() -> None:
@@ -96,6 +96,58 @@ def check_patches_come_and_go_and_mapped_weights_stay() -> None:
     patcher.detach()
     assert {name: weight.data_ptr() for name, weight in patcher.model.named_parameters()} == places
     assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
+
+
+def check_fp8_halves_the_weights_and_nothing_else() -> None:
+    for name in ("tiny-maf", "tiny-base", "tiny-mmdit", "tiny-turbo"):
+        exact, half, handle = sample(load(name, "fp32")), load(name, "bf16"), load(name, "fp8")
+        network = handle.model.network
+        inside = {id(p) for block in network.transformer.blocks() for p in block.parameters() if p.dim() > 1}
+        for key, weight in network.named_parameters():
+            kept = torch.float8_e4m3fn if id(weight) in inside else torch.bfloat16
+            assert weight.dtype == (torch.float32 if "timestep_features" in key else kept), key
+        assert {p.dtype for p in handle.model.pretransform.parameters()} == {torch.float32}
+        patcher = handle.placement._patchers["network"]
+        saved = half.placement._patchers["network"].model_size() - patcher.model_size()
+        assert saved == sum(p.numel() for p in network.parameters() if id(p) in inside), "a byte each"
+        for layer in network.modules():
+            if any(id(p) in inside for p in layer.parameters(recurse=False)):
+                assert layer.comfy_cast_weights
+        waveform = sample(handle)
+        error = float((waveform - exact).norm() / exact.norm())
+        assert 0 < error < 0.5, f"{name}: {error}"
+        patcher.detach()
+        patcher.partially_load(patcher.load_device, patcher.model_size() // 3)
+        with unplaced():
+            torch.testing.assert_close(sample(handle), waveform)
+        patcher.detach()
+
+
+def check_patches_on_fp8_weights_come_and_go() -> None:
+    handle = load("tiny-maf", "fp8")
+    before = sample(handle)
+    patcher = handle.placement._patchers["network"]
+    key = "model.transformer.layers.0.ff.ff.2.weight"
+    shape = dict(patcher.model.named_parameters())[key].shape
+    diff = 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    assert patcher.add_patches({key: ("diff", (diff,))}) == [key]
+    patched = sample(handle)
+    assert patched.isfinite().all()
+    assert not torch.allclose(patched, before)
+    assert dict(patcher.model.named_parameters())[key].dtype == torch.float8_e4m3fn
+    patcher.patches.clear()
+    patcher.patches_uuid = uuid.uuid4()
+    assert torch.equal(sample(handle), before)
+
+
+def check_fp8_is_refused_where_it_cannot_be() -> None:
+    host, castable = pack("nodes.comfy_host"), mm.supports_cast
+    try:
+        mm.supports_cast = lambda device, dtype: dtype != torch.float8_e4m3fn
+        assert "Choose auto, bf16 or fp16" in message(lambda: host.network_precision("fp8"))
+    finally:
+        mm.supports_cast = castable
+    assert host.network_precision("auto").blocks is None
 
 
 def is_mapped(address: int, file: Path) -> bool:
