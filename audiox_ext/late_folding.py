@@ -61,6 +61,7 @@ def fold_at_first_use(part: nn.Module, gains: dict[str, Tensor]) -> None:
 
 
 def _fold_now(part: nn.Module, *_: Any) -> None:
+    layer: Any  # torch gives it the attributes that are used here
     for layer in list(part.modules()):
         if not parametrize.is_parametrized(layer, "weight"):
             continue

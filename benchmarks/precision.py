@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.model import AudioXModel
-from audiox_ext.networks.operations import PlainOperations
+from audiox_ext.networks.operations import Linear, PlainOperations
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.sampling import SAMPLER_NAMES
 
@@ -27,7 +27,7 @@ KINDS = ("base", "maf", "mmdit", "turbo")
 PRECISIONS: tuple[Any, ...] = ("bf16", "fp16", "fp8")
 
 
-class _CastingLinear(nn.Linear):
+class _CastingLinear(Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
