@@ -69,8 +69,7 @@ def _fold_now(part: nn.Module, *_: Any) -> None:
         with torch.inference_mode(False), torch.no_grad():
             weight = layer.weight
         # By hand: torch's own removal would take the weight away from copies of the layer, too.
-        parametrizations: Any = layer.parametrizations
-        original = parametrizations["weight"].original
+        original = layer.parametrizations["weight"].original
         original.data = weight
         del layer.parametrizations
         layer.__class__ = parametrize.type_before_parametrizations(layer)
