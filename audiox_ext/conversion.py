@@ -26,12 +26,12 @@ from .catalog import (
 )
 from .config import ModelConfig, TextConditionerConfig
 from .config_file import parse_config
-from .errors import CheckpointError, InputError, ModelNotFoundError
+from .errors import InputError, ModelNotFoundError
 from .license import check_license
 from .model import AudioXModel, module_key
-from .pretrained import DTYPES, built_keys, checkpoint_state, config_of, key_problems
+from .pretrained import DTYPES, built_keys, config_of, fitting_state
 from .safetensors_file import check_space, whole_file, write_safetensors
-from .state_dict import fold_weight_norm, shapes_of
+from .state_dict import fold_weight_norm
 
 WEIGHTS = "model.safetensors"
 _SYNCHFORMER = tuple(
@@ -112,11 +112,7 @@ def _converted_state(
     """
     with torch.device("meta"):
         model = AudioXModel(config, dtype=dtype)
-    want = model.published_shapes()
-    state = checkpoint_state(files, want)
-    problems = key_problems(model, shapes_of(state), want)
-    if problems:
-        raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
+    state = fitting_state(model, files)
     built = built_keys(model)
     unused = {key: state.pop(key) for key in list(state) if key not in built}
     folded = fold_weight_norm(state)

@@ -252,13 +252,21 @@ def key_problems(model: AudioXModel, have: Mapping[str, Any], want: Mapping[str,
     return compare_keys(unfolded_shapes(have, want), want, optional=want.keys() - built)
 
 
-def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> None:
-    """late: the autoencoder's weights are folded when it is first used."""
+def fitting_state(model: AudioXModel, files: CheckpointFiles) -> dict[str, Tensor]:
+    """`checkpoint_state` for a model. Raises `CheckpointError` with the whole difference where it does not
+    fit.
+    """
     want = model.published_shapes()
     state = checkpoint_state(files, want)
     problems = key_problems(model, shapes_of(state), want)
     if problems:
         raise CheckpointError(f"{files.weights} does not fit its configuration.{problems}")
+    return state
+
+
+def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> None:
+    """late: the autoencoder's weights are folded when it is first used."""
+    state = fitting_state(model, files)
     built = built_keys(model)
     state = {key: value for key, value in state.items() if key in built}
     pairs = take_pairs(state, "pretransform.") if late else {}

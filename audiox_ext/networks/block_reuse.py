@@ -41,9 +41,7 @@ class BlockReuse:
         if kept is not None and kept[0].shape == added.shape and self._is_near(added, kept[0]):
             self.reused += 1
             return after_first + kept[1]
-        tokens = after_first
-        for block in others:
-            tokens = block(tokens)
+        tokens = through_blocks(others, after_first)
         self._kept[len(tokens)] = added, tokens - after_first
         return tokens
 
