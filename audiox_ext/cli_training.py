@@ -44,9 +44,11 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         "train", parents=[common], help="train a model on synthesised sounds; begun anew, it goes on"
     )
     command.set_defaults(run=_train)
-    command.add_argument("part", choices=("autoencoder", "diffusion"), help="first the one, then the other")
+    command.add_argument(
+        "part", choices=("autoencoder", "sync", "diffusion"), help="one after the other, in this order"
+    )
     command.add_argument("config", type=Path, help="what is trained and how, a JSON file")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for both")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
     command.add_argument(
         "--dtype", choices=("float16", "float32"), default="float16", help="of the model (default float16)"
     )
@@ -57,7 +59,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from .placement import available_device
-    from .training.fitting import train_autoencoder, train_diffusion
+    from .training.fitting import train_autoencoder, train_diffusion, train_sync
     from .training.settings import read_training_config
 
     def report(line: str) -> None:
@@ -67,6 +69,8 @@ def _train(options: argparse.Namespace) -> None:
     device = available_device(options.device)
     if options.part == "autoencoder":
         print(train_autoencoder(config, options.output, device=device, report=report))
+    elif options.part == "sync":
+        print(train_sync(config, options.output, device=device, report=report))
     else:
         dtype = getattr(torch, options.dtype)
         print(train_diffusion(config, options.output, device=device, report=report, dtype=dtype))
