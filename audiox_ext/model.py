@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .conditioning import MultiConditioner
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
 from .facts import ModelFacts
+from .lora import MergedLoras
 from .networks.autoencoder import Autoencoder, encoding_bytes
 from .networks.dit import DiffusionTransformer
 from .networks.layers import DeviceLike, Operations
@@ -51,6 +52,7 @@ class AudioXModel(nn.Module, ModelFacts):
         self.folder: Path | None = None
         self.placement: Placement | None = None
         self.prompt_cache = PromptCache()
+        self.merged_loras = MergedLoras()
         rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.model = AudioXNetwork(build_network(config, operations, dtype, device, compute_dtype))
         layers = rest_operations or operations
