@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ class AudioXModel(nn.Module, ModelFacts):
     def network(self) -> Network:
         """The denoising network."""
         return self.model.model
+
+    def with_placement(self, placement: Placement) -> AudioXModel:
+        """The same model under another placement; the parts and what is cached are shared."""
+        other = copy(self)
+        other.placement = placement
+        return other
 
     def parts(self) -> dict[str, nn.Module]:
         """The pieces that are used one after the other, by name; each can live on a device of its own."""
