@@ -17,6 +17,7 @@ from .workflow_parts import Node, Stage, Workflow
 from .workflow_sounds import FROM_SOUND
 
 _ORIGINALS = {workflow.name: workflow for workflow in (*FROM_TEXT_AND_VIDEO, *FROM_SOUND)}
+_SQUARE_VIDEO = (360, 450)  # a Load Video whose preview is square
 _FIRST_SEED = 7  # of the sound to begin with: another one than that of what is made of it
 
 
@@ -63,7 +64,8 @@ def _node(node: Node, prompt: str, sound: str) -> Node:
         return Node(
             kind="AudioXSample", values={"prompt": sound, "seed": _FIRST_SEED}, links={"model": "model"}
         )
-    return replace(node, values={**node.values, **changes.get(node.kind, {})})
+    size = _SQUARE_VIDEO if node.kind == "LoadVideo" else node.size
+    return replace(node, values={**node.values, **changes.get(node.kind, {})}, size=size)
 
 
 _QUEUE = "**3. Queue.** 0 and *default* in the sampler mean the model's own settings."
