@@ -18,13 +18,16 @@ from safetensors.torch import load_file, save_file
 from videos import frame_times, write_video
 
 from audiox_ext import download
+from audiox_ext.audio_request import AudioRequest
 from audiox_ext.catalog import BUNDLED, DEFAULT_MODEL, PUBLISHED, ModelFolders, list_models
 from audiox_ext.cli import main as command_line
 from audiox_ext.config_file import parse_config
-from audiox_ext.errors import ConfigError, LicenseError, ModelNotFoundError
+from audiox_ext.errors import ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.feature_file import read_features
+from audiox_ext.features import VideoFeatures
 from audiox_ext.inspection import inspect_checkpoint
 from audiox_ext.pretrained import find_synchformer_for, get_pretrained_model, stored_model
+from audiox_ext.tasks import make_audio
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -134,6 +137,16 @@ def test_weights_of_another_width_are_passed_over(
     assert find_synchformer_for(stored, folders, folder) is None
 
 
+def test_features_of_another_width_are_refused_with_the_cure(fresh: ModelFolders) -> None:
+    model, _ = get_pretrained_model(DEFAULT_MODEL, folders=fresh)
+    frames = torch.ones(50, 3, 224, 224, dtype=torch.uint8)
+    foreign = VideoFeatures(frames=frames, sync=torch.zeros(1, 240, 768), duration=10, fps=25)
+    with pytest.raises(
+        InputError, match=r"\(1, 240, 768\), this model takes \(1, 240, 64\).*connect the model"
+    ):
+        make_audio(model, AudioRequest(features=foreign, steps=1), device="cpu")
+
+
 def test_extract_takes_what_the_model_wants(fresh: ModelFolders, tiny_folder: Any, tmp_path: Path) -> None:
     folder = install(fresh, "my-model", tiny_folder("maf"))
     config = json.loads((folder / "config.json").read_text())
@@ -164,9 +177,6 @@ def test_a_configuration_may_bring_its_own_settings(tiny_folder: Any) -> None:
 def test_these_are_what_zero_means(fresh: ModelFolders) -> None:
     path = fresh.bundled[0] / DEFAULT_MODEL / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": {"steps": 3, "cfg_scale": 2}}))
-    from audiox_ext.audio_request import AudioRequest
-    from audiox_ext.tasks import make_audio
-
     model, _ = get_pretrained_model(DEFAULT_MODEL, folders=fresh)
     seen = []
     own = make_audio(model, AudioRequest(prompt="rain"), device="cpu", callback=seen.append)
