@@ -185,7 +185,8 @@ class VideoConditioner(nn.Module):
         if tuple(sync.shape[-2:]) != wanted[1:] or sync.numel() != wanted[1] * wanted[2]:
             raise InputError(
                 f"The Synchformer features are {tuple(sync.shape)}, this model takes {wanted}. "
-                "Extract them with the Synchformer weights that belong to the model."
+                "Extract them with the Synchformer weights that belong to the model: connect the model to "
+                "the AudioX Feature Extractor, or extract with --model."
             )
         return sync.float().reshape(wanted)
 
