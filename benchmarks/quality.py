@@ -26,12 +26,13 @@ from audiox_ext.presets import PRESETS
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.sampling import SAMPLER_NAMES
 from audiox_ext.schedules import SCHEDULE_NAMES
-from audiox_ext.training.checkpoints import write_whole
 
 from .quality_items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
-from .quality_report import QualityReport, Reference, report_on, table
+from .quality_report import QualityReport, Reference, report_on, table, write_text
 from .quality_sounds import Prompts, Sampling, make_sounds, untrained
 
+# What comes of random weights is the same noise after few steps as after many.
+UNTRAINED = Sampling(steps=4, cfg_scale=1.0)
 _VARIED, _TAKES = 4, 4  # prompts that are made several times, and how often
 
 
@@ -112,8 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(table(reports))
     if options.json:
-        text = json.dumps(_as_json(options, reports), indent=1) + "\n"
-        write_whole(options.json, lambda begun: begun.write_text(text, encoding="utf-8"))
+        write_text(options.json, json.dumps(_as_json(options, reports), indent=1) + "\n")
     return 0
 
 
@@ -186,8 +186,7 @@ def _measure(options: argparse.Namespace) -> dict[str, QualityReport]:
         reports["data"] = evaluate_data(model, items, **shared)
         with tempfile.TemporaryDirectory(prefix="audiox-quality-") as scratch:
             noise = untrained(model, Path(scratch))
-            # What comes of random weights is the same noise after few steps as after many.
-            reports["untrained"] = evaluate(noise, prompts, Sampling(steps=4, cfg_scale=1.0), **making)
+            reports["untrained"] = evaluate(noise, prompts, UNTRAINED, **making)
     return reports
 
 

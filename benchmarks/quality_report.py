@@ -7,10 +7,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from audiox_ext.errors import InputError
+from audiox_ext.training.checkpoints import write_whole
 from audiox_ext.training.classifier import Classifier, trained_classifier
 from audiox_ext.training.distances import (
     SpectralStatistics,
@@ -75,7 +78,12 @@ class Reference:
     def for_items(
         cls, items: Sequence[QualityItem], rate: int, samples: int, classifier: Classifier | None = None
     ) -> Reference:
-        """rate: hertz. samples: of each sound. classifier: fitted for that rate, by default to all kinds."""
+        """rate: hertz. samples: of each sound. classifier: fitted for that rate, by default to all kinds.
+
+        Raises InputError for less than two items.
+        """
+        if len(items) < 2:
+            raise InputError(f"A set of {len(items)} has no distance to another: ask for at least 2 items.")
         classifier = classifier or trained_classifier(rate)
         others = [other for group in _counts(items).items() for other in _others(*group, items)]
         sounds = data_sounds(others, rate, samples)
@@ -158,6 +166,15 @@ def table(reports: Mapping[str, QualityReport]) -> str:
         if any(value is not None for value in values):
             lines.append(_line(label, ["" if v is None else f"{v:.3g}{unit}" for v in values]))
     return "\n".join(lines)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+
+    def write(begun: Path) -> None:
+        begun.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
 
 
 def _line(first: str, others: Iterable[str]) -> str:
