@@ -11,7 +11,7 @@ from ..networks.autoencoder import Autoencoder
 from ..networks.operations import PlainOperations
 from .autoencoder_start import start_autoencoder
 from .batches import Batch, SoundBatch
-from .losses import kl_divergence, multi_resolution_stft, relative_l1, views
+from .losses import kl_divergence, multi_resolution_stft, relative_error, views
 from .settings import AutoencoderSettings
 from .training_module import TrainingModule
 from .weight_norm import normalise_weights
@@ -47,11 +47,12 @@ class AutoencoderTraining(TrainingModule):
         # The spectra and their logarithms in float32 whatever the convolutions were computed in.
         with torch.autocast(made.device.type, enabled=False):
             got, want = views(made.float()), views(batch.waveforms)
-            stft = multi_resolution_stft(got, want, settings.fft_sizes)
-            l1 = relative_l1(got, want)
+            convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
+            wave = relative_error(got, want)
             kl = kl_divergence(mean.float(), deviation.float())
-        loss = settings.stft_weight * stft + settings.l1_weight * l1 + settings.kl_weight * kl
-        return {"loss": loss, "stft": stft, "l1": l1, "kl": kl}
+        loss = settings.stft_weight * (convergence + settings.log_share * logs)
+        loss = loss + settings.wave_weight * wave + settings.kl_weight * kl
+        return {"loss": loss, "convergence": convergence, "logs": logs, "wave": wave, "kl": kl}
 
     def _posterior(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 2, S) -> mean and deviation, each (B, C, L), as `Autoencoder.posterior` gives them, but never

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Magnitudes (of a window that adds up to 1) below this are silence: -66 dB of a full-scale sine.
-_FLOOR = 2.5e-4
-_QUIET = 1e-3  # mean magnitude of samples, below which an item is measured by this
+_FLOOR = 2.5e-4  # of magnitudes (of a window that adds up to 1): silence, -66 dB of a full-scale sine
+_LOG_FLOOR = 1e-3  # with less, what leaks into silence is all that logarithms tell
+_QUIET = 1e-3  # root mean square below which an item is measured by this
 
 
 def views(waveforms: Tensor) -> Tensor:
@@ -25,32 +25,36 @@ def views(waveforms: Tensor) -> Tensor:
     return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
 
 
-def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]) -> Tensor:
-    """Mean over the sizes of spectral convergence and the distance of log magnitudes. (B, C, S) both -> ().
+def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Spectral convergence and distance of log magnitudes, means over the sizes. (B, C, S) both -> (), ().
 
     Convergence is taken item by item, or loud ones would be all that counts; a silent item is measured by the
     floor. Source: Yamamoto et al. 2020, arXiv 1910.11480. A size above S is left out; at least one must fit.
     """
     made, wanted = made.float(), wanted.float()
     sizes = [size for size in fft_sizes if size <= made.shape[-1]]
-    return torch.stack([_stft_distance(made, wanted, size) for size in sizes]).mean()
+    found = [_stft_distance(made, wanted, size) for size in sizes]
+    convergence, logs = (torch.stack(values).mean() for values in zip(*found, strict=True))
+    return convergence, logs
 
 
-def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> Tensor:
+def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> tuple[Tensor, Tensor]:
     got, want = _magnitudes(made, size), _magnitudes(wanted, size)
-    off, whole = (values.square().sum(dim=(1, 2, 3)).clamp(min=1e-12).sqrt() for values in (want - got, want))
-    convergence = off / whole.clamp(min=_FLOOR * want[0].numel() ** 0.5)
-    logs = F.l1_loss((got + _FLOOR).log(), (want + _FLOOR).log())
-    return convergence.mean() + logs
+    convergence = _root(want - got) / _root(want).clamp(min=_FLOOR)
+    return convergence.mean(), F.l1_loss((got + _LOG_FLOOR).log(), (want + _LOG_FLOOR).log())
 
 
-def relative_l1(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance of samples, item by item as a share of the mean magnitude. (B, C, S) both -> ().
+def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
+    """Mean root of the squared error, item by item as a share of the wanted. (B, C, S) both -> ().
 
     Spectra alone do not tell a layer which way to go from silence.
     """
-    off, whole = (values.abs().mean(dim=(1, 2)) for values in (made - wanted, wanted))
-    return (off / whole.clamp(min=_QUIET)).mean()
+    return (_root(made - wanted) / _root(wanted).clamp(min=_QUIET)).mean()
+
+
+def _root(values: Tensor) -> Tensor:
+    """(B, ...) -> (B,), root mean squares."""
+    return values.square().flatten(1).mean(dim=1).clamp(min=1e-14).sqrt()
 
 
 def _magnitudes(waveforms: Tensor, size: int) -> Tensor:

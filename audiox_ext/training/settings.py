@@ -71,15 +71,16 @@ class RunSettings:
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings(RunSettings):
     """crop_seconds: of a sound, seen at once. crops: taken of a sound, in as many steps. start_sounds: whole
-    ones that the first weights are fitted to. The weights are those of the losses; fft_sizes: of the spectra
-    that are compared, in samples.
+    ones that the first weights are fitted to. The weights are those of the losses, log_share that of
+    the logarithms in the spectral one; fft_sizes: of the spectra that are compared, in samples.
     """
 
     crop_seconds: float = 1.0
     crops: int = 4
     start_sounds: int = 200
     stft_weight: float = 1.0
-    l1_weight: float = 1.0
+    log_share: float = 0.3
+    wave_weight: float = 1.0
     kl_weight: float = 1e-4
     fft_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
 
@@ -87,7 +88,7 @@ class AutoencoderSettings(RunSettings):
         super().__post_init__()
         _at_least(self, "crops", 1)
         _at_least(self, "start_sounds", 1)
-        for name in ("stft_weight", "l1_weight", "kl_weight"):
+        for name in ("stft_weight", "log_share", "wave_weight", "kl_weight"):
             _at_least(self, name, 0)
         if not self.fft_sizes or min(self.fft_sizes) < 16:
             raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")

@@ -13,13 +13,20 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 
+@torch.no_grad()
 def normalise_weights(module: nn.Module) -> None:
     """Each convolution that is marked `weight_norm` gets a length and a direction, which are trained instead
     of its weight. The weights are what they were.
+
+    Directions are of size 1: an optimiser whose steps have a size of their own would turn small ones about in
+    no time, and the widest layers first.
     """
     for layer in module.modules():
         if getattr(layer, "weight_norm", False) is True and not parametrize.is_parametrized(layer):
             parametrizations.weight_norm(layer, "weight", dim=0)
+            direction = layer.parametrizations.weight.original1  # type: ignore[union-attr]
+            dims = tuple(range(1, direction.dim()))
+            direction /= direction.square().mean(dims, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
