@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from ..networks.autoencoder import Autoencoder
+    from .supervision import Supervision
     from .training_module import TrainingModule
 
 Report = Callable[[str], None]
@@ -124,16 +125,29 @@ def _fit(
 ) -> None:
     from .supervision import Supervision
 
-    settings, last = module.settings, place / "last.ckpt"
-    place.mkdir(parents=True, exist_ok=True)
-    first = _steps_done(last)
+    settings = module.settings
 
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // held_out.size)))
 
+    supervision = Supervision(place / "last.ckpt", validation, report)
+    fit_supervised(module, batches, supervision, place, device)
+
+
+def fit_supervised(
+    module: TrainingModule,
+    batches: Any,
+    supervision: Supervision,
+    place: Path,
+    device: str | torch.device,
+) -> None:
+    """All steps of a training, or those that its last.ckpt in `place` lacks. batches: by their number."""
+    settings, last = module.settings, place / "last.ckpt"
+    place.mkdir(parents=True, exist_ok=True)
+    first = steps_done(last)
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet_lightning():
-        trainer = _trainer(module, Supervision(last, validation, report), place, device)
+        trainer = _trainer(module, supervision, place, device)
         try:
             trainer.fit(
                 module,
@@ -184,7 +198,7 @@ def _quiet_lightning() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _steps_done(checkpoint: Path) -> int:
+def steps_done(checkpoint: Path) -> int:
     """Of a training, 0 for one that has not begun."""
     if not checkpoint.is_file():
         return 0
