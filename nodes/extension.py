@@ -11,6 +11,7 @@ from .audiox_choose_variation import AudioXChooseVariation
 from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
 from .audiox_feature_extractor import AudioXExtractFeatures
+from .audiox_lora_trainer import AudioXTrainLora
 from .audiox_loudness import AudioXLoudness
 from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     AudioXChooseVariation,
     AudioXVideoSound,
     AudioXView,
+    AudioXTrainLora,
 ]
 
 
