@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from .features import VideoFeatures, extract_video_features
     from .generation import generate_diffusion_cond
+    from .lora import set_loras
+    from .lora_file import Lora, read_lora
     from .model import AudioXModel
     from .pretrained import ModelFolders, get_pretrained_model
     from .tasks import make_audio
@@ -42,6 +44,7 @@ _HOMES = {
     "ConfigError": "errors",
     "InputError": "errors",
     "LicenseError": "errors",
+    "Lora": "lora_file",
     "MediaError": "errors",
     "ModelFolders": "pretrained",
     "ModelNotFoundError": "errors",
@@ -51,6 +54,8 @@ _HOMES = {
     "generate_diffusion_cond": "generation",
     "get_pretrained_model": "pretrained",
     "make_audio": "tasks",
+    "read_lora": "lora_file",
+    "set_loras": "lora",
 }
 
 __all__ = [
@@ -62,6 +67,7 @@ __all__ = [
     "ConfigError",
     "InputError",
     "LicenseError",
+    "Lora",
     "MediaError",
     "ModelFolders",
     "ModelNotFoundError",
@@ -72,6 +78,8 @@ __all__ = [
     "generate_diffusion_cond",
     "get_pretrained_model",
     "make_audio",
+    "read_lora",
+    "set_loras",
 ]
 
 

@@ -10,6 +10,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .catalog import ModelFolders
+    from .lora_file import Lora
 
 _INPUTS = ("track", "sound", "video", "mask", "features", "audio_prompt", "init_audio", "synchformer")
 _MAY_BE_FOLDERS = ("video", "mask")
@@ -18,6 +19,43 @@ _MAY_BE_FOLDERS = ("video", "mask")
 def add_device(command: argparse.ArgumentParser) -> None:
     """The option of where to compute."""
     command.add_argument("--device", default="cuda", help="cuda, mps or cpu; default the best there is")
+
+
+def add_loras(command: argparse.ArgumentParser) -> None:
+    """The option of LoRAs for the model."""
+    command.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a LoRA for the model, and a strength other than 1; may be given several times",
+    )
+
+
+def loras_of(options: argparse.Namespace) -> list[tuple[Lora, float]]:
+    """The LoRAs of --lora with their strengths.
+
+    Raises `CheckpointError` for a file that cannot be read, `InputError` for a strength that is no number.
+    """
+    from .lora import check_strength
+    from .lora_file import read_lora
+
+    loras = []
+    for text in options.lora:
+        file, strength = _file_and_strength(text)
+        check_strength(strength)
+        loras.append((read_lora(file), strength))
+    return loras
+
+
+def _file_and_strength(text: str) -> tuple[Path, float]:
+    file, _, strength = text.rpartition(":")
+    if not file or Path(text).is_file():
+        return Path(text), 1.0
+    try:
+        return Path(file), float(strength)
+    except ValueError:
+        return Path(text), 1.0  # a colon of the name, such as that of a drive
 
 
 def model_folders(options: argparse.Namespace) -> ModelFolders:

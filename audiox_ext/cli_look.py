@@ -17,10 +17,10 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 def add_inspect(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `inspect`."""
     command = commands.add_parser(
-        "inspect", parents=[common], help="what is in a checkpoint, and what is missing"
+        "inspect", parents=[common], help="what is in a checkpoint, and what is missing; what a LoRA is"
     )
     command.set_defaults(run=_inspect)
-    command.add_argument("model", help="a folder, or the name of a model on disk")
+    command.add_argument("model", help="a folder, the name of a model on disk, or the file of a LoRA")
     command.add_argument("--json", action="store_true", help="machine-readable")
 
 
@@ -77,8 +77,12 @@ def add_level(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .inspection import describe, inspect_checkpoint
+    from .inspection import describe, describe_lora, inspect_checkpoint, inspect_lora
 
+    if Path(options.model).is_file():
+        found = inspect_lora(Path(options.model))
+        print(json.dumps(found, indent=1) if options.json else describe_lora(found))
+        return
     report = inspect_checkpoint(options.model, model_folders(options))
     print(json.dumps(report, indent=1) if options.json else describe(report))
     if not report["complete"]:

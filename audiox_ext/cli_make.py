@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cli_common import add_device, check_places, check_suffix, model_folders
+from .cli_common import add_device, add_loras, check_places, check_suffix, loras_of, model_folders
 from .cli_sampling import add_sampling_options, sampling_of
 from .cli_video import add_video_options, features_of
 from .errors import InputError
@@ -123,6 +123,7 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     )
     add_device(command)
     command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    add_loras(command)
     command.add_argument(
         "--compile",
         action="store_true",
@@ -191,6 +192,7 @@ def _track(options: argparse.Namespace) -> AudioEdit:
 def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0) -> None:
     """Load the model, make what is asked for, write it."""
     from .audio_request import MAX_SECONDS, AudioRequest, check_settings
+    from .lora import set_loras
     from .media import read_audio
     from .placement import available_device
     from .pretrained import get_pretrained_model
@@ -212,6 +214,7 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         **own,
     )
     check_settings(request)
+    loras = loras_of(options)
     print(f"Loading {options.model}", file=sys.stderr)
     model, _ = get_pretrained_model(
         options.model,
@@ -223,6 +226,7 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         download=not options.offline,
         offload=options.offload,
     )
+    set_loras(model, loras, accept_cc_by_nc=options.accept_cc_by_nc)
     features = features_of(options, model, folders)
     if features is not None and not seconds and request.edit is None:
         # A video of a single frame lasts for less than is made at least.

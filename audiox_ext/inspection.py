@@ -1,7 +1,8 @@
-"""What is in a checkpoint, and what is missing, without loading it into a model."""
+"""What is in a checkpoint, and what is missing, without loading it into a model; what a LoRA is."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .config import ModelConfig, TextConditionerConfig
 from .config_file import parse_config
 from .errors import ModelNotFoundError
 from .license import is_non_commercial
+from .lora_file import read_lora
 from .model import AudioXModel
 from .pretrained import checkpoint_state, config_of, key_problems
 from .state_dict import shapes_of
@@ -88,6 +90,44 @@ def describe(report: dict[str, Any]) -> str:
         lines += ["  The keys do not fit the configuration:", report["problems"]]
     lines += [f"  missing: {item}" for item in report["missing_files"]]
     return "\n".join([*lines, "complete" if report["complete"] else "not complete"])
+
+
+def inspect_lora(path: Path) -> dict[str, Any]:
+    """Facts about a LoRA, ready for JSON. Raises `CheckpointError`."""
+    lora = read_lora(path)
+    tensors = [tensor for layer in lora.layers.values() for tensor in (layer.down, layer.up)]
+    return {
+        "file": str(path),
+        **asdict(lora.info),
+        "needs_opt_in": is_non_commercial(lora.info.license),
+        "rank": lora.rank,
+        "alphas": sorted({layer.alpha for layer in lora.layers.values()}),
+        "layers": list(lora.layers),
+        "parameters": sum(tensor.numel() for tensor in tensors),
+        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
+    }
+
+
+def describe_lora(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    opt_in = "needs the opt-in" if report["needs_opt_in"] else "no opt-in needed"
+    model = f"{report['base'] or 'not named'} ({report['kind'] or 'kind not named'})"
+    alphas = ", ".join(f"{alpha:g}" for alpha in report["alphas"])
+    lines = [
+        report["file"],
+        f"  LoRA          {report['name']}",
+        f"  for           {model}",
+        f"  licence       {report['license'] or 'not named'} ({opt_in})",
+        f"  matrices      {len(report['layers'])} layers, rank {report['rank']}, alpha {alphas}, "
+        f"{report['parameters'] / 1e6:.2f} M values, {', '.join(report['dtypes'])}",
+    ]
+    if report["trigger"]:
+        lines.append(f"  trigger       {report['trigger']}")
+    if report["steps"]:
+        lines.append(f"  trained       {report['steps']} steps")
+    if report["dataset"]:
+        lines.append(f"  with          {report['dataset']}")
+    return "\n".join([*lines, *(f"  caption       {caption}" for caption in report["captions"])])
 
 
 def _parameters_by_part(model: AudioXModel) -> dict[str, int]:

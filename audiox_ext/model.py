@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from .conditioning import MultiConditioner
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
 from .facts import ModelFacts
+from .lora import MergedLoras
 from .networks.autoencoder import Autoencoder, encoding_bytes
 from .networks.dit import DiffusionTransformer
 from .networks.layers import DeviceLike, Operations
@@ -51,6 +53,7 @@ class AudioXModel(nn.Module, ModelFacts):
         self.folder: Path | None = None
         self.placement: Placement | None = None
         self.prompt_cache = PromptCache()
+        self.merged_loras = MergedLoras()
         rest: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.model = AudioXNetwork(build_network(config, operations, dtype, device, compute_dtype))
         layers = rest_operations or operations
@@ -63,6 +66,12 @@ class AudioXModel(nn.Module, ModelFacts):
     def network(self) -> Network:
         """The denoising network."""
         return self.model.model
+
+    def with_placement(self, placement: Placement) -> AudioXModel:
+        """The same model under another placement; the parts and what is cached are shared."""
+        other = copy(self)
+        other.placement = placement
+        return other
 
     def parts(self) -> dict[str, nn.Module]:
         """The pieces that are used one after the other, by name; each can live on a device of its own."""

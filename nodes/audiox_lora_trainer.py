@@ -145,13 +145,18 @@ def _request(
             f"{handle.name} was loaded by the research package from a place that is not known here. Load it "
             "with engine native to train on it."
         )
+    if handle.made_from is not None:
+        raise InputError(
+            "The model has a LoRA already, and training would be without it. Connect the AudioX Model Loader "
+            "itself; the LoRAs can be used together afterwards."
+        )
     return TuningRequest(
         model=handle.folder,
         dataset=training.input_folder(dataset, "dataset_folder"),
         output=place.state,
         keep=training.input_folder(keep, "keep_folder") if keep.strip() else None,
         default_caption=caption,
-        accept_cc_by_nc=True,  # or the loader would not have loaded it
+        accept_cc_by_nc=handle.accepted,
         folders=model_folders(),
         device=training.training_device(),
     )

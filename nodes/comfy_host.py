@@ -1,8 +1,8 @@
 """ComfyUI as the engine's host: folders, devices, precision, memory, progress and interrupts.
 
 The only module of the pack that touches `folder_paths`, but for comfy_training.py, and but for that,
-comfy_samplers.py and comfy_layers.py `comfy`. Written for ComfyUI 0.3.64 and newer; the calls used here have
-the same names and arguments in both.
+comfy_samplers.py, comfy_layers.py and comfy_loras.py `comfy`. Written for ComfyUI 0.3.64 and newer; the calls
+used here have the same names and arguments in both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,6 +84,17 @@ def _paths(*names: str) -> tuple[Path, ...]:
             found += folder_paths.get_folder_paths(name)
         found.append(os.path.join(folder_paths.models_dir, name))
     return tuple(dict.fromkeys(Path(os.path.abspath(path)) for path in found))
+
+
+def lora_names() -> list[str]:
+    """The files in models/loras in which a LoRA for these models may be, of whatever model they are."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.lower().endswith(".safetensors")]
+
+
+def lora_path(name: str) -> Path | None:
+    """Where the file of `lora_names` lies, or None."""
+    path = folder_paths.get_full_path("loras", name)
+    return None if path is None else Path(path)
 
 
 def feature_cache() -> FeatureCache:
@@ -257,6 +269,19 @@ class ComfyPlacement:
     def patchers(self) -> list[comfy.model_patcher.ModelPatcher]:
         """One ModelPatcher a part."""
         return list(self._patchers.values())
+
+    def with_patches(self, part: str, patches: Mapping[str, Any], strength: float) -> ComfyPlacement:
+        """Another placement of the same parts, through which the weights of one are patched as well.
+
+        ComfyUI patches them when they are loaded through it, and gives them back when they are unloaded or
+        loaded through another. patches: by key of the weight, as ComfyUI makes them of a LoRA.
+        """
+        patcher = self._patchers[part].clone()
+        applied = patcher.add_patches(patches, strength)
+        assert len(applied) == len(patches), f"not applied: {sorted(patches.keys() - set(applied))}"
+        placement = copy(self)
+        placement._patchers = {**self._patchers, part: patcher}
+        return placement
 
     @staticmethod
     def _wrap(part: str, module: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:

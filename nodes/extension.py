@@ -11,6 +11,7 @@ from .audiox_choose_variation import AudioXChooseVariation
 from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
 from .audiox_feature_extractor import AudioXExtractFeatures
+from .audiox_lora_loader import AudioXLoadLora
 from .audiox_lora_trainer import AudioXTrainLora
 from .audiox_loudness import AudioXLoudness
 from .audiox_model_loader import AudioXLoadModel
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 NODES: list[type[io.ComfyNode]] = [
     AudioXLoadModel,
+    AudioXLoadLora,
     AudioXExtractFeatures,
     AudioXSample,
     AudioXEditRegion,

@@ -47,6 +47,12 @@ def synchformer_fingerprint() -> Stamp:
     return _synchformers_count_as.get(stamp, stamp)
 
 
+def lora_fingerprint(name: str | None) -> Stamp:
+    """What to tell ComfyUI about the file of a LoRA; empty where there is none, or no name yet."""
+    path = host.lora_path(name) if name else None
+    return _stamp_of([path]) if path else ()
+
+
 def model_stamp(name: str) -> Stamp:
     """Of the files that loading the model `name` reads; empty for a model that is not on disk.
 

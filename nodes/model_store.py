@@ -85,6 +85,7 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool
         config=config,
         folder=model.folder,
         placement=placement,
+        accepted=accept_cc_by_nc,
     )
 
 
@@ -100,4 +101,5 @@ def _load_upstream(name: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
         model=model,
         config=config,
         folder=find_local(name, host.model_folders(), allow_paths=False),
+        accepted=accept_cc_by_nc,
     )

@@ -40,7 +40,8 @@ class AudioXModelHandle:
     model: the engine's `AudioXModel`, or with engine "audiox" what the research package loaded.
     config: the dict of config.json. folder: where the files are, None if the model knows no folder.
     placement: moves the parts of a native model between devices; it owns their ModelPatchers, which ComfyUI
-    itself only refers to weakly.
+    itself only refers to weakly. accepted: whether the loader was given a yes to a non-commercial licence.
+    made_from: what a model with a LoRA shares its weights with, held so that no loader reads them again.
     """
 
     name: str
@@ -50,6 +51,8 @@ class AudioXModelHandle:
     config: dict[str, Any] = field(repr=False)
     folder: Path | None
     placement: ComfyPlacement | None = field(default=None, repr=False)
+    accepted: bool = False
+    made_from: AudioXModelHandle | None = field(default=None, repr=False)
 
     @property
     def video_fps(self) -> float:

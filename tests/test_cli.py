@@ -12,10 +12,13 @@ import av
 import pytest
 import torch
 from golden_cases import tone
+from random_loras import random_lora
 
 from audiox_ext.cli import main
 from audiox_ext.feature_file import read_features
+from audiox_ext.lora_file import write_lora
 from audiox_ext.media import read_audio, write_audio
+from audiox_ext.pretrained import get_pretrained_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -163,9 +166,43 @@ def test_inspect_in_words_and_in_json(tiny_folder: Any, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["complete"] is True
 
 
+def test_loras_change_the_sound_and_strength_0_does_not(
+    tiny_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, file = tiny_folder("maf"), tmp_path / "rain.safetensors"
+    lora = random_lora(get_pretrained_model(model)[0], trigger="zx", captions=("rain on tin",))
+    write_lora(file, lora.layers, lora.info)
+    sounds = []
+    for loras in ([], [f"{file}:0"], [file], [f"{file}:0.5", f"{file}:.5"], [f"{file}:-1"]):
+        out = tmp_path / f"{len(sounds)}.wav"
+        options = [word for lora in loras for word in ("--lora", lora)]
+        assert run("generate", "--model", model, "--prompt", "x", "--steps", 2, *options, "-o", out) == 0
+        sounds.append(read_audio(out)[0])
+    plain, off, on, halves, negative = sounds
+    assert torch.equal(plain, off)
+    assert all(float((wave - plain).abs().max()) > 1e-2 for wave in (on, negative, on - negative + plain))
+    torch.testing.assert_close(halves, on, atol=1e-3, rtol=0)  # 16 bits of a file are 3e-5
+    assert run("inspect", file) == 0
+    said = capsys.readouterr().out
+    for words in ("random-1", "for           maf (maf)", "MIT (no opt-in needed)", "rank 3", "rain on tin"):
+        assert words in said
+    assert run("inspect", file, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["trigger"], report["rank"], report["alphas"]) == ("zx", 3, [2.0])
+    assert len(report["layers"]) == len(lora.layers)
+    assert run("inspect", model / "model.safetensors") == 1
+    assert "is no LoRA" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["-o", "out.wav", "--lora", "missing.safetensors:0.5"], "There is no LoRA missing.safetensors."),
+        (
+            ["-o", "out.wav", "--lora", "missing.safetensors:much"],
+            "There is no LoRA missing.safetensors:much",
+        ),
+        (["-o", "out.wav", "--lora", "x.safetensors:nan"], "strength of a LoRA is nan"),
         (["-o", "out.mp4"], "there is none to add the sound to. Give --video"),
         (["-o", "out.txt"], "choose a name that ends in one of .wav"),
         (["-o", "nowhere/out.wav"], "does not exist"),

@@ -20,6 +20,7 @@ _OWN_NAMES = (
     "schedule",
     "precision",
     "model",
+    "lora_name",
 )  # choices that are names of things, in every language
 
 Texts = dict[str, Any]

@@ -72,11 +72,12 @@ PANEL = "document.querySelector('.node-help-content')"
 
 @contextmanager
 def comfyui(checkout: Path) -> Iterator[ComfyServer]:
-    """A server with this pack alone, without models, with a video to choose."""
+    """A server with this pack alone, without models, with a video and a LoRA to choose."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         base = Path(folder)
-        for name in ("custom_nodes", "input", "output", "user/default"):
+        for name in ("custom_nodes", "input", "output", "user/default", "models/loras"):
             (base / name).mkdir(parents=True)
+        (base / "models" / "loras" / "my_sound.safetensors").touch()  # to be chosen, not to be read
         unwanted = shutil.ignore_patterns(".*", "__pycache__", "tests", "demo_output")
         shutil.copytree(ROOT, base / "custom_nodes" / FOLDER, ignore=unwanted)
         write_film(base / "input" / "video.mp4")  # as the examples call it

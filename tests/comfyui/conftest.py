@@ -15,10 +15,18 @@ from pathlib import Path
 
 import pytest
 import videos
+from random_loras import random_lora
 
 from . import example_inputs
 from .comfy_server import PACK, VIDEO_SECONDS, ComfyServer, Prompt
 
+LORAS: list[tuple[str, str, int, dict[str, str]]] = [
+    ("rain", "tiny-maf", 1, {}),
+    ("more/wind", "tiny-maf", 2, {}),
+    ("filters", "tiny-mmdit", 3, {}),
+    ("base", "tiny-base", 4, {}),
+    ("nc", "tiny-maf", 5, {"license": "cc-by-nc-4.0"}),
+]
 MODELS = {"tiny-maf": "maf", "tiny-base": "base", "tiny-turbo": "turbo", "tiny-mmdit": "mmdit"}
 
 # Another pack that gives its own objects under our type's name, as three published packs do.
@@ -61,6 +69,7 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
     shutil.copy(Path(__file__).with_name("selva_stand_in.py"), base / "custom_nodes")
     _write_models(base / "models" / "audiox")
+    _write_loras(base / "models" / "audiox", base / "models" / "loras")
     times = videos.frame_times(24 * VIDEO_SECONDS, 24)
     videos.write_video(
         base / "input" / "video.mp4", times, width=320, height=180, audio_seconds=VIDEO_SECONDS
@@ -81,6 +90,18 @@ def _write_models(folder: Path) -> None:
     config = json.loads((folder / "tiny-nc" / "config.json").read_text())
     del config["license"]
     (folder / "tiny-nc" / "config.json").write_text(json.dumps(config))
+
+
+def _write_loras(models: Path, folder: Path) -> None:
+    """The files of `LORAS`."""
+    from audiox_ext.lora_file import write_lora
+    from audiox_ext.pretrained import get_pretrained_model
+
+    (folder / "more").mkdir(parents=True)
+    for name, kind, seed, info in LORAS:
+        model, _ = get_pretrained_model(models / kind)
+        lora = random_lora(model, seed, **info)
+        write_lora(folder / f"{name}.safetensors", lora.layers, lora.info)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 NODES = {
     "AudioXLoadModel": "AudioX Model Loader",
+    "AudioXLoadLora": "AudioX LoRA Loader",
     "AudioXExtractFeatures": "AudioX Feature Extractor",
     "AudioXSample": "AudioX Sampler",
     "AudioXEditRegion": "AudioX Edit Region",

@@ -1,0 +1,78 @@
+"""LoRAs in a real ComfyUI server: several in one graph, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from .comfy_server import ComfyServer, Prompt, RefusedError, files_of
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+WIND = str(Path("more", "wind.safetensors"))
+
+
+def loaded(model: str, name: str, strength: float = 1.0) -> dict[str, object]:
+    """The node that adds a LoRA to what node `model` gives."""
+    inputs = {"model": [model, 0], "lora_name": name, "strength": strength}
+    return {"class_type": "AudioXLoadLora", "inputs": inputs}
+
+
+def sounds(server: ComfyServer, prompt: Prompt) -> dict[str, torch.Tensor]:
+    """The waveform that each saving node has written."""
+    from audiox_ext.media import read_audio
+
+    entry = server.run(prompt)
+    return {
+        node: read_audio(io.BytesIO(server.view(output["audio"][0])))[0]
+        for node, output in entry["outputs"].items()
+    }
+
+
+def test_each_sampler_hears_its_own_loras(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    """One graph with the model, with one LoRA, with two, and with strength 0; then each alone."""
+    whole = example("text_to_audio", "tiny-maf", seed=8)
+    whole["10"] = loaded("1", "rain.safetensors")
+    whole["20"] = loaded("10", WIND, -0.5)
+    whole["30"] = loaded("1", "rain.safetensors", 0.0)
+    for model in ("10", "20", "30"):
+        sampler, saver = f"{model}2", f"{model}3"
+        whole[sampler] = {**whole["2"], "inputs": {**whole["2"]["inputs"], "model": [model, 0]}}
+        whole[saver] = {**whole["3"], "inputs": {**whole["3"]["inputs"], "audio": [sampler, 0]}}
+    together = sounds(server, whole)
+    plain, one, two, off = (together[node] for node in ("3", "103", "203", "303"))
+    assert torch.equal(plain, off)
+    assert min(float((a - b).abs().max()) for a, b in ((plain, one), (one, two), (plain, two))) > 0.01
+    for model, expected in (("20", two), ("1", plain), ("10", one)):
+        server.post("/free", {"unload_models": True, "free_memory": True})
+        alone = example("text_to_audio", "tiny-maf", seed=8)
+        alone |= {node: whole[node] for node in ("10", "20")}
+        alone["2"]["inputs"]["model"] = [model, 0]
+        assert torch.equal(sounds(server, alone)["3"], expected)
+    assert "memory leak" not in server.log
+    assert "lora key not loaded" not in server.log
+
+
+def test_what_is_refused_is_said(server: ComfyServer, example: Callable[..., Prompt]) -> None:
+    prompt = example("text_to_audio", "tiny-maf")
+    prompt["10"] = loaded("1", "filters.safetensors")
+    prompt["2"]["inputs"]["model"] = ["10", 0]
+    assert "is for tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in server.fail(prompt)
+    prompt["10"] = loaded("1", "nc.safetensors")
+    assert "accept_cc_by_nc" in server.fail(prompt)
+    prompt["1"]["inputs"]["accept_cc_by_nc"] = True
+    server.run(prompt)
+    with pytest.raises(RefusedError, match="strength"):
+        server.queue(prompt | {"10": loaded("1", "rain.safetensors", 4.5)})
+    assert "rain.safetensors" in files_listed(server)
+    assert files_of(server.run(prompt))
+
+
+def files_listed(server: ComfyServer) -> list[str]:
+    """The LoRAs to choose from."""
+    info = server.get("/object_info/AudioXLoadLora")["AudioXLoadLora"]
+    return info["input"]["required"]["lora_name"][1]["options"]
