@@ -85,7 +85,7 @@ class AudioXTrainLora(io.ComfyNode):
         keep_folder: str = "",
         patience: int = 5,
         sound_prompt: str = "",
-        gradient_checkpointing: bool = False,
+        save_memory: bool = False,
     ) -> io.NodeOutput:
         """One training, or the rest of one that was cancelled."""
         import torch
@@ -104,7 +104,7 @@ class AudioXTrainLora(io.ComfyNode):
             seed=seed,
             patience=patience,
             sound_prompt=sound_prompt,
-            gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing=save_memory,
             precision=training_precision(request.device),
         )
         if not resume:
@@ -259,9 +259,9 @@ def _settings() -> list[io.Input]:
             tooltip="What to make on the way and at the end, to listen to. Empty: the first caption.",
         ),
         io.Boolean.Input(
-            "gradient_checkpointing",
+            "save_memory",
             default=False,
             optional=True,
-            tooltip="Much less memory for a third more time.",
+            tooltip="Much less memory for a third more time (gradient checkpointing).",
         ),
     ]

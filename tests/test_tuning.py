@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from audiox_ext.cli import main
 from audiox_ext.errors import ConfigError, InputError, LicenseError, TrainingError
 from audiox_ext.lora_file import kind_of, read_lora
 from audiox_ext.media import read_audio, write_audio
+from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.state_dict import read_tensors
 from audiox_ext.training import tuning
+from audiox_ext.training.encoded_clips import EncodedClip, PackedContext
 from audiox_ext.training.tuning import TuningRequest, TuningResult, finetune, train_lora
+from audiox_ext.training.tuning_data import ClipBatches, split, validation_batches
 from audiox_ext.training.tuning_settings import FinetuneSettings, LoraSettings
 
 MISSING = [name for name in ("lightning", "tensorboard", "peft") if importlib.util.find_spec(name) is None]
@@ -114,6 +118,9 @@ def test_some_steps_lower_the_loss_and_nothing_else_of_the_model_changes(
     assert found.info.license == "MIT"
     assert found.info.base == folder.name
     assert found.info.captions[0] == "a tone of 300 Hz"
+    # Files are given away: nothing of where the sounds lay is in them.
+    assert found.info.dataset.startswith(f"{sounds.name}: 5 clips")
+    assert str(sounds.parent) not in repr(found.info)
     assert found.rank == 4
     layers = {
         name: tuple(layer.weight.shape)
@@ -206,9 +213,8 @@ def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
 
 @needs_training
 def test_one_sound_is_enough(tiny_folder: Folder, tmp_path: Path) -> None:
-    write_audio(tmp_path / "in" / "my doorbell.wav", tone(500, 1.0), 16000) if (
-        (tmp_path / "in").mkdir() or True
-    ) else None
+    (tmp_path / "in").mkdir()
+    write_audio(tmp_path / "in" / "my doorbell.wav", tone(500, 1.0), 16000)
     lines: list[str] = []
     result = lora(tiny_folder("maf"), tmp_path / "in", tmp_path / "out", lines.append)
     assert any("No file is held out" in line for line in lines)
@@ -247,6 +253,66 @@ def test_a_loss_that_is_no_number_stops_it_with_step_and_sounds(
     state = read_tensors(tmp_path / "last.ckpt", ("state_dict",))
     assert state
     assert all("lora_" in key and bool(torch.isfinite(value).all()) for key, value in state.items())
+
+
+def encoded(name: str, file: str = "") -> EncodedClip:
+    one = torch.ones(1, 1)
+    return EncodedClip(name=name, file=file or name, caption="", mean=one, deviation=one, contexts={})
+
+
+def test_every_sound_comes_once_a_round_and_each_round_is_another() -> None:
+    clips = [encoded(f"{number}.wav") for number in range(7)]
+    batches = ClipBatches(clips, 3, 1, [encoded("kept.wav"), encoded("too.wav")], 1)
+    names = [batches[step].numbers for step in range(7)]
+    own = [name for batch in names for name in batch[:2]]
+    assert sorted(own[:7]) == sorted(own[7:]) == sorted(clip.name for clip in clips)
+    assert own[:7] != own[7:]
+    assert [batch[2] for batch in names].count("kept.wav") in (3, 4)
+    assert batches[5].numbers == names[5]
+    assert ClipBatches(clips, 3, 2)[0].numbers != ClipBatches(clips, 3, 1)[0].numbers
+
+
+def test_parts_of_a_file_are_on_one_side_of_the_split() -> None:
+    clips = [encoded(f"{file}.wav from {part}", f"{file}.wav") for file in range(10) for part in range(3)]
+    training, held_out = split(clips, 0.2, 0)
+    assert len(held_out) == 6
+    assert not {clip.file for clip in training} & {clip.file for clip in held_out}
+    assert [clip.name for clip in split(clips, 0.2, 0)[1]] == [clip.name for clip in held_out]
+    assert len(split(clips[:9], 0.9, 0)[1]) == 0  # three files are too few
+    assert len(split(clips, 0.0, 0)[1]) == 0
+    whole = validation_batches(held_out, 4, 10)
+    counts = Counter(name for batch in whole for name in batch.numbers)
+    assert counts == dict.fromkeys((clip.name for clip in held_out), 2)
+
+
+def test_a_packed_context_is_the_same_context() -> None:
+    context = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))[[0, 1, 1, 1, 2, 1, 3, 3]]
+    packed = PackedContext.of(context)
+    assert len(packed.tokens) == 5
+    assert torch.equal(packed.whole(), context)
+
+
+@pytest.mark.parametrize("objective", ["v", "rectified_flow"])
+def test_a_network_that_predicts_what_is_wanted_leads_samplers_to_the_latents(objective: Any) -> None:
+    """The samplers' own formulas: denoised latents of a prediction at a time."""
+    pytest.importorskip("lightning", reason="NO lightning: pip install .[train] to test the training")
+    from audiox_ext.denoising import VDenoiser
+    from audiox_ext.rectified_flow import sample_few_steps
+    from audiox_ext.training.network_training import noised
+
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
+    times = torch.tensor([0.3, 0.3])
+    noisy, wanted = noised(objective, latents, noise, times)
+    if objective == "v":
+        sigma = torch.tan(times * torch.pi / 2)
+        x = noisy * (1 + sigma[0] ** 2).sqrt()
+        found = VDenoiser(lambda x, t: wanted)(x, sigma[0])
+    else:
+        found = sample_few_steps(
+            lambda x, t: wanted, noise, steps=1, random=RandomNumbers.from_seed(0), start=0.3, init=latents
+        )
+    torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)
 
 
 @needs_training

@@ -68,23 +68,15 @@ class NetworkTraining(TrainingModule):
         else:
             times = ((torch.arange(count) + 0.5) / count + _GOLDEN * batch.step) % 1.0
         noise = torch.randn(latents.shape, generator=random)
-        noised, wanted = self._noised(latents, noise, times)
+        noisy, wanted = noised(self.objective, latents, noise, times)
         context = torch.stack([self._context(clip, random, training) for clip in batch.clips])
         device = self.device
         if training:
             # Dropout draws from torch's own generator, which a training that goes on finds elsewhere.
             torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
         prepared = self.network.prepare_context(context.to(device))
-        made = self.network(noised.to(device), times.to(device), prepared)  # type: ignore[arg-type]
+        made = self.network(noisy.to(device), times.to(device), prepared)  # type: ignore[arg-type]
         return {"loss": F.mse_loss(made, wanted.to(device))}
-
-    def _noised(self, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """(x_t, what is to be predicted), (B, C, L) each."""
-        t = times[:, None, None]
-        if self.objective == "rectified_flow":
-            return (1 - t) * latents + t * noise, noise - latents
-        alpha, sigma = torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
-        return alpha * latents + sigma * noise, alpha * noise - sigma * latents
 
     def _context(self, clip: EncodedClip, random: torch.Generator, training: bool) -> Tensor:
         """(N, D), of what is shown of a clip's prompts; zeros where nothing is."""
@@ -174,3 +166,12 @@ class NetworkTraining(TrainingModule):
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, value) for name, value in self.named_parameters() if value.requires_grad]
+
+
+def noised(objective: Objective, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """(x_t, what is to be predicted), of latents and noise (B, C, L) at times (B,)."""
+    t = times[:, None, None]
+    if objective == "rectified_flow":
+        return (1 - t) * latents + t * noise, noise - latents
+    alpha, sigma = torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
+    return alpha * latents + sigma * noise, alpha * noise - sigma * latents

@@ -178,7 +178,10 @@ class _Tuning:
         self.files = find_files(self.model.folder)
         self.base = self.model.folder.name
         self.license: str | None = with_license(config_of(self.files), self.files).get("license")
-        request.output.mkdir(parents=True, exist_ok=True)
+        try:
+            request.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{request.output} cannot be made ({error}). Choose another folder.") from None
         self.clips, self.lines = self._encoded(folder, "clips.pt", folders)
         self.kept: list[EncodedClip] = []
         size = self.files.weights.stat().st_size
@@ -313,7 +316,7 @@ class _Tuning:
 def _check_trainable(model: AudioXModel) -> None:
     if model.config.few_step_count is not None:
         raise InputError(
-            f"This model is a few-step student: it was distilled to jump to the end in "
+            "This model is a few-step student: it was distilled to jump to the end in "
             f"{model.config.few_step_count} steps, and training on sounds would make an ordinary model of it "
             "that needs many. Choose the model that it was made from, AudioX-MAF-MMDiT, or another one of "
             "many steps."

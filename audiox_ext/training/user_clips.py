@@ -72,8 +72,9 @@ class ClipSummary:
         """Sentences."""
         length = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.1f} min"
         of_videos = f", {self.videos} of them with pictures" if self.videos else ""
+        name = self.folder.folder.resolve().name  # alone: it goes into files that others get
         told = [
-            f"{self.folder.folder}: {self.clips} clips of {self.shape.seconds:.4g} s{of_videos}, "
+            f"{name}: {self.clips} clips of {self.shape.seconds:.4g} s{of_videos}, "
             f"{length} of sound, from {len(self.folder.files)} files."
         ]
         told += self.folder.notes
