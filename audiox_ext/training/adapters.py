@@ -60,7 +60,7 @@ def add_adapters(network: Network, settings: LoraSettings) -> None:
     names = chosen_layers(network, settings.targets)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.scale,  # type: ignore[arg-type]  # any number will do
+        lora_alpha=settings.scale,
         lora_dropout=settings.dropout,
         target_modules=names,
     )

@@ -94,7 +94,7 @@ class ClipEncoder:
         """Raises `MediaError` for a video whose pictures cannot be read."""
         mean, deviation = self._posterior(clip.waveform)
         prompts: dict[str, Any] = {"text_prompt": clip.file.caption}
-        shown = {"text": ("text_prompt",)}
+        shown: dict[str, tuple[str, ...]] = {"text": ("text_prompt",)}
         if clip.has_pictures and self._uses_videos:
             prompts["video_prompt"] = self._video_prompt(clip)
             shown |= {"video": ("video_prompt",), "both": ("text_prompt", "video_prompt")}

@@ -46,7 +46,7 @@ def draw_losses(
     low, high = _range(losses, smooth, values)
     scale = _Scale(box, last, low, high)
     _draw_axes(draw, scale, unit)
-    numbers = np.arange(1, len(losses) + 1)
+    numbers = np.arange(1, len(losses) + 1, dtype=np.float64)
     for points, colour, width in (
         (scale.points(numbers, losses), _STEP, 1),
         (scale.points(numbers, smooth), _MEAN, 2),

@@ -49,8 +49,8 @@ class NetworkTraining(TrainingModule):
         self.validations: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         if settings.gradient_checkpointing:
-            for block in network.transformer.blocks():  # type: ignore[operator]
-                block.forward = partial(recomputed, block.forward, use_reentrant=False)
+            for block in network.transformer.blocks():
+                block.forward = partial(recomputed, block.forward, use_reentrant=False)  # type: ignore[method-assign]
         self.finish_building()
 
     def losses(  # type: ignore[override]  # batches of another kind
@@ -75,7 +75,7 @@ class NetworkTraining(TrainingModule):
             # Dropout draws from torch's own generator, which a training that goes on finds elsewhere.
             torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
         prepared = self.network.prepare_context(context.to(device))
-        made = self.network(noisy.to(device), times.to(device), prepared)  # type: ignore[arg-type]
+        made = self.network(noisy.to(device), times.to(device), prepared)
         return {"loss": F.mse_loss(made, wanted.to(device))}
 
     def _context(self, clip: EncodedClip, random: torch.Generator, training: bool) -> Tensor:

@@ -62,6 +62,9 @@ def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
     assert "2 clips" in report
     assert "step 3 of 3" in report
     assert torch.equal(sample(model), before)
+    variant = run("AudioXLoadLora", model=model, lora_name=name, strength=1.0)[0]
+    assert not torch.equal(sample(variant), before)
+    assert "has a LoRA already" in message(lambda: train(variant, name="more"))
     assert not any(parameter.requires_grad for parameter in model.model.parameters())
 
 
