@@ -20,6 +20,9 @@ SHAPE = ClipShape(rate=16000, channels=2, samples=32000)  # 2 s
 def clips(folder: Path, shape: ClipShape = SHAPE) -> tuple[list[Clip], list[str]]:
     summary = ClipSummary(read_folder(folder), shape)
     found = list(clips_of(summary.folder, shape, summary))
+    for clip in found:
+        summary.add(clip)
+    summary.check()
     return found, summary.lines()
 
 

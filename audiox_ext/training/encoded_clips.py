@@ -18,7 +18,7 @@ from torch import Tensor
 from ..features import extract_video_features
 from ..frames import Window
 from ..model import AudioXModel
-from ..placement import DevicePlacement
+from ..placement import Placement
 from ..prompts import prompts_for
 from ..random_numbers import RandomNumbers
 from .checkpoints import try_to_write
@@ -73,7 +73,8 @@ class EncodedClip:
 
 
 class ClipEncoder:
-    """Encodes clips with a model. encode_sync: None where a video prompt needs no sync features.
+    """Encodes clips with a model, under its placement. encode_sync: None where a video prompt needs no sync
+    features.
 
     uses_videos: False for a model without eyes, or without what it needs to follow a video.
     """
@@ -81,12 +82,12 @@ class ClipEncoder:
     def __init__(
         self,
         model: AudioXModel,
-        device: torch.device,
+        placement: Placement,
         encode_sync: SyncEncoder | None,
         uses_videos: bool,
     ) -> None:
         self._model, self._encode_sync, self._uses_videos = model, encode_sync, uses_videos
-        self._placement = DevicePlacement(device)
+        self._placement = placement
         self._empty = [self._tokens({}, _random(draw)) for draw in range(_DRAWS)]
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ from ..catalog import ModelFolders, find_files
 from ..conversion import with_license, write_changed_model
 from ..errors import AudioXError, InputError
 from ..model import AudioXModel
+from ..placement import DevicePlacement
 from ..pretrained import Precision, config_of, get_pretrained_model
 from .checkpoints import write_whole
 from .encoded_clips import EncodedClip
@@ -172,7 +173,11 @@ class _Tuning:
             accept_cc_by_nc=request.accept_cc_by_nc,
             folders=folders,
             precision=precision,
+            device=request.device,
+            offload=request.device.type != "cpu",  # beside the network that is trained nothing stays there
         )
+        if self.model.placement is None:
+            self.model.placement = DevicePlacement(request.device)
         _check_trainable(self.model)
         assert self.model.folder is not None
         self.files = find_files(self.model.folder)
@@ -255,7 +260,6 @@ class _Tuning:
             folder,
             self.request.output / name,
             shortest=self.settings.shortest,
-            device=self.request.device,
             folders=folders,
             on_clip=on_clip,
         )
@@ -289,7 +293,6 @@ class _Tuning:
             steps=self.settings.sound_steps,
             conditioning={"text_prompt": prompt},
             seed=self.settings.seed,
-            device=self.request.device,
             callback=lambda info: self.on_step(step, self.settings.steps),
         )
         sound = sound / max(1.0, float(sound.abs().max()))

@@ -9,20 +9,26 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from ..catalog import ModelFolders, find_files, find_synchformer
 from ..config import ClipConditionerConfig
+from ..errors import MediaError
 from ..features import SyncEncoder
 from ..model import AudioXModel
+from ..networks.synchformer import Synchformer
+from ..placement import Placement
+from ..pretrained import load_synchformer
 from .encoded_clips import ClipEncoder, EncodedClip, read_clips, write_clips
 from .scenes import random_numbers
 from .user_clips import ClipShape, ClipSummary, clips_of
 from .user_folder import UserFolder
 
 _ORDER = 201  # tells these random numbers from those of `batches` and of items
+_SYNCHFORMER_BYTES = 2**30  # it needs beside its weights, roughly
 _FEWEST_TO_SPLIT = 4  # files; of fewer none is left out of the training
 
 _BLIND = (
@@ -104,14 +110,13 @@ def content_key(folder: UserFolder) -> str:
 def encoded_clips(
     model: AudioXModel,
     folder: UserFolder,
-    cache: Path,
+    kept: Path,
     *,
     shortest: float,
-    device: torch.device,
     folders: ModelFolders,
     on_clip: Callable[[int, int], None],
 ) -> tuple[list[EncodedClip], list[str]]:
-    """(clips, what is to be told of them), from the cache where nothing has changed.
+    """(clips, what is to be told of them), from the file `kept` where nothing has changed.
 
     on_clip: told the number of a clip that was encoded, and how many there are at least; may raise.
     Raises `InputError` where nothing can be used.
@@ -123,24 +128,33 @@ def encoded_clips(
         samples=config.latent_count * config.autoencoder.downsampling_ratio,
         shortest=shortest,
     )
-    encode_sync, uses_videos, note = _eyes(model, folder, folders, device)
+    placement = model.placement
+    assert placement is not None
+    encode_sync, uses_videos, note = _eyes(model, folder, folders, placement)
     key = _cache_key(model, folder, shape, note)
-    found = read_clips(cache, key)
+    found = read_clips(kept, key)
     if found is not None:
         return found
     summary = ClipSummary(folder, shape)
-    encoder = ClipEncoder(model, device, encode_sync, uses_videos)
+    encoder = ClipEncoder(model, placement, encode_sync, uses_videos)
     clips = []
     for clip in clips_of(folder, shape, summary):
-        clips.append(encoder.encode(clip))
+        try:
+            clips.append(encoder.encode(clip))
+        except MediaError as error:  # pictures that cannot be read
+            summary.leave_out(clip.file, error)
+            continue
+        summary.add(clip)
         on_clip(len(clips), max(len(clips), len(folder.files)))
+    placement.free_memory(models=True)
+    summary.check()
     lines = summary.lines() + ([note] if note and summary.videos else [])
-    write_clips(cache, key, clips, lines)
+    write_clips(kept, key, clips, lines)
     return clips, lines
 
 
 def _eyes(
-    model: AudioXModel, folder: UserFolder, folders: ModelFolders, device: torch.device
+    model: AudioXModel, folder: UserFolder, folders: ModelFolders, placement: Placement
 ) -> tuple[SyncEncoder | None, bool, str]:
     """(sync encoder, whether videos are looked at, why not)."""
     if not any(isinstance(c, ClipConditionerConfig) for c in model.config.conditioners.values()):
@@ -150,13 +164,16 @@ def _eyes(
     path = find_synchformer(folders, near=model.folder)
     if path is None:
         return None, False, _BLIND
-    from ..pretrained import load_synchformer
+    weights = path
 
-    network = load_synchformer(path, device=device)
+    @cache
+    def network() -> Synchformer:
+        return load_synchformer(weights)
 
     @torch.no_grad()
     def encode(frames: torch.Tensor) -> torch.Tensor:
-        return network(frames.to(device))
+        device = placement.use("synchformer", network(), _SYNCHFORMER_BYTES)
+        return network()(frames.to(device))
 
     return encode, True, ""
 

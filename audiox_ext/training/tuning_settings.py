@@ -61,9 +61,7 @@ class TuningSettings(RunSettings):
 
 
 # How often something is done, and to whom it is told, but not what is learnt from what.
-MAY_CHANGE = frozenset(
-    ("patience", "shortest", "sound_every", "sound_steps", "sound_prompt", "gradient_checkpointing")
-)
+MAY_CHANGE = frozenset(("patience", "sound_every", "sound_steps", "sound_prompt", "gradient_checkpointing"))
 
 
 @dataclass(frozen=True, kw_only=True)

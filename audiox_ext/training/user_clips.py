@@ -68,6 +68,24 @@ class ClipSummary:
     quiet_parts: int = 0
     skipped: list[str] = field(default_factory=list)
 
+    def add(self, clip: Clip) -> None:
+        """One more that is used."""
+        self.clips += 1
+        self.seconds += clip.seconds
+        self.videos += clip.has_pictures
+
+    def leave_out(self, file: CaptionedFile, error: Exception) -> None:
+        """A file that cannot be used, and why."""
+        self.skipped.append(f"{file.name} ({_first_line(error)})")
+
+    def check(self) -> None:
+        """Raises `InputError` where nothing is used."""
+        if not self.clips:
+            raise InputError(
+                f"Nothing in {self.folder.folder} can be trained on: {some(self.skipped)}. Put sounds there "
+                "that can be heard."
+            )
+
     def lines(self) -> list[str]:
         """Sentences."""
         length = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.1f} min"
@@ -94,26 +112,16 @@ class ClipSummary:
 
 
 def clips_of(folder: UserFolder, shape: ClipShape, summary: ClipSummary) -> Iterator[Clip]:
-    """The clips of a folder, file by file; what is left out, and why, is told in the summary.
-
-    Raises `InputError` at the end where there is not one.
+    """The clips of a folder, file by file; what is left out, and why, is told in the summary. Whoever uses a
+    clip adds it there.
     """
     for file in folder.files:
         try:
             parts = _parts(file, shape, summary)
         except (AudioXError, OSError) as error:
-            summary.skipped.append(f"{file.name} ({_first_line(error)})")
+            summary.leave_out(file, error)
             continue
-        for clip in parts:
-            summary.clips += 1
-            summary.seconds += clip.seconds
-            summary.videos += clip.has_pictures
-            yield clip
-    if not summary.clips:
-        raise InputError(
-            f"Nothing in {folder.folder} can be trained on: {some(summary.skipped)}. Put sounds there that "
-            "can be heard."
-        )
+        yield from parts
 
 
 def _parts(file: CaptionedFile, shape: ClipShape, summary: ClipSummary) -> list[Clip]:
