@@ -28,7 +28,8 @@ PACK_LINK = "audiox_pack"  # a name for the pack as a Python package; the folder
 USAGE = """usage: python3 run.py JOB [arguments passed on]
 
 jobs:
-  demo      a real video and a prompt in, an .mp4 with sound and a picture of the sound out (in demo_output/)
+  demo      a line of text in, a sound out; a film in, the film with sound out; with pictures of the sounds
+            and what is measured in them (in demo_output/)
             arguments: those of `python -m tools.demo`, e.g. --prompt "rain on a tin roof" --steps 20
   test      ruff, mypy and the whole test suite; arguments: those of pytest, e.g. -m "not slow"
   comfyui   starts a ComfyUI checkout with this pack; arguments: those of ComfyUI, e.g. --port 8190
@@ -239,7 +240,7 @@ def read_lines(file: Path) -> list[str]:
 
 
 def run_demo(arguments: list[str]) -> int:
-    """The main job on a small model with random weights."""
+    """The main job on the small model that is in the repository."""
     python = set_up(find_comfyui())
     # The caller's folder stays the current one, so that relative paths among the arguments keep their sense.
     # Started as a file and not with -m, no module is looked for in it (PYTHONSAFEPATH came with Python 3.11).
@@ -315,7 +316,7 @@ def run_comfyui(arguments: list[str]) -> int:
     if any(entry.resolve() == ROOT for entry in (comfyui / "custom_nodes").glob("*")):
         say(f"Starting {comfyui}, in which this pack is installed.")
     else:
-        base = prepare_base(python, comfyui)
+        base = prepare_base(comfyui)
         say(f"Starting {comfyui} with this pack. Input, output and settings are in {base}.")
         say(f"Models are found in {base / 'models'} and {comfyui / 'models'}.")
         command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "models.yaml")]
@@ -328,8 +329,8 @@ def run_comfyui(arguments: list[str]) -> int:
     return subprocess.call([*command, *arguments], cwd=comfyui, env=job_environment(comfyui))
 
 
-def prepare_base(python: Path, comfyui: Path) -> Path:
-    """A base directory for ComfyUI beside its checkout: the pack, a small random model and a video to try."""
+def prepare_base(comfyui: Path) -> Path:
+    """A base directory for ComfyUI beside its checkout: the pack, and a film to try."""
     base = ROOT / ".comfyui"
     for name in ("custom_nodes", "models/audiox", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
@@ -341,9 +342,7 @@ def prepare_base(python: Path, comfyui: Path) -> Path:
     lines = ["checkout:", f"  base_path: {json.dumps(str(comfyui))}"]
     lines += [f"  {name}: {json.dumps('models/' + name)}" for name in folders]
     (base / "models.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    command = [str(python), "-m", "tools.demo", "--prepare", str(base)]
-    if subprocess.call(command, cwd=ROOT, env=job_environment(None)) != 0:
-        say("The small random model and the video could not be made; starting without them.")
+    shutil.copy(ROOT / "examples" / "pocket_film.mp4", base / "input")
     return base
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,10 @@ PUBLISHED: dict[str, PublishedModel] = {
 ALL_PATTERNS = tuple(dict.fromkeys(_PLAIN + _TURBO))
 PUBLISHED_LICENSE = "cc-by-nc-4.0"
 TEXT_ENCODERS = {"t5-base": "google-t5/t5-base"}
+BUNDLED = Path(__file__).parent / "models"
+"""Holds a folder for each model that is part of the package."""
+DEFAULT_MODEL = "audiox-pocket"
+"""One of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +47,15 @@ class ModelFolders:
 
     audiox: folders that hold a folder a model. synchformer: further folders that may hold Synchformer's
     weights. text_encoders: folders that may hold T5, as a folder `t5-base` or a single file. t5_tokenizer: a
-    tokenizer.json for a T5 that comes without one.
+    tokenizer.json for a T5 that comes without one. bundled: like audiox, but looked at last and never written
+    to; a model of the user's own of the same name takes the place of one in there.
     """
 
     audiox: tuple[Path, ...]
     synchformer: tuple[Path, ...] = ()
     text_encoders: tuple[Path, ...] = ()
     t5_tokenizer: Path | None = None
+    bundled: tuple[Path, ...] = (BUNDLED,)
 
     @classmethod
     def default(cls) -> ModelFolders:
@@ -70,10 +76,14 @@ class CheckpointFiles:
 
 
 def list_models(folders: ModelFolders) -> list[str]:
-    """Names of the models on disk, then of the published ones that are not."""
+    """Names of the user's models on disk, of those that are part of the package, then of the published ones.
+
+    So the first is one that works at once, and where the user has models, one of these.
+    """
     found: list[str] = []
     for root in folders.audiox:
         found += [name for name in _model_folders(root) if name not in found]
+    found += [path.name for path in _bundled_models(folders) if path.name not in found]
     return found + [name for name in PUBLISHED if name not in found]
 
 
@@ -82,6 +92,12 @@ def _model_folders(root: Path) -> list[str]:
         return sorted(path.name for path in root.iterdir() if path.is_dir() and holds_model(path))
     except OSError:  # not there, or not ours to read
         return []
+
+
+def _bundled_models(folders: ModelFolders) -> list[Path]:
+    """Those with weights: what cannot be loaded must not be the first that is offered."""
+    paths = (root / name for root in folders.bundled for name in _model_folders(root))
+    return [path for path in paths if _first(path, ("model",)) is not None]
 
 
 def holds_model(folder: Path) -> bool:
@@ -103,6 +119,9 @@ def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | No
         for root in folders.audiox:
             if holds_model(root / name):
                 return root / name
+    bundled = next((path for path in _bundled_models(folders) if path.name == name), None)
+    if bundled is not None:
+        return bundled
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name or name.startswith("."):
         where = "the path of a folder, " if allow_paths else ""
         raise InputError(
@@ -145,14 +164,20 @@ def find_files(folder: Path) -> CheckpointFiles:
     )
 
 
-def find_synchformer(folders: ModelFolders, near: Path | None = None) -> Path | None:
-    """Synchformer's weights: beside the model `near`, else where they are looked for, else None."""
+def find_synchformer(
+    folders: ModelFolders, near: Path | None = None, fits: Callable[[Path], bool] = lambda path: True
+) -> Path | None:
+    """Synchformer's weights: beside the model `near`, else where they are looked for, else None.
+
+    fits: whether weights will do; those that do not are passed over.
+    """
     places: list[Path] = [near] if near is not None else []
     places += folders.synchformer
     for root in folders.audiox:
         places += [root, *sorted(p for p in root.glob("*") if p.is_dir())]
+    places += _bundled_models(folders)
     found = (_first(place, _SYNCHFORMER_NAMES) for place in places)
-    return next((path for path in found if path is not None), None)
+    return next((path for path in found if path is not None and fits(path)), None)
 
 
 def check_encoder_name(name: str) -> None:

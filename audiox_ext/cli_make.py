@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalog import DEFAULT_MODEL
 from .cli_common import add_device, add_loras, check_places, check_suffix, loras_of, model_folders
 from .cli_sampling import add_sampling_options, sampling_of
 from .cli_video import add_video_options, features_of
@@ -82,7 +83,9 @@ def add_extend(commands: Any, common: argparse.ArgumentParser) -> None:
 def _add_making(command: argparse.ArgumentParser) -> None:
     """Model, prompts and settings, which all of these commands have."""
     command.add_argument(
-        "--model", required=True, help="a name such as AudioX-Turbo, a hub repository, or a folder"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a name such as AudioX-Turbo, a hub repository, or a folder; default %(default)s",
     )
     command.add_argument(
         "--accept-cc-by-nc",

@@ -43,13 +43,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `train`."""
     command = commands.add_parser("train", help="train a model; begun anew, a training goes on")
     parts = command.add_subparsers(dest="part", required=True)
-    for name, what in (("autoencoder", "first this"), ("diffusion", "then this")):
+    for name, what in (("autoencoder", "first"), ("sync", "second"), ("diffusion", "last")):
         part = parts.add_parser(
             name, parents=[common], help=f"of a model from nothing, on synthesised sounds: {what}"
         )
         part.set_defaults(run=_train)
         part.add_argument("config", type=Path, help="what is trained and how, a JSON file")
-        part.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for both")
+        part.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
         part.add_argument(
             "--dtype",
             choices=("float16", "float32"),
@@ -65,7 +65,7 @@ def _train(options: argparse.Namespace) -> None:
     import torch
 
     from .placement import available_device
-    from .training.fitting import train_autoencoder, train_diffusion
+    from .training.fitting import train_autoencoder, train_diffusion, train_sync
     from .training.settings import read_training_config
 
     def report(line: str) -> None:
@@ -75,6 +75,8 @@ def _train(options: argparse.Namespace) -> None:
     device = available_device(options.device)
     if options.part == "autoencoder":
         print(train_autoencoder(config, options.output, device=device, report=report))
+    elif options.part == "sync":
+        print(train_sync(config, options.output, device=device, report=report))
     else:
         dtype = getattr(torch, options.dtype)
         print(train_diffusion(config, options.output, device=device, report=report, dtype=dtype))

@@ -14,6 +14,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .catalog import ModelFolders
+    from .facts import StoredModel
     from .features import ImageSequence, VideoFeatures
     from .masks import ObjectMask
     from .model import AudioXModel
@@ -100,6 +101,9 @@ def add_extract(commands: Any, common: argparse.ArgumentParser) -> None:
     command = commands.add_parser("extract", parents=[common], help="write a video's features to a file")
     command.set_defaults(run=_extract)
     add_video_options(command, required=True)
+    command.add_argument(
+        "--model", help="the model they are for, on disk: its frame rate, length and Synchformer are used"
+    )
     command.add_argument("--synchformer", type=Path, metavar="FILE", help="weights; default: looked for")
     add_device(command)
     command.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
@@ -107,12 +111,14 @@ def add_extract(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _extract(options: argparse.Namespace) -> None:
     from .feature_file import write_features
+    from .pretrained import stored_model
 
     folders = model_folders(options)
     if options.output.suffix.lower() != ".safetensors":
         raise InputError(f"Features are written to a .safetensors file, not {options.output.name}.")
     check_places(options)
-    features = _video_features(options, None, folders, options.synchformer)
+    model = None if options.model is None else stored_model(options.model, folders)
+    features = _video_features(options, model, folders, options.synchformer)
     write_features(options.output, features)
     print(f"{options.output}: {features.duration:.2f} s of video at {features.fps:g} fps")
 
@@ -131,17 +137,26 @@ def features_of(
 
 
 def _video_features(
-    options: argparse.Namespace, model: AudioXModel | None, folders: ModelFolders, weights: Path | None
+    options: argparse.Namespace,
+    model: AudioXModel | StoredModel | None,
+    folders: ModelFolders,
+    weights: Path | None,
 ) -> VideoFeatures:
     from .features import extract_video_features, seconds_to_cover
     from .frames import Window
     from .placement import available_device
-    from .pretrained import find_synchformer, load_synchformer, synchformer_fingerprint
+    from .pretrained import (
+        find_synchformer,
+        find_synchformer_for,
+        load_synchformer,
+        synchformer_fingerprint,
+    )
 
     encode: Callable[[Any], Any] | None = None
     fingerprint = ""
     if model is None or model.needs_sync:
-        path = weights or find_synchformer(folders, model.folder if model else None)
+        found = find_synchformer_for(model, folders, model.folder) if model else find_synchformer(folders)
+        path = weights or found
         if path is None:
             log.warning(
                 "No Synchformer weights found: the features will not tell when things happen. Put "

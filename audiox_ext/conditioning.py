@@ -152,17 +152,25 @@ class VideoConditioner(nn.Module):
 
     def encode(self, frames: Tensor, sync: Tensor | None, device: torch.device) -> Tensor:
         """Tokens (1, out_features, D) of frames (T, 3, H, W), 0..255, exactly as many as trained with."""
-        config = self.config
+        states = self.see(frames, device)[None]
+        return self.fuse(states, self._sync(sync).to(device) if self.config.with_sync else None)
+
+    def see(self, frames: Tensor, device: torch.device) -> Tensor:
+        """What the vision tower makes of frames (T, 3, H, W), 0..255: (T, P, D)."""
         mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
         parts = frames.split(_FRAMES_AT_ONCE)
-        states = torch.cat([self.visual_encoder_model((x.float() / 255 - mean) / std) for x in parts])
-        sequences = rearrange(states, "t p d -> p t d") + cast(self.Temp_pos_embedding, states)
-        states = rearrange(self.Temp_transformer(sequences), "p t d -> 1 (t p) d").contiguous()
+        return torch.cat([self.visual_encoder_model((x.float() / 255 - mean) / std) for x in parts])
+
+    def fuse(self, states: Tensor, sync: Tensor | None) -> Tensor:
+        """Tokens (B, out_features, D) of (B, T, P, D) seen and, where the model has them, sync features (B,
+        N, D).
+        """
+        batch = len(states)
+        sequences = rearrange(states, "b t p d -> (b p) t d") + cast(self.Temp_pos_embedding, states)
+        states = rearrange(self.Temp_transformer(sequences), "(b p) t d -> b (t p) d", b=batch).contiguous()
         tokens = _project_reinterpreted(states, self.proj)
-        if config.with_sync:
-            tokens = tokens + cast(self.sync_weight, tokens) * _project_reinterpreted(
-                self._sync(sync).to(device), self.proj_sync
-            )
+        if sync is not None:
+            tokens = tokens + cast(self.sync_weight, tokens) * _project_reinterpreted(sync, self.proj_sync)
         return tokens
 
     def _sync(self, sync: Tensor | None) -> Tensor:
@@ -177,15 +185,16 @@ class VideoConditioner(nn.Module):
         if tuple(sync.shape[-2:]) != wanted[1:] or sync.numel() != wanted[1] * wanted[2]:
             raise InputError(
                 f"The Synchformer features are {tuple(sync.shape)}, this model takes {wanted}. "
-                "Extract them with the Synchformer weights that belong to the model."
+                "Extract them with the Synchformer weights that belong to the model: connect the model to "
+                "the AudioX Feature Extractor, or extract with --model."
             )
         return sync.float().reshape(wanted)
 
 
 def _project_reinterpreted(states: Tensor, layer: nn.Module) -> Tensor:
-    """(as published) The buffer (1, N, D) is read as rows of N, not transposed. Returns (1, out, D)."""
-    _, tokens, dim = states.shape
-    return layer(states.reshape(-1, tokens)).reshape(1, -1, dim)
+    """(as published) Each buffer (N, D) is read as rows of N, not transposed. (B, N, D) -> (B, out, D)."""
+    batch, tokens, dim = states.shape
+    return layer(states.reshape(batch, -1, tokens)).reshape(batch, -1, dim)
 
 
 class MelConditioner(nn.Module):
@@ -212,7 +221,10 @@ class MelConditioner(nn.Module):
     ) -> Tensor:
         """prompts: each (C, S) at the model's rate."""
         waveforms = torch.stack([prompt.mean(dim=0) for prompt in prompts])
-        features = log_mel(waveforms.to(device), self.config)
+        return self.project(log_mel(waveforms.to(device), self.config), random, masks)
+
+    def project(self, features: Tensor, random: RandomNumbers, masks: bool = True) -> Tensor:
+        """Tokens of log mel spectrograms (B, mels, T)."""
         masked = mask_spans(features, self.config.mask_ratio_start, self.config.mask_ratio_end, random)
         features = masked if masks else features
         return self.proj_features(features.transpose(1, 2))

@@ -217,6 +217,23 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplingDefaults:
+    """How a model is sampled when nobody says otherwise. cfg_scale 1 means no guidance."""
+
+    steps: int = 250
+    cfg_scale: float = 7.0
+    sampler_type: str = "dpmpp-3m-sde"
+    sigma_min: float = 0.3
+    sigma_max: float = 500.0
+
+    def __post_init__(self) -> None:
+        if self.sigma_min >= self.sigma_max:
+            raise ConfigError(
+                f"config.json: sampling.sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """One model, as its config.json describes it."""
 
@@ -234,6 +251,7 @@ class ModelConfig:
     fusion: FusionConfig | None
     few_step_count: int | None
     license: str | None
+    sampling: SamplingDefaults = SamplingDefaults()
 
     @property
     def latent_count(self) -> int:

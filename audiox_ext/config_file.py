@@ -25,6 +25,7 @@ from .config import (
     NetworkConfig,
     OobleckDecoderConfig,
     OobleckEncoderConfig,
+    SamplingDefaults,
     TextConditionerConfig,
 )
 from .errors import ConfigError
@@ -167,6 +168,7 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
         fusion=_fusion(diffusion),
         few_step_count=_few_steps(top),
         license=top.get("license", (str, type(None)), None),
+        sampling=_sampling(top.section("sampling", {})),
     )
     for section in (conditioning, diffusion, model, top):
         section.done()
@@ -183,6 +185,19 @@ def _few_steps(top: _Section) -> int | None:
     if count is not None and count < 1:
         raise ConfigError(f"config.json: training.dmd_sample_steps must be at least 1, got {count}.")
     return count
+
+
+def _sampling(section: _Section) -> SamplingDefaults:
+    """An optional section of this pack's own, for models that want other settings than the published ones."""
+    plain = SamplingDefaults
+    sampling = SamplingDefaults(
+        steps=section.positive("steps", plain.steps),
+        cfg_scale=section.between("cfg_scale", 1, 100, plain.cfg_scale),
+        sigma_min=section.between("sigma_min", 1e-3, 1e3, plain.sigma_min),
+        sigma_max=section.between("sigma_max", 1e-2, 1e5, plain.sigma_max),
+    )
+    section.done()
+    return sampling
 
 
 def _network(diffusion: _Section) -> NetworkConfig:

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from .config import ClipConditionerConfig, ModelConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingDefaults:
-    """How a model is sampled when nobody says otherwise. cfg_scale 1 means no guidance."""
-
-    steps: int
-    cfg_scale: float
-    sampler_type: str = "dpmpp-3m-sde"
-    sigma_min: float = 0.3
-    sigma_max: float = 500.0
+from .config import ClipConditionerConfig, ModelConfig, SamplingDefaults
 
 
 class ModelFacts:
@@ -56,12 +46,26 @@ class ModelFacts:
         return clip is not None and clip.with_sync
 
     @property
+    def sync_width(self) -> int | None:
+        """Of the Synchformer features of a video prompt, None where it comes without them."""
+        clip = self._clip_config()
+        return clip.sync_dim if clip is not None and clip.with_sync else None
+
+    @property
     def defaults(self) -> SamplingDefaults:
         """The model's own way of sampling."""
         if self.config.few_step_count is not None:
             return SamplingDefaults(steps=self.config.few_step_count, cfg_scale=1.0)
-        return SamplingDefaults(steps=250, cfg_scale=7.0)
+        return self.config.sampling
 
     def _clip_config(self) -> ClipConditionerConfig | None:
         found = (c for c in self.config.conditioners.values() if isinstance(c, ClipConditionerConfig))
         return next(found, None)
+
+
+@dataclass(frozen=True)
+class StoredModel(ModelFacts):
+    """What is known of a model on disk without reading its weights. folder: where its files are."""
+
+    config: ModelConfig
+    folder: Path

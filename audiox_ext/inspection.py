@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from .catalog import ModelFolders, find_files, find_local, find_synchformer, find_text_encoder
+from .catalog import ModelFolders, find_files, find_text_encoder
 from .config import ModelConfig, TextConditionerConfig
-from .config_file import parse_config
-from .errors import ModelNotFoundError
 from .license import is_non_commercial
 from .lora_file import read_lora
 from .model import AudioXModel
-from .pretrained import checkpoint_state, config_of, key_problems
+from .pretrained import checkpoint_state, find_synchformer_for, key_problems, stored_model
 from .state_dict import shapes_of
 
 
@@ -25,17 +23,15 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
     Raises `ModelNotFoundError`, `ConfigError` or `CheckpointError`.
     """
     folders = folders or ModelFolders.default()
-    folder = find_local(name, folders, allow_paths=True)
-    if folder is None:
-        raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
+    stored = stored_model(name, folders)
+    folder, config = stored.folder, stored.config
     files = find_files(folder)
-    config = parse_config(config_of(files))
     with torch.device("meta"):
         model = AudioXModel(config)
     want = model.published_shapes()
     state = checkpoint_state(files, want)
     problems = key_problems(model, shapes_of(state), want)
-    sync = find_synchformer(folders, folder) if model.needs_sync else None
+    sync = find_synchformer_for(model, folders, folder) if model.needs_sync else None
     text = _text_encoder(config, folder, folders)
     missing = [] if text or not _wants_text(config) else [f"text encoder {_text_name(config)}"]
     if model.needs_sync and sync is None:

@@ -150,11 +150,6 @@ def read_lora(path: str | Path) -> Lora:
         if part in found.setdefault(name, {}):
             raise CheckpointError(f"{path} holds two matrices for the same part of {name}.")
         found[name][part] = tensor
-    if not any("down" in parts or "up" in parts for parts in found.values()):
-        raise CheckpointError(
-            f"{path} is no LoRA: none of its {len(tensors)} tensors is named as in a LoRA "
-            "(*.lora_A.weight). Choose another file."
-        )
     if others:
         raise CheckpointError(
             f"{path} holds more than a LoRA's pairs of matrices, which is not supported: {_some(others)}."
@@ -172,13 +167,23 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(f"{path} is no .safetensors file, the only form in which LoRAs are read.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
-            return dict(file.metadata() or {}), tensors
+            keys, metadata = list(file.keys()), dict(file.metadata() or {})
+            # First of all: it may be a whole model, which is not to be read into memory.
+            _check_names(path, keys)
+            return metadata, {key: file.get_tensor(key).clone() for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size} bytes) cannot be read: it is damaged or incomplete. Fetch it "
             f"again. ({error})"
         ) from None
+
+
+def _check_names(path: Path, keys: list[str]) -> None:
+    if not any(_TENSOR.fullmatch(key) for key in keys):
+        raise CheckpointError(
+            f"{path} is no LoRA: none of its {len(keys)} tensors is named as in a LoRA (*.lora_A.weight). "
+            "Choose another file."
+        )
 
 
 def _layer_name(key: str) -> str:

@@ -31,6 +31,7 @@ from .conditioning import TextConditioner
 from .config_file import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .errors import CheckpointError, InputError, ModelNotFoundError
+from .facts import ModelFacts, StoredModel
 from .late_folding import can_fold_late, fold_at_first_use, take_pairs
 from .license import check_license
 from .low_precision import keep_blocks_in, within_range
@@ -38,7 +39,7 @@ from .mapped import converted
 from .model import AudioXModel, module_key, published_key
 from .networks.layers import Operations
 from .networks.operations import PlainOperations
-from .networks.synchformer import Synchformer
+from .networks.synchformer import Synchformer, synchformer_width
 from .networks.synchformer import load_synchformer as _read_synchformer
 from .placement import DevicePlacement
 from .state_dict import (
@@ -53,9 +54,11 @@ from .state_dict import (
 __all__ = [
     "ModelFolders",
     "find_synchformer",
+    "find_synchformer_for",
     "get_pretrained_model",
     "list_models",
     "load_synchformer",
+    "stored_model",
     "synchformer_fingerprint",
 ]
 
@@ -149,6 +152,32 @@ def load_synchformer(
     return _read_synchformer(
         path, num_heads=num_heads, operations=operations, dtype=dtype or torch.float32, device=device
     )
+
+
+def stored_model(name: str, folders: ModelFolders) -> StoredModel:
+    """A model on disk, by its name or the path of its folder, without its weights.
+
+    Raises `ModelNotFoundError` or `ConfigError`.
+    """
+    folder = find_local(name, folders, allow_paths=True)
+    if folder is None:
+        raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
+    return StoredModel(parse_config(config_of(find_files(folder))), folder)
+
+
+def find_synchformer_for(facts: ModelFacts, folders: ModelFolders, near: Path | None = None) -> Path | None:
+    """Synchformer's weights for a model whose folder is `near`: its own, else others that fit it, else None.
+
+    Weights of another width are passed over, wherever they lie: what they see would be refused.
+    """
+
+    def fits(path: Path) -> bool:
+        try:
+            return synchformer_width(path) == facts.sync_width
+        except CheckpointError:
+            return True  # Loading says what is wrong with the file.
+
+    return find_synchformer(folders, near, fits)
 
 
 def synchformer_fingerprint(path: Path) -> str:

@@ -1,5 +1,4 @@
-"""Checkpoints with random weights, in the published file layouts: for tests, benchmarks and the
-demonstration.
+"""Checkpoints with random weights, in the published file layouts: for tests and benchmarks.
 
 What comes out of them is noise; they exercise everything that real weights do.
 """

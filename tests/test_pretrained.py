@@ -37,7 +37,9 @@ def copy_of(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def folders(root: Path) -> ModelFolders:
-    return ModelFolders(audiox=(root,), synchformer=(root,), text_encoders=(root / "text_encoders",))
+    return ModelFolders(
+        audiox=(root,), synchformer=(root,), text_encoders=(root / "text_encoders",), bundled=()
+    )
 
 
 def read_copies(path: Path, *nested: Any) -> dict[str, torch.Tensor]:
@@ -489,7 +491,7 @@ def test_synchformer_is_found_beside_the_model_first(tmp_path: Path) -> None:
     other, model = tmp_path / "selva", tmp_path / "audiox" / "one"
     for folder in (other, model):
         folder.mkdir(parents=True)
-    where = ModelFolders(audiox=(tmp_path / "audiox",), synchformer=(other,))
+    where = ModelFolders(audiox=(tmp_path / "audiox",), synchformer=(other,), bundled=())
     assert find_synchformer(where, model) is None
     (other / "synchformer_state_dict.pth").touch()
     assert find_synchformer(where, model) == other / "synchformer_state_dict.pth"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from training_miniature import RATE, miniature, miniature_values
 
+from audiox_ext.conditioning import VideoConditioner
 from audiox_ext.denoising import VDenoiser
 from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
@@ -21,13 +22,18 @@ from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.state_dict import fold_weight_norm
 from audiox_ext.text_encoder import TextEncoder
-from audiox_ext.training.batches import Batch, Batches
+from audiox_ext.training.alignment import descriptor_count, descriptors
+from audiox_ext.training.autoencoder_start import start_autoencoder
+from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.checkpoints import try_to_write, write_whole
-from audiox_ext.training.initial_weights import initialise
+from audiox_ext.training.diffusion_training import even_times
+from audiox_ext.training.initial_weights import initialise, initialise_video
 from audiox_ext.training.latent_scale import normalise_latents
 from audiox_ext.training.losses import kl_divergence, multi_resolution_stft, views
-from audiox_ext.training.prompt_dropout import Shown, prompts_of
+from audiox_ext.training.prompt_dropout import Shown
+from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
+from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
 from audiox_ext.training.weight_average import WeightAverage
 from audiox_ext.training.weight_norm import normalise_weights, plain_state, published_pair
@@ -127,18 +133,44 @@ def test_the_average_follows_the_weights_and_gives_them_back() -> None:
     torch.testing.assert_close(layer.weight, first + 1.0)
 
 
+def crop_batches(**dataset: Any) -> CropBatches:
+    return CropBatches(miniature().dataset("training", film_share=0, **dataset), 3, RATE // 2, crops=2)
+
+
 def test_a_batch_is_the_same_whenever_it_is_made() -> None:
-    batches = Batches(miniature().dataset("training"), 3, RATE, crop=True)
-    one, other = batches[5], Batches(miniature().dataset("training"), 3, RATE, crop=True)[5]
-    assert one.captions == other.captions
+    one, other = crop_batches()[11], crop_batches()[11]
     assert one.numbers == (15, 16, 17)
     assert torch.equal(one.waveforms, other.waveforms)
-    assert not torch.equal(one.waveforms, batches[6].waveforms)
+
+
+def test_batches_in_a_row_take_other_crops_of_the_same_sounds() -> None:
+    batches = crop_batches()
+    assert batches[10].numbers == batches[11].numbers != batches[12].numbers
+    assert not torch.equal(batches[10].waveforms, batches[11].waveforms)
 
 
 def test_batches_begin_again_past_the_end() -> None:
-    batches = Batches(miniature().dataset("training", length=4), 3, RATE, whole=False)
-    assert batches[1].numbers == (3, 0, 1)
+    assert crop_batches(length=4)[2].numbers == (3, 0, 1)
+
+
+def test_an_autoencoder_starts_with_latents_that_say_something() -> None:
+    """Of mean 0 and deviation 1, and far above the noise of the posterior; torch's own draw drowns in it."""
+    config, sounds = miniature().model.autoencoder, 0.1 * noise(8, 2, 2048)
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(config)
+    shares = []
+    for start in (False, True):
+        if start:
+            start_autoencoder(autoencoder, sounds)
+        with torch.no_grad():
+            mean, deviation = autoencoder.posterior(sounds)
+        shares.append(float(mean.std() / deviation.mean()))
+    torch.testing.assert_close(mean.std(dim=(0, 2)), torch.ones(8), rtol=1e-3, atol=0)
+    torch.testing.assert_close(mean.mean(dim=(0, 2)), torch.zeros(8), rtol=0, atol=1e-3)
+    assert shares[0] < 0.5
+    assert shares[1] > 5
+    with torch.no_grad():
+        assert 0.02 < float(autoencoder.decode(mean).std()) < 0.5
 
 
 def test_texts_encoded_together_are_as_texts_encoded_alone() -> None:
@@ -204,17 +236,6 @@ def test_a_model_that_has_learnt_nothing_yet_lets_every_part_learn() -> None:
     assert float(model.network.timestep_features.weight.detach().std()) > 0.5
 
 
-def batch_of(count: int, films: int) -> Batch:
-    film = torch.ones(3, 4, 4, 3, dtype=torch.uint8)
-    return Batch(
-        0,
-        tuple(range(count)),
-        torch.zeros(count, 2, 8),
-        ("a bell",) * count,
-        (film,) * films + (None,) * (count - films),
-    )
-
-
 def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
     settings = replace(
         miniature().diffusion,
@@ -224,8 +245,8 @@ def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
         audio_dropout=0.7,
         context_dropout=0.3,
     )
-    batch = batch_of(20_000, 10_000)
-    shown = Shown.draw(settings, batch, torch.Generator().manual_seed(0))
+    has_film = torch.arange(20_000) < 10_000
+    shown = Shown.draw(settings, has_film, torch.Generator().manual_seed(0))
     shares = {
         "text with video": (shown.text[:10_000], 0.6),
         "text alone": (shown.text[10_000:], 0.9),
@@ -238,10 +259,53 @@ def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
         assert abs(float(values.float().mean()) - share) < 0.02, name  # four deviations of 10,000 draws
 
 
-def test_a_prompt_that_is_left_out_is_not_in_the_conditioning() -> None:
-    batch = batch_of(2, 1)
-    items = prompts_of(batch, Shown.all_but_audio(batch))
-    assert [sorted(item) for item in items] == [["text_prompt", "video_prompt"], ["text_prompt"]]
+def test_times_are_uniform_and_spread_over_each_batch() -> None:
+    times = even_times(50, torch.Generator().manual_seed(0))
+    assert sorted((times * 50).floor().int().tolist()) == list(range(50))
+    assert times.tolist() != sorted(times.tolist())
+    assert even_times(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_what_happens_in_a_film_is_said_at_its_time_step() -> None:
+    scene = draw_scene(3, seconds=10, kinds=("ball",), film=True)
+    onsets = scene.parts[0].onsets
+    code = sync_code(scene, 0.0, 125, 0.08)
+    assert code.shape == (125, 16)
+    near = [step for step in range(125) if any(0 <= onset - 0.08 * step < 0.08 for onset in onsets)]
+    assert near == [step for step in range(125) if step in near and code[step, :4].max() > 0.7]
+    far = [step for step in range(125) if all(abs(onset - 0.08 * step - 0.04) > 0.25 for onset in onsets)]
+    assert far
+    assert float(code[far, :4].max()) < 0.01
+    assert code[:, 4:8].tolist() == [[1, 0, 0, 0]] * 125
+
+
+def test_the_rows_of_a_video_are_read_at_the_same_places() -> None:
+    """An untrained conditioner passes on the code of its features, wherever its rows begin."""
+    config = miniature().model
+    module = AudioXModel(config).conditioner.conditioners["video_prompt"]
+    assert isinstance(module, VideoConditioner)
+    initialise_video(module)
+    tokens, width = module.config.sync_tokens, module.config.sync_dim
+    code = noise(16)
+    sync = code.repeat(width // 16).expand(1, tokens, width)
+    rows = module.proj_sync(sync.reshape(-1, tokens))
+    half = module.config.out_features // 2
+    for start in range(half, module.config.out_features - 15, 16):
+        for row in rows:
+            assert float(torch.corrcoef(torch.stack([row[start : start + 16], code]))[0, 1]) > 0.99
+
+
+def test_a_sound_is_described_by_its_tone_level_and_place() -> None:
+    rate, ratio = 16000, 1024
+    time = torch.arange(rate) / rate
+    wave = torch.stack([0.5 * torch.sin(2 * torch.pi * 440 * time), torch.zeros(rate)])[None]
+    found = descriptors(wave, rate, ratio)
+    assert found.shape == (1, 15, descriptor_count(rate))
+    middle = found[0, 7]
+    assert int(middle[:84].argmax()) == 36  # three octaves above 55 Hz
+    assert float(middle[84:88].min()) > 0.5  # left
+    assert float(middle[88:92].max()) == pytest.approx(-1.0)  # right
+    assert float(found.abs().max()) <= 1.001
 
 
 def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(

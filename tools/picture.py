@@ -4,26 +4,54 @@
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from audiox_ext.film_strip import TimedFrame, film_strip, video_aspect
 from audiox_ext.frames import Window
 from audiox_ext.media import read_audio
+from audiox_ext.picture_parts import lay_out
 from audiox_ext.pictures import draw_sound, strip_size
 
 SIZE = (1100, 650)
+_MARK = (255, 255, 255, 150)
 
 
-def draw(waveform: Tensor, rate: int, file: Path, *, title: str, video: Path | None = None) -> None:
-    """Write the picture of `waveform` (C, S) as a PNG, with pictures of `video` along its time line."""
+def draw(
+    waveform: Tensor,
+    rate: int,
+    file: Path,
+    *,
+    title: str,
+    video: Path | None = None,
+    marks: Sequence[float] = (),
+) -> None:
+    """Write the picture of `waveform` (C, S) as a PNG, with pictures of `video` along its time line.
+
+    marks: seconds at which something happens; a line goes down from the video there.
+    """
     frames: list[TimedFrame] = []
     if video is not None:
         seconds = waveform.shape[1] / rate
         count, height = strip_size(SIZE, video_aspect(video))
         frames = film_strip(video, window=Window(), seconds=seconds, count=count, height=height)
-    draw_sound(waveform, rate, size=SIZE, frames=frames, title=title).save(file)
+    picture = draw_sound(waveform, rate, size=SIZE, frames=frames, title=title)
+    _draw_marks(picture, [mark / (waveform.shape[1] / rate) for mark in marks], len(waveform), bool(frames))
+    picture.save(file)
+
+
+def _draw_marks(picture: Image.Image, places: Sequence[float], channels: int, strip: bool) -> None:
+    """Lines from above the tracks to the bottom of the spectrogram. places: 0 to 1, along the time line."""
+    layout = lay_out(picture.size, channels=channels, strip=strip)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    top, tip = layout.tracks[0].top, layout.unit // 2
+    for place in places:
+        x = layout.spectrum.left + place * layout.spectrum.width
+        pen.line((x, top, x, layout.spectrum.bottom - 1), fill=_MARK)
+        pen.polygon(((x - tip, top - tip), (x + tip, top - tip), (x, top)), fill=_MARK)
 
 
 def main() -> None:

@@ -185,7 +185,7 @@ def _layout(workflow: Workflow) -> tuple[Places, list[Json]]:
             for part in (stage.nodes, stage.beside):
                 below = first
                 for name, node in part.items():
-                    width, height = SIZES[node.kind]
+                    width, height = node.size or SIZES[node.kind]
                     places[name] = ([start, below + NODE_TITLE], [width, height])
                     right_of_stage = max(right_of_stage, start + width)
                     below += NODE_TITLE + height + PADDING

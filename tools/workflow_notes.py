@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from audiox_ext.catalog import DEFAULT_MODEL
+
 from .workflow_parts import Workflow
 
 _NOTE = """{purpose}
@@ -27,9 +29,26 @@ model.safetensors, tokenizer.json) into
 set another *seed*, or *control after generate* to *randomize*."""
 
 
+_BUNDLED_NOTE = """{purpose}
+
+**1. The model.** This workflow uses **{model}**, which is part of this pack: nothing is fetched, and its
+licence is MIT, so leave *accept_cc_by_nc* off.
+
+**2. What it knows.** It is small and was trained on synthesised sounds alone: tones, beeps, bells, chords,
+melodies, drums, clicks, knocks, clocks, footsteps, birds, wind, rain, surf, noise, engines and sirens. Say
+high or low, loud or quiet, fast or slow, rising or falling, left or right, once to four times. For
+anything else take a published model.
+
+{how}
+
+**Another sound.** The *seed* is *fixed*, so that the same settings give the same sound. For another one
+set another *seed*, or *control after generate* to *randomize*."""
+
+
 def note_of(workflow: Workflow) -> str:
     """Purpose, model, licence, and what to set; Markdown."""
-    text = _NOTE.format(purpose=workflow.purpose, model=workflow.model, how=workflow.how)
+    note = _BUNDLED_NOTE if workflow.model == DEFAULT_MODEL else _NOTE
+    text = note.format(purpose=workflow.purpose, model=workflow.model, how=workflow.how)
     # A paragraph may be wrapped in the source; on the canvas it is one line, which the note wraps itself.
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in text.split("\n\n"))
 

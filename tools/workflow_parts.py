@@ -46,6 +46,7 @@ class Node:
     values: of the widgets that are not left at their defaults.
     links: input -> the node it comes from, by its name in the workflow, or `name.output`.
     seed_control: what the editor does with a seed after each run; not in the API form.
+    size: where it needs another one than its kind has in `SIZES`.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Node:
     links: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     seed_control: SeedControl = "fixed"
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

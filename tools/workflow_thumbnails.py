@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw, ImageFont
 
+from audiox_ext.catalog import DEFAULT_MODEL
+
 from .workflow_parts import Workflow
 
 WIDTH, HEIGHT = 480, 300
@@ -26,7 +28,9 @@ def draw_thumbnail(workflow: Workflow) -> Image.Image:
     left, right = _MARGIN, WIDTH - _MARGIN - _CARD_WIDTH
     _draw_cards(pen, given, left)
     _draw_cards(pen, made, right)
-    _draw_arrow(pen, left + _CARD_WIDTH + 12, right - 12, with_selva="SelVA" in workflow.purpose)
+    own = "pocket" if workflow.model == DEFAULT_MODEL else "AudioX"
+    names = ("SelVA", own) if "SelVA" in workflow.purpose else (own,)
+    _draw_arrow(pen, left + _CARD_WIDTH + 12, right - 12, names)
     return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 
@@ -69,12 +73,11 @@ def _draw_cards(pen: _Pen, kinds: tuple[str, ...], left: float) -> None:
         _DRAWINGS[kind](pen, (left + 14, y + 12, left + _CARD_WIDTH - 14, y + height - 12), number)
 
 
-def _draw_arrow(pen: _Pen, left: float, right: float, *, with_selva: bool) -> None:
+def _draw_arrow(pen: _Pen, left: float, right: float, names: tuple[str, ...]) -> None:
     y = HEIGHT / 2
     pen.box((left, y - 3, right - 12, y + 3), _EDGE, radius=3)
     pen.shape([(right, y), (right - 16, y - 11), (right - 16, y + 11)], _EDGE)
     middle = (left + right) / 2 - 4
-    names = ("SelVA", "AudioX") if with_selva else ("AudioX",)
     for number, name in enumerate(names):
         above = y + (number - (len(names) - 1) / 2) * 44
         pen.box((middle - 42, above - 19, middle + 42, above + 19), _ORANGE, radius=19)

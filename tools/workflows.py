@@ -1,6 +1,7 @@
 """Write the example workflows, with a ComfyUI that runs: `python -m tools.workflows http://127.0.0.1:8188`.
 
-Every workflow is described once, in workflow_list.py and workflow_sounds.py. From that, and from what the
+Every workflow is described once, in workflow_list.py and workflow_sounds.py, and workflow_pocket.py makes
+twins of some for the model that is part of the pack. From that, and from what the
 server says of its nodes, come examples/<name>.json for the editor, examples/api/<name>.json for scripts and
 examples/<name>.jpg, the picture in ComfyUI's list of templates. A workflow with nodes that the server lacks
 (those of the SelVA pack) stays as it is, with a message.
@@ -17,10 +18,11 @@ from pathlib import Path
 from .workflow_forms import Info, api_form, editor_form
 from .workflow_list import FROM_TEXT_AND_VIDEO
 from .workflow_parts import Workflow
+from .workflow_pocket import TWINS
 from .workflow_sounds import FROM_SOUND
 from .workflow_thumbnails import draw_thumbnail
 
-WORKFLOWS = (*FROM_TEXT_AND_VIDEO, *FROM_SOUND)
+WORKFLOWS = (*FROM_TEXT_AND_VIDEO, *FROM_SOUND, *TWINS)
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -354,6 +354,11 @@ def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None)
     )
 
 
+def synchformer_width(path: str | Path) -> int:
+    """How wide the features of these weights are. Reads no values. Raises `CheckpointError`."""
+    return config_from_state(convert_synchformer_keys(read_tensors(path)), num_heads=1).embed_dim
+
+
 def load_synchformer(
     path: str | Path,
     *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +50,17 @@ class _Shot:
     time: float
 
 
-def film(scene: Scene, *, size: tuple[int, int] = (224, 224), fps: float = 25.0) -> np.ndarray:
+def film(
+    scene: Scene,
+    *,
+    size: tuple[int, int] = (224, 224),
+    fps: float = 25.0,
+    indices: Sequence[int] | None = None,
+) -> np.ndarray:
     """(T, H, W, 3) uint8, T = round(seconds * fps); frame i shows the moment i / fps.
 
-    size: (width, height), 32 to 1024 each. Raises InputError for a scene that has no film, and for sizes and
-    rates that cannot be.
+    size: (width, height), 32 to 1024 each. indices: of the frames that are wanted; None for all. Raises
+    InputError for a scene that has no film, and for sizes and rates that cannot be.
     """
     if scene.film not in FILMS:
         raise InputError(
@@ -70,15 +76,16 @@ def film(scene: Scene, *, size: tuple[int, int] = (224, 224), fps: float = 25.0)
     margin = math.ceil(_DRIFT * size[0])
     wide = _camera(look, (size[0] + 2 * margin, size[1]), size)
     room = _room(look, wide, scene.film)
-    pictures = np.empty((round(scene.seconds * fps), size[1], size[0], 3), dtype=np.uint8)
-    for index in range(len(pictures)):
+    wanted = range(round(scene.seconds * fps)) if indices is None else indices
+    pictures = np.empty((len(wanted), size[1], size[0], 3), dtype=np.uint8)
+    for place, index in enumerate(wanted):
         time = index / fps
         shift = round(margin * math.sin(2 * math.pi * (look.sway[0] * time + look.sway[1])))
         camera = _camera(look, size, size, shift / (size[0] * 0.5 * look.scale))
         canvas = Canvas(room[:, margin + shift : margin + shift + size[0]].copy(), camera)
         _DRAWERS[scene.film](_Shot(canvas, look, events, time))
         np.clip(canvas.picture + 0.5, 0, 255, out=canvas.picture)
-        pictures[index] = canvas.picture
+        pictures[place] = canvas.picture
     return pictures
 
 

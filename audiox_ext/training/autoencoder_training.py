@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from ..config import AutoencoderConfig
 from ..networks.autoencoder import Autoencoder
 from ..networks.operations import PlainOperations
-from .batches import Batch
-from .losses import kl_divergence, multi_resolution_stft, views
+from .autoencoder_start import start_autoencoder
+from .batches import Batch, SoundBatch
+from .losses import kl_divergence, multi_resolution_stft, relative_l1, views
 from .settings import AutoencoderSettings
 from .training_module import TrainingModule
 from .weight_norm import normalise_weights
@@ -23,15 +24,21 @@ class AutoencoderTraining(TrainingModule):
 
     settings: AutoencoderSettings
 
-    def __init__(self, config: AutoencoderConfig, settings: AutoencoderSettings) -> None:
+    def __init__(
+        self, config: AutoencoderConfig, settings: AutoencoderSettings, sounds: Tensor | None = None
+    ) -> None:
+        """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows."""
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
+        if sounds is not None:
+            start_autoencoder(self.autoencoder, sounds)
         normalise_weights(self.autoencoder)
         self.finish_building()
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """Validation takes the mean of the posterior, training a sample."""
         settings = self.settings
+        assert isinstance(batch, SoundBatch)
         mean, deviation = self._posterior(batch.waveforms)
         latents = mean
         if training:
@@ -41,7 +48,7 @@ class AutoencoderTraining(TrainingModule):
         with torch.autocast(made.device.type, enabled=False):
             got, want = views(made.float()), views(batch.waveforms)
             stft = multi_resolution_stft(got, want, settings.fft_sizes)
-            l1 = F.l1_loss(got, want)
+            l1 = relative_l1(got, want)
             kl = kl_divergence(mean.float(), deviation.float())
         loss = settings.stft_weight * stft + settings.l1_weight * l1 + settings.kl_weight * kl
         return {"loss": loss, "stft": stft, "l1": l1, "kl": kl}

@@ -1,13 +1,15 @@
 """Items as tensors, batch by batch. Batch number n of a training is the same whenever it is made, so that a
 training that goes on after a break sees what it would have seen.
 
-B batch, S samples, T film frames.
+B batch, S samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,60 +25,73 @@ _CROPS = 200  # tells these random numbers from those of the items
 
 @dataclass(frozen=True)
 class Batch:
-    """step: which batch it is. numbers: of its items. waveforms: (B, 2, S) float32. captions: B texts. films:
-    B of (T, H, W, 3) uint8 or None.
-    """
+    """step: which batch it is. numbers: of its items."""
 
     step: int
     numbers: tuple[int, ...]
-    waveforms: Tensor
-    captions: tuple[str, ...] = ()
-    films: tuple[Tensor | None, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same with its tensors on a device."""
-        films = tuple(None if film is None else film.to(device) for film in self.films)
-        return Batch(self.step, self.numbers, self.waveforms.to(device), self.captions, films)
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Batches:
-    """A dataset cut into batches, by their number; past its end it begins again.
+class SoundBatch(Batch):
+    """waveforms: (B, 2, S) float32."""
 
-    samples: how long the sounds are. crop: take so much from a random place instead of the beginning. whole:
-    also captions and films.
+    waveforms: Tensor
+
+    def to(self, device: torch.device) -> SoundBatch:
+        """The same with its tensors on a device."""
+        return SoundBatch(self.step, self.numbers, self.waveforms.to(device))
+
+
+class AnyBatches(Protocol):
+    """Batches by their number."""
+
+    def __getitem__(self, step: int) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class CropBatches:
+    """Pieces of a dataset's sounds, batch by batch; past its end it begins again.
+
+    samples: how long they are. crops: how many batches in a row take theirs of the same sounds, which take
+    longer to make than to train on.
     """
 
     dataset: Dataset
     size: int
     samples: int
-    crop: bool = False
-    whole: bool = True
+    crops: int
 
-    def __getitem__(self, step: int) -> Batch:
-        indices = [number % len(self.dataset) for number in range(step * self.size, (step + 1) * self.size)]
-        sounds = [self._sound(index, step, slot) for slot, index in enumerate(indices)]
-        waveforms = torch.from_numpy(np.stack(sounds))
+    def __getitem__(self, step: int) -> SoundBatch:
+        first = step // self.crops * self.size
+        indices = tuple(number % len(self.dataset) for number in range(first, first + self.size))
+        sounds = _sounds(self.dataset, indices)
+        cut = [_crop(wave, self.samples, step, slot) for slot, wave in enumerate(sounds)]
         numbers = tuple(self.dataset.first + index for index in indices)
-        if not self.whole:
-            return Batch(step, numbers, waveforms)
-        films = [self.dataset.frames(index) for index in indices]
-        return Batch(
-            step,
-            numbers,
-            waveforms,
-            tuple(self.dataset.caption(index) for index in indices),
-            tuple(None if film is None else torch.from_numpy(film) for film in films),
-        )
+        return SoundBatch(step, numbers, torch.from_numpy(np.stack(cut)))
 
-    def _sound(self, index: int, step: int, slot: int) -> np.ndarray:
-        """(2, samples), quiet behind its end if it is shorter."""
-        wave = render(self.dataset.scene(index), self.dataset.rate)
-        spare = wave.shape[1] - self.samples
-        if spare < 0:
-            return np.pad(wave, ((0, 0), (0, -spare)))
-        start = int(random_numbers(_CROPS, step, slot).integers(spare + 1)) if self.crop else 0
-        return np.ascontiguousarray(wave[:, start : start + self.samples])
+
+@lru_cache(maxsize=1)
+def _sounds(dataset: Dataset, indices: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Each (2, S)."""
+    return tuple(render(dataset.scene(index), dataset.rate) for index in indices)
+
+
+def _crop(wave: np.ndarray, samples: int, step: int, slot: int) -> np.ndarray:
+    """(2, samples) from the louder of two random places, since much of a scene can be silence."""
+    wave = fitted(wave, max(samples, wave.shape[1]))
+    starts = random_numbers(_CROPS, step, slot).integers(wave.shape[1] - samples + 1, size=2)
+    cuts = [wave[:, start : start + samples] for start in starts]
+    return max(cuts, key=lambda cut: float(np.square(cut).sum()))
+
+
+def fitted(wave: np.ndarray, samples: int) -> np.ndarray:
+    """The beginning of a sound, quiet behind its end if it is shorter. (2, S) -> (2, samples)."""
+    cut = wave[:, :samples]
+    return np.pad(cut, ((0, 0), (0, samples - cut.shape[1])))
 
 
 class _Steps(Sampler[int]):
@@ -92,7 +107,7 @@ class _Steps(Sampler[int]):
         return len(self._range)
 
 
-def loader(batches: Batches, first: int, end: int, workers: int) -> DataLoader[Batch]:
+def loader(batches: AnyBatches, first: int, end: int, workers: int) -> DataLoader[Batch]:
     """Batches first to end, in order, made by so many processes; 0 for this one."""
     return DataLoader(
         batches,  # type: ignore[arg-type]  # indexed by number, and without an end of its own

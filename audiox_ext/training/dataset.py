@@ -10,6 +10,7 @@ seeds nor wordings, and some kinds of sound (`kinds.HELD_OUT_KINDS`) are in neit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,18 +117,19 @@ class Dataset:
             joint = "then" if choice[1] < self.then_share else "with"
         return draw_scene(seed, seconds=self.seconds, kinds=self.kinds, joint=joint)
 
-    def caption(self, index: int) -> str:
-        """The words of an item, alone."""
+    def caption(self, index: int, variant: int = 0) -> str:
+        """The words of an item, alone. variant: other words for the same."""
         scene = self.scene(index)
         if scene.film and self._is_generic(index):
             return GENERIC_PROMPT
         wording: Literal["training", "held out"] = self.split
-        return caption(scene, self._random(index, 2), wording)
+        random = random_numbers(self._seed(index), 102, variant) if variant else self._random(index, 2)
+        return caption(scene, random, wording)
 
-    def frames(self, index: int) -> np.ndarray | None:
-        """The pictures of an item, alone: (T, H, W, 3) uint8, or None."""
+    def frames(self, index: int, indices: Sequence[int] | None = None) -> np.ndarray | None:
+        """The pictures of an item, alone, all or some: (T, H, W, 3) uint8, or None."""
         scene = self.scene(index)
-        return film(scene, size=self.size, fps=self.fps) if scene.film else None
+        return film(scene, size=self.size, fps=self.fps, indices=indices) if scene.film else None
 
     def _is_generic(self, index: int) -> bool:
         return bool(self._random(index, 3).random() < _GENERIC_SHARE)

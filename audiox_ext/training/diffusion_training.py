@@ -1,31 +1,34 @@
-"""Training of the diffusion: network, conditioners, fusion, text encoder and sync encoder, all together.
+"""Training of the diffusion: network, conditioners, fusion and text encoder together, on prepared items.
 
-B batch, C latent channels, L latents, N context tokens, D their width, T frames, S samples. The v objective:
-x_t = cos(t pi / 2) x_0 + sin(t pi / 2) noise, and the network predicts cos(t pi / 2) noise - sin(t pi / 2)
-x_0, t uniform in [0, 1) (Salimans and Ho 2022, arXiv 2202.00512).
+B batch, C latent channels, L latents, N context tokens, D their width. The v objective: x_t = cos(t pi / 2)
+x_0 + sin(t pi / 2) noise, and the network predicts cos(t pi / 2) noise - sin(t pi / 2) x_0, t uniform in [0,
+1) (Salimans and Ho 2022, arXiv 2202.00512).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..conditioning import MelConditioner, TextConditioner
-from ..config import ClipConditionerConfig, TextConditionerConfig
+from ..conditioning import MelConditioner, TextConditioner, VideoConditioner, log_mel
+from ..config import TextConditionerConfig
 from ..model import AudioXModel
 from ..networks.dit import DiffusionTransformer
+from ..networks.layers import cast
 from ..networks.operations import PlainOperations
-from ..networks.synchformer import Synchformer, SynchformerConfig
+from ..networks.synchformer import Synchformer
 from ..placement import DevicePlacement
-from ..prompts import prompts_for
 from ..random_numbers import RandomNumbers
+from .alignment import Alignment, descriptor_count
 from .batches import Batch
-from .initial_weights import initialise, initialise_synchformer
-from .prompt_dropout import Shown, prompts_of
+from .initial_weights import initialise
+from .preparation import Encoders
+from .prepared_batches import PreparedBatch
+from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
 from .text import build_text_encoder
 from .training_module import TrainingModule
@@ -33,16 +36,22 @@ from .training_module import TrainingModule
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FILM_FPS = 25.0
-
 
 class DiffusionTraining(TrainingModule):
-    """The autoencoder is frozen; all else is trained from nothing, from torch's global generator."""
+    """Autoencoder, vision tower and sync encoder are frozen, the tower as it was drawn; all else is trained
+    from nothing, from torch's global generator.
+    """
 
     settings: DiffusionSettings
 
-    def __init__(self, config: TrainingConfig, autoencoder: dict[str, Tensor], tokenizer: Tokenizer) -> None:
-        """autoencoder: its plain state dict."""
+    def __init__(
+        self,
+        config: TrainingConfig,
+        autoencoder: dict[str, Tensor],
+        synchformer: Synchformer | None,
+        tokenizer: Tokenizer,
+    ) -> None:
+        """autoencoder: its plain state dict. synchformer: trained."""
         super().__init__(config.diffusion)
         self.config = config
         self.model = AudioXModel(config.model, PlainOperations, torch.float32)
@@ -54,77 +63,89 @@ class DiffusionTraining(TrainingModule):
             if isinstance(module, TextConditioner):
                 assert text is not None
                 module.text_encoder = build_text_encoder(config.text_encoder, text.dim, tokenizer)
-        self.synchformer = _synchformer(config)
+            elif isinstance(module, VideoConditioner):
+                module.visual_encoder_model.requires_grad_(False)
+        self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
+        self.alignment = self._alignment() if self.settings.alignment_weight else None
         self.finish_building()
 
-    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """Validation shows every prompt but the audio prompt, and spreads the times evenly."""
-        shown = Shown.draw(self.settings, batch, random) if training else Shown.all_but_audio(batch)
-        latents = self.encode(batch.waveforms, random)
-        count = len(latents)
-        times = torch.rand(count, generator=random) if training else (torch.arange(count) + 0.5) / count
-        noise = torch.randn(latents.shape, generator=random).to(latents)
-        alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
-        context = self.context(prompts_of(batch, shown), random)
-        context = context * shown.context.to(context)[:, None, None]
+    def _alignment(self) -> Alignment:
+        network = self.network
+        blocks = network.transformer.blocks()
+        made = Alignment(network.config.embed_dim, descriptor_count(self.config.model.sample_rate))
+        made.listen_to(blocks[min(self.settings.alignment_depth, len(blocks)) - 1])
+        return made
+
+    @property
+    def network(self) -> DiffusionTransformer:
+        """The network, with its type."""
         network = self.model.network
         assert isinstance(network, DiffusionTransformer)
-        prepared = network.prepare_context(context)
-        made = network(alpha * latents + sigma * noise, times.to(latents), prepared)
-        return {"loss": F.mse_loss(made, alpha * noise - sigma * latents)}
+        return network
 
-    @torch.no_grad()
-    def encode(self, waveforms: Tensor, random: torch.Generator) -> Tensor:
-        """A sample of the latents of (B, 2, S): (B, C, L), in float32."""
-        with torch.autocast(waveforms.device.type, enabled=False):
-            mean, deviation = self.model.pretransform.posterior(waveforms)
-        return mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
+    def encoders(self) -> Encoders:
+        """What items are prepared with."""
+        return Encoders(self.model, self.synchformer)
 
-    def context(self, items: list[dict[str, Any]], random: torch.Generator) -> Tensor:
-        """The network's context (B, N, D), with gradients. items: see `prompts_of`."""
+    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Validation shows every prompt but the audio prompt, and takes the middles of the times."""
+        assert isinstance(batch, PreparedBatch)
+        has_film = batch.has_film
+        shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
+        mean, deviation = batch.latents.unbind(dim=1)
+        latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
+        times = even_times(len(latents), random if training else None)
+        noise = torch.randn(latents.shape, generator=random).to(latents)
+        alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
+        context = self.context(batch, shown, random)
+        context = context * shown.context.to(context)[:, None, None]
+        prepared = self.network.prepare_context(context)
+        made = self.network(alpha * latents + sigma * noise, times.to(latents), prepared)
+        velocity = F.mse_loss(made, alpha * noise - sigma * latents)
+        if self.alignment is None:
+            return {"loss": velocity}
+        with torch.autocast(made.device.type, enabled=False):
+            alignment = self.alignment.loss(batch.descriptors)
+        loss = velocity + self.settings.alignment_weight * alignment
+        return {"loss": loss, "velocity": velocity, "alignment": alignment}
+
+    def context(self, batch: PreparedBatch, shown: Shown, random: torch.Generator) -> Tensor:
+        """The network's context (B, N, D), with gradients."""
         device = self.device
         tokens: dict[str, Tensor] = {}
-        shown = [
-            {**item, "video_prompt": self.video_prompt(item["video_prompt"])}
-            if item.get("video_prompt") is not None
-            else item
-            for item in items
-        ]
         for name, module in self.model.conditioner.conditioners.items():
-            prompts = prompts_for(name, self.config.model, shown)
-            # Log magnitudes are made in float32, as they are when the model is used.
-            exact = isinstance(module, MelConditioner)
-            with torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type) and not exact):
-                tokens[name] = module(prompts, device, RandomNumbers(random))
+            if isinstance(module, TextConditioner):
+                told = [text if yes else "" for text, yes in zip(batch.captions, shown.text, strict=True)]
+                tokens[name] = module(told, device, RandomNumbers(random))
+            elif isinstance(module, VideoConditioner):
+                tokens[name] = self._video_tokens(module, batch, shown)
+            elif isinstance(module, MelConditioner):
+                assert batch.mels is not None
+                silence = log_mel(torch.zeros(1, self._prompt_samples, device=device), module.config)
+                heard = torch.where(shown.audio.to(device)[:, None, None], batch.mels, silence)
+                tokens[name] = module.project(heard, RandomNumbers(random))
         return self.model.assemble_context(tokens, DevicePlacement(device))
 
-    def video_prompt(self, film: Tensor) -> dict[str, Tensor]:
-        """What the video conditioner takes, of a film (T, H, W, 3) uint8 at 25 frames a second."""
-        clip = self.config.conditioner(ClipConditionerConfig)
-        assert clip is not None
-        film = film.permute(0, 3, 1, 2)
-        # The picture on screen at each time; the nudge is for times that rounding puts just before it.
-        picks = [min(int(i / clip.video_fps * FILM_FPS + 1e-6), len(film) - 1) for i in range(clip.frames)]
-        prompt = {"video_tensors": film[picks][None]}
-        if self.synchformer is not None:
-            wanted = round(clip.seconds * clip.sync_fps)
-            pixels = film[:wanted].float().div(255).sub(0.5).div(0.5)
-            prompt["video_sync_frames"] = self.synchformer(pixels[None])
-        return prompt
+    @property
+    def _prompt_samples(self) -> int:
+        return round(self.config.model.conditioning_seconds * self.config.model.sample_rate)
+
+    def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: Shown) -> Tensor:
+        tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)
+        rows = shown.video.nonzero().flatten()
+        if batch.pictures is None or not len(rows):
+            return tokens
+        films = (rows - (len(batch.captions) - len(batch.pictures))).to(tokens.device)
+        sync = None if batch.sync is None else batch.sync[films]
+        return tokens.index_copy(
+            0, rows.to(tokens.device), module.fuse(batch.pictures[films], sync).to(tokens)
+        )
 
 
-def _synchformer(config: TrainingConfig) -> Synchformer | None:
-    """The sync encoder that the model's video conditioner takes features from, if it does."""
-    clip = config.conditioner(ClipConditionerConfig)
-    if clip is None or not clip.with_sync:
-        return None
-    sizes = SynchformerConfig(
-        embed_dim=clip.sync_dim,
-        depth=config.synchformer.depth,
-        num_heads=clip.sync_dim // 64,
-        mlp_ratio=config.synchformer.mlp_ratio,
-        patch_size=config.synchformer.patch_size,
-    )
-    synchformer = Synchformer(sizes, PlainOperations)
-    initialise_synchformer(synchformer)
-    return synchformer
+def even_times(count: int, random: torch.Generator | None) -> Tensor:
+    """One time in each of `count` equal parts of [0, 1), in any order: uniform, but the loss of a batch
+    varies less than with times that know nothing of each other. Without random, the middles, in order.
+    """
+    if random is None:
+        return (torch.arange(count) + 0.5) / count
+    return (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count

@@ -30,6 +30,14 @@ def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
     write_whole(path, lambda begun: save_file(state, begun))
 
 
+def write_synchformer(synchformer: Synchformer, path: Path) -> None:
+    """Its weights, float32, under the published keys."""
+    from safetensors.torch import save_file
+
+    state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
+    write_whole(path, lambda begun: save_file(state, begun))
+
+
 def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
     """config.json, model.safetensors, text_encoder/ and synchformer_state_dict.safetensors, of the averaged
     weights. Returns how many bytes they are. The folder is there whole or not at all.

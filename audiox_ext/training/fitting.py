@@ -1,6 +1,8 @@
-"""The two trainings as one call each: from a configuration to weights in a folder.
+"""The trainings as one call each: from a configuration to weights in a folder.
 
     FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
+    FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
+    FOLDER/prepared/      what the diffusion is trained on
     FOLDER/diffusion/     last.ckpt, events for TensorBoard, tokenizer.json
     FOLDER/model/         the model in the published layout
 
@@ -20,16 +22,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import InputError, TrainingError
-from .batches import Batch, Batches, loader
+from ..errors import ConfigError, InputError, TrainingError
+from ..networks.synchformer import Synchformer, convert_synchformer_keys
+from .animations import FILMS
+from .batches import AnyBatches, Batch, CropBatches, loader
 from .checkpoints import write_whole
-from .export import export_model, write_autoencoder
+from .dataset import SPLITS
+from .export import export_model, write_autoencoder, write_synchformer
+from .preparation import prepare
 from .settings import TrainingConfig
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from ..networks.autoencoder import Autoencoder
+    from .diffusion_training import DiffusionTraining
     from .supervision import Supervision
     from .training_module import TrainingModule
 
@@ -60,12 +67,18 @@ def train_autoencoder(
     ratio = config.model.autoencoder.downsampling_ratio
     # A whole number of latents, at least one.
     samples = max(1, round(settings.crop_seconds * config.model.sample_rate / ratio)) * ratio
-    torch.manual_seed(settings.seed)
-    module = AutoencoderTraining(config.model.autoencoder, settings)
     batches, held_out = (
-        Batches(config.dataset(split, films=False), settings.batch_size, samples, crop=True, whole=False)
+        CropBatches(config.dataset(split, film_share=0), settings.batch_size, samples, settings.crops)
         for split in ("training", "held out")
     )
+    torch.manual_seed(settings.seed)
+    sounds = None
+    if not steps_done(place / "last.ckpt"):
+        whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
+        first = CropBatches(config.dataset("training", film_share=0), settings.start_sounds, whole, crops=1)
+        sounds = first[0].waveforms
+        report(f"Fitting the first weights to {len(sounds)} sounds.")
+    module = AutoencoderTraining(config.model.autoencoder, settings, sounds)
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
     with module.average.in_place():
@@ -79,6 +92,30 @@ def train_autoencoder(
     return result
 
 
+def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report) -> Path:
+    """Train the sync encoder, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`, and
+    `ConfigError` where the model has none or the configuration does not say how.
+    """
+    require_lightning()
+    from .sync_training import SegmentBatches, SyncTraining
+
+    settings = config.sync
+    if settings is None:
+        raise ConfigError("The configuration says nothing of sync: how the sync encoder is to be trained.")
+    torch.manual_seed(settings.seed)
+    module = SyncTraining(config)
+    batches, held_out = (
+        SegmentBatches(config.dataset(split, film_share=1), settings.batch_size, module.synchformer.config)
+        for split in ("training", "held out")
+    )
+    place = folder / "sync"
+    _fit(module, batches, held_out, place, device, report)
+    result = place / "synchformer.safetensors"
+    with module.average.in_place():
+        write_synchformer(module.synchformer, result)
+    return result
+
+
 def train_diffusion(
     config: TrainingConfig,
     folder: Path,
@@ -87,38 +124,91 @@ def train_diffusion(
     report: Report,
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Train, or go on, with the autoencoder in the folder. Returns the model's folder, written in `dtype`.
+    """Train, or go on, with the autoencoder and the sync encoder in the folder. Returns the model's folder,
+    written in `dtype`.
 
     Raises `TrainingError` and `InputError`.
     """
     require_lightning()
-    from ..state_dict import read_tensors
     from .diffusion_training import DiffusionTraining
 
-    weights = folder / "autoencoder" / "autoencoder.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{weights} is missing: train the autoencoder into this folder first.")
     settings, place = config.diffusion, folder / "diffusion"
+    autoencoder = _trained_before(folder / "autoencoder" / "autoencoder.safetensors", "autoencoder")
+    synchformer = _trained_synchformer(config, folder)
     tokenizer = _tokenizer(config, place / "tokenizer.json")
     torch.manual_seed(settings.seed)
     try:
-        module = DiffusionTraining(config, read_tensors(weights), tokenizer)
+        module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
     except RuntimeError as error:  # of load_state_dict
-        raise TrainingError(f"{weights} is not the autoencoder of this configuration ({error}).") from None
-    samples = config.model.latent_count * config.model.autoencoder.downsampling_ratio
-    batches, held_out = (
-        Batches(config.dataset(split), settings.batch_size, samples) for split in ("training", "held out")
-    )
+        raise TrainingError(
+            f"{folder / 'autoencoder'} is not the autoencoder of this configuration ({error})."
+        ) from None
+    batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
     report(f"{folder / 'model'}: {size / 1e6:.1f} MB")
     return folder / "model"
 
 
+def _trained_before(path: Path, what: str) -> dict[str, torch.Tensor]:
+    from ..state_dict import read_tensors
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing: train the {what} into this folder first.")
+    return read_tensors(path)
+
+
+def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | None:
+    from .sync_training import build_synchformer, synchformer_config
+
+    if synchformer_config(config) is None:
+        return None
+    path = folder / "sync" / "synchformer.safetensors"
+    state = _trained_before(path, "sync encoder")
+    synchformer = build_synchformer(config)
+    try:
+        synchformer.load_state_dict(convert_synchformer_keys(state), strict=True)
+    except RuntimeError as error:
+        raise TrainingError(f"{path} is not the sync encoder of this configuration ({error}).") from None
+    return synchformer.eval()
+
+
+def _prepared_batches(
+    module: DiffusionTraining, folder: Path, device: torch.device, report: Report
+) -> tuple[AnyBatches, AnyBatches]:
+    """For training and for validation. Makes what is not there yet."""
+    from .prepared_batches import PreparedBatches
+
+    config, settings = module.config, module.settings
+    has_films = module.encoders().video is not None and bool(set(config.data.kinds) & set(FILMS))
+    share = config.data.film_share if has_films else 0.0
+    module.model.to(device)
+    if module.synchformer is not None:
+        module.synchformer.to(device)
+    made: list[AnyBatches] = []
+    for split in SPLITS:
+        counts = {"sounds": config.data.sounds, "films": config.data.films if share else 0}
+        if split == "held out":
+            films = round(settings.validation_items * share)
+            counts = {"sounds": settings.validation_items - films, "films": films}
+        parts = []
+        for name, count in counts.items():
+            film_share = float(name == "films" and share > 0)
+            dataset = config.dataset(split, film_share=film_share, length=count)
+            place = folder / split.replace(" ", "-") / name
+            items = prepare(
+                module.encoders(), dataset, place, device=device, workers=settings.workers, report=report
+            )
+            parts.append((dataset, items))
+        training = split == "training"
+        made.append(PreparedBatches(parts[0], parts[1], settings.batch_size, share, shuffled=training))
+    return made[0], made[1]
+
+
 def _fit(
     module: TrainingModule,
-    batches: Batches,
-    held_out: Batches,
+    batches: AnyBatches,
+    held_out: AnyBatches,
     place: Path,
     device: str | torch.device,
     report: Report,
@@ -128,7 +218,7 @@ def _fit(
     settings = module.settings
 
     def validation() -> Iterator[Batch]:
-        yield from (held_out[step] for step in range(-(-settings.validation_items // held_out.size)))
+        yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
 
     supervision = Supervision(place / "last.ckpt", validation, report)
     fit_supervised(module, batches, supervision, place, device)
@@ -146,7 +236,7 @@ def fit_supervised(
     place.mkdir(parents=True, exist_ok=True)
     first = steps_done(last)
     on_interrupt = signal.getsignal(signal.SIGINT)
-    with _quiet_lightning():
+    with _quiet_lightning(), _no_denormals():
         trainer = _trainer(module, supervision, place, device)
         try:
             trainer.fit(
@@ -198,6 +288,18 @@ def _quiet_lightning() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Numbers next to zero, which silence is full of, become zero: processors take many times longer for
+    them.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def steps_done(checkpoint: Path) -> int:
     """Of a training, 0 for one that has not begun."""
     if not checkpoint.is_file():
@@ -215,7 +317,7 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
     from .text import make_tokenizer, read_tokenizer
 
     if not path.is_file():
-        data = config.dataset("training")
+        data = config.dataset("training", film_share=config.data.film_share)
         captions = (data.caption(index) for index in range(min(_CAPTIONS, len(data))))
         made = make_tokenizer(captions, config.text_encoder.vocabulary)
         write_whole(path, lambda begun: made.save(str(begun)))

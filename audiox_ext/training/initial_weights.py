@@ -14,6 +14,7 @@ from ..networks.dit import DiffusionTransformer
 from ..networks.layers import FourierFeatures
 from ..networks.maf import MultimodalAdaptiveFusion
 from ..networks.synchformer import Synchformer
+from .sync_code import CODE
 
 _SMALL = 0.02  # deviation of embeddings, as is usual
 
@@ -27,9 +28,7 @@ def initialise(model: AudioXModel) -> None:
         if isinstance(module, FourierFeatures):
             nn.init.normal_(module.weight)
         elif isinstance(module, VideoConditioner):
-            _embed(module.Temp_pos_embedding, module.empty_visual_feat)
-            if module.config.with_sync:
-                nn.init.ones_(module.sync_weight)
+            initialise_video(module)
         elif isinstance(module, ClipVisionTower):
             embeddings = module.vision_model.embeddings
             _embed(embeddings.class_embedding, embeddings.position_embedding.weight)
@@ -37,6 +36,46 @@ def initialise(model: AudioXModel) -> None:
             # As far apart as what the layer norm behind them makes of them.
             nn.init.normal_(module.unified_experts)
     _quiet_branches(model)
+
+
+def initialise_video(module: VideoConditioner) -> None:
+    """So that the tokens of a video say from the start when each is and what happens then.
+
+    The conditioner reads its buffers in rows that begin anywhere (spec, "Conditioners"). A code that comes
+    again every few channels is met in every row at the same place, whatever the row; so the time of a frame
+    is written in such a code, as `sync_code` writes what happens, and of each row its parts are passed on:
+    half of the outputs read the pictures, the other half the sync features.
+    """
+    config = module.config
+    frames, dim = config.frames, config.temporal_dim
+    pairs = CODE // 2
+    turns = 0.5 * (frames / 2.5) ** (torch.arange(pairs) / (pairs - 1))  # half a turn to one in five frames
+    angles = 2 * torch.pi * turns * ((torch.arange(frames) + 0.5) / frames)[:, None]
+    code = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    copies = code.repeat(1, -(-dim // CODE))[:, :dim]
+    _embed(module.empty_visual_feat)
+    with torch.no_grad():
+        module.Temp_pos_embedding.copy_(1.5 * copies)
+        outputs = config.out_features
+        half = outputs // 2 if config.with_sync else outputs
+        _read_rows(module.proj, range(half))
+        if config.with_sync:
+            nn.init.ones_(module.sync_weight)
+            _read_rows(module.proj_sync, range(half, outputs))
+
+
+def _read_rows(layer: nn.Linear, outputs: range) -> None:
+    """Of those outputs, sixteen at a time read the code in one part of the row, averaged; the others
+    nothing, at first.
+    """
+    length, parts = layer.in_features, max(1, len(outputs) // CODE)
+    place = torch.arange(length)
+    nn.init.normal_(layer.weight, std=_SMALL / length**0.5)
+    nn.init.zeros_(layer.bias)
+    for number, output in enumerate(outputs):
+        part, channel = divmod(number, CODE)
+        here = (place % CODE == channel) & (place * parts // length == min(part, parts - 1))
+        layer.weight[output] += here / here.sum().clamp(min=1)
 
 
 def initialise_synchformer(synchformer: Synchformer) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 # Magnitudes (of a window that adds up to 1) below this are silence: -66 dB of a full-scale sine.
 _FLOOR = 2.5e-4
+_QUIET = 1e-3  # mean magnitude of samples, below which an item is measured by this
 
 
 def views(waveforms: Tensor) -> Tensor:
@@ -27,26 +28,36 @@ def views(waveforms: Tensor) -> Tensor:
 def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]) -> Tensor:
     """Mean over the sizes of spectral convergence and the distance of log magnitudes. (B, C, S) both -> ().
 
-    Convergence is taken over the whole batch: a silent item has no scale of its own to be measured by.
-    Source: Yamamoto et al. 2020, arXiv 1910.11480. A size above S is left out; at least one must fit.
+    Convergence is taken item by item, or loud ones would be all that counts; a silent item is measured by the
+    floor. Source: Yamamoto et al. 2020, arXiv 1910.11480. A size above S is left out; at least one must fit.
     """
-    made, wanted = made.flatten(0, 1).float(), wanted.flatten(0, 1).float()
+    made, wanted = made.float(), wanted.float()
     sizes = [size for size in fft_sizes if size <= made.shape[-1]]
     return torch.stack([_stft_distance(made, wanted, size) for size in sizes]).mean()
 
 
 def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> Tensor:
     got, want = _magnitudes(made, size), _magnitudes(wanted, size)
-    norm = torch.linalg.vector_norm
-    convergence = norm(want - got) / norm(want).clamp(min=_FLOOR * want.numel() ** 0.5)
+    off, whole = (values.square().sum(dim=(1, 2, 3)).clamp(min=1e-12).sqrt() for values in (want - got, want))
+    convergence = off / whole.clamp(min=_FLOOR * want[0].numel() ** 0.5)
     logs = F.l1_loss((got + _FLOOR).log(), (want + _FLOOR).log())
-    return convergence + logs
+    return convergence.mean() + logs
+
+
+def relative_l1(made: Tensor, wanted: Tensor) -> Tensor:
+    """Mean distance of samples, item by item as a share of the mean magnitude. (B, C, S) both -> ().
+
+    Spectra alone do not tell a layer which way to go from silence.
+    """
+    off, whole = (values.abs().mean(dim=(1, 2)) for values in (made - wanted, wanted))
+    return (off / whole.clamp(min=_QUIET)).mean()
 
 
 def _magnitudes(waveforms: Tensor, size: int) -> Tensor:
-    """(N, S) -> (N, size // 2 + 1, frames); a sine of amplitude 1 gives 0.5 at its peak."""
+    """(B, C, S) -> (B, C, size // 2 + 1, frames); a sine of amplitude 1 gives 0.5 at its peak."""
     window = torch.hann_window(size, device=waveforms.device)
-    spectrum = torch.stft(waveforms, size, size // 4, window=window, return_complex=True)
+    spectrum = torch.stft(waveforms.flatten(0, 1), size, size // 4, window=window, return_complex=True)
+    spectrum = spectrum.unflatten(0, waveforms.shape[:2])
     # The root of zero has no slope.
     power = spectrum.real.square() + spectrum.imag.square()
     return power.clamp(min=1e-12).sqrt() / window.sum()

@@ -5,12 +5,10 @@ learns to work with any of them, and now and then all, which guidance starts fro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .batches import Batch
 from .settings import DiffusionSettings
 
 
@@ -24,9 +22,8 @@ class Shown:
     context: Tensor
 
     @classmethod
-    def draw(cls, settings: DiffusionSettings, batch: Batch, random: torch.Generator) -> Shown:
-        """Each (B,) bool, on the CPU."""
-        has_film = torch.tensor([film is not None for film in batch.films])
+    def draw(cls, settings: DiffusionSettings, has_film: Tensor, random: torch.Generator) -> Shown:
+        """Each (B,) bool, on the CPU, as has_film."""
         drawn = torch.rand(4, len(has_film), generator=random)
         text_share = torch.where(has_film, settings.text_with_video_dropout, settings.text_dropout)
         return cls(
@@ -37,21 +34,7 @@ class Shown:
         )
 
     @classmethod
-    def all_but_audio(cls, batch: Batch) -> Shown:
+    def all_but_audio(cls, has_film: Tensor) -> Shown:
         """What a user gives: text, and a video where there is one."""
-        yes = torch.ones(len(batch.films), dtype=torch.bool)
-        has_film = torch.tensor([film is not None for film in batch.films])
+        yes = torch.ones_like(has_film)
         return cls(text=yes, video=has_film, audio=~yes, context=yes)
-
-
-def prompts_of(batch: Batch, shown: Shown) -> list[dict[str, Any]]:
-    """The conditioning of each item, without what is left out; a video as its film (T, H, W, 3)."""
-    items: list[dict[str, Any]] = [{} for _ in batch.captions]
-    for index, item in enumerate(items):
-        if shown.text[index]:
-            item["text_prompt"] = batch.captions[index]
-        if shown.video[index]:
-            item["video_prompt"] = batch.films[index]
-        if shown.audio[index]:
-            item["audio_prompt"] = batch.waveforms[index]
-    return items

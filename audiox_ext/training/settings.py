@@ -1,7 +1,7 @@
 """How a model is trained: one JSON file -> frozen dataclasses, with errors that name the field.
 
     {"name": ..., "model": {config.json of the model}, "text_encoder": {...}, "synchformer": {...},
-     "data": {...}, "autoencoder": {...}, "diffusion": {...}}
+     "data": {...}, "autoencoder": {...}, "sync": {...}, "diffusion": {...}}
 
 `model` may also name a file beside this one. A key that nobody reads is an error: in a training of hours a
 misspelt one had better be noticed.
@@ -70,11 +70,14 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings(RunSettings):
-    """crop_seconds: of a sound, seen at once. The weights are those of the losses; fft_sizes: of the spectra
+    """crop_seconds: of a sound, seen at once. crops: taken of a sound, in as many steps. start_sounds: whole
+    ones that the first weights are fitted to. The weights are those of the losses; fft_sizes: of the spectra
     that are compared, in samples.
     """
 
     crop_seconds: float = 1.0
+    crops: int = 4
+    start_sounds: int = 200
     stft_weight: float = 1.0
     l1_weight: float = 1.0
     kl_weight: float = 1e-4
@@ -82,6 +85,8 @@ class AutoencoderSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _at_least(self, "crops", 1)
+        _at_least(self, "start_sounds", 1)
         for name in ("stft_weight", "l1_weight", "kl_weight"):
             _at_least(self, name, 0)
         if not self.fft_sizes or min(self.fft_sizes) < 16:
@@ -96,7 +101,8 @@ class DiffusionSettings(RunSettings):
     itself, and of those whose whole context becomes zeros, which is what guidance starts from.
 
     text_with_video_dropout: of the text of items with a video, in place of text_dropout, so that the video
-    has to be looked at.
+    has to be looked at. alignment_weight, alignment_depth: of a loss that asks the network, after so many of
+    its blocks, how the sound will be; see `alignment`. 0 leaves it out.
     """
 
     text_dropout: float = 0.1
@@ -104,6 +110,8 @@ class DiffusionSettings(RunSettings):
     video_dropout: float = 0.15
     audio_dropout: float = 0.7
     context_dropout: float = 0.1
+    alignment_weight: float = 0.5
+    alignment_depth: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,13 +119,24 @@ class DiffusionSettings(RunSettings):
             value = getattr(self, item.name)
             if item.name.endswith("_dropout") and not 0 <= value <= 1:
                 raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
+        _at_least(self, "alignment_weight", 0)
+        _at_least(self, "alignment_depth", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncSettings(RunSettings):
+    """Of the sync encoder. The batch is one of segments of 16 frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What is synthesised; see `dataset.Dataset`."""
+    """What is synthesised; see `dataset.Dataset`. sounds, films: how many of each the diffusion is trained
+    on, again and again, in ever other words. film_share: of a batch.
+    """
 
     kinds: tuple[str, ...] = KNOWN_KINDS
+    sounds: int = 20_000
+    films: int = 4_000
     film_share: float = 0.25
     then_share: float = 0.15
     with_share: float = 0.1
@@ -158,15 +177,16 @@ class TrainingConfig:
     synchformer: SynchformerSettings = field(default_factory=SynchformerSettings)
     autoencoder: AutoencoderSettings
     diffusion: DiffusionSettings
+    sync: SyncSettings | None = None
 
-    def dataset(self, split: Split, *, films: bool = True, length: int | None = None) -> Dataset:
-        """The items to train on or to validate with. films: False leaves the videos out of all."""
+    def dataset(self, split: Split, *, film_share: float, length: int | None = None) -> Dataset:
+        """The items to train on or to validate with. film_share: how many of them are videos, 0 to 1."""
         return Dataset(
             split,
             rate=self.model.sample_rate,
             seconds=self.model.conditioning_seconds,
             kinds=self.data.kinds,
-            film_share=self.data.film_share if films else 0.0,
+            film_share=film_share,
             then_share=self.data.then_share,
             with_share=self.data.with_share,
             length=self.data.length if length is None else length,
@@ -187,7 +207,7 @@ def read_training_config(path: Path) -> TrainingConfig:
 
 def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingConfig:
     """The typed form of a training file. folder: where a file that `model` names is looked for."""
-    known = {"name", "model", "text_encoder", "synchformer", "data", "autoencoder", "diffusion"}
+    known = {"name", "model", "text_encoder", "synchformer", "data", "autoencoder", "sync", "diffusion"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
@@ -207,6 +227,7 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
         synchformer=_section(values, "synchformer", SynchformerSettings),
         autoencoder=_section(values, "autoencoder", AutoencoderSettings),
         diffusion=_section(values, "diffusion", DiffusionSettings),
+        sync=_section(values, "sync", SyncSettings) if "sync" in values else None,
     )
 
 

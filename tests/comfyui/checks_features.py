@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from in_comfyui import EXTRACTOR, load, message, pack, run, sample, video
+from in_comfyui import BASE, EXTRACTOR, PACK, load, message, pack, run, sample, video
 
 import nodes as comfy_nodes
 
@@ -48,6 +48,22 @@ def check_saved_workflows_keep_their_widgets() -> None:
     assert torch.equal(
         run("AudioXExtractFeatures", video=video(), **former)[0].frames, extract(video=video())[0].frames
     )
+
+
+def check_the_packs_model_does_everything_on_a_fresh_machine() -> None:
+    models = BASE / "models" / "audiox"
+    models.rename(models.with_name("elsewhere"))
+    try:
+        name = pack("nodes.model_store").model_names()[0]
+        assert name == "audiox-pocket"
+        model = load(name)
+        assert model.folder == PACK / "audiox_ext" / "models" / name
+        for connected in (model, None):  # there is no other Synchformer that could be taken
+            features, duration, _ = extract(video=video(), model=connected)
+            assert features.sync.shape[-1] == model.model.sync_width
+            assert sample(model, features=features, duration=duration).isfinite().all()
+    finally:
+        models.with_name("elsewhere").rename(models)
 
 
 def check_a_mask_greys_the_background() -> None:

@@ -553,13 +553,14 @@ def check_synchformer_is_wanted_only_where_it_is_used() -> None:
 
 @contextlib.contextmanager
 def hidden_synchformers() -> Any:
-    """Take Synchformer's weights away for a while."""
-    for place in (BASE / "models" / "audiox").glob("*/synchformer*"):
+    """Take Synchformer's weights away for a while, also those of the pack's own model."""
+    roots = (BASE / "models" / "audiox", PACK / "audiox_ext" / "models")
+    for place in (found for root in roots for found in list(root.glob("*/synchformer*"))):
         place.rename(place.with_suffix(".hidden") if place.is_file() else place.with_name("hidden"))
     try:
         yield
     finally:
-        for place in (BASE / "models" / "audiox").glob("*/*hidden*"):
+        for place in (found for root in roots for found in list(root.glob("*/*hidden*"))):
             place.rename(
                 place.with_suffix(".safetensors") if place.is_file() else place.with_name("synchformer")
             )

@@ -17,6 +17,8 @@ import pytest
 import videos
 from random_loras import random_lora
 
+from audiox_ext.catalog import DEFAULT_MODEL
+
 from . import example_inputs
 from .comfy_server import PACK, VIDEO_SECONDS, ComfyServer, Prompt
 
@@ -64,6 +66,7 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "node_modules")
     # A name with a dot, because the user chooses it.
     shutil.copytree(PACK, base / "custom_nodes" / "AudioX-v1.0", ignore=unwanted)
+    _see_to_bundled_model(base / "custom_nodes" / "AudioX-v1.0" / "audiox_ext" / "models" / DEFAULT_MODEL)
     if selva_dir is not None:
         shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=unwanted)
     (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
@@ -79,6 +82,16 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     settings = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))
     return base
+
+
+def _see_to_bundled_model(folder: Path) -> None:
+    """In a checkout without the weights of the model that is part of the pack, a tiny one of its length."""
+    from audiox_ext.random_checkpoint import write_tiny_checkpoint
+
+    if not (folder / "model.safetensors").is_file():
+        write_tiny_checkpoint(folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"sample_size": 312 * 512}))
 
 
 def _write_models(folder: Path) -> None:

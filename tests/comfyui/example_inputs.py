@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ FILES = (
     "picture_1.png",
     "picture_2.png",
     "picture_3.png",
+    "pocket_film.mp4",
     "sound.wav",
     "track.wav",
     "video.mp4",
@@ -27,6 +29,7 @@ def write_inputs(folder: Path) -> None:
     """All of `FILES` but video.mp4, which other tests use as well."""
     from scipy.io import wavfile
 
+    shutil.copy(Path(__file__).parents[2] / "examples" / "pocket_film.mp4", folder)
     times = videos.frame_times(8 * LONG_SECONDS, 8)
     videos.write_video(folder / "long_video.mp4", times, audio_seconds=LONG_SECONDS)
     random = np.random.default_rng(0)

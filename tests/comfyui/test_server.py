@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
+from audiox_ext.catalog import DEFAULT_MODEL
+
 from . import workflow_forms
 from .comfy_server import ComfyServer, Prompt, RefusedError, error_of, files_of
 
@@ -94,6 +96,7 @@ def test_local_models_come_first(server: ComfyServer) -> None:
         "options"
     ]
     assert options[0].startswith("tiny-")
+    assert options.index(DEFAULT_MODEL) == len([name for name in options if name.startswith("tiny-")])
     assert options[-1] == "AudioX-Turbo"
     assert "tiny-maf/model.safetensors" in server.get("/models/audiox")
 

@@ -1,0 +1,171 @@
+"""What the study of samplers tries, the most telling first: it may be stopped at any time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from audiox_ext.facts import SamplingDefaults
+from audiox_ext.presets import PRESETS
+from audiox_ext.sampling import SAMPLER_NAMES
+from audiox_ext.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES
+
+from .quality_sounds import Sampling
+
+STEPS = (8, 16, 25, 50, 100, 250)
+SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
+INTERVALS = ((0.0, 0.5), (0.0, 0.8), (0.2, 0.8), (0.2, 1.0), (0.5, 1.0))
+THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3)
+PRECISIONS = ("fp32", "bf16", "fp16")
+BASE = "balanced"  # the preset of which one thing at a time is changed
+# These end at the lowest level by their own way, so that a schedule has no influence.
+WITHOUT_SCHEDULE = ("k-dpm-fast", "k-dpm-adaptive")
+WITHOUT_STEPS = ("k-dpm-adaptive",)
+# The same levels as another schedule, unless somebody sets its parameter rho.
+SAME_SCHEDULES = {"exponential": DEFAULT_SCHEDULE}
+_FIRST_SAMPLERS = ("dpmpp-2m", "dpmpp-3m-sde")
+_QUICK_SAMPLERS = (*_FIRST_SAMPLERS, "unipc", "k-heun")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """part: which question it is to answer. sampling: with no value left open. diverse: whether equal prompts
+    are tried, too, for the diversity.
+    """
+
+    part: str
+    sampling: Sampling
+    precision: str = "fp32"
+    seed: int = 0
+    diverse: bool = False
+
+    @property
+    def key(self) -> str:
+        """Tells what is done from all else that is; what it is to answer is no part of it."""
+        return json.dumps([asdict(self.sampling), self.precision, self.seed], sort_keys=True)
+
+    @property
+    def label(self) -> str:
+        """For a person who waits."""
+        s = self.sampling
+        words = [f"{s.sampler_type} {s.steps} steps", str(s.schedule), f"cfg {s.cfg_scale:g}"]
+        if s.guidance_interval != (0.0, 1.0):
+            words.append("guidance {:g} to {:g}".format(*s.guidance_interval))
+        if s.reuse_threshold:
+            words.append(f"reuse {s.reuse_threshold:g}")
+        return ", ".join([*words, self.precision, f"seed {self.seed}"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Trial:
+        """What `as_dict` gave, also after JSON has made lists of pairs."""
+        sampling = dict(values["sampling"])
+        sampling["guidance_interval"] = tuple(sampling["guidance_interval"])
+        return cls(**{**values, "sampling": Sampling(**sampling)})
+
+
+def settled(sampling: Sampling, defaults: SamplingDefaults) -> Sampling:
+    """With the model's own values where it leaves them open, so that the same always looks the same."""
+    return replace(
+        sampling,
+        steps=sampling.steps or defaults.steps,
+        cfg_scale=defaults.cfg_scale if sampling.cfg_scale is None else float(sampling.cfg_scale),
+        sampler_type=sampling.sampler_type or defaults.sampler_type,
+        schedule=sampling.schedule or DEFAULT_SCHEDULE,
+    )
+
+
+def preset_trials(defaults: SamplingDefaults, seeds: int) -> list[Trial]:
+    """Every preset with every seed."""
+    return [
+        Trial(part="presets", sampling=settled(Sampling.of_preset(name), defaults), seed=seed, diverse=True)
+        for seed, name in product(range(seeds), reversed(PRESETS))
+    ]
+
+
+def full_grid(defaults: SamplingDefaults, seeds: int = 4) -> list[Trial]:
+    """Everything, each once: every sampler and schedule with all numbers of steps in the end."""
+    presets = preset_trials(defaults, seeds)
+    base = settled(Sampling.of_preset(BASE), defaults)
+    others = tuple(name for name in SAMPLER_NAMES if name not in _FIRST_SAMPLERS)
+    return _once(
+        [
+            *presets[: len(PRESETS)],
+            *_samplers(base, _FIRST_SAMPLERS, (25, 16, 50, 8, 100)),
+            *_guidance(base, SCALES),
+            *_samplers(base, others, (25, 50)),
+            *_reuse(base, THRESHOLDS),
+            *_intervals(base, INTERVALS),
+            *_schedules(base, _FIRST_SAMPLERS, (25, 50)),
+            *_precisions(base, PRECISIONS),
+            *presets[len(PRESETS) :],
+            *_samplers(base, others, (16, 8, 100)),
+            *_samplers(base, SAMPLER_NAMES, (250,)),
+            *_schedules(base, SAMPLER_NAMES, STEPS),
+        ]
+    )
+
+
+def quick_grid(defaults: SamplingDefaults) -> list[Trial]:
+    """A look at each question, without many steps."""
+    base = settled(Sampling.of_preset(BASE), defaults)
+    return _once(
+        [
+            *[trial for trial in preset_trials(defaults, 1) if (trial.sampling.steps or 0) <= 50],
+            *_samplers(base, _QUICK_SAMPLERS, (25, 8)),
+            *_guidance(base, (1.0, 4.0, 7.0, 10.0)),
+            *_intervals(base, ((0.2, 0.8),)),
+            *_reuse(base, (0.1,)),
+            *_schedules(base, ("dpmpp-2m",), (25,)),
+            *_precisions(base, ("bf16",)),
+        ]
+    )
+
+
+def _samplers(base: Sampling, names: Iterable[str], steps: Iterable[int]) -> Iterator[Trial]:
+    for count, name in product(steps, names):
+        if name not in WITHOUT_STEPS or count == base.steps:
+            yield Trial(part="samplers", sampling=replace(base, sampler_type=name, steps=count))
+
+
+def _schedules(base: Sampling, samplers: Iterable[str], steps: Iterable[int]) -> Iterator[Trial]:
+    names = [name for name in SCHEDULE_NAMES if name not in SAME_SCHEDULES]
+    chosen = [name for name in samplers if name not in WITHOUT_SCHEDULE]
+    for count, sampler, name in product(steps, chosen, names):
+        yield Trial(
+            part="schedules", sampling=replace(base, sampler_type=sampler, steps=count, schedule=name)
+        )
+
+
+def _guidance(base: Sampling, scales: Iterable[float]) -> Iterator[Trial]:
+    for scale in scales:
+        yield Trial(part="guidance", sampling=replace(base, cfg_scale=scale), diverse=True)
+
+
+def _intervals(base: Sampling, intervals: Iterable[tuple[float, float]]) -> Iterator[Trial]:
+    for interval in intervals:
+        yield Trial(part="intervals", sampling=replace(base, guidance_interval=interval))
+
+
+def _reuse(base: Sampling, thresholds: Iterable[float]) -> Iterator[Trial]:
+    for threshold in thresholds:
+        yield Trial(part="reuse", sampling=replace(base, reuse_threshold=threshold))
+
+
+def _precisions(base: Sampling, names: Iterable[str]) -> Iterator[Trial]:
+    for name in names:
+        yield Trial(part="precisions", sampling=base, precision=name)
+
+
+def _once(trials: Iterable[Trial]) -> list[Trial]:
+    """Each as it first comes."""
+    kept: dict[str, Trial] = {}
+    for trial in trials:
+        kept.setdefault(trial.key, trial)
+    return list(kept.values())

@@ -1,0 +1,254 @@
+"""The results of a study of samplers as a page in Markdown with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiox_ext.errors import InputError
+from audiox_ext.facts import SamplingDefaults
+from audiox_ext.presets import PRESETS
+from audiox_ext.training.checkpoints import write_whole
+
+from .quality_report import QualityReport, write_text
+from .quality_sounds import Sampling
+from .study_file import Result, read_rows, result_of
+from .study_grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, settled
+from .study_plots import frechet, mean_share, plot_cost, plot_guidance, plot_samplers
+from .study_verdict import LEAST_SEEDS, conclusion, verdicts
+
+PAGE = "solver-study.md"
+_PICTURES = "images"
+_COLUMNS: tuple[tuple[str, Callable[[QualityReport], float | None], str], ...] = (
+    ("mean of measures", mean_share, "{:.1f} %"),
+    ("spectral distance", lambda report: report.spectral, "{:.2f} dB"),
+    ("Fréchet distance", frechet, "{:.2f}"),
+    ("diversity", lambda report: report.diversity, "{:.3f}"),
+    ("evaluations", lambda report: report.evaluations, "{:.0f}"),
+    ("seconds", lambda report: report.seconds, "{:.2f}"),
+)
+
+
+def write_report(results: Path, folder: Path) -> list[Path]:
+    """The page and its pictures in `folder`; returns their paths. Raises InputError for a file without
+    results.
+    """
+    rows = read_rows(results)
+    if not rows:
+        raise InputError(f"{results} holds no results yet: run the study first.")
+    subject, found = rows[-1]["subject"], [result_of(row) for row in rows]
+    if any(row["subject"] != subject for row in rows):
+        raise InputError(f"{results} holds results of different models or items, which cannot be compared.")
+    pictures = folder / _PICTURES
+    pictures.mkdir(parents=True, exist_ok=True)
+    worked = [result for result in found if result.report is not None]
+    plain, front = _plain(worked), pareto(worked)
+    defaults = SamplingDefaults(**subject["defaults"])
+    base = settled(Sampling.of_preset(BASE), defaults)
+    guidance = _like(plain, base, "cfg_scale")
+    drawn = {
+        "study-samplers.png": lambda path: plot_samplers(_of_default_schedule(plain, base), path),
+        "study-guidance.png": lambda path: plot_guidance(guidance, path),
+        "study-cost.png": lambda path: plot_cost(worked, front, path),
+    }
+    for name, draw in drawn.items():
+        write_whole(pictures / name, draw)
+    parts = [
+        _introduction(subject, found),
+        preset_tables(found, defaults),
+        _samplers(plain, base),
+        _section("Guidance", guidance, lambda s: f"cfg {s.cfg_scale:g}", "study-guidance.png"),
+        _section(
+            "Guidance in a part of the run",
+            _like(plain, base, "guidance_interval"),
+            lambda s: "{:g} to {:g}".format(*s.guidance_interval),
+        ),
+        _section(
+            "Blocks used again", _like(plain, base, "reuse_threshold"), lambda s: f"{s.reuse_threshold:g}"
+        ),
+        _schedules(plain, base),
+        _precisions(worked, base),
+        _cost(front),
+        _errors(found),
+    ]
+    page = folder / PAGE
+    write_text(page, "\n\n".join(part for part in parts if part) + "\n")
+    return [page, *(pictures / name for name in drawn)]
+
+
+def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
+    """The presets over all their seeds, and the verdicts on those that save steps."""
+    runs: dict[str, list[QualityReport]] = {}
+    for name in PRESETS:
+        sampling = settled(Sampling.of_preset(name), defaults)
+        runs[name] = [
+            r.report
+            for r in results
+            if r.report is not None and r.trial.sampling == sampling and r.trial.precision == "fp32"
+        ]
+    there = {name: those for name, those in runs.items() if those}
+    if not there:
+        return ""
+    lines = ["## Presets", "", _head("preset", "seeds", *(label for label, _, _ in _COLUMNS))]
+    lines += [_line(name, str(len(those)), *_means(those)) for name, those in there.items()]
+    base, *others = PRESETS
+    for name in others:
+        if min(len(runs[base]), len(runs[name])) < LEAST_SEEDS:
+            lines += ["", f"Whether {name} is as good as {base} takes {LEAST_SEEDS} seeds of both to say."]
+            continue
+        found = verdicts(runs[base], runs[name])
+        lines += ["", f"### {name} against {base}", "", conclusion(name, base, found), ""]
+        lines.append(_head("measure", base, name, "spread of " + base, "verdict"))
+        for v in found:
+            figures = (f"{100 * f:.1f} %" if v.cases else f"{f:.3g}" for f in (v.base, v.other, v.spread))
+            lines.append(_line(v.measure, *figures, v.judgement))
+    return "\n".join(lines)
+
+
+def pareto(results: Iterable[Result]) -> list[Result]:
+    """Those that are better in the mean than all that cost no more, the cheapest first."""
+    front: list[Result] = []
+    costs = [(r.report.evaluations or 0.0, -r.report.mean, r) for r in results if r.report is not None]
+    for _, loss, result in sorted(costs, key=lambda cost: cost[:2]):
+        if not front or front[-1].report is None or -loss > front[-1].report.mean:
+            front.append(result)
+    return front
+
+
+def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
+    made = (
+        f"Made by `python -m benchmarks.solver_study` with {subject['model']} (weights "
+        f"{subject['weights']}) on {subject['device']}: {len(results)} settings, each with "
+        f"{subject['items']} held-out items of each of {len(subject['groups'])} groups. "
+        "[quality.md](quality.md) says what is measured."
+    )
+    read = (
+        "An evaluation is a pass through the network for one sound, a guided step being two; seconds are for "
+        "one sound, prompts and decoding included. Where nothing else is said the setting is that of the "
+        f"preset {BASE} with seed 0, and one thing is changed. How far results differ by chance is what "
+        "seeds change, as the presets show it."
+    )
+    return f"# Samplers, steps and guidance, measured\n\n{made}\n\n{read}"
+
+
+def _plain(results: Iterable[Result]) -> list[Result]:
+    """Of the first seed, in full precision."""
+    return [r for r in results if r.trial.seed == 0 and r.trial.precision == "fp32"]
+
+
+def _like(results: Iterable[Result], base: Sampling, *changed: str) -> list[Result]:
+    """Those that differ from the base in these settings alone, sorted by them."""
+    wanted = {name: value for name, value in vars(base).items() if name not in changed}
+    found = [r for r in results if wanted.items() <= vars(r.trial.sampling).items()]
+    return sorted(found, key=lambda r: [getattr(r.trial.sampling, name) for name in changed])
+
+
+def _of_default_schedule(results: Iterable[Result], base: Sampling) -> list[Result]:
+    return _like(results, base, "sampler_type", "steps")
+
+
+def _samplers(results: Sequence[Result], base: Sampling) -> str:
+    found = _of_default_schedule(results, base)
+    rows = [(str(r.trial.sampling.sampler_type), r) for r in found]
+    tables = [
+        f"{label}:\n\n{_grid('sampler', rows, value, form)}"
+        for label, value, form in (_COLUMNS[0], _COLUMNS[2])
+    ]
+    note = f"Columns are steps. {' and '.join(WITHOUT_STEPS)} takes as many as it needs, whatever is asked."
+    return "\n\n".join(
+        ["## Samplers", _picture("quality against steps", "study-samplers.png"), note, *tables]
+    )
+
+
+def _schedules(results: Sequence[Result], base: Sampling) -> str:
+    found = _like(results, base, "sampler_type", "steps", "schedule")
+    several = {
+        str(r.trial.sampling.sampler_type) for r in found if r.trial.sampling.schedule != base.schedule
+    }
+    rows = [
+        (f"{r.trial.sampling.sampler_type}, {r.trial.sampling.schedule}", r)
+        for r in sorted(found, key=lambda r: (r.trial.sampling.sampler_type, r.trial.sampling.schedule))
+        if r.trial.sampling.sampler_type in several
+    ]
+    if not rows:
+        return ""
+    same = "; ".join(f"{name} is {other}" for name, other in SAME_SCHEDULES.items())
+    label, value, form = _COLUMNS[0]
+    return f"## Schedules\n\n{label}; {same}.\n\n{_grid('sampler, schedule', rows, value, form)}"
+
+
+def _precisions(results: Sequence[Result], base: Sampling) -> str:
+    found = [r for r in results if r.trial.sampling == base and r.trial.seed == 0]
+    if len(found) < 2:
+        return ""
+    lines = [_line(r.trial.precision, *_means([r.report])) for r in found if r.report is not None]
+    head = _head("precision", *(label for label, _, _ in _COLUMNS))
+    return "\n".join(["## Precision", "", head, *lines])
+
+
+def _section(
+    title: str, results: Sequence[Result], name: Callable[[Sampling], str], picture: str = ""
+) -> str:
+    """A line a setting; nothing where there is but the base."""
+    if len(results) < 2:
+        return ""
+    head = _head(title.lower(), *(label for label, _, _ in _COLUMNS))
+    lines = [_line(name(r.trial.sampling), *_means([r.report])) for r in results if r.report is not None]
+    drawn = [_picture(title.lower(), picture), ""] if picture else []
+    return "\n".join([f"## {title}", "", *drawn, head, *lines])
+
+
+def _cost(front: Sequence[Result]) -> str:
+    lines = ["## Cost and quality", "", _picture("quality against cost", "study-cost.png"), ""]
+    lines += ["What nothing as cheap or cheaper is as good as:", ""]
+    lines.append(_head("setting", *(label for label, _, _ in _COLUMNS)))
+    lines += [_line(r.trial.label, *_means([r.report])) for r in front if r.report is not None]
+    return "\n".join(lines)
+
+
+def _errors(results: Sequence[Result]) -> str:
+    failed = [r for r in results if r.report is None]
+    if not failed:
+        return ""
+    lines = [f"- {r.trial.label}: {' '.join(r.error.split())[:200]}" for r in failed]
+    return "\n".join(["## What did not work", "", *lines])
+
+
+def _grid(
+    title: str, rows: Sequence[tuple[str, Result]], value: Callable[[QualityReport], float | None], form: str
+) -> str:
+    """A line a name, a column a number of steps."""
+    cells: dict[str, dict[int, str]] = {}
+    for name, result in rows:
+        if result.report is not None:
+            cells.setdefault(name, {})[result.trial.sampling.steps or 0] = _cell(value(result.report), form)
+    lines = [_line(name, *(of.get(steps, "") for steps in STEPS)) for name, of in cells.items()]
+    return "\n".join([_head(title, *map(str, STEPS)), *lines])
+
+
+def _means(reports: Sequence[QualityReport]) -> list[str]:
+    """A cell a column: the mean over the runs."""
+    cells = []
+    for _, value, form in _COLUMNS:
+        values = [found for report in reports if (found := value(report)) is not None]
+        cells.append(_cell(float(np.mean(values)) if values else None, form))
+    return cells
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _picture(alt: str, name: str) -> str:
+    return f"![{alt}]({_PICTURES}/{name})"
+
+
+def _head(*names: str) -> str:
+    return f"{_line(*names)}\n{_line(*['---'] * len(names))}"
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

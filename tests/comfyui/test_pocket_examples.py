@@ -1,0 +1,36 @@
+"""The examples of the pack's own model on a server, as they are: what comes out is measured.
+
+Each is queued unchanged: nothing is accepted, chosen or fetched before.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from pocket_checks import CHECKS, RATE
+
+from audiox_ext.catalog import BUNDLED, DEFAULT_MODEL
+from audiox_ext.media import read_audio
+
+from .comfy_server import PACK, ComfyServer, files_of
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def weights() -> None:
+    """These tests are about what was trained."""
+    if not (BUNDLED / DEFAULT_MODEL / "model.safetensors").is_file():
+        pytest.skip(f"NO WEIGHTS in {BUNDLED / DEFAULT_MODEL}: what the examples make is not measured")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_what_it_makes_is_what_was_asked(name: str, server: ComfyServer) -> None:
+    prompt = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    entry = server.run(prompt, timeout=900)
+    (saved,) = [file for file in files_of(entry) if file["type"] == "output"]
+    waveform, rate = read_audio(io.BytesIO(server.view(saved)))
+    assert rate == RATE
+    CHECKS[name](waveform.numpy())

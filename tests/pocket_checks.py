@@ -1,0 +1,82 @@
+"""What is asked of the sounds that the examples of the pack's own model end in, as measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from audiox_ext.training.classifier import trained_classifier
+from audiox_ext.training.listening import level, onsets
+from audiox_ext.training.measures import judge
+from audiox_ext.training.scenes import Asked, Part, Scene
+from tools.film import film_scene
+
+RATE = 16000
+Check = Callable[[np.ndarray], None]
+"""(2, S) at RATE; fails where it is not what was asked."""
+
+
+def _part(kind: str, **asked: object) -> Scene:
+    part = Part(kind=kind, asked=Asked(**asked), events=(), level=0.0, seed=0)  # type: ignore[arg-type]
+    return Scene(seconds=10.0, parts=(part,))
+
+
+def _all_right(scene: Scene) -> Check:
+    def check(sound: np.ndarray) -> None:
+        findings = judge(scene, sound, RATE)
+        assert findings
+        assert [finding for finding in findings if not finding.right] == []
+
+    return check
+
+
+def _is(kind: str, among: tuple[str, ...]) -> Check:
+    def check(sound: np.ndarray) -> None:
+        assert trained_classifier(RATE).kind(sound, RATE, among) == kind
+
+    return check
+
+
+def _piece(sound: np.ndarray, start: float, end: float) -> np.ndarray:
+    return sound[:, round(start * RATE) : round(end * RATE)]
+
+
+def _timeline(sound: np.ndarray) -> None:
+    among = ("rain", "siren")
+    _is("rain", among)(_piece(sound, 0.5, 9.5))
+    _is("siren", among)(_piece(sound, 10.5, 19.5))
+
+
+def _in_time(sound: np.ndarray) -> None:
+    """At most one of the four blows is missed, and at most one is heard that is not seen."""
+    findings = judge(film_scene(), sound, RATE)
+    assert sum(finding.right for finding in findings) >= 3
+    assert sum(finding.asked == "nothing" for finding in findings) <= 1
+
+
+def _regions(sound: np.ndarray) -> None:
+    inside = [level(_piece(sound, start, end), RATE) for start, end in ((1.7, 2.8), (5.2, 6.3))]
+    outside = [level(_piece(sound, start, end), RATE) for start, end in ((0.2, 1.4), (3.1, 4.9), (6.6, 9.8))]
+    assert min(inside) > max(outside) + 6
+
+
+def _goes_on(sound: np.ndarray) -> None:
+    """120 beats a minute are 20 in the 10 s that were added."""
+    found = onsets(_piece(sound, 10.0, 20.0), RATE)
+    assert 10 <= len(found.times)
+    _is("drums", ("drums", "rain", "bell", "engine"))(_piece(sound, 10.0, 20.0))
+
+
+_BELLS = _is("bell", ("bell", "drums", "rain", "engine", "siren"))
+
+CHECKS: dict[str, Check] = {
+    "pocket_audio_prompt": _BELLS,
+    "pocket_continuation": _goes_on,
+    "pocket_inpainting": _regions,
+    "pocket_text_to_audio": _all_right(_part("beep", register="high", count=2)),
+    "pocket_text_to_music": _all_right(_part("melody", motion="rising")),
+    "pocket_timeline": _timeline,
+    "pocket_variation": _BELLS,
+    "pocket_video_to_audio": _in_time,
+}
