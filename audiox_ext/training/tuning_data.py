@@ -27,7 +27,7 @@ from .scenes import random_numbers
 from .user_clips import ClipShape, ClipSummary, clips_of
 from .user_folder import UserFolder
 
-_ORDER = 201  # tells these random numbers from those of `batches` and of items
+_ORDER = 203  # tells these random numbers from others
 _SYNCHFORMER_BYTES = 2**30  # it needs beside its weights, roughly
 _FEWEST_TO_SPLIT = 4  # files; of fewer none is left out of the training
 
