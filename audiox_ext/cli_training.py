@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli_common import add_device
+from .cli_tuning import add_finetune, add_lora
 
 
 def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -40,19 +41,24 @@ def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `train`."""
-    command = commands.add_parser(
-        "train", parents=[common], help="train a model on synthesised sounds; begun anew, it goes on"
-    )
-    command.set_defaults(run=_train)
-    command.add_argument(
-        "part", choices=("autoencoder", "sync", "diffusion"), help="one after the other, in this order"
-    )
-    command.add_argument("config", type=Path, help="what is trained and how, a JSON file")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
-    command.add_argument(
-        "--dtype", choices=("float16", "float32"), default="float16", help="of the model (default float16)"
-    )
-    add_device(command)
+    command = commands.add_parser("train", help="train a model; begun anew, a training goes on")
+    parts = command.add_subparsers(dest="part", required=True)
+    for name, what in (("autoencoder", "first"), ("sync", "second"), ("diffusion", "last")):
+        part = parts.add_parser(
+            name, parents=[common], help=f"of a model from nothing, on synthesised sounds: {what}"
+        )
+        part.set_defaults(run=_train)
+        part.add_argument("config", type=Path, help="what is trained and how, a JSON file")
+        part.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
+        part.add_argument(
+            "--dtype",
+            choices=("float16", "float32"),
+            default="float16",
+            help="of the model (default float16)",
+        )
+        add_device(part)
+    add_lora(parts, common)
+    add_finetune(parts, common)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def convert_checkpoint(
     if folder is None:
         raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
     files = find_files(folder)
-    data = _with_license(config_of(files), files)
+    data = with_license(config_of(files), files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
     encoders = _text_encoders(config)
@@ -96,7 +97,31 @@ def convert_checkpoint(
     return path
 
 
-def _with_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
+def write_changed_model(
+    files: CheckpointFiles, target: Path, changes: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> None:
+    """Write the model of `files` with other values for some of its tensors to the folder `target`, which is
+    made.
+
+    changes: by their keys in checkpoints, stored in `dtype`, by default in the type that they have in the
+    checkpoint. All else is as it was there; the licence, too. Raises as `convert_checkpoint`.
+    """
+    data = with_license(config_of(files), files)
+    config = parse_config(data)
+    with torch.device("meta"):
+        model = AudioXModel(config)
+    state = fitting_state(model, files)
+    dtypes = {key: dtype or state[key].dtype for key in changes}
+    source = f"{files.folder.name}/{files.weights.relative_to(files.folder).as_posix()}"
+    metadata = {"format": "pt", "finetuned_from": source, "license": config.license or "unknown"}
+    target.mkdir(parents=True, exist_ok=True)
+    write_safetensors(target / WEIGHTS, {**state, **changes}, dtypes, metadata)
+    with whole_file(target / "config.json") as unfinished:
+        unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    _copy_beside(files.folder, target, _text_encoders(config))
+
+
+def with_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
     """The configuration, with the licence named where the weights are published ones."""
     published = files.is_student or files.folder.name in PUBLISHED
     if data.get("license") is None and published:

@@ -1,8 +1,8 @@
 """ComfyUI as the engine's host: folders, devices, precision, memory, progress and interrupts.
 
-The only module of the pack that touches `folder_paths`, and but for comfy_samplers.py, comfy_layers.py and
-comfy_loras.py `comfy`. Written for ComfyUI 0.3.64 and newer; the calls used here have the same names and
-arguments in both.
+The only module of the pack that touches `folder_paths`, but for comfy_training.py, and but for that,
+comfy_samplers.py, comfy_layers.py and comfy_loras.py `comfy`. Written for ComfyUI 0.3.64 and newer; the calls
+used here have the same names and arguments in both.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
 from .audiox_feature_extractor import AudioXExtractFeatures
 from .audiox_lora_loader import AudioXLoadLora
+from .audiox_lora_trainer import AudioXTrainLora
 from .audiox_loudness import AudioXLoudness
 from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
@@ -32,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     AudioXChooseVariation,
     AudioXVideoSound,
     AudioXView,
+    AudioXTrainLora,
 ]
 
 

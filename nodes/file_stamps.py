@@ -20,6 +20,7 @@ from ..audiox_ext.catalog import (
 )
 from ..audiox_ext.errors import AudioXError
 from . import comfy_host as host
+from .comfy_training import input_folder
 
 Stamp = tuple[tuple[str, int, int], ...]
 """(path, bytes, time of change in ns) of each file, in the order of the paths."""
@@ -62,6 +63,14 @@ def model_stamp(name: str) -> Stamp:
         return ()
     folder = find_local(name, folders, allow_paths=False)
     return _stamp_of(_files_of_model(folder, folders)) if folder else ()
+
+
+def folder_stamp(text: str) -> Stamp:
+    """Of the files that lie directly in a folder that a node is given as text; empty where there is none."""
+    try:
+        return _stamp_of(path for path in input_folder(text, "").iterdir() if path.is_file())
+    except (AudioXError, OSError):
+        return ()
 
 
 def note_done_without_synchformer() -> None:

@@ -127,7 +127,7 @@ def test_an_interrupted_training_keeps_its_last_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert fitting._steps_done(tmp_path / "autoencoder" / "last.ckpt") == 2
+    assert fitting.steps_done(tmp_path / "autoencoder" / "last.ckpt") == 2
     assert not (tmp_path / "autoencoder" / "autoencoder.safetensors").exists()
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..networks.autoencoder import Autoencoder
     from .diffusion_training import DiffusionTraining
+    from .supervision import Supervision
     from .training_module import TrainingModule
 
 Report = Callable[[str], None]
@@ -72,7 +73,7 @@ def train_autoencoder(
     )
     torch.manual_seed(settings.seed)
     sounds = None
-    if not _steps_done(place / "last.ckpt"):
+    if not steps_done(place / "last.ckpt"):
         whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
         first = CropBatches(config.dataset("training", film_share=0), settings.start_sounds, whole, crops=1)
         sounds = first[0].waveforms
@@ -214,16 +215,29 @@ def _fit(
 ) -> None:
     from .supervision import Supervision
 
-    settings, last = module.settings, place / "last.ckpt"
-    place.mkdir(parents=True, exist_ok=True)
-    first = _steps_done(last)
+    settings = module.settings
 
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
 
+    supervision = Supervision(place / "last.ckpt", validation, report)
+    fit_supervised(module, batches, supervision, place, device)
+
+
+def fit_supervised(
+    module: TrainingModule,
+    batches: Any,
+    supervision: Supervision,
+    place: Path,
+    device: str | torch.device,
+) -> None:
+    """All steps of a training, or those that its last.ckpt in `place` lacks. batches: by their number."""
+    settings, last = module.settings, place / "last.ckpt"
+    place.mkdir(parents=True, exist_ok=True)
+    first = steps_done(last)
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet_lightning(), _no_denormals():
-        trainer = _trainer(module, Supervision(last, validation, report), place, device)
+        trainer = _trainer(module, supervision, place, device)
         try:
             trainer.fit(
                 module,
@@ -286,7 +300,7 @@ def _no_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _steps_done(checkpoint: Path) -> int:
+def steps_done(checkpoint: Path) -> int:
     """Of a training, 0 for one that has not begun."""
     if not checkpoint.is_file():
         return 0

@@ -25,6 +25,8 @@ class Supervision(Callback):
     the same each time.
     """
 
+    validated_on = "held-out items"
+
     def __init__(self, checkpoint: Path, validation: Callable[[], Iterable[Batch]], report: Report) -> None:
         self._checkpoint, self._validation, self._report = checkpoint, validation, report
         self._recent: list[float] = []
@@ -51,7 +53,7 @@ class Supervision(Callback):
             self._report(self._progress(done, settings.steps))
         if (done % settings.validate_every == 0 or last) and settings.validation_items:
             self._report(self._validate(trainer, module, done))
-        if done % settings.checkpoint_every == 0 or last:
+        if done % settings.checkpoint_every == 0 or last or trainer.should_stop:
             try_to_write(self._checkpoint, trainer.save_checkpoint)
 
     def _progress(self, done: int, steps: int) -> str:
@@ -68,10 +70,17 @@ class Supervision(Callback):
         begun = time.monotonic()
         with module.average.in_place():
             values = validation_losses(module, self._validation())
+            more = self._validated(trainer, module, done, values)
         self._log(trainer, {f"validation_{name}": value for name, value in values.items()}, done)
         self._since += time.monotonic() - begun  # not the steps' time
         told = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-        return f"step {done}: on held-out items {told}"
+        return f"step {done}: on {self.validated_on} {told}{more}"
+
+    def _validated(
+        self, trainer: Trainer, module: TrainingModule, done: int, values: dict[str, float]
+    ) -> str:
+        """For subclasses: called while the averaged weights are in place; returns what else is to be told."""
+        return ""
 
     def _log(self, trainer: Trainer, values: dict[str, float], step: int) -> None:
         if trainer.logger is not None:

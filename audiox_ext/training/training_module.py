@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -38,6 +38,7 @@ class TrainingModule(LightningModule):
     """
 
     average: WeightAverage
+    may_change: ClassVar[frozenset[str]] = frozenset(_MAY_CHANGE)
 
     def __init__(self, settings: RunSettings) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class TrainingModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back. Raises `TrainingError` where a setting would make another training of it."""
-        now = {name: value for name, value in asdict(self.settings).items() if name not in _MAY_CHANGE}
+        now = {name: value for name, value in asdict(self.settings).items() if name not in self.may_change}
         for name, value in now.items():
             then = checkpoint["settings"].get(name)
             if then != (list(value) if isinstance(value, tuple) else value):

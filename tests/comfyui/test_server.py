@@ -29,6 +29,7 @@ NODES = {
     "AudioXLoudness": "AudioX Loudness",
     "AudioXChooseVariation": "AudioX Choose Variation",
     "AudioXVideoSound": "AudioX Put Sound on Video",
+    "AudioXTrainLora": "AudioX LoRA Trainer",
 }
 
 

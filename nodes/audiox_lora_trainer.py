@@ -1,0 +1,267 @@
+"""The AudioX LoRA Trainer node."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io, ui
+
+from ..audiox_ext.errors import InputError
+from . import comfy_training as training
+from . import file_stamps
+from .comfy_host import model_folders, outside_inference_mode
+from .payloads import AudioXModelHandle, AudioXModelSocket, require_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..audiox_ext.training.tuning import TuningRequest
+
+log = logging.getLogger(__name__)
+
+
+class AudioXTrainLora(io.ComfyNode):
+    """Teaches a model a user's own sounds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The inputs and outputs, as ComfyUI shows them."""
+        return io.Schema(
+            node_id="AudioXTrainLora",
+            display_name="AudioX LoRA Trainer",
+            category="audio/AudioX",
+            description=(
+                "Trains a LoRA, a small file beside the model's weights, on a folder of your own sounds or "
+                "videos with captions, and writes it to models/loras. Needs lightning, tensorboard and peft "
+                "(pip install lightning tensorboard peft). The model itself stays as it is."
+            ),
+            inputs=[
+                AudioXModelSocket.Input(
+                    "model",
+                    tooltip=(
+                        "The model to train for; any but a few-step student such as AudioX-Turbo. Trained is "
+                        "a copy, read from its files."
+                    ),
+                ),
+                *_data(),
+                *_settings(),
+            ],
+            outputs=[
+                io.String.Output(display_name="lora_name", tooltip="The LoRA's name in models/loras."),
+                io.Image.Output(
+                    display_name="losses", tooltip="The loss of every step, and of the validations."
+                ),
+                io.Audio.Output(
+                    display_name="sound", tooltip="What the model with the LoRA makes of sound_prompt."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="What was trained on, what was left out, how it went."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, dataset_folder: str = "", keep_folder: str = "", **settings: object
+    ) -> tuple[file_stamps.Stamp, ...]:
+        """Changes when files are added to the folders, taken away or replaced."""
+        return tuple(file_stamps.folder_stamp(text) for text in (dataset_folder, keep_folder))
+
+    @classmethod
+    def execute(
+        cls,
+        model: AudioXModelHandle,
+        dataset_folder: str,
+        name: str,
+        steps: int,
+        rank: int,
+        learning_rate: float,
+        batch_size: int,
+        seed: int,
+        resume: bool = True,
+        caption: str = "",
+        keep_folder: str = "",
+        patience: int = 5,
+        sound_prompt: str = "",
+        save_memory: bool = False,
+    ) -> io.NodeOutput:
+        """One training, or the rest of one that was cancelled."""
+        import torch
+
+        from ..audiox_ext.pictures import image_batch
+        from ..audiox_ext.training.tuning import train_lora, training_precision
+        from ..audiox_ext.training.tuning_settings import LoraSettings
+
+        place = training.lora_place(name)
+        request = _request(require_model(model), dataset_folder, keep_folder, caption, place)
+        settings = LoraSettings(
+            steps=steps,
+            rank=rank,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+            patience=patience,
+            sound_prompt=sound_prompt,
+            gradient_checkpointing=save_memory,
+            precision=training_precision(request.device),
+        )
+        if not resume:
+            (place.state / "last.ckpt").unlink(missing_ok=True)
+        lines: list[str] = []
+        training.make_room()
+        with outside_inference_mode(), torch.enable_grad():
+            result = train_lora(
+                request,
+                settings,
+                path=place.path,
+                report=_telling(lines),
+                on_step=training.TrainingProgress(),
+            )
+        picture = image_batch([result.curve])
+        sound = {"waveform": result.sound[None].float().contiguous(), "sample_rate": result.rate}
+        report = "\n".join(lines)
+        return io.NodeOutput(place.name, picture, sound, report, ui=ui.PreviewImage(picture, cls=cls))
+
+
+def _telling(lines: list[str]) -> Callable[[str], None]:
+    """Takes lines for the user: to the log at once, and into a list."""
+
+    def report(line: str) -> None:
+        log.info("AudioX: %s", line)
+        lines.append(line)
+
+    return report
+
+
+def _request(
+    handle: AudioXModelHandle, dataset: str, keep: str, caption: str, place: training.LoraPlace
+) -> TuningRequest:
+    from ..audiox_ext.training.tuning import TuningRequest
+
+    if handle.folder is None:
+        raise InputError(
+            f"{handle.name} was loaded by the research package from a place that is not known here. Load it "
+            "with engine native to train on it."
+        )
+    if handle.made_from is not None:
+        raise InputError(
+            "The model has a LoRA already, and training would be without it. Connect the AudioX Model Loader "
+            "itself; the LoRAs can be used together afterwards."
+        )
+    return TuningRequest(
+        model=handle.folder,
+        dataset=training.input_folder(dataset, "dataset_folder"),
+        output=place.state,
+        keep=training.input_folder(keep, "keep_folder") if keep.strip() else None,
+        default_caption=caption,
+        accept_cc_by_nc=handle.accepted,
+        folders=model_folders(),
+        device=training.training_device(),
+    )
+
+
+def _data() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "dataset_folder",
+            default="",
+            tooltip=(
+                "Folder of sounds or videos: in ComfyUI's input folder, or a full path. Captions lie beside "
+                "them (rain.wav, rain.txt) or in captions.csv (file,caption); without one, the words of the "
+                "file's name are taken."
+            ),
+        ),
+        io.String.Input(
+            "name",
+            default="my_sound",
+            tooltip=(
+                "Of the LoRA: it becomes models/loras/<name>.safetensors. Checkpoints, sounds on the way and "
+                "the curve lie in output/audiox_lora/<name>."
+            ),
+        ),
+    ]
+
+
+def _settings() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "steps",
+            default=1000,
+            min=1,
+            max=1000000,
+            tooltip="Of training. It may end earlier, see patience.",
+        ),
+        io.Int.Input(
+            "rank",
+            default=16,
+            min=1,
+            max=1024,
+            tooltip="Size of the LoRA's matrices. More can hold more, and learns by heart sooner.",
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=0.0005,
+            min=0.0000001,
+            max=1.0,
+            step=0.00001,
+            round=False,
+            tooltip="Lower it if the losses jump or rise, for example to 0.0001 with large models.",
+        ),
+        io.Int.Input(
+            "batch_size", default=4, min=1, max=256, tooltip="Sounds in a step. Fewer need less memory."
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**31 - 1,
+            control_after_generate=False,
+            tooltip="Equal seeds, settings and sounds give the same LoRA.",
+        ),
+        io.Boolean.Input(
+            "resume",
+            default=True,
+            optional=True,
+            tooltip=(
+                "Go on with a training of this name that was cancelled, or has more steps to do now. Off: "
+                "begin anew."
+            ),
+        ),
+        io.String.Input(
+            "caption", default="", optional=True, tooltip="Caption of every sound that has none of its own."
+        ),
+        io.String.Input(
+            "keep_folder",
+            default="",
+            optional=True,
+            tooltip=(
+                "Folder of captioned sounds that the model is to go on making as it does: a quarter of every "
+                "batch. Empty: none."
+            ),
+        ),
+        io.Int.Input(
+            "patience",
+            default=5,
+            min=0,
+            max=1000,
+            optional=True,
+            tooltip=(
+                "Validations (one every 100 steps) without a better loss after which training ends; the best "
+                "LoRA is kept. 0: train all steps and keep the last."
+            ),
+        ),
+        io.String.Input(
+            "sound_prompt",
+            default="",
+            optional=True,
+            tooltip="What to make on the way and at the end, to listen to. Empty: the first caption.",
+        ),
+        io.Boolean.Input(
+            "save_memory",
+            default=False,
+            optional=True,
+            tooltip="Much less memory for a third more time (gradient checkpointing).",
+        ),
+    ]

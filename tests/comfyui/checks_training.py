@@ -1,0 +1,124 @@
+"""Checks of the AudioX LoRA Trainer node."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+import torch
+from in_comfyui import BASE, load, message, pack, run, sample
+
+LIBRARIES = ("lightning", "tensorboard", "peft")
+SETTINGS = {"steps": 3, "rank": 2, "learning_rate": 0.01, "batch_size": 1, "seed": 2**31 - 1, "patience": 0}
+
+
+def can_train() -> bool:
+    return all(importlib.util.find_spec(name) for name in LIBRARIES)
+
+
+def sounds(name: str) -> str:
+    """A folder in ComfyUI's input folder with two captioned sounds."""
+    folder = BASE / "input" / name
+    folder.mkdir(exist_ok=True)
+    for number in range(2):
+        angles = 2 * math.pi * (300 + 100 * number) * torch.arange(16000) / 16000
+        with wave.open(str(folder / f"tone {number}.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes((10000 * angles.sin()).to(torch.int16).numpy().tobytes())
+    return name
+
+
+def train(model: Any, **inputs: Any) -> Any:
+    """(lora_name, losses, sound, report). In a thread of its own, as the server runs prompts."""
+    inputs = {"model": model, "dataset_folder": sounds("tones"), **SETTINGS, **inputs}
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run, "AudioXTrainLora", **inputs).result()
+
+
+def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
+    if not can_train():
+        text = message(lambda: train(load("tiny-maf"), name="none"))
+        assert "pip install" in text
+        return
+    model = load("tiny-maf")
+    before = sample(model)
+    name, losses, sound, report = train(model, name="sub/tones")
+    assert Path(name) == Path("sub", "tones.safetensors")
+    assert name in folder_paths.get_filename_list("loras")
+    found = pack("audiox_ext.lora_file").read_lora(folder_paths.get_full_path("loras", name))
+    assert found.info.captions == ("tone",)
+    assert found.rank == 2
+    assert any(float(layer.up.abs().max()) > 0 for layer in found.layers.values())
+    assert losses.shape == (1, 480, 900, 3)
+    assert sound["waveform"].shape[:2] == (1, 2)
+    assert not sound["waveform"].is_inference()
+    assert "2 clips" in report
+    assert "step 3 of 3" in report
+    assert torch.equal(sample(model), before)
+    variant = run("AudioXLoadLora", model=model, lora_name=name, strength=1.0)[0]
+    assert not torch.equal(sample(variant), before)
+    assert "has a LoRA already" in message(lambda: train(variant, name="more"))
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+
+
+def check_a_cancelled_training_goes_on() -> None:
+    if not can_train():
+        return
+    model, done = load("tiny-maf"), []
+    hook = comfy.utils.PROGRESS_BAR_HOOK
+
+    def cancel(value: int, total: int, preview: Any, node_id: Any = None) -> None:
+        done.append((value, total))
+        if value == 2:
+            mm.interrupt_current_processing()
+
+    comfy.utils.set_progress_bar_global_hook(cancel)
+    try:
+        train(model, name="cancelled", steps=4)
+        raise AssertionError("it should have been cancelled")
+    except mm.InterruptProcessingException:
+        pass
+    finally:
+        comfy.utils.set_progress_bar_global_hook(hook)
+    assert (2, 4) in done
+    assert not (folder_paths.get_full_path("loras", "cancelled.safetensors"))
+    *_, report = train(model, name="cancelled", steps=4)
+    assert "Going on after step" in report
+    name, *_ = train(model, name="whole", steps=4)
+    one, other = (Path(folder_paths.get_full_path("loras", n)) for n in ("cancelled.safetensors", name))
+    read = pack("audiox_ext.lora_file").read_lora
+    for key, layer in read(one).layers.items():
+        assert torch.equal(layer.up, read(other).layers[key].up), key
+    *_, report = train(model, name="whole", steps=4, resume=False)
+    assert "Going on" not in report
+    assert "step 4 of 4" in report
+
+
+def check_what_cannot_be_trained_is_refused() -> None:
+    model = load("tiny-maf")
+    assert "leads out of" in message(lambda: train(model, name="x", dataset_folder="../elsewhere"))
+    assert "dataset_folder is empty" in message(lambda: train(model, name="x", dataset_folder=" "))
+    for name in ("", "../x", "folder/.."):
+        assert "give the LoRA a name inside" in message(lambda name=name: train(model, name=name))
+    if can_train():
+        assert "There is no folder" in message(lambda: train(model, name="x", dataset_folder="nowhere"))
+        assert "few-step student" in message(lambda: train(load("tiny-turbo"), name="x"))
+
+
+def check_new_sounds_count_as_a_change() -> None:
+    import nodes as comfy_nodes
+
+    node = comfy_nodes.NODE_CLASS_MAPPINGS["AudioXTrainLora"]
+    folder = BASE / "input" / sounds("changing")
+    before = node.fingerprint_inputs(dataset_folder="changing")
+    assert before == node.fingerprint_inputs(dataset_folder="changing")
+    (folder / "tone 0.txt").write_text("a low tone")
+    assert before != node.fingerprint_inputs(dataset_folder="changing")
+    assert node.fingerprint_inputs(dataset_folder="../..") == ((), ())
