@@ -114,6 +114,17 @@ def test_another_videos_onsets_are_listed(tmp_path: Path, capsys: pytest.Capture
     assert heard == pytest.approx(scene.parts[0].onsets, abs=0.03)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif((BUNDLED / DEFAULT_MODEL / "config.json").is_file(), reason="the pack's model is there")
+def test_without_weights_it_says_that_it_is_noise(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "AUDIOX_MODELS": str(tmp_path / "none")}
+    call = [sys.executable, str(ROOT / "tools" / "demo.py"), "--out", str(tmp_path), "--steps", "4"]
+    done = subprocess.run(call, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "The weights were RANDOM: the sounds are noise" in done.stdout
+    assert {path.name for path in tmp_path.glob("*.*")} >= {"demo.mp4", "demo.png", "words.png", "words.wav"}
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo's folder and what it printed, on a machine with no model and no network."""

@@ -92,6 +92,6 @@ class Alignment(nn.Module):
     def loss(self, wanted: Tensor) -> Tensor:
         """Mean squared error of what the block's last tokens say of (B, L, F)."""
         assert self._tokens is not None
-        said = self.layers(self._tokens[:, 1:])
+        said = self.layers(self._tokens[:, 1:].float())
         self._tokens = None
-        return F.mse_loss(said.float(), wanted)
+        return F.mse_loss(said, wanted)

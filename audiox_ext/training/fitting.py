@@ -97,7 +97,8 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     `ConfigError` where the model has none or the configuration does not say how.
     """
     require_lightning()
-    from .sync_training import SegmentBatches, SyncTraining
+    from .sync_segments import SegmentBatches
+    from .sync_training import SyncTraining
 
     settings = config.sync
     if settings is None:

@@ -30,7 +30,7 @@ from .batches import Batch, fitted, loader
 from .checkpoints import write_whole
 from .dataset import Dataset
 from .rendering import render
-from .sync_training import FILM_FPS
+from .sync_segments import FILM_FPS
 
 Report = Callable[[str], None]
 _VERSION = 1  # of what is computed
