@@ -20,6 +20,7 @@ from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.dit import DiffusionTransformer
+from audiox_ext.networks.operations import torch_attention
 from audiox_ext.state_dict import fold_weight_norm
 from audiox_ext.text_encoder import TextEncoder
 from audiox_ext.training.alignment import descriptor_count, descriptors
@@ -35,6 +36,7 @@ from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
 from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
+from audiox_ext.training.training_attention import attention
 from audiox_ext.training.weight_average import WeightAverage
 from audiox_ext.training.weight_norm import normalise_weights, plain_state, published_pair
 
@@ -273,6 +275,19 @@ def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
     }
     for name, (values, share) in shares.items():
         assert abs(float(values.float().mean()) - share) < 0.02, name  # four deviations of 10,000 draws
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_attention_of_the_training_is_that_of_torch(dtype: torch.dtype) -> None:
+    given = [noise(2, 3, 20, 16, seed=seed).to(dtype).requires_grad_() for seed in range(3)]
+    bias = noise(2, 1, 1, 20, seed=3)
+    found = []
+    for attend in (torch_attention, attention):
+        made = attend(*given, bias.to(dtype))
+        found.append([made, *torch.autograd.grad(made.float().square().sum(), given)])
+    for wanted, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.05)
+    assert found[1][0].dtype == dtype
 
 
 def test_times_are_uniform_and_spread_over_each_batch() -> None:

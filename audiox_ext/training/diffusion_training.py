@@ -19,7 +19,6 @@ from ..config import TextConditionerConfig
 from ..model import AudioXModel
 from ..networks.dit import DiffusionTransformer
 from ..networks.layers import cast
-from ..networks.operations import PlainOperations
 from ..networks.synchformer import Synchformer
 from ..placement import DevicePlacement
 from ..random_numbers import RandomNumbers
@@ -31,6 +30,7 @@ from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
 from .text import build_text_encoder
+from .training_attention import TrainingOperations
 from .training_module import TrainingModule
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class DiffusionTraining(TrainingModule):
         """autoencoder: its plain state dict. synchformer: trained."""
         super().__init__(config.diffusion)
         self.config = config
-        self.model = AudioXModel(config.model, PlainOperations, torch.float32)
+        self.model = AudioXModel(config.model, TrainingOperations, torch.float32)
         initialise(self.model)
         self.model.pretransform.load_state_dict(autoencoder, strict=True)
         self.model.pretransform.requires_grad_(False)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 _FLOOR = 2.5e-4  # of magnitudes (of a window that adds up to 1): silence, -66 dB of a full-scale sine
 _LOG_FLOOR = 1e-3  # with less, what leaks into silence is all that logarithms tell
+_SOFT = 0.1  # share of an item's level
 _QUIET = 1e-3  # root mean square below which an item is measured by this
 
 
@@ -28,8 +29,9 @@ def views(waveforms: Tensor) -> Tensor:
 def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Spectral convergence and distance of log magnitudes, means over the sizes. (B, C, S) both -> (), ().
 
-    Convergence is taken item by item, or loud ones would be all that counts; a silent item is measured by the
-    floor. Source: Yamamoto et al. 2020, arXiv 1910.11480. A size above S is left out; at least one must fit.
+    Convergence is taken item by item and channel by channel, or what is loud would be all that counts; a soft
+    channel is measured by a tenth of the item, a silent item by the floor. Source: Yamamoto et al. 2020,
+    arXiv 1910.11480. A size above S is left out; at least one must fit.
     """
     made, wanted = made.float(), wanted.float()
     sizes = [size for size in fft_sizes if size <= made.shape[-1]]
@@ -40,7 +42,8 @@ def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]
 
 def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> tuple[Tensor, Tensor]:
     got, want = _magnitudes(made, size), _magnitudes(wanted, size)
-    convergence = _root(want - got) / _root(want).clamp(min=_FLOOR)
+    floor = (_SOFT * _root(want, 1)).clamp(min=_FLOOR)[:, None]
+    convergence = _root(want - got, 2) / torch.maximum(_root(want, 2), floor)
     return convergence.mean(), F.l1_loss((got + _LOG_FLOOR).log(), (want + _LOG_FLOOR).log())
 
 
@@ -49,12 +52,12 @@ def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
 
     Spectra alone do not tell a layer which way to go from silence.
     """
-    return (_root(made - wanted) / _root(wanted).clamp(min=_QUIET)).mean()
+    return (_root(made - wanted, 1) / _root(wanted, 1).clamp(min=_QUIET)).mean()
 
 
-def _root(values: Tensor) -> Tensor:
-    """(B, ...) -> (B,), root mean squares."""
-    return values.square().flatten(1).mean(dim=1).clamp(min=1e-14).sqrt()
+def _root(values: Tensor, kept: int) -> Tensor:
+    """Root mean squares over all but the first dimensions."""
+    return values.square().flatten(kept).mean(dim=-1).clamp(min=1e-14).sqrt()
 
 
 def _magnitudes(waveforms: Tensor, size: int) -> Tensor:
