@@ -5,7 +5,7 @@ checkpoint fills it.
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..conditioning import VideoConditioner
 from ..model import AudioXModel
@@ -16,6 +16,7 @@ from ..networks.maf import MultimodalAdaptiveFusion
 from ..networks.synchformer import Synchformer
 from .sync_code import CODE
 
+_STILL = 0.05  # what stays is this much stronger than what changes, and would drown it
 _SMALL = 0.02  # deviation of embeddings, as is usual
 
 
@@ -79,13 +80,44 @@ def _read_rows(layer: nn.Linear, outputs: range) -> None:
 
 
 def initialise_synchformer(synchformer: Synchformer) -> None:
-    """The same for a freshly built sync encoder."""
+    """The same for a freshly built sync encoder.
+
+    Its patch filters start with what changes from one frame to the next, and with what is there, both seen
+    coarsely: rooms and noise, which random filters are full of, say nothing of when something happens.
+    """
+    _look_at_changes(synchformer.patch_embed_3d.proj)
     _embed(
         synchformer.cls_token,
         synchformer.pos_embed,
         synchformer.temp_embed,
         synchformer.spatial_attn_agg.cls_token,
     )
+
+
+@torch.no_grad()
+def _look_at_changes(layer: nn.Conv3d) -> None:
+    """Two halves of the filters (D, 3, frames, size, size): differences of the frames, and their means."""
+    filters, _, frames, size, _ = layer.weight.shape
+    half = filters // 2
+    grey = torch.full((1, 3), 3**-0.5)
+    for first, count, colours, time, gain in (
+        (0, half, grey, torch.linspace(-1, 1, frames), 1.0),
+        (half, filters - half, torch.eye(3), torch.ones(frames), _STILL),
+    ):
+        waves = _coarse_waves(size, -(-count // len(colours)))
+        made = torch.einsum("wyx,kc,t->wkctyx", waves, colours, time / time.norm()).flatten(0, 1)
+        layer.weight[first : first + count] = gain * made[:count]
+    assert layer.bias is not None
+    layer.bias.zero_()
+
+
+def _coarse_waves(size: int, count: int) -> Tensor:
+    """(count, size, size), the slowest products of cosines, each of norm 1."""
+    place = (torch.arange(size) + 0.5) / size
+    waves = torch.cos(torch.pi * torch.arange(size)[:, None] * place)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    order = sorted(((a, b) for a in range(size) for b in range(size)), key=lambda ab: (sum(ab), ab))
+    return torch.stack([waves[a][:, None] * waves[b] for a, b in order[:count]])
 
 
 def _quiet_branches(model: AudioXModel) -> None:
@@ -99,6 +131,6 @@ def _quiet_branches(model: AudioXModel) -> None:
             nn.init.zeros_(parameter)
 
 
-def _embed(*tables: nn.Parameter | torch.Tensor) -> None:
+def _embed(*tables: nn.Parameter | Tensor) -> None:
     for table in tables:
         nn.init.normal_(table, std=_SMALL)
