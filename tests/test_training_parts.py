@@ -27,7 +27,6 @@ from audiox_ext.training.alignment import descriptor_count, descriptors
 from audiox_ext.training.autoencoder_start import start_autoencoder
 from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.checkpoints import try_to_write, write_whole
-from audiox_ext.training.diffusion_training import even_times
 from audiox_ext.training.initial_weights import initialise, initialise_video
 from audiox_ext.training.latent_scale import normalise_latents
 from audiox_ext.training.losses import kl_divergence, multi_resolution_stft, relative_error, views
@@ -36,6 +35,7 @@ from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
 from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
+from audiox_ext.training.times import even_times
 from audiox_ext.training.training_attention import attention
 from audiox_ext.training.weight_average import WeightAverage
 from audiox_ext.training.weight_norm import normalise_weights, plain_state, published_pair

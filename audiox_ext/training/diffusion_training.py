@@ -30,6 +30,7 @@ from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
 from .text import build_text_encoder
+from .times import even_times
 from .training_attention import TrainingOperations
 from .training_module import TrainingModule
 
@@ -140,12 +141,3 @@ class DiffusionTraining(TrainingModule):
         return tokens.index_copy(
             0, rows.to(tokens.device), module.fuse(batch.pictures[films], sync).to(tokens)
         )
-
-
-def even_times(count: int, random: torch.Generator | None) -> Tensor:
-    """One time in each of `count` equal parts of [0, 1), in any order: uniform, but the loss of a batch
-    varies less than with times that know nothing of each other. Without random, the middles, in order.
-    """
-    if random is None:
-        return (torch.arange(count) + 0.5) / count
-    return (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count

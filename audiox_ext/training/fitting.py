@@ -83,10 +83,10 @@ def train_autoencoder(
     result = place / "autoencoder.safetensors"
     with module.average.in_place():
         plain = _plain_autoencoder(module.autoencoder, config)
-    sounds = (batches[step].waveforms for step in range(_SCALING_BATCHES))
+    some = (batches[step].waveforms for step in range(_SCALING_BATCHES))
     from .latent_scale import normalise_latents
 
-    by = normalise_latents(plain, sounds)
+    by = normalise_latents(plain, some)
     report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}, their deviations.")
     write_autoencoder(plain, result)
     return result

@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def prepare(
     if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_whole(told, lambda begun: begun.write_text(json.dumps(fingerprint), encoding="utf-8"))
+        write_whole(told, partial(_write_text, json.dumps(fingerprint)))
     files = [folder / f"{number:05}.safetensors" for number in range(-(-len(dataset) // _FILE))]
     done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
     if done == len(files):
@@ -196,6 +197,10 @@ def prepare(
                 ready = min((number + 1) * _FILE, len(dataset))
                 report(f"{folder.name}: {ready} of {len(dataset)} prepared")
     return PreparedItems(files)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:

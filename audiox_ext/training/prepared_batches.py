@@ -5,7 +5,8 @@ B batch, F films among them, C latent channels, L latents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +43,11 @@ class PreparedBatch(Batch):
 
     def to(self, device: torch.device) -> PreparedBatch:
         """The same with its tensors on a device."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return PreparedBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+        tensors = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class SegmentBatches:
     def __getitem__(self, step: int) -> SegmentBatch:
         films = -(-self.size // _OF_A_FILM)
         indices = [number % len(self.dataset) for number in range(step * films, (step + 1) * films)]
-        frames, codes = [], []
+        frames: list[np.ndarray] = []
+        codes: list[np.ndarray] = []
         for slot, index in enumerate(indices):
             for place in range(min(_OF_A_FILM, self.size - len(frames))):
                 first = self._first(step, slot, place)

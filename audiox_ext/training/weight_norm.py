@@ -24,9 +24,9 @@ def normalise_weights(module: nn.Module) -> None:
     for layer in module.modules():
         if getattr(layer, "weight_norm", False) is True and not parametrize.is_parametrized(layer):
             parametrizations.weight_norm(layer, "weight", dim=0)
-            direction = layer.parametrizations.weight.original1  # type: ignore[union-attr]
+            direction = layer.get_parameter("parametrizations.weight.original1")
             dims = tuple(range(1, direction.dim()))
-            direction /= direction.square().mean(dims, keepdim=True).sqrt().clamp(min=1e-12)
+            direction.div_(direction.square().mean(dims, keepdim=True).sqrt().clamp(min=1e-12))
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
