@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 _CAPTIONS = 20_000  # that a tokenizer is made for
-_SCALING_BATCHES = 16  # of sounds whose latents' deviation is measured
+_SCALING_SOUNDS = 128  # whose latents' mean and deviation are measured
 
 
 def require_lightning() -> None:
@@ -72,9 +72,9 @@ def train_autoencoder(
         for split in ("training", "held out")
     )
     torch.manual_seed(settings.seed)
+    whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
     sounds = None
     if not steps_done(place / "last.ckpt"):
-        whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
         first = CropBatches(config.dataset("training", film_share=0), settings.start_sounds, whole, crops=1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
@@ -83,7 +83,8 @@ def train_autoencoder(
     result = place / "autoencoder.safetensors"
     with module.average.in_place():
         plain = _plain_autoencoder(module.autoencoder, config)
-    some = (batches[step].waveforms for step in range(_SCALING_BATCHES))
+    wholes = CropBatches(config.dataset("training", film_share=0), settings.batch_size, whole, crops=1)
+    some = (wholes[step].waveforms for step in range(-(-_SCALING_SOUNDS // settings.batch_size)))
     from .latent_scale import normalise_latents
 
     by = normalise_latents(plain, some)

@@ -1,6 +1,6 @@
-"""Latents of deviation 1, which the diffusion's noise levels are made for.
+"""Latents of mean 0 and deviation 1, which the diffusion's noise levels are made for.
 
-The published layout has no field for a scale, so it goes into the convolutions beside the latents.
+The published layout has no field for that, so it goes into the convolutions beside the latents.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from ..networks.autoencoder import Autoencoder
 
 @torch.no_grad()
 def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> Tensor:
-    """Divide each channel of the latents by its deviation over batches (B, 2, S), sampling included. Returns
-    the divisors (C,). Weights must be plain, not normalised.
+    """Take from each channel of the latents its mean and divide it by its deviation over batches (B, 2, S),
+    sampling included. Returns the divisors (C,). Weights must be plain, not normalised.
 
-    What the decoder makes of the posterior's mean does not change. The posterior's own deviation is a
+    What the decoder makes of the posterior's mean does not change, but next to both ends, where its first
+    convolution sees zeros beyond them, which now mean the mean. The posterior's own deviation is a
     softplus, and is shifted so that the typical one is divided rightly; others are off by a few per cent,
     which only changes how noisy a sample is.
     """
@@ -31,18 +32,20 @@ def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> 
         count += mean.shape[0] * mean.shape[2]
     total = [torch.stack(values).sum(0) / count for values in (squares, sums, deviations)]
     by = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float()
-    _divide(autoencoder, by, total[2].float())
+    _change(autoencoder, total[1].float(), by, total[2].float())
     return by
 
 
-def _divide(autoencoder: Autoencoder, by: Tensor, typical: Tensor) -> None:
-    """by, typical: (C,), the divisors and the mean deviation of the posterior."""
+def _change(autoencoder: Autoencoder, centre: Tensor, by: Tensor, typical: Tensor) -> None:
+    """Each (C,): what is taken away, the divisors, and the mean deviation of the posterior."""
     first, last = _convolutions(autoencoder)
     channels = by.numel()
     assert last.bias is not None
+    assert first.bias is not None
     last.weight[:channels] /= by[:, None, None]
-    last.bias[:channels] /= by
+    last.bias[:channels] = (last.bias[:channels] - centre) / by
     last.bias[channels:] += _softplus_inverse(typical / by) - _softplus_inverse(typical)
+    first.bias += first.weight.sum(dim=-1) @ centre
     first.weight *= by[None, :, None]
 
 
