@@ -24,6 +24,7 @@ from audiox_ext.networks.operations import torch_attention
 from audiox_ext.state_dict import fold_weight_norm
 from audiox_ext.text_encoder import TextEncoder
 from audiox_ext.training.alignment import descriptor_count, descriptors
+from audiox_ext.training.augmentation import moved
 from audiox_ext.training.autoencoder_start import start_autoencoder
 from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.checkpoints import try_to_write, write_whole
@@ -69,6 +70,30 @@ def test_a_soft_sound_counts_as_much_as_a_loud_one() -> None:
         made[lost] = 0
         assert float(relative_error(made, sounds)) == pytest.approx(0.5, abs=1e-3)
         assert spectral(made, sounds, 256)[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_waves_are_compared_where_they_are_slow() -> None:
+    """Their phase above is for the spectra alone, which do not hear it."""
+    time = torch.arange(4096) / 4096 * 2 * torch.pi
+    errors = []
+    for periods in (100, 1500):
+        sine, later = (0.3 * (periods * time + phase).sin().expand(1, 2, -1) for phase in (0, torch.pi / 2))
+        errors.append(float(relative_error(later, sine)))
+    assert errors[0] == pytest.approx(2**0.5, rel=0.02)
+    assert errors[1] < 0.05
+
+
+def test_sounds_are_moved_to_anywhere_between_left_and_right() -> None:
+    sounds = 0.3 * noise(64, 1, 100).expand(-1, 2, -1)  # from the middle
+
+    def sides(share: float) -> Tensor:
+        left, right = moved(sounds, share, torch.Generator().manual_seed(3)).square().sum(dim=2).unbind(1)
+        torch.testing.assert_close(left + right, 2 * sounds[:, 0].square().sum(dim=1))
+        return (left - right) / (left + right)
+
+    assert float(sides(0).abs().max()) < 1e-6
+    assert sorted(torch.histc(sides(1), 4, -1, 1).tolist())[0] >= 4
+    assert 20 < int((sides(0.5).abs() > 1e-6).sum()) < 44
 
 
 def test_the_spectral_loss_hears_a_channel_out_of_phase() -> None:

@@ -27,7 +27,7 @@ from audiox_ext.training.fitting import train_autoencoder, train_diffusion, trai
 from audiox_ext.training.prepared_batches import PreparedBatch, PreparedBatches
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.settings import TrainingConfig, read_training_config
-from audiox_ext.training.sync_segments import SegmentBatches
+from audiox_ext.training.sync_segments import PatchBatches
 
 MISSING = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
 needs_lightning = pytest.mark.skipif(
@@ -87,7 +87,7 @@ class BrokenError(Exception):
 
 KINDS_OF_BATCHES: dict[str, Any] = {
     "autoencoder": CropBatches,
-    "sync": SegmentBatches,
+    "sync": PatchBatches,
     "diffusion": PreparedBatches,
 }
 

@@ -253,7 +253,16 @@ class Synchformer(nn.Module):
 
     def _segments(self, frames: Tensor) -> Tensor:
         """Segments (B, 16, 3, height, width) -> (B, G, D)."""
-        patches = self.patch_embed_3d(rearrange(frames, "b t c y x -> b c t y x"))
+        return self.features_of_patches(self.patches_of_frames(frames))
+
+    def patches_of_frames(self, frames: Tensor) -> Tensor:
+        """Segments (B, 16, 3, height, width) -> what the filters of the first layer make of them, (B, G * P,
+        D).
+        """
+        return self.patch_embed_3d(rearrange(frames, "b t c y x -> b c t y x"))
+
+    def features_of_patches(self, patches: Tensor) -> Tensor:
+        """The rest of the network, (B, G * P, D) -> (B, G, D)."""
         cls = self.cls_token.to(patches) + self.pos_embed[:, :1].to(patches)
         position = rearrange(
             self.pos_embed[:, None, 1:].to(patches) + self.temp_embed[:, :, None].to(patches),
@@ -263,7 +272,7 @@ class Synchformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         steps = rearrange(self.norm(x[:, 1:]), "b (g p) d -> (b g) p d", g=self.config.time_steps)
-        return rearrange(self.spatial_attn_agg(steps), "(b g) d -> b g d", b=frames.shape[0])
+        return rearrange(self.spatial_attn_agg(steps), "(b g) d -> b g d", b=patches.shape[0])
 
     def _check(self, frames: Tensor) -> None:
         size = self.config.image_size

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ..config import AutoencoderConfig
 from ..networks.autoencoder import Autoencoder
 from ..networks.operations import PlainOperations
+from .augmentation import levelled, moved
 from .autoencoder_start import start_autoencoder
 from .batches import Batch, SoundBatch
 from .losses import kl_divergence, multi_resolution_stft, relative_error, views
@@ -31,7 +32,8 @@ class AutoencoderTraining(TrainingModule):
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
         if sounds is not None:
-            start_autoencoder(self.autoencoder, sounds)
+            some = torch.Generator().manual_seed(settings.seed)
+            start_autoencoder(self.autoencoder, moved(levelled(sounds), settings.moved_share, some))
         normalise_weights(self.autoencoder)
         self.finish_building()
 
@@ -39,14 +41,17 @@ class AutoencoderTraining(TrainingModule):
         """Validation takes the mean of the posterior, training a sample."""
         settings = self.settings
         assert isinstance(batch, SoundBatch)
-        mean, deviation = self._posterior(batch.waveforms)
+        wanted = batch.waveforms
+        if training:
+            wanted = moved(wanted, settings.moved_share, random)
+        mean, deviation = self._posterior(wanted)
         latents = mean
         if training:
             latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
         made = self.autoencoder.model["decoder"](latents)
         # The spectra and their logarithms in float32 whatever the convolutions were computed in.
         with torch.autocast(made.device.type, enabled=False):
-            got, want = views(made.float()), views(batch.waveforms)
+            got, want = views(made.float()), views(wanted)
             convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
             wave = relative_error(got, want)
             kl = kl_divergence(mean.float(), deviation.float())

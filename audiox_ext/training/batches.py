@@ -20,7 +20,9 @@ from .dataset import Dataset
 from .rendering import render
 from .scenes import random_numbers
 
-_CROPS = 200  # tells these random numbers from those of the items
+# They tell these random numbers from those of the items.
+_CROPS = 200
+_ORDER = 202
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,19 @@ def fitted(wave: np.ndarray, samples: int) -> np.ndarray:
     """The beginning of a sound, quiet behind its end if it is shorter. (2, S) -> (2, samples)."""
     cut = wave[:, :samples]
     return np.pad(cut, ((0, 0), (0, samples - cut.shape[1])))
+
+
+def nth_of_pass(place: int, count: int, shuffled: bool) -> int:
+    """Which of so many items comes at a place of an endless row of passes, each in another order if they are
+    shuffled.
+    """
+    turn, within = divmod(place, count)
+    return int(_order(count, turn)[within]) if shuffled else within
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, turn: int) -> np.ndarray:
+    return random_numbers(_ORDER, turn).permutation(count)
 
 
 class _Steps(Sampler[int]):

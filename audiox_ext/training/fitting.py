@@ -2,7 +2,7 @@
 
     FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
     FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
-    FOLDER/prepared/      what the diffusion is trained on
+    FOLDER/prepared/      what the sync encoder and the diffusion are trained on
     FOLDER/diffusion/     last.ckpt, events for TensorBoard, tokenizer.json
     FOLDER/model/         the model in the published layout
 
@@ -98,7 +98,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     `ConfigError` where the model has none or the configuration does not say how.
     """
     require_lightning()
-    from .sync_segments import SegmentBatches
+    from .sync_segments import PatchBatches, prepare_segments
     from .sync_training import SyncTraining
 
     settings = config.sync
@@ -106,9 +106,24 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
         raise ConfigError("The configuration says nothing of sync: how the sync encoder is to be trained.")
     torch.manual_seed(settings.seed)
     module = SyncTraining(config)
+    module.synchformer.to(device)
+    counts = {"training": settings.segments, "held out": settings.validation_items}
     batches, held_out = (
-        SegmentBatches(config.dataset(split, film_share=1), settings.batch_size, module.synchformer.config)
-        for split in ("training", "held out")
+        PatchBatches(
+            prepare_segments(
+                module.synchformer,
+                config.dataset(split, film_share=1),
+                counts[split],
+                folder / "prepared" / split.replace(" ", "-") / "segments",
+                device=torch.device(device),
+                workers=settings.workers,
+                report=report,
+            ),
+            counts[split],
+            settings.batch_size,
+            shuffled=split == "training",
+        )
+        for split in SPLITS
     )
     place = folder / "sync"
     _fit(module, batches, held_out, place, device, report)

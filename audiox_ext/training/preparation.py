@@ -4,19 +4,14 @@ spectrogram, what the vision tower and the sync encoder make of a film.
     FOLDER/prepared/training/sounds/00000.safetensors, ... and fingerprint.json: what they were made with
     FOLDER/prepared/training/films/..., FOLDER/prepared/held-out/...
 
-A preparation that is broken off goes on after the last whole file. N items, C latent channels, L latents.
+N items, C latent channels, L latents.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,19 +20,14 @@ from torch import Tensor, nn
 from ..conditioning import MelConditioner, VideoConditioner, log_mel
 from ..model import AudioXModel
 from ..networks.synchformer import Synchformer
-from ..state_dict import read_tensors
 from .alignment import descriptors
-from .batches import Batch, fitted, loader
-from .checkpoints import write_whole
+from .batches import Batch, fitted
 from .dataset import Dataset
 from .rendering import render
+from .row_files import Report, Rows, digest_of, make_rows, rows_of
 from .sync_segments import FILM_FPS
 
-Report = Callable[[str], None]
 _VERSION = 1  # of what is computed
-_FILE = 200  # items of a file
-_GROUP = 8  # items that are encoded together
-_REPORT_EVERY = 5  # files
 
 
 @dataclass(frozen=True)
@@ -49,15 +39,10 @@ class Encoders:
 
     def fingerprint(self, dataset: Dataset) -> str:
         """Changes with the weights that are used, the dataset and what is computed."""
-        digest = hashlib.sha256(f"{_VERSION} {dataset} {_FILE}".encode())
         parts: list[nn.Module | None] = [self.model.pretransform]
         if dataset.film_share:
             parts += [self.synchformer, None if self.video is None else self.video.visual_encoder_model]
-        for part in parts:
-            for key, value in (part.state_dict() if part is not None else {}).items():
-                digest.update(key.encode())
-                digest.update(value.detach().cpu().float().numpy().tobytes())
-        return digest.hexdigest()
+        return digest_of(f"{_VERSION} {dataset}", *parts)
 
     @property
     def video(self) -> VideoConditioner | None:
@@ -117,45 +102,20 @@ class _Raw(Batch):
 
 @dataclass(frozen=True)
 class _Groups:
-    """A dataset's items in groups that end where a file ends."""
+    """A dataset's items as `make_rows` takes them."""
 
     dataset: Dataset
     samples: int
 
     def __getitem__(self, step: int) -> _Raw:
-        file, group = divmod(step, _groups_of_a_file())
-        start = file * _FILE + group * _GROUP
-        end = min(start + _GROUP, (file + 1) * _FILE, len(self.dataset))
+        numbers = rows_of(step, len(self.dataset))
         sounds, films = [], []
-        for index in range(start, end):
+        for index in numbers:
             sounds.append(fitted(render(self.dataset.scene(index), self.dataset.rate), self.samples))
             film = self.dataset.frames(index)
             if film is not None:
                 films.append(torch.from_numpy(film))
-        numbers = tuple(range(start, end))
-        return _Raw(step, numbers, torch.from_numpy(np.stack(sounds)), tuple(films))
-
-
-def _groups_of_a_file() -> int:
-    return -(-_FILE // _GROUP)
-
-
-class PreparedItems:
-    """The rows of all files of a kind, mapped, not read. `items[number]` gives an item's tensors, float32."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = tuple(files)
-        self._opened: dict[int, dict[str, Tensor]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process, which maps the files by itself."""
-        return {"_files": self._files, "_opened": {}}
-
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        file, row = divmod(number, _FILE)
-        if file not in self._opened:
-            self._opened[file] = read_tensors(self._files[file])
-        return {key: value[row].float() for key, value in self._opened[file].items()}
+        return _Raw(step, tuple(numbers), torch.from_numpy(np.stack(sounds)), tuple(films))
 
 
 def prepare(
@@ -166,45 +126,21 @@ def prepare(
     device: torch.device,
     workers: int,
     report: Report,
-) -> PreparedItems:
-    """The items of a dataset, of sounds or of films alone, made or found. What was made with other weights
-    or of other items is thrown away.
-    """
-    fingerprint, told = encoders.fingerprint(dataset), folder / "fingerprint.json"
-    if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_whole(told, partial(_write_text, json.dumps(fingerprint)))
-    files = [folder / f"{number:05}.safetensors" for number in range(-(-len(dataset) // _FILE))]
-    done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
-    if done == len(files):
-        return PreparedItems(files)
+) -> Rows:
+    """The items of a dataset, of sounds or of films alone, made or found."""
     config = encoders.model.config
-    groups = _Groups(dataset, round(config.conditioning_seconds * config.sample_rate))
-    per_file = _groups_of_a_file()
-    last_file = -(-(len(dataset) - (len(files) - 1) * _FILE) // _GROUP)
-    end = (len(files) - 1) * per_file + last_file
-    rows: list[dict[str, Tensor]] = []
-    for raw in loader(groups, done * per_file, end, workers):
-        moved = raw.to(device)
-        assert isinstance(moved, _Raw)
-        rows.append(encoders.encode(moved.waveforms, moved.films))
-        number = raw.step // per_file
-        if raw.step + 1 in (end, (number + 1) * per_file):
-            _write(files[number], rows)
-            rows = []
-            if number % _REPORT_EVERY == 0 or number + 1 == len(files):
-                ready = min((number + 1) * _FILE, len(dataset))
-                report(f"{folder.name}: {ready} of {len(dataset)} prepared")
-    return PreparedItems(files)
 
+    def encode(batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, _Raw)
+        return encoders.encode(batch.waveforms, batch.films)
 
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:
-    from safetensors.torch import save_file
-
-    tensors: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
-    write_whole(path, lambda begun: save_file(tensors, begun))
+    return make_rows(
+        folder,
+        encoders.fingerprint(dataset),
+        _Groups(dataset, round(config.conditioning_seconds * config.sample_rate)),
+        len(dataset),
+        encode,
+        device=device,
+        workers=workers,
+        report=report,
+    )

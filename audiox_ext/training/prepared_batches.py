@@ -8,16 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import Batch, nth_of_pass
 from .dataset import Dataset
-from .preparation import PreparedItems
-from .scenes import random_numbers
-
-_ORDER = 202  # tells these random numbers from others
+from .row_files import Rows
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,8 @@ class PreparedBatches:
     in another order and in other words.
     """
 
-    sounds: tuple[Dataset, PreparedItems]
-    films: tuple[Dataset, PreparedItems]
+    sounds: tuple[Dataset, Rows]
+    films: tuple[Dataset, Rows]
     size: int
     film_share: float
     shuffled: bool = True
@@ -70,8 +66,8 @@ class PreparedBatches:
         captions, numbers = [], []
         for (dataset, items), count in ((self.sounds, self.size - films), (self.films, films)):
             for place in range(step * count, (step + 1) * count):
-                turn, within = divmod(place, len(dataset))
-                index = int(_order(len(dataset), turn)[within]) if self.shuffled else within
+                turn = place // len(dataset)
+                index = nth_of_pass(place, len(dataset), self.shuffled)
                 captions.append(dataset.caption(index, turn if self.shuffled else 0))
                 numbers.append(dataset.first + index)
                 rows.append(items[index])
@@ -93,8 +89,3 @@ class PreparedBatches:
             stacked("pictures"),
             stacked("sync"),
         )
-
-
-def _order(count: int, turn: int) -> np.ndarray:
-    """Of the items in a pass."""
-    return random_numbers(_ORDER, turn).permutation(count)

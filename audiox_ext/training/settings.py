@@ -71,13 +71,15 @@ class RunSettings:
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings(RunSettings):
     """crop_seconds: of a sound, seen at once. crops: taken of a sound, in as many steps. start_sounds: whole
-    ones that the first weights are fitted to. The weights are those of the losses, log_share that of
+    ones that the first weights are fitted to. moved_share: of items that become one sound from anywhere
+    between left and right. The weights are those of the losses, log_share that of
     the logarithms in the spectral one; fft_sizes: of the spectra that are compared, in samples.
     """
 
     crop_seconds: float = 1.0
     crops: int = 4
     start_sounds: int = 200
+    moved_share: float = 0.5
     stft_weight: float = 1.0
     log_share: float = 0.3
     wave_weight: float = 1.0
@@ -88,6 +90,8 @@ class AutoencoderSettings(RunSettings):
         super().__post_init__()
         _at_least(self, "crops", 1)
         _at_least(self, "start_sounds", 1)
+        if not 0 <= self.moved_share <= 1:
+            raise ConfigError(f"moved_share must lie in [0, 1], got {self.moved_share}.")
         for name in ("stft_weight", "log_share", "wave_weight", "kl_weight"):
             _at_least(self, name, 0)
         if not self.fft_sizes or min(self.fft_sizes) < 16:
@@ -126,7 +130,17 @@ class DiffusionSettings(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SyncSettings(RunSettings):
-    """Of the sync encoder. The batch is one of segments of 16 frames."""
+    """Of the sync encoder. The batch is one of segments of 16 frames. segments: how many are trained on,
+    again and again. onset_weight: of the numbers that say when something happens, beside that of all.
+    """
+
+    segments: int = 16_000
+    onset_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "segments", 1)
+        _at_least(self, "onset_weight", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from .animations import FILMS
 from .scenes import Scene
 
 CODE = 16
+ONSETS = 4  # numbers of it, the first, that say when
 _CENTRES = (-0.02, 0.02, 0.06, 0.10)  # seconds from a step's beginning at which an onset is looked for
 _WIDTH = 0.03  # seconds
 _MEMORY = 0.15  # seconds over which the last and the next onset fade
@@ -37,7 +38,7 @@ def sync_code(scene: Scene, start: float, steps: int, step: float) -> np.ndarray
     if len(onsets):
         distance = onsets - begins[:, None]  # (G, E)
         near = np.exp(-0.5 * ((distance[..., None] - np.array(_CENTRES)) / _WIDTH) ** 2)
-        code[:, :4] = near.max(axis=1)
+        code[:, :ONSETS] = near.max(axis=1)
         here = np.exp(-0.5 * ((distance - step / 2) / step) ** 2)
         code[:, 8] = (here * gains).max(axis=1)
         code[:, 9] = (here * pans).sum(axis=1) / np.maximum(here.sum(axis=1), 1)

@@ -1,74 +1,121 @@
-"""Segments of films with what is to be said of them, batch by batch.
+"""Segments of films with what is to be said of them, and what the first layer of the sync encoder makes of
+them, computed once and then taken batch by batch.
 
-B segments, T frames of a segment, G its time steps.
+B segments, T frames of a segment, G its time steps, P patches of a frame, D width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from ..networks.synchformer import SynchformerConfig
-from .batches import Batch
+from ..networks.synchformer import Synchformer, SynchformerConfig
+from .batches import Batch, nth_of_pass
 from .dataset import Dataset
+from .row_files import Report, Rows, digest_of, make_rows, rows_of
 from .scenes import random_numbers
 from .sync_code import sync_code
 
 FILM_FPS = 25.0
+_VERSION = 1  # of what is computed
 _SEGMENTS = 201  # tells these random numbers from others
 _OF_A_FILM = 4  # segments that are taken of one film, whose room takes time to paint
 
 
 @dataclass(frozen=True)
-class SegmentBatch(Batch):
-    """frames: (B, T, H, W, 3) uint8. codes: (B, G, 16) float32, what is to be said of them."""
+class PatchBatch(Batch):
+    """patches: (B, G * P, D). codes: (B, G, 16) what is to be said of them."""
+
+    patches: Tensor
+    codes: Tensor
+
+    def to(self, device: torch.device) -> PatchBatch:
+        """The same on a device."""
+        return PatchBatch(self.step, self.numbers, self.patches.to(device), self.codes.to(device))
+
+
+@dataclass(frozen=True)
+class PatchBatches:
+    """So many segments, as `prepare_segments` has made them. shuffled: each pass in another order."""
+
+    rows: Rows
+    count: int
+    size: int
+    shuffled: bool = True
+
+    def __getitem__(self, step: int) -> PatchBatch:
+        places = range(step * self.size, (step + 1) * self.size)
+        numbers = tuple(nth_of_pass(place, self.count, self.shuffled) for place in places)
+        rows = [self.rows[number] for number in numbers]
+        patches, codes = (torch.stack([row[name] for row in rows]) for name in ("patches", "codes"))
+        return PatchBatch(step, numbers, patches, codes)
+
+
+def prepare_segments(
+    synchformer: Synchformer,
+    dataset: Dataset,
+    count: int,
+    folder: Path,
+    *,
+    device: torch.device,
+    workers: int,
+    report: Report,
+) -> Rows:
+    """So many segments of a dataset of films alone, made or found."""
+    first_layer = synchformer.patch_embed_3d
+
+    @torch.no_grad()
+    def encode(batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, _Segments)
+        # Rendered pictures have less noise than any camera's.
+        frames = rearrange(batch.frames, "b t y x c -> b t c y x").float().div(255).sub(0.5).div(0.5)
+        patches = synchformer.patches_of_frames(frames)
+        return {"patches": patches.to("cpu", torch.float16), "codes": batch.codes.to("cpu", torch.float16)}
+
+    fingerprint = digest_of(f"{_VERSION} {dataset} {count}", first_layer)
+    groups = _SegmentGroups(dataset, count, synchformer.config)
+    return make_rows(
+        folder, fingerprint, groups, count, encode, device=device, workers=workers, report=report
+    )
+
+
+@dataclass(frozen=True)
+class _Segments(Batch):
+    """frames: (B, T, H, W, 3) uint8."""
 
     frames: Tensor
     codes: Tensor
 
-    def to(self, device: torch.device) -> SegmentBatch:
-        """The same on a device."""
-        return SegmentBatch(self.step, self.numbers, self.frames.to(device), self.codes.to(device))
+    def to(self, device: torch.device) -> _Segments:
+        return _Segments(self.step, self.numbers, self.frames.to(device), self.codes.to(device))
 
 
 @dataclass(frozen=True)
-class SegmentBatches:
-    """Segments of films, batch by batch; the same whenever they are made. dataset: of films alone."""
+class _SegmentGroups:
+    """Segments as `make_rows` takes them, so many."""
 
     dataset: Dataset
-    size: int
+    count: int
     config: SynchformerConfig
 
-    def __getitem__(self, step: int) -> SegmentBatch:
-        films = -(-self.size // _OF_A_FILM)
-        indices = [number % len(self.dataset) for number in range(step * films, (step + 1) * films)]
-        frames: list[np.ndarray] = []
-        codes: list[np.ndarray] = []
-        for slot, index in enumerate(indices):
-            for place in range(min(_OF_A_FILM, self.size - len(frames))):
-                first = self._first(step, slot, place)
-                frames.append(self._frames(index, first))
-                codes.append(self._code(index, first))
-        return SegmentBatch(
-            step,
-            tuple(self.dataset.first + index for index in indices),
-            torch.from_numpy(np.stack(frames)),
-            torch.from_numpy(np.stack(codes)),
+    def __getitem__(self, step: int) -> _Segments:
+        numbers = rows_of(step, self.count)
+        frames, codes = zip(*(self._segment(number) for number in numbers), strict=True)
+        return _Segments(
+            step, tuple(numbers), torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(codes))
         )
 
-    def _first(self, *key: int) -> int:
-        """The first frame of a segment."""
-        last = round(self.dataset.seconds * FILM_FPS) - self.config.segment_frames
-        return int(random_numbers(_SEGMENTS, *key).integers(last + 1))
-
-    def _frames(self, index: int, first: int) -> np.ndarray:
-        frames = self.dataset.frames(index, range(first, first + self.config.segment_frames))
+    def _segment(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        film, length = number // _OF_A_FILM % len(self.dataset), self.config.segment_frames
+        last = round(self.dataset.seconds * FILM_FPS) - length
+        first = int(random_numbers(_SEGMENTS, number).integers(last + 1))
+        frames = self.dataset.frames(film, range(first, first + length))
         assert frames is not None
-        return frames
-
-    def _code(self, index: int, first: int) -> np.ndarray:
         step = self.config.patch_frames / FILM_FPS
-        return sync_code(self.dataset.scene(index), first / FILM_FPS, self.config.time_steps, step)
+        code = sync_code(self.dataset.scene(film), first / FILM_FPS, self.config.time_steps, step)
+        return frames, code

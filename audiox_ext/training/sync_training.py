@@ -15,30 +15,34 @@ from ..networks.operations import PlainOperations
 from ..networks.synchformer import Synchformer, SynchformerConfig
 from .batches import Batch
 from .initial_weights import initialise_synchformer
-from .settings import TrainingConfig
-from .sync_code import CODE
-from .sync_segments import SegmentBatch
+from .settings import SyncSettings, TrainingConfig
+from .sync_code import CODE, ONSETS
+from .sync_segments import PatchBatch
 from .training_module import TrainingModule
 
 
 class SyncTraining(TrainingModule):
-    """The whole sync encoder, from torch's global generator."""
+    """The sync encoder, from torch's global generator. Its first layer stays as it is: what it sees is
+    prepared once, for it takes longer to paint and to look at than to be learned from.
+    """
+
+    settings: SyncSettings
 
     def __init__(self, config: TrainingConfig) -> None:
         assert config.sync is not None
         super().__init__(config.sync)
         self.synchformer = build_synchformer(config)
+        self.synchformer.patch_embed_3d.requires_grad_(False)
         self.finish_building()
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """The mean squared error, of all and of the onsets alone."""
-        assert isinstance(batch, SegmentBatch)
-        # Rendered pictures have less noise than any camera's.
-        frames = rearrange(batch.frames, "b t y x c -> b t c y x").float().div(255).sub(0.5).div(0.5)
-        said = self.synchformer(frames, segments_per_chunk=len(frames)).float()
+        assert isinstance(batch, PatchBatch)
+        said = self.synchformer.features_of_patches(batch.patches).float()
         said = rearrange(said, "b g (copies code) -> b g copies code", code=CODE)
         errors = (said - batch.codes[:, :, None]).square()
-        return {"loss": errors.mean(), "onsets": errors[..., :4].mean()}
+        onsets = errors[..., :ONSETS].mean()
+        return {"loss": errors.mean() + self.settings.onset_weight * onsets, "onsets": onsets}
 
 
 def synchformer_config(config: TrainingConfig) -> SynchformerConfig | None:
