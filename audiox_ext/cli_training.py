@@ -56,6 +56,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
             default="float16",
             help="of the model (default float16)",
         )
+        if name == "diffusion":
+            part.add_argument(
+                "--start",
+                type=Path,
+                metavar="MODEL",
+                help="folder of a model to begin with",
+            )
         add_device(part)
     add_lora(parts, common)
     add_finetune(parts, common)
@@ -79,7 +86,10 @@ def _train(options: argparse.Namespace) -> None:
         print(train_sync(config, options.output, device=device, report=report))
     else:
         dtype = getattr(torch, options.dtype)
-        print(train_diffusion(config, options.output, device=device, report=report, dtype=dtype))
+        made = train_diffusion(
+            config, options.output, device=device, report=report, dtype=dtype, start=options.start
+        )
+        print(made)
 
 
 def _dataset(options: argparse.Namespace) -> None:

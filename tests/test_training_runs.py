@@ -303,6 +303,32 @@ def test_the_command_line_trains_and_the_model_makes_sound(
 
 
 @needs_lightning
+def test_a_training_begins_with_a_model_in_place_of_nothing(trained: Path, tmp_path: Path) -> None:
+    """Of it nothing but the model is needed, and a step of next to nothing leaves it as it was."""
+    model = trained / "model"
+    config = with_steps(miniature(), "diffusion", 1)
+    config = replace(config, diffusion=replace(config.diffusion, learning_rate=1e-12, weight_decay=0.0))
+    made = train_diffusion(config, tmp_path, device="cpu", report=quietly, start=model, dtype=torch.float32)
+    assert (made / "text_encoder/tokenizer.json").read_text() == (
+        model / "text_encoder/tokenizer.json"
+    ).read_text()
+    for name in ("model", "synchformer_state_dict", "text_encoder/model"):
+        before, after = (read_tensors(folder / f"{name}.safetensors") for folder in (model, made))
+        assert before.keys() == after.keys()
+        for key, value in before.items():
+            torch.testing.assert_close(after[key], value.float(), rtol=2e-3, atol=1e-6, msg=key)
+
+    other = miniature_values()
+    other["model"]["model"]["diffusion"]["config"]["depth"] += 1
+    with pytest.raises(InputError, match=r"model is a model of another configuration.*from nothing"):
+        train_diffusion(miniature(other), tmp_path / "b", device="cpu", report=quietly, start=model)
+    halved = shutil.copytree(model, tmp_path / "model-without-sync")
+    (halved / "synchformer_state_dict.safetensors").unlink()
+    with pytest.raises(InputError, match=r"synchformer_state_dict.safetensors is missing"):
+        train_diffusion(config, tmp_path / "c", device="cpu", report=quietly, start=halved)
+
+
+@needs_lightning
 def test_the_model_says_what_was_trained(trained: Path, tmp_path: Path) -> None:
     """Loaded and in training, the same weights give the same prediction; float32 keeps every digit."""
     copy_trained(trained, tmp_path)

@@ -70,6 +70,11 @@ class DiffusionTraining(TrainingModule):
         self.alignment = self._alignment() if self.settings.alignment_weight else None
         self.finish_building()
 
+    def begin_as(self, model: AudioXModel) -> None:
+        """Take the weights of a model of the same configuration. Raises RuntimeError where they differ."""
+        self.model.load_state_dict(model.state_dict(), strict=True)
+        self.finish_building()
+
     def _alignment(self) -> Alignment:
         network = self.network
         blocks = network.transformer.blocks()

@@ -140,26 +140,35 @@ def train_diffusion(
     device: str | torch.device,
     report: Report,
     dtype: torch.dtype = torch.float16,
+    start: Path | None = None,
 ) -> Path:
     """Train, or go on, with the autoencoder and the sync encoder in the folder. Returns the model's folder,
     written in `dtype`.
 
-    Raises `TrainingError` and `InputError`.
+    start: a model of the same configuration, in the published layout with its text encoder and its sync
+    encoder; all weights begin as its, and nothing else need be trained before. Raises `TrainingError` and
+    `InputError`.
     """
     require_lightning()
     from .diffusion_training import DiffusionTraining
+    from .start import read_start
 
     settings, place = config.diffusion, folder / "diffusion"
-    autoencoder = _trained_before(folder / "autoencoder" / "autoencoder.safetensors", "autoencoder")
-    synchformer = _trained_synchformer(config, folder)
+    begun = None if start is None else read_start(start, config, place / "tokenizer.json")
+    if begun is None:
+        autoencoder = _trained_before(folder / "autoencoder" / "autoencoder.safetensors", "autoencoder")
+        synchformer = _trained_synchformer(config, folder)
+    else:
+        autoencoder, synchformer = begun.model.pretransform.state_dict(), begun.synchformer
     tokenizer = _tokenizer(config, place / "tokenizer.json")
     torch.manual_seed(settings.seed)
     try:
         module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
+        if begun is not None:
+            module.begin_as(begun.model)
     except RuntimeError as error:  # of load_state_dict
-        raise TrainingError(
-            f"{folder / 'autoencoder'} is not the autoencoder of this configuration ({error})."
-        ) from None
+        found = folder / "autoencoder" if start is None else start
+        raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
