@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace) -> None:
     else:
         dtype = getattr(torch, options.dtype)
         made = train_diffusion(
-            config, options.output, device=device, report=report, dtype=dtype, start=options.start
+            config, options.output, device=device, report=report, dtype=dtype, start=options.begin_with
         )
         print(made)
 
