@@ -58,10 +58,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         )
         if name == "diffusion":
             part.add_argument(
-                "--start",
-                type=Path,
-                metavar="MODEL",
-                help="folder of a model to begin with",
+                "--begin-with", type=Path, metavar="MODEL", help="folder of a model to train further"
             )
         add_device(part)
     add_lora(parts, common)

@@ -24,6 +24,7 @@ from audiox_ext.state_dict import read_tensors
 from audiox_ext.training import fitting
 from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.fitting import train_autoencoder, train_diffusion, train_sync
+from audiox_ext.training.latent_scale import DEVIATION
 from audiox_ext.training.prepared_batches import PreparedBatch, PreparedBatches
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.settings import TrainingConfig, read_training_config
@@ -392,9 +393,10 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     autoencoder, diffusion = (line.split("items ")[1] for line in lines if "held-out" in line)
     convergence = float(autoencoder.split("convergence ")[1].split(",")[0])
     velocity = float(diffusion.split("velocity ")[1].split(",")[0])
-    # Of silence the convergence is 1; latents of deviation 1 that are not predicted at all cost 1.
+    # Of silence the convergence is 1. Who knows no more of latents than their deviation d pays, on average
+    # over the times, d: of d^2 / (cos^2 d^2 + sin^2).
     assert convergence < 0.75
-    assert velocity < 0.8
+    assert velocity < 0.8 * DEVIATION
 
 
 @needs_lightning

@@ -88,7 +88,7 @@ def train_autoencoder(
     from .latent_scale import normalise_latents
 
     by = normalise_latents(plain, some)
-    report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}, their deviations.")
+    report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
     write_autoencoder(plain, result)
     return result
 

@@ -1,6 +1,10 @@
-"""Latents of mean 0 and deviation 1, which the diffusion's noise levels are made for.
+"""Latents of mean 0 and of the deviation that the diffusion's noise levels suit.
 
-The published layout has no field for that, so it goes into the convolutions beside the latents.
+That is less than 1: what a sound is, such as its pitch, shows in hundreds of latents at once, and so through
+noise that is many times stronger than each. Times are drawn evenly, and of latents of deviation 1 it would be
+settled in the last few hundredths of them, which are hardly ever trained (Chen 2023, arXiv 2301.10972).
+
+The published layout has no field for a scale, so it goes into the convolutions beside the latents.
 """
 
 from __future__ import annotations
@@ -12,11 +16,13 @@ from torch import Tensor, nn
 
 from ..networks.autoencoder import Autoencoder
 
+DEVIATION = 0.25
+
 
 @torch.no_grad()
 def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> Tensor:
-    """Take from each channel of the latents its mean and divide it by its deviation over batches (B, 2, S),
-    sampling included. Returns the divisors (C,). Weights must be plain, not normalised.
+    """Take from each channel of the latents its mean and bring it to `DEVIATION` over batches (B, 2, S),
+    sampling included. Returns what it was divided by, (C,). Weights must be plain, not normalised.
 
     What the decoder makes of the posterior's mean does not change, but next to both ends, where its first
     convolution sees zeros beyond them, which now mean the mean. The posterior's own deviation is a
@@ -31,7 +37,7 @@ def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> 
         deviations.append(deviation.double().sum(dim=(0, 2)))
         count += mean.shape[0] * mean.shape[2]
     total = [torch.stack(values).sum(0) / count for values in (squares, sums, deviations)]
-    by = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float()
+    by = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float() / DEVIATION
     _change(autoencoder, total[1].float(), by, total[2].float())
     return by
 
