@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from training_miniature import RATE, miniature, miniature_values
 
 from audiox_ext.conditioning import VideoConditioner
+from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from audiox_ext.denoising import VDenoiser
 from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
@@ -214,11 +215,29 @@ def test_an_autoencoder_starts_with_latents_that_say_something() -> None:
         with torch.no_grad():
             mean, deviation = autoencoder.posterior(sounds)
         shares.append(float(mean.std() / deviation.mean()))
-    torch.testing.assert_close(mean.std(dim=(0, 2)), torch.ones(8), rtol=1e-3, atol=0)
+    torch.testing.assert_close(mean.std(dim=(0, 2)), torch.ones(8), rtol=1e-2, atol=0)
     assert shares[0] < 0.5
     assert shares[1] > 5
     with torch.no_grad():
         assert 0.02 < float(autoencoder.decode(mean).std()) < 0.5
+
+
+def test_an_autoencoder_with_room_for_everything_starts_by_giving_it_back() -> None:
+    sizes = {"channels": 8, "c_mults": (1, 3), "strides": (3, 4)}
+    config = AutoencoderConfig(
+        encoder=OobleckEncoderConfig(in_channels=2, latent_dim=2 * 24, **sizes),
+        decoder=OobleckDecoderConfig(out_channels=2, latent_dim=24, final_tanh=False, **sizes),
+        latent_dim=24,
+        downsampling_ratio=12,
+        io_channels=2,
+    )
+    sounds, others = (0.1 * noise(4, 2, 1200, seed=seed) for seed in (0, 1))
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(config)
+    start_autoencoder(autoencoder, sounds)
+    with torch.no_grad():
+        error = (autoencoder.decode(autoencoder.posterior(others)[0]) - others)[..., 60:-60]
+    assert float(error.std() / others.std()) < 0.1  # what units and snakes add, and what ends miss
 
 
 def test_texts_encoded_together_are_as_texts_encoded_alone() -> None:
