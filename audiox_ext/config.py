@@ -185,6 +185,11 @@ class NetworkConfig:
                 f"config.json: a context {self.context_dim} wide does not divide into heads of "
                 f"{self.head_dim}."
             )
+        if self.type == "dit" and self.num_heads % max(1, self.context_dim // self.head_dim):
+            raise ConfigError(
+                f"config.json: {self.num_heads} heads cannot share the {self.context_dim // self.head_dim} "
+                f"heads that a context {self.context_dim} wide has."
+            )
 
     @property
     def head_dim(self) -> int:

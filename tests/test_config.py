@@ -67,6 +67,7 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ("model.diffusion.type", "unet", "type is 'unet'; this version knows dit, mmdit"),
         ("model.diffusion.config.embed_dim", ..., "embed_dim is missing"),
         ("model.diffusion.config.num_heads", 7, "embed_dim 1536 cannot be shared by num_heads 7"),
+        ("model.diffusion.config.embed_dim", 1152, "24 heads cannot share the 16 heads that a context 768"),
         ("model.diffusion.gate_type", "MOE", "gate_type is 'MOE'"),
         ("model.diffusion.diffusion_objective", "eps", "diffusion_objective is 'eps'"),
         ("model.diffusion.global_cond_ids", ["x"], "global_cond_ids is not empty"),

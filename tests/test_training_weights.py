@@ -1,0 +1,87 @@
+"""The parts of audiox-pocket that are shipped for training fit its training file and do what they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiox_ext.networks.autoencoder import Autoencoder
+from audiox_ext.networks.synchformer import convert_synchformer_keys, load_synchformer
+from audiox_ext.state_dict import read_tensors
+from audiox_ext.training.latent_scale import DEVIATION
+from audiox_ext.training.measures import judge, scores
+from audiox_ext.training.rendering import render
+from audiox_ext.training.scenes import Scene
+from audiox_ext.training.settings import TrainingConfig, read_training_config
+from audiox_ext.training.sync_code import CODE
+
+PACKAGE = Path(__file__).parents[1] / "audiox_ext"
+WEIGHTS = PACKAGE / "training" / "weights" / "pocket"
+
+
+@pytest.fixture(scope="module")
+def config() -> TrainingConfig:
+    return read_training_config(PACKAGE / "configs" / "training-pocket.json")
+
+
+def test_sounds_come_back_from_the_autoencoder_as_they_were_asked_for(config: TrainingConfig) -> None:
+    autoencoder = Autoencoder(config.model.autoencoder, dtype=torch.float32).eval()
+    autoencoder.load_state_dict(
+        read_tensors(WEIGHTS / "autoencoder" / "autoencoder.safetensors"), strict=True
+    )
+    rate, data = config.model.sample_rate, config.dataset("held out", film_share=0)
+    scenes = [scene for scene in map(data.scene, range(40)) if scene.joint == "alone"][:24]
+    spreads, plain, coded = [], [], []
+    for scene in scenes:
+        sound = render(scene, rate)[:, : config.model.sample_size]
+        with torch.no_grad():
+            latents, _ = autoencoder.posterior(torch.from_numpy(sound)[None])
+            back = autoencoder.decode(latents)[0].numpy()
+        spreads.append(float(latents.std()))
+        plain += judge(scene, sound, rate)
+        coded += judge(scene, back, rate)
+    before, after = scores(plain), scores(coded)
+    assert {"count", "pitch class", "register"} <= set(before)
+    for measure, score in before.items():
+        # There is no room for where clicks and hisses come from.
+        lost = score.right / 3 if measure == "direction" else 1
+        assert after[measure].right >= score.right - lost, measure
+    assert DEVIATION / 2 < np.sqrt(np.mean(np.square(spreads))) < DEVIATION * 2
+
+
+def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> None:
+    path = WEIGHTS / "sync" / "synchformer.safetensors"
+    synchformer = load_synchformer(path, dtype=torch.float32)
+    assert synchformer.config.patch_size == config.synchformer.patch_size
+    assert "patch_embed_3d.proj.weight" in convert_synchformer_keys(read_tensors(path))
+    data = config.dataset("held out", film_share=1)
+    index, scene = next((i, data.scene(i)) for i in range(40) if data.scene(i).film == "lamp")
+    frames = data.frames(index)
+    assert frames is not None
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float().div(127.5).sub(1)
+    with torch.no_grad():
+        said = synchformer(pictures)[0]
+    seen = flash_curve(said.unflatten(-1, (-1, CODE)).mean(dim=1).numpy(), len(frames))
+    is_flash = near_onsets(scene, len(frames))
+    assert seen[is_flash].mean() > 0.4
+    assert seen[~is_flash].mean() < 0.1
+
+
+def flash_curve(codes: np.ndarray, frames: int) -> np.ndarray:
+    """(S * 8, 16) codes of overlapping segments -> how sure they are of an onset at each picture."""
+    total, number = np.zeros(frames), np.zeros(frames)
+    for place, code in enumerate(codes):
+        segment, step = divmod(place, 8)
+        picture = 8 * segment + 2 * step
+        total[picture : picture + 2] += code[1:3].max()
+        number[picture : picture + 2] += 1
+    return total / np.maximum(number, 1)
+
+
+def near_onsets(scene: Scene, frames: int) -> np.ndarray:
+    """Which pictures are within 40 ms of an onset, (frames,) bool."""
+    times = (np.arange(frames) + 0.5) / 25
+    return np.abs(times[:, None] - np.array(scene.parts[0].onsets)).min(axis=1) <= 0.04
