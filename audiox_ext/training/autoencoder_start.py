@@ -58,9 +58,12 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
         _set(up, filters)
     latents = first.in_channels
     rotation = _principal(x, min(latents, len(x[0])))
-    x = [rotation @ item for item in x]
-    deviation = torch.cat(x, dim=1).std(dim=1).clamp(min=1e-6)
-    _set(posterior, _in_the_middle(rotation / deviation[:, None], posterior))
+    count = len(rotation)
+    _set(posterior, _in_the_middle(rotation, posterior))
+    # Of what the whole encoder makes, which is not quite linear.
+    made = torch.cat([encoder(item[None])[0, :count] for item in waveforms], dim=1)
+    deviation = made.std(dim=1).clamp(min=1e-6)
+    posterior.weight[:count] /= deviation[:, None, None]
     _set(first, _in_the_middle(rotation.T * deviation, first))
     assert posterior.bias is not None
     posterior.bias[latents:] = _DEVIATION

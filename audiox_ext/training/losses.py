@@ -15,10 +15,8 @@ _FLOOR = 2.5e-4  # of magnitudes (of a window that adds up to 1): silence, -66 d
 _LOG_FLOOR = 1e-3  # with less, what leaks into silence is all that logarithms tell
 _SOFT = 0.1  # share of an item's level
 _QUIET = 1e-3  # root mean square below which an item is measured by this
-_SMOOTHING, _STRIDE = (
-    14,
-    3,
-)  # samples, of what waves are compared at: half at a 16th of the rate, none at a 6th
+_SMOOTHING = 14  # samples that waves are smoothed over to be compared: nothing is left at a 6th of the rate
+_STRIDE = 3  # samples
 
 
 def views(waveforms: Tensor) -> Tensor:
@@ -52,8 +50,8 @@ def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> tuple[Tensor, Ten
 
 
 def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
-    """Mean root of the squared error of the slow waves, item by item and channel by channel
-    as a share of the wanted. (B, C, S) both -> ().
+    """Mean root of the squared error of the slow waves, item by item and channel by channel as a share of the
+    wanted. (B, C, S) both -> ().
 
     Spectra alone do not tell a layer which way to go from silence. Above, no wave is asked for, or whatever
     few latents cannot tell the phase of, noise and clicks, would best be silent. A soft channel is measured

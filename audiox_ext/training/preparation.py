@@ -25,7 +25,7 @@ from .batches import Batch, fitted
 from .dataset import Dataset
 from .rendering import render
 from .row_files import Report, Rows, digest_of, make_rows, rows_of
-from .sync_segments import FILM_FPS
+from .sync_segments import FILM_FPS, as_seen
 
 _VERSION = 1  # of what is computed
 
@@ -86,7 +86,7 @@ class Encoders:
             made["pictures"].append(self.video.see(frames[picks], device))
             if self.synchformer is not None:
                 wanted = frames[: round(config.seconds * config.sync_fps)]
-                made["sync"].append(self.synchformer(wanted[None].float().div(255).sub(0.5).div(0.5))[0])
+                made["sync"].append(self.synchformer(as_seen(wanted[None]))[0])
         return {key: torch.stack(values) for key, values in made.items() if values}
 
 

@@ -56,6 +56,11 @@ class PatchBatches:
         return PatchBatch(step, numbers, patches, codes)
 
 
+def as_seen(frames: Tensor) -> Tensor:
+    """uint8 pictures of any shape -> what the sync encoder takes, -1 to 1."""
+    return frames.float().div(255).sub(0.5).div(0.5)
+
+
 def prepare_segments(
     synchformer: Synchformer,
     dataset: Dataset,
@@ -72,9 +77,8 @@ def prepare_segments(
     @torch.no_grad()
     def encode(batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, _Segments)
-        # Rendered pictures have less noise than any camera's.
-        frames = rearrange(batch.frames, "b t y x c -> b t c y x").float().div(255).sub(0.5).div(0.5)
-        patches = synchformer.patches_of_frames(frames)
+        frames = rearrange(batch.frames, "b t y x c -> b t c y x")
+        patches = synchformer.patches_of_frames(as_seen(frames))
         return {"patches": patches.to("cpu", torch.float16), "codes": batch.codes.to("cpu", torch.float16)}
 
     fingerprint = digest_of(f"{_VERSION} {dataset} {count}", first_layer)
