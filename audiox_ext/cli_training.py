@@ -11,6 +11,11 @@ from typing import Any
 from .cli_common import add_device
 from .cli_tuning import add_finetune, add_lora
 
+_BEGIN_WITH = {
+    "autoencoder": "folder of a model whose decoder alone is trained further",
+    "diffusion": "folder of a model to train further",
+}
+
 
 def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `dataset`."""
@@ -56,10 +61,8 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
             default="float16",
             help="of the model (default float16)",
         )
-        if name == "diffusion":
-            part.add_argument(
-                "--begin-with", type=Path, metavar="MODEL", help="folder of a model to train further"
-            )
+        if name in _BEGIN_WITH:
+            part.add_argument("--begin-with", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
         add_device(part)
     add_lora(parts, common)
     add_finetune(parts, common)
@@ -78,7 +81,9 @@ def _train(options: argparse.Namespace) -> None:
     config = read_training_config(options.config)
     device = available_device(options.device)
     if options.part == "autoencoder":
-        print(train_autoencoder(config, options.output, device=device, report=report))
+        print(
+            train_autoencoder(config, options.output, device=device, report=report, start=options.begin_with)
+        )
     elif options.part == "sync":
         print(train_sync(config, options.output, device=device, report=report))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import math
@@ -31,13 +32,21 @@ from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.checkpoints import try_to_write, write_whole
 from audiox_ext.training.initial_weights import initialise, initialise_video
 from audiox_ext.training.latent_scale import DEVIATION, normalise_latents
-from audiox_ext.training.losses import kl_divergence, multi_resolution_stft, relative_error, views
+from audiox_ext.training.losses import (
+    UsualErrors,
+    kl_divergence,
+    multi_resolution_stft,
+    relative_error,
+    views,
+    weighted_errors,
+)
+from audiox_ext.training.matrix_optimiser import MatrixOptimiser
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
 from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
-from audiox_ext.training.times import even_times
+from audiox_ext.training.times import even_places, times_at
 from audiox_ext.training.training_attention import attention
 from audiox_ext.training.weight_average import WeightAverage
 from audiox_ext.training.weight_norm import normalise_weights, plain_state, published_pair
@@ -71,6 +80,72 @@ def test_a_soft_sound_counts_as_much_as_a_loud_one() -> None:
         made[lost] = 0
         assert float(relative_error(made, sounds)) == pytest.approx(0.5, abs=1e-3)
         assert spectral(made, sounds, 256)[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_of_velocities_too_a_soft_sound_counts_for_more_than_its_power() -> None:
+    latents = DEVIATION * noise(2, 4, 50)
+    latents[1] *= 0.25
+    errors = weighted_errors(latents, torch.zeros(2, 4, 50), latents)
+    assert float(errors[0]) == pytest.approx(DEVIATION**2, rel=0.2)
+    assert float(errors[1]) == pytest.approx(float(errors[0]) / 4, rel=0.2)  # its power is a sixteenth
+
+
+def test_times_that_usually_go_wrong_count_no_more_than_the_others() -> None:
+    usual = UsualErrors()
+    times = torch.tensor([0.01, 0.5, 0.99])
+    errors = torch.tensor([0.8, 0.1, 0.05])
+    for _ in range(400):
+        usual.update(errors, times)
+    found = []
+    for place in range(3):
+        alone = torch.zeros(3)
+        alone[place] = errors[place]
+        found.append(float(usual.balanced(alone, times)))
+    assert found == pytest.approx([found[0]] * 3, rel=0.02)
+    assert float(usual.balanced(2 * errors, times)) == pytest.approx(6 * found[0], rel=0.02)
+    assert torch.equal(usual.errors[1:8], torch.ones(7))  # of times that were not seen nothing is known
+
+
+def layer_and_optimiser() -> tuple[nn.Linear, MatrixOptimiser]:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    others = torch.optim.AdamW([layer.bias], lr=0.1)
+    return layer, MatrixOptimiser([layer.weight], others, learning_rate=0.1, weight_decay=0.0)
+
+
+def learn(layer: nn.Linear, optimiser: MatrixOptimiser, steps: int) -> float:
+    for _ in range(steps):
+
+        def gradients() -> Tensor:
+            optimiser.zero_grad()
+            loss = (layer(noise(32, 6)) - noise(32, 6)[:, :4] - 1).square().mean()
+            loss.backward()
+            return loss
+
+        loss = optimiser.step(gradients)
+    return float(loss.detach())
+
+
+def test_matrices_and_the_rest_are_optimised_as_one_and_go_on_from_a_checkpoint() -> None:
+    layer, optimiser = layer_and_optimiser()
+    first = learn(layer, optimiser, 1)
+    for group in optimiser.param_groups:
+        group["lr"] = 0.05
+    assert learn(layer, optimiser, 60) < 0.1 * first
+    other, again = layer_and_optimiser()
+    other.load_state_dict(layer.state_dict())
+    again.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    for group in (*optimiser.param_groups, *again.param_groups):
+        group["lr"] = 0.02  # reaches the parts of one that was read, too
+    learn(layer, optimiser, 3)
+    learn(other, again, 3)
+    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.bias, other.bias)
+    for group in again.param_groups:
+        group["lr"] = 0.0
+    before = other.weight.detach().clone()
+    learn(other, again, 1)
+    assert torch.equal(before, other.weight)
 
 
 def test_waves_are_compared_where_they_are_slow() -> None:
@@ -340,10 +415,23 @@ def test_the_attention_of_the_training_is_that_of_torch(dtype: torch.dtype) -> N
 
 
 def test_times_are_uniform_and_spread_over_each_batch() -> None:
-    times = even_times(50, torch.Generator().manual_seed(0))
-    assert sorted((times * 50).floor().int().tolist()) == list(range(50))
-    assert times.tolist() != sorted(times.tolist())
-    assert even_times(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
+    places = even_places(50, torch.Generator().manual_seed(0))
+    assert sorted((places * 50).floor().int().tolist()) == list(range(50))
+    assert places.tolist() != sorted(places.tolist())
+    assert even_places(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
+    assert torch.equal(times_at(places, 0.0, 0.7), places)
+
+
+def test_times_can_be_drawn_wider_and_at_higher_noise() -> None:
+    places = even_places(1000, torch.Generator().manual_seed(0))
+    near, wide = times_at(places, 0.75, 0.0), times_at(places, 1.2, 0.5)
+    assert float((near.sort().values - places.sort().values).abs().max()) < 0.04  # nearly even
+    assert float((wide > 0.94).float().mean()) > 2 * float((near > 0.94).float().mean())
+    assert 0 < float(wide.min()) < float(wide.max()) < 1
+    assert float(times_at(torch.tensor([0.5]), 1.2, 0.5)) == pytest.approx(
+        math.atan(math.exp(0.5)) / math.pi * 2
+    )
+    assert float(times_at(torch.tensor([0.0]), 1.2, 0.5)) > 0
 
 
 def test_what_happens_in_a_film_is_said_at_its_time_step() -> None:

@@ -33,7 +33,7 @@ def test_sounds_come_back_from_the_autoencoder_as_they_were_asked_for(config: Tr
         read_tensors(WEIGHTS / "autoencoder" / "autoencoder.safetensors"), strict=True
     )
     rate, data = config.model.sample_rate, config.dataset("held out", film_share=0)
-    scenes = [scene for scene in map(data.scene, range(40)) if scene.joint == "alone"][:24]
+    scenes = [scene for scene in map(data.scene, range(60)) if scene.joint == "alone"][:32]
     spreads, plain, coded = [], [], []
     for scene in scenes:
         sound = render(scene, rate)[:, : config.model.sample_size]
@@ -68,6 +68,34 @@ def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> No
     is_flash = near_onsets(scene, len(frames))
     assert seen[is_flash].mean() > 0.4
     assert seen[~is_flash].mean() < 0.1
+
+
+def test_what_was_learnt_of_captions_fits_and_tells_loud_from_quiet(config: TrainingConfig) -> None:
+    pytest.importorskip("lightning", reason="NO LIGHTNING: pip install .[train] to test the training")
+    from audiox_ext.training.caption_understanding import understanding
+    from audiox_ext.training.diffusion_training import DiffusionTraining
+    from audiox_ext.training.text import read_tokenizer
+
+    autoencoder = Autoencoder(config.model.autoencoder).state_dict()
+    tokenizer = read_tokenizer(WEIGHTS / "captions" / "tokenizer.json")
+    assert tokenizer.get_vocab_size() == config.text_encoder.vocabulary
+    module = DiffusionTraining(config, autoencoder, None, tokenizer)
+    found = read_tensors(WEIGHTS / "captions" / "captions.safetensors")
+    values = understanding(module)
+    assert {key: value.shape for key, value in found.items()} == {k: v.shape for k, v in values.items()}
+
+    def likeness() -> float:
+        """How near a loud bell is to a quiet one, against another wording of itself."""
+        captions = ("a loud bell rings twice", "A quiet bell rings twice.", "a bell rings loudly, two times")
+        with torch.no_grad():
+            code = module.words_alone(captions, torch.Generator().manual_seed(0)).mean(dim=1)
+        return float((code[0] - code[2]).norm() / (code[0] - code[1]).norm())
+
+    untrained = likeness()
+    with torch.no_grad():
+        for key, value in values.items():
+            value.copy_(found[key])
+    assert likeness() < 0.5 < untrained
 
 
 def flash_curve(codes: np.ndarray, frames: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,15 +28,26 @@ class AutoencoderTraining(TrainingModule):
     settings: AutoencoderSettings
 
     def __init__(
-        self, config: AutoencoderConfig, settings: AutoencoderSettings, sounds: Tensor | None = None
+        self,
+        config: AutoencoderConfig,
+        settings: AutoencoderSettings,
+        sounds: Tensor | None = None,
+        begun: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows."""
+        """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows. begun: a
+        plain state dict, of which the decoder alone is trained further, so that whatever was trained on the
+        latents still fits.
+        """
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
         if sounds is not None:
             some = torch.Generator().manual_seed(settings.seed)
             start_autoencoder(self.autoencoder, moved(levelled(sounds), settings.moved_share, some))
+        if begun is not None:
+            self.autoencoder.load_state_dict(begun, strict=True)
         normalise_weights(self.autoencoder)
+        if begun is not None:
+            self.autoencoder.model["encoder"].requires_grad_(False)
         self.finish_building()
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:

@@ -1,18 +1,18 @@
 """Training of the diffusion: network, conditioners, fusion and text encoder together, on prepared items.
 
 B batch, C latent channels, L latents, N context tokens, D their width. The v objective: x_t = cos(t pi / 2)
-x_0 + sin(t pi / 2) noise, and the network predicts cos(t pi / 2) noise - sin(t pi / 2) x_0, t uniform in [0,
-1) (Salimans and Ho 2022, arXiv 2202.00512).
+x_0 + sin(t pi / 2) noise, and the network predicts cos(t pi / 2) noise - sin(t pi / 2) x_0 (Salimans and Ho
+2022, arXiv 2202.00512), t uniform in [0, 1) unless the settings say otherwise.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..conditioning import MelConditioner, TextConditioner, VideoConditioner, log_mel
 from ..config import TextConditionerConfig
@@ -25,17 +25,21 @@ from ..random_numbers import RandomNumbers
 from .alignment import Alignment, descriptor_count
 from .batches import Batch
 from .initial_weights import initialise
+from .losses import UsualErrors, weighted_errors
+from .matrix_optimiser import MatrixOptimiser
 from .preparation import Encoders
 from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
 from .text import build_text_encoder
-from .times import even_times
+from .times import even_places, times_at
 from .training_attention import TrainingOperations
 from .training_module import TrainingModule
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+_AUTOENCODER = "pretransform."
 
 
 class DiffusionTraining(TrainingModule):
@@ -67,12 +71,16 @@ class DiffusionTraining(TrainingModule):
             elif isinstance(module, VideoConditioner):
                 module.visual_encoder_model.requires_grad_(False)
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
+        self.usual = UsualErrors()
         self.alignment = self._alignment() if self.settings.alignment_weight else None
         self.finish_building()
 
     def begin_as(self, model: AudioXModel) -> None:
-        """Take the weights of a model of the same configuration. Raises RuntimeError where they differ."""
-        self.model.load_state_dict(model.state_dict(), strict=True)
+        """Take the weights of a model of the same configuration, all but the autoencoder's. Raises
+        RuntimeError where they differ.
+        """
+        own = {key: value for key, value in self.model.state_dict().items() if key.startswith(_AUTOENCODER)}
+        self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
         self.finish_building()
 
     def _alignment(self) -> Alignment:
@@ -100,14 +108,18 @@ class DiffusionTraining(TrainingModule):
         shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
         mean, deviation = batch.latents.unbind(dim=1)
         latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
-        times = even_times(len(latents), random if training else None)
+        places = even_places(len(latents), random if training else None)
+        times = times_at(places, self.settings.noise_spread, self.settings.noise_shift)
         noise = torch.randn(latents.shape, generator=random).to(latents)
         alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
         context = self.context(batch, shown, random)
         context = context * shown.context.to(context)[:, None, None]
         prepared = self.network.prepare_context(context)
         made = self.network(alpha * latents + sigma * noise, times.to(latents), prepared)
-        velocity = F.mse_loss(made, alpha * noise - sigma * latents)
+        errors = weighted_errors(made, alpha * noise - sigma * latents, latents)
+        velocity = self.usual.balanced(errors, places) if training else errors.mean()
+        if training:
+            self.usual.update(errors.detach(), places)
         if self.alignment is None:
             return {"loss": velocity}
         with torch.autocast(made.device.type, enabled=False):
@@ -126,15 +138,38 @@ class DiffusionTraining(TrainingModule):
             elif isinstance(module, VideoConditioner):
                 tokens[name] = self._video_tokens(module, batch, shown)
             elif isinstance(module, MelConditioner):
-                assert batch.mels is not None
                 silence = log_mel(torch.zeros(1, self._prompt_samples, device=device), module.config)
-                heard = torch.where(shown.audio.to(device)[:, None, None], batch.mels, silence)
+                heard = silence.repeat(len(batch.captions), 1, 1)
+                if batch.mels is not None:
+                    heard = torch.where(shown.audio.to(device)[:, None, None], batch.mels, heard)
                 tokens[name] = module.project(heard, RandomNumbers(random))
         return self.model.assemble_context(tokens, DevicePlacement(device))
 
     @property
     def _prompt_samples(self) -> int:
         return round(self.config.model.conditioning_seconds * self.config.model.sample_rate)
+
+    def words_alone(self, captions: Sequence[str], random: torch.Generator) -> Tensor:
+        """The context (B, N, D) of words without a video and a sound, with gradients."""
+        count = len(captions)
+        yes = torch.ones(count, dtype=torch.bool)
+        nothing = torch.zeros(0, device=self.device)
+        shown = Shown(text=yes, video=~yes, audio=~yes, context=yes)
+        batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing, nothing)
+        return self.context(batch, shown, random)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Muon for the matrices of the network's blocks, AdamW for all else."""
+        blocks = self.network.transformer.blocks()
+        matrices = [value for block in blocks for value in block.parameters() if value.dim() == 2]
+        theirs = {id(value) for value in matrices}
+        others = [v for v in self.parameters() if v.requires_grad and id(v) not in theirs]
+        return MatrixOptimiser(
+            matrices,
+            self.adamw(others),
+            learning_rate=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
 
     def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: Shown) -> Tensor:
         tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)

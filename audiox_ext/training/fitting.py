@@ -3,7 +3,8 @@
     FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
     FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
     FOLDER/prepared/      what the sync encoder and the diffusion are trained on
-    FOLDER/diffusion/     last.ckpt, events for TensorBoard, tokenizer.json
+    FOLDER/captions/      tokenizer.json, captions.safetensors: what makes the context of words, to begin with
+    FOLDER/diffusion/     last.ckpt, events for TensorBoard
     FOLDER/model/         the model in the published layout
 
 A call that finds a last.ckpt goes on from it, and gives what it would have given without the break.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..networks.autoencoder import Autoencoder
     from .diffusion_training import DiffusionTraining
+    from .start import Start
     from .supervision import Supervision
     from .training_module import TrainingModule
 
@@ -57,11 +59,22 @@ def require_lightning() -> None:
 
 
 def train_autoencoder(
-    config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    device: str | torch.device,
+    report: Report,
+    start: Path | None = None,
 ) -> Path:
-    """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`."""
+    """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`.
+
+    start: a model of the same configuration, whose decoder alone is trained further: what it has learnt of
+    its latents stays true.
+    """
     require_lightning()
     from .autoencoder_training import AutoencoderTraining
+    from .latent_scale import normalise_latents
+    from .start import read_start
 
     settings, place = config.autoencoder, folder / "autoencoder"
     ratio = config.model.autoencoder.downsampling_ratio
@@ -73,22 +86,22 @@ def train_autoencoder(
     )
     torch.manual_seed(settings.seed)
     whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
+    begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
     sounds = None
-    if not steps_done(place / "last.ckpt"):
+    if begun is None and not steps_done(place / "last.ckpt"):
         first = CropBatches(config.dataset("training", film_share=0), settings.start_sounds, whole, crops=1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
-    module = AutoencoderTraining(config.model.autoencoder, settings, sounds)
+    module = AutoencoderTraining(config.model.autoencoder, settings, sounds, begun)
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
     with module.average.in_place():
         plain = _plain_autoencoder(module.autoencoder, config)
-    wholes = CropBatches(config.dataset("training", film_share=0), settings.batch_size, whole, crops=1)
-    some = (wholes[step].waveforms for step in range(-(-_SCALING_SOUNDS // settings.batch_size)))
-    from .latent_scale import normalise_latents
-
-    by = normalise_latents(plain, some)
-    report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
+    if begun is None:
+        wholes = CropBatches(config.dataset("training", film_share=0), settings.batch_size, whole, crops=1)
+        some = (wholes[step].waveforms for step in range(-(-_SCALING_SOUNDS // settings.batch_size)))
+        by = normalise_latents(plain, some)
+        report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
     write_autoencoder(plain, result)
     return result
 
@@ -146,21 +159,18 @@ def train_diffusion(
     written in `dtype`.
 
     start: a model of the same configuration, in the published layout with its text encoder and its sync
-    encoder; all weights begin as its, and nothing else need be trained before. Raises `TrainingError` and
-    `InputError`.
+    encoder; all weights begin as its, and nothing else need be trained before. What was, into the folder,
+    takes the place of its own. Raises `TrainingError` and `InputError`.
     """
     require_lightning()
     from .diffusion_training import DiffusionTraining
     from .start import read_start
 
     settings, place = config.diffusion, folder / "diffusion"
-    begun = None if start is None else read_start(start, config, place / "tokenizer.json")
-    if begun is None:
-        autoencoder = _trained_before(folder / "autoencoder" / "autoencoder.safetensors", "autoencoder")
-        synchformer = _trained_synchformer(config, folder)
-    else:
-        autoencoder, synchformer = begun.model.pretransform.state_dict(), begun.synchformer
-    tokenizer = _tokenizer(config, place / "tokenizer.json")
+    words = folder / "captions"
+    begun = None if start is None else read_start(start, config, words / "tokenizer.json")
+    autoencoder, synchformer = _trained_parts(config, folder, begun)
+    tokenizer = _tokenizer(config, words / "tokenizer.json")
     torch.manual_seed(settings.seed)
     try:
         module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
@@ -170,10 +180,47 @@ def train_diffusion(
         found = folder / "autoencoder" if start is None else start
         raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
+    if begun is None and settings.caption_steps and not steps_done(place / "last.ckpt"):
+        _understand_captions(module, words / "captions.safetensors", report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
     report(f"{folder / 'model'}: {size / 1e6:.1f} MB")
     return folder / "model"
+
+
+def _understand_captions(module: DiffusionTraining, path: Path, report: Report) -> None:
+    """Learnt, or as it was learnt before."""
+    from safetensors.torch import save_file
+
+    from ..state_dict import read_tensors
+    from .caption_understanding import learn_captions, understanding
+
+    config, values = module.config, understanding(module)
+    if path.is_file():
+        found = read_tensors(path)
+        if {key: value.shape for key, value in found.items()} != {k: v.shape for k, v in values.items()}:
+            raise TrainingError(f"{path} is not of this configuration: take it away, and it is made anew.")
+        with torch.no_grad():
+            for key, value in values.items():
+                value.copy_(found[key])
+    else:
+        learn_captions(module, config.dataset("training", film_share=config.data.film_share), report)
+        state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+        write_whole(path, lambda begun: save_file(state, begun))
+    module.finish_building()
+
+
+def _trained_parts(
+    config: TrainingConfig, folder: Path, begun: Start | None
+) -> tuple[dict[str, torch.Tensor], Synchformer | None]:
+    """The autoencoder and the sync encoder: those in the folder, else those of the model to begin with."""
+    autoencoder, sync = folder / "autoencoder" / "autoencoder.safetensors", folder / "sync"
+    if begun is None:
+        return _trained_before(autoencoder, "autoencoder"), _trained_synchformer(config, folder)
+    return (
+        _trained_before(autoencoder, "") if autoencoder.is_file() else begun.model.pretransform.state_dict(),
+        _trained_synchformer(config, folder) if sync.is_dir() else begun.synchformer,
+    )
 
 
 def _trained_before(path: Path, what: str) -> dict[str, torch.Tensor]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .latent_scale import DEVIATION
 
 _FLOOR = 2.5e-4  # of magnitudes (of a window that adds up to 1): silence, -66 dB of a full-scale sine
 _LOG_FLOOR = 1e-3  # with less, what leaks into silence is all that logarithms tell
@@ -17,6 +19,9 @@ _SOFT = 0.1  # share of an item's level
 _QUIET = 1e-3  # root mean square below which an item is measured by this
 _SMOOTHING = 14  # samples that waves are smoothed over to be compared: nothing is left at a 6th of the rate
 _STRIDE = 3  # samples
+_WEIGHTS = (0.4, 5.0)  # of an item
+_TIMES = 16  # that are told apart
+_NEW = 0.02  # share of the newest in what is usual
 
 
 def views(waveforms: Tensor) -> Tensor:
@@ -88,3 +93,44 @@ def kl_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
     """Mean over all values of the divergence of N(mean, deviation^2) from N(0, 1). (B, C, L) both -> ()."""
     variance = deviation.square()
     return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
+
+
+def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor) -> Tensor:
+    """Mean squared error of velocities (B, C, L), soft and short sounds counting for more. -> (B,).
+
+    As it is, the error goes with the power of what is to be made: a click would count a thousandth of an
+    engine, and be learnt last. An item's weight is one over the root of its power, within limits, against
+    latents (B, C, L) of the usual one.
+    """
+    power = latents.float().square().mean(dim=(1, 2)) / DEVIATION**2
+    weights = power.clamp(min=1e-6).rsqrt().clamp(*_WEIGHTS)
+    return (made.float() - wanted.float()).square().mean(dim=(1, 2)) * weights
+
+
+class UsualErrors(nn.Module):
+    """What the error at each time usually is, by which errors are to be divided: so all times count the same.
+
+    Next to time 0 the velocity is mostly noise that nobody could tell from the sound, and its error is many
+    times that of the times at which it is settled what is heard. Source: Karras et al. 2024, arXiv
+    2312.02696, section 2.2 (there it is learnt; here it is an average over the last steps).
+    """
+
+    errors: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("errors", torch.ones(_TIMES))
+
+    def balanced(self, errors: Tensor, places: Tensor) -> Tensor:
+        """errors (B,) at places (B,) in [0, 1) of the times -> (), as large as their mean usually is."""
+        usual = self.errors[self._bins(places)]
+        return (errors * (self.errors.mean() / usual)).mean()
+
+    @torch.no_grad()
+    def update(self, errors: Tensor, places: Tensor) -> None:
+        """Take in those of a step."""
+        for number, error in zip(self._bins(places).tolist(), errors, strict=True):
+            self.errors[number].lerp_(error.float(), _NEW)
+
+    def _bins(self, places: Tensor) -> Tensor:
+        return (places * _TIMES).long().clamp(0, _TIMES - 1).to(self.errors.device)

@@ -107,7 +107,9 @@ class DiffusionSettings(RunSettings):
 
     text_with_video_dropout: of the text of items with a video, in place of text_dropout, so that the video
     has to be looked at. alignment_weight, alignment_depth: of a loss that asks the network, after so many of
-    its blocks, how the sound will be; see `alignment`. 0 leaves it out.
+    its blocks, how the sound will be; see `alignment`. 0 leaves it out. noise_spread, noise_shift: of the
+    times, see `times`; 0 draws them evenly. caption_steps: of learning what captions ask before all else;
+    see `caption_understanding`.
     """
 
     text_dropout: float = 0.1
@@ -117,6 +119,9 @@ class DiffusionSettings(RunSettings):
     context_dropout: float = 0.1
     alignment_weight: float = 0.5
     alignment_depth: int = 3
+    noise_spread: float = 0.0
+    noise_shift: float = 0.0
+    caption_steps: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +131,8 @@ class DiffusionSettings(RunSettings):
                 raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
         _at_least(self, "alignment_weight", 0)
         _at_least(self, "alignment_depth", 1)
+        _at_least(self, "noise_spread", 0)
+        _at_least(self, "caption_steps", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +152,10 @@ class SyncSettings(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """What is synthesised; see `dataset.Dataset`. sounds, films: how many of each the diffusion is trained
-    on, again and again, in ever other words. film_share: of a batch.
+    """What is synthesised; see `dataset.Dataset`. kinds: one that is named twice is drawn twice as often.
+    sounds, films: how many of each the diffusion is trained on, again and again, in ever other words.
+    film_share: of a batch. first: the number of the first item that is trained on, for a training that
+    begins with a model to go on with others.
     """
 
     kinds: tuple[str, ...] = KNOWN_KINDS
@@ -156,6 +165,7 @@ class DataSettings:
     then_share: float = 0.15
     with_share: float = 0.1
     length: int = 10_000_000
+    first: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +214,7 @@ class TrainingConfig:
             film_share=film_share,
             then_share=self.data.then_share,
             with_share=self.data.with_share,
+            first=self.data.first if split == "training" else 0,
             length=self.data.length if length is None else length,
         )
 

@@ -25,8 +25,8 @@ class Start:
     synchformer: Synchformer | None
 
 
-def read_start(folder: Path, config: TrainingConfig, tokenizer: Path) -> Start:
-    """The model in a folder; its tokenizer is copied to where the training looks for it.
+def read_start(folder: Path, config: TrainingConfig, tokenizer: Path | None = None) -> Start:
+    """The model in a folder; its tokenizer is copied to where the training looks for it, if that is told.
 
     Raises `InputError` for one of another configuration or without a part that is trained with it, and what
     `get_pretrained_model` raises.
@@ -38,7 +38,7 @@ def read_start(folder: Path, config: TrainingConfig, tokenizer: Path) -> Start:
             "training file that it was made with, or train from nothing."
         )
     words = folder / "text_encoder" / "tokenizer.json"
-    if words.is_file() and not tokenizer.is_file():
+    if tokenizer is not None and words.is_file() and not tokenizer.is_file():
         write_whole(tokenizer, partial(shutil.copyfile, words))
     path = folder / "synchformer_state_dict.safetensors"
     wanted = synchformer_config(config) is not None

@@ -5,6 +5,7 @@ number. Lightning drives it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -72,8 +73,12 @@ class TrainingModule(LightningModule):
             raise self._not_finite("the gradients are not numbers", self._batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; only matrices decay."""
-        trained = [value for value in self.parameters() if value.requires_grad]
+        """AdamW."""
+        return self.adamw(value for value in self.parameters() if value.requires_grad)
+
+    def adamw(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Of some parameters; only matrices decay."""
+        trained = list(parameters)
         groups = [
             {"params": [v for v in trained if v.dim() > 1], "weight_decay": self.settings.weight_decay},
             {"params": [v for v in trained if v.dim() <= 1], "weight_decay": 0.0},
@@ -106,6 +111,11 @@ class TrainingModule(LightningModule):
                     f"This training was begun with {name} {then}, and the configuration now says {value}. "
                     "Set it back, or train into another folder."
                 )
+        if checkpoint["average"].keys() != self.average.state_dict().keys():
+            raise TrainingError(
+                "This training was begun with other parts to train: call it as it was begun, with or without "
+                "--begin-with, or train into another folder."
+            )
         self.average.load_state_dict(checkpoint["average"])
 
     def _not_finite(self, what: str, batch: Batch) -> TrainingError:
@@ -118,9 +128,13 @@ class TrainingModule(LightningModule):
 
 
 def learning_rate(settings: RunSettings, step: int) -> float:
-    """Of a step, the first being 0: up in a line, then down to a tenth along half a cosine."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    whole = max(1, settings.steps - settings.warmup_steps)
-    done = min(1.0, (step - settings.warmup_steps) / whole)
-    return settings.learning_rate * (0.55 + 0.45 * math.cos(math.pi * done))
+    """Of a step, the first being 0."""
+    return rate_at(settings.learning_rate, step, settings.steps, settings.warmup_steps)
+
+
+def rate_at(highest: float, step: int, steps: int, warmup: int) -> float:
+    """Up in a line, then down to a tenth along half a cosine."""
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return highest * (0.55 + 0.45 * math.cos(math.pi * done))
