@@ -24,6 +24,7 @@ from audiox_ext.state_dict import read_tensors
 from audiox_ext.training import fitting
 from audiox_ext.training.batches import CropBatches
 from audiox_ext.training.fitting import train_autoencoder, train_diffusion, train_sync
+from audiox_ext.training.latent_scale import DEVIATION
 from audiox_ext.training.prepared_batches import PreparedBatch, PreparedBatches
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.settings import TrainingConfig, read_training_config
@@ -382,7 +383,7 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     values = miniature_values()
     values["data"] = {"kinds": ["tone"], "sounds": 400}
     values["autoencoder"] |= {"steps": 250, "warmup_steps": 20, "report_every": 100, "learning_rate": 3e-3}
-    values["diffusion"] |= {"steps": 250, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
+    values["diffusion"] |= {"steps": 350, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
     values["diffusion"] |= {"validation_items": 32, "ema_decay": 0.98}
     config = miniature(values)
     lines: list[str] = []
@@ -392,9 +393,10 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     autoencoder, diffusion = (line.split("items ")[1] for line in lines if "held-out" in line)
     convergence = float(autoencoder.split("convergence ")[1].split(",")[0])
     velocity = float(diffusion.split("velocity ")[1].split(",")[0])
-    assert convergence < 0.75  # of silence it is 1
-    # Who says nothing is wrong by what noise is in a velocity, a half, and of soft sounds by more.
-    assert velocity < 0.35
+    # Of silence the convergence is 1. Who knows no more of latents than their deviation d pays, on average
+    # over the times, d: of d^2 / (cos^2 d^2 + sin^2).
+    assert convergence < 0.75
+    assert velocity < 0.8 * DEVIATION
 
 
 @needs_lightning

@@ -31,7 +31,6 @@ _CLIP = 1.0  # of the gradients' norm
 _REPORT_EVERY = 250
 _TEMPO = 10  # beats a minute that are told apart
 _TEMPI = tuple(range(0, 300 // _TEMPO))
-_ORDER = 203  # tells these random numbers from others
 
 _OPTIONS: dict[str, tuple[Any, ...]] = {
     "register": ("high", "low"),
@@ -97,8 +96,8 @@ def learn_captions(module: DiffusionTraining, dataset: Dataset, report: Callable
             group["lr"] = rate_at(_RATE, step, steps, _WARMUP)
         numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
         captions, wanted = asked_of(dataset, numbers)
-        random = torch.Generator().manual_seed(_ORDER * 2**32 + step)
-        loss = questions.loss(module.words_alone(captions, random), wanted.to(device))
+        context = module.words_alone(captions, module.random_of(step))
+        loss = questions.loss(context, wanted.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, _CLIP)

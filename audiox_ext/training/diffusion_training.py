@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..conditioning import MelConditioner, TextConditioner, VideoConditioner, log_mel
 from ..config import TextConditionerConfig
@@ -102,7 +103,9 @@ class DiffusionTraining(TrainingModule):
         return Encoders(self.model, self.synchformer)
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """Validation shows every prompt but the audio prompt, and takes the middles of the times."""
+        """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
+        item or time more than another.
+        """
         assert isinstance(batch, PreparedBatch)
         has_film = batch.has_film
         shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
@@ -116,10 +119,13 @@ class DiffusionTraining(TrainingModule):
         context = context * shown.context.to(context)[:, None, None]
         prepared = self.network.prepare_context(context)
         made = self.network(alpha * latents + sigma * noise, times.to(latents), prepared)
-        errors = weighted_errors(made, alpha * noise - sigma * latents, latents)
-        velocity = self.usual.balanced(errors, places) if training else errors.mean()
+        wanted = alpha * noise - sigma * latents
         if training:
+            errors = weighted_errors(made, wanted, latents)
+            velocity = self.usual.balanced(errors, places)
             self.usual.update(errors.detach(), places)
+        else:
+            velocity = F.mse_loss(made, wanted)
         if self.alignment is None:
             return {"loss": velocity}
         with torch.autocast(made.device.type, enabled=False):

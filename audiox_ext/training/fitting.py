@@ -218,7 +218,9 @@ def _trained_parts(
     if begun is None:
         return _trained_before(autoencoder, "autoencoder"), _trained_synchformer(config, folder)
     return (
-        _trained_before(autoencoder, "") if autoencoder.is_file() else begun.model.pretransform.state_dict(),
+        _trained_before(autoencoder, "autoencoder")
+        if autoencoder.is_file()
+        else begun.model.pretransform.state_dict(),
         _trained_synchformer(config, folder) if sync.is_dir() else begun.synchformer,
     )
 
