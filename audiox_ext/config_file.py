@@ -180,6 +180,11 @@ def parse_network_config(data: Mapping[str, Any]) -> NetworkConfig:
     return _network(_Section(data, "diffusion"))
 
 
+def parse_autoencoder_config(data: Any, where: str) -> AutoencoderConfig:
+    """The typed form of an autoencoder as `pretransform` describes it. where: its name in errors."""
+    return _autoencoder(_Section(data, where))
+
+
 def _few_steps(top: _Section) -> int | None:
     count = top.section("training", {}).get("dmd_sample_steps", (int, type(None)), None)
     if count is not None and count < 1:

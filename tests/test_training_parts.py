@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_miniature import RATE, miniature, miniature_values
+from training_miniature import RATE, miniature, miniature_values, strengths_values
 
 from audiox_ext.conditioning import VideoConditioner
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
@@ -25,7 +25,6 @@ from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.networks.operations import torch_attention
 from audiox_ext.state_dict import fold_weight_norm
 from audiox_ext.text_encoder import TextEncoder
-from audiox_ext.training.alignment import descriptor_count, descriptors
 from audiox_ext.training.augmentation import moved
 from audiox_ext.training.autoencoder_start import start_autoencoder
 from audiox_ext.training.batches import CropBatches
@@ -44,6 +43,17 @@ from audiox_ext.training.matrix_optimiser import MatrixOptimiser
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
+from audiox_ext.training.strength_decoder import build_decoder, latent_map
+from audiox_ext.training.strength_encoder import build_encoder, fit_encoder
+from audiox_ext.training.strengths import (
+    PARTS,
+    LatentMap,
+    angle_gains,
+    noise_bands,
+    sinusoid_bands,
+    strength_count,
+    strengths,
+)
 from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
 from audiox_ext.training.times import even_places, times_at
@@ -463,17 +473,150 @@ def test_the_rows_of_a_video_are_read_at_the_same_places() -> None:
             assert float(torch.corrcoef(torch.stack([row[start : start + 16], code]))[0, 1]) > 0.99
 
 
-def test_a_sound_is_described_by_its_tone_level_and_place() -> None:
-    rate, ratio = 16000, 1024
-    time = torch.arange(rate) / rate
-    wave = torch.stack([0.5 * torch.sin(2 * torch.pi * 440 * time), torch.zeros(rate)])[None]
-    found = descriptors(wave, rate, ratio)
-    assert found.shape == (1, 15, descriptor_count(rate))
-    middle = found[0, 7]
-    assert int(middle[:84].argmax()) == 36  # three octaves above 55 Hz
-    assert float(middle[84:88].min()) > 0.5  # left
-    assert float(middle[88:92].max()) == pytest.approx(-1.0)  # right
-    assert float(found.abs().max()) <= 1.001
+def tone(pitch: float, left: float, right: float, seconds: float = 2.048, rate: int = 16000) -> Tensor:
+    """(1, 2, S), of amplitudes."""
+    time = torch.arange(round(seconds * rate)) / rate
+    return torch.tensor([[left], [right]]) * torch.sin(2 * torch.pi * pitch * time)[None, None]
+
+
+def test_strengths_tell_tones_noise_and_sides() -> None:
+    bands, noises = sinusoid_bands(16000, 2048), noise_bands(16000)
+    side = len(bands) + PARTS * len(noises)
+    assert strength_count(16000, 2048) == 2 * side
+    found = strengths(tone(440, 0.25, 0.01), 16000, 2048)
+    assert found.shape == (1, 2 * side, 16)
+    gains = angle_gains(16000, 2048)
+    left, right = (found[0] * gains[:, None]).sin().square()[:, 8].split(side)
+    at = next(number for number, band in enumerate(bands) if band.low <= 440 < band.high)
+    assert abs(bands[at].made - 440) < 4
+    assert float(left[at]) == pytest.approx(0.25, rel=0.15)  # between two bins
+    assert float(right[at]) == pytest.approx(0.01, rel=0.15)
+    assert float(left.sum() - left[at]) < 0.02
+    hiss = 0.1 * noise(1, 2, 2048 * 16)
+    told = (strengths(hiss, 16000, 2048)[0] * gains[:, None]).sin().square()[:side, 2:-2]
+    assert float(told[: len(bands)].mean()) < 1e-3
+    power = told[len(bands) :].div(2).square().unflatten(0, (len(noises), PARTS)).mean(dim=(1, 2))
+    shares = torch.tensor([high - low for low, high in noises]) / 8000
+    torch.testing.assert_close(power / 0.01, shares, rtol=0.15, atol=0.01)
+    assert not strengths(torch.zeros(1, 2, 8192), 16000, 2048).any()
+    assert [band.high for band in bands[:-1]] == [band.low for band in bands[1:]]
+
+
+@pytest.fixture(scope="module")
+def of_strengths() -> Autoencoder:
+    """An autoencoder of strengths, made of one of waves that lost little, and not trained."""
+    config = miniature(strengths_values())
+    assert config.waves is not None
+    torch.manual_seed(0)
+    waves, made = (Autoencoder(sizes) for sizes in (config.waves, config.model.autoencoder))
+    for module in (waves, made):
+        module.requires_grad_(False)
+    sounds = torch.cat([some_tones(seed) for seed in range(6)])
+    start_autoencoder(waves, sounds)
+    mapped = LatentMap.fitted(strengths(sounds, 16000, 2048), config.model.autoencoder.latent_dim)
+    build_decoder(made, waves, 16000, mapped)
+    build_encoder(made, waves, 16000)
+    return made
+
+
+def some_tones(seed: int) -> Tensor:
+    """Eight seconds, (1, 2, S), of tones of random loudness, pitch and side, four a second, in noise."""
+    random = torch.Generator().manual_seed(seed)
+    pitch, level, side = torch.rand(3, 32, generator=random).repeat_interleave(4096, dim=1)
+    wave = 10 ** (-0.4 - level) * torch.sin(2 * torch.pi * torch.cumsum(120 * 10**pitch, 0) / 16000)
+    both = torch.stack([side * wave, (1 - side) * wave])[None]
+    return both + 0.002 * torch.randn(both.shape, generator=random)
+
+
+def test_latents_are_components_of_strengths_about_as_large_as_each_other() -> None:
+    told = strengths(torch.cat([some_tones(seed) for seed in range(6)]), 16000, 2048)
+    mapped = LatentMap.fitted(told, 60)
+    latents = mapped.latents(told)
+    assert float(latents.mean(dim=(0, 2)).abs().max()) < 1e-3
+    powers = latents.square().mean(dim=(0, 2))
+    assert float(powers.mean()) == pytest.approx(1, rel=1e-3)
+    assert float(powers[:20].max() / powers[:20].min()) < 3
+    rest = mapped.strengths(latents) - told
+    assert float(rest.square().sum()) < 0.1 * float((told - mapped.centre[:, None]).square().sum())
+
+
+def test_a_decoder_of_strengths_is_right_before_it_is_trained(of_strengths: Autoencoder) -> None:
+    """The tone, its level and its side, and nothing of silence."""
+    mapped = latent_map(of_strengths, 16000)
+    wanted = tone(440, 0.2, 0.02)
+    made = of_strengths.decode(mapped.latents(strengths(wanted, 16000, 2048)))
+    silence = of_strengths.decode(mapped.latents(torch.zeros(1, len(mapped.centre), 16)))
+    inside = slice(3 * 2048, -3 * 2048)
+    levels = made[0, :, inside].square().mean(dim=1).sqrt() * 2**0.5
+    torch.testing.assert_close(levels, torch.tensor([0.2, 0.02]), rtol=0.25, atol=0.02)
+    spectrum = torch.fft.rfft(made[0, 0, inside] * torch.hann_window(made[0, 0, inside].numel())).abs()
+    pitch = float(spectrum.argmax()) * 16000 / made[0, 0, inside].numel()
+    assert 12 * abs(math.log2(pitch / 440)) < 0.5
+    assert float(silence[..., inside].abs().max()) < 0.01
+
+
+def test_an_encoder_is_fitted_to_strengths(of_strengths: Autoencoder) -> None:
+    """It tells most of the sounds that it was fitted to, and of silence exactly what it is."""
+    sounds = torch.cat([some_tones(seed) for seed in range(8)])
+    autoencoder, mapped = copy.deepcopy(of_strengths), latent_map(of_strengths, 16000)
+    none = mapped.latents(torch.zeros(1, len(mapped.centre), 1))
+    wanted = mapped.latents(strengths(sounds, 16000, 2048))
+    share = fit_encoder(autoencoder, sounds.split(4), 16000, mapped)
+    mean, deviation = autoencoder.posterior(sounds)
+    told = 1 - float((mean - wanted).square().sum() / (wanted - none).square().sum())
+    assert told == pytest.approx(share, abs=0.01)
+    assert told > 0.6
+    assert float(deviation.max()) < 1e-3
+    silence = autoencoder.posterior(torch.zeros(1, 2, 2048 * 40))[0][0, :, 20]
+    torch.testing.assert_close(silence, none[0, :, 0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.pop("decoder"), "waves is there without decoder"),
+        (lambda v: v.pop("waves"), "decoder is there without waves"),
+        (lambda v: v["decoder"].update(tokens=0), "decoder.tokens must be at least 1, got 0"),
+        (lambda v: v["waves"]["config"].pop("encoder"), "waves.config.encoder is missing"),
+        (
+            lambda v: v["waves"]["config"]["decoder"]["config"].update(strides=[8, 16, 4]),
+            "waves has the strides",
+        ),
+    ],
+)
+def test_strengths_that_do_not_fit_are_refused(change: Any, message: str) -> None:
+    values = strengths_values()
+    change(values)
+    with pytest.raises(ConfigError, match=message):
+        miniature(values)
+
+
+def test_tokens_know_from_the_start_where_they_are() -> None:
+    """Whatever the latents: a line through the tokens of one sound tells the places of another."""
+    values = miniature_values()
+    values["model"]["model"]["diffusion"]["config"] |= {"embed_dim": 384, "num_heads": 6, "depth": 2}
+    torch.manual_seed(0)
+    model = AudioXModel(miniature(values).model)
+    errors, seen = [], []
+    for drawn in (False, True):
+        if drawn:
+            initialise(model)
+        seen.clear()
+        network = model.network
+        assert isinstance(network, DiffusionTransformer)
+        handle = network.transformer.blocks()[1].register_forward_hook(lambda *of: seen.append(of[2]))
+        with torch.no_grad():
+            context = network.prepare_context(torch.zeros(1, 4, network.config.cond_token_dim))
+            for seed in range(9):
+                network(noise(1, 8, 375, seed=seed), torch.tensor([0.9]), context)
+        handle.remove()
+        tokens = torch.cat(seen)[:, 1:]
+        angles = torch.arange(1, 376)[:, None] * 10000 ** (-torch.tensor([9, 7, 5]) / 16)
+        wanted = angles.cos().expand(9, -1, -1)  # the turns that are nearest to 0.4, 1.25 and 4
+        solved = torch.linalg.lstsq(tokens[:8].flatten(0, 1), wanted[:8].flatten(0, 1)).solution
+        errors.append((tokens[8] @ solved - wanted[8]).square().mean(dim=0) / wanted[8].var(dim=0))
+    assert float(errors[0].min()) > 0.7
+    assert float(errors[1].max()) < 0.3
 
 
 def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.synchformer import convert_synchformer_keys, load_synchformer
 from audiox_ext.state_dict import read_tensors
 from audiox_ext.training.latent_scale import DEVIATION
-from audiox_ext.training.measures import judge, scores
+from audiox_ext.training.measures import Score, judge, scores
 from audiox_ext.training.rendering import render
 from audiox_ext.training.scenes import Scene
 from audiox_ext.training.settings import TrainingConfig, read_training_config
+from audiox_ext.training.strength_decoder import build_decoder
+from audiox_ext.training.strengths import LatentMap, strengths
 from audiox_ext.training.sync_code import CODE
 
 PACKAGE = Path(__file__).parents[1] / "audiox_ext"
@@ -27,29 +30,67 @@ def config() -> TrainingConfig:
     return read_training_config(PACKAGE / "configs" / "training-pocket.json")
 
 
-def test_sounds_come_back_from_the_autoencoder_as_they_were_asked_for(config: TrainingConfig) -> None:
-    autoencoder = Autoencoder(config.model.autoencoder, dtype=torch.float32).eval()
-    autoencoder.load_state_dict(
-        read_tensors(WEIGHTS / "autoencoder" / "autoencoder.safetensors"), strict=True
-    )
-    rate, data = config.model.sample_rate, config.dataset("held out", film_share=0)
-    scenes = [scene for scene in map(data.scene, range(60)) if scene.joint == "alone"][:32]
-    spreads, plain, coded = [], [], []
-    for scene in scenes:
-        sound = render(scene, rate)[:, : config.model.sample_size]
-        with torch.no_grad():
-            latents, _ = autoencoder.posterior(torch.from_numpy(sound)[None])
-            back = autoencoder.decode(latents)[0].numpy()
+@pytest.fixture(scope="module")
+def waves(config: TrainingConfig) -> Autoencoder:
+    assert config.waves is not None
+    made = Autoencoder(config.waves, dtype=torch.float32).eval().requires_grad_(False)
+    made.load_state_dict(read_tensors(WEIGHTS / "waves" / "autoencoder.safetensors"), strict=True)
+    return made
+
+
+def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, config: TrainingConfig) -> None:
+    spreads: list[float] = []
+
+    def code(sound: torch.Tensor) -> torch.Tensor:
+        latents, _ = waves.posterior(sound)
         spreads.append(float(latents.std()))
-        plain += judge(scene, sound, rate)
-        coded += judge(scene, back, rate)
-    before, after = scores(plain), scores(coded)
-    assert {"count", "pitch class", "register"} <= set(before)
+        return waves.decode(latents)
+
+    before, after = scores_before_and_after(config, code)
     for measure, score in before.items():
         # There is no room for where clicks and hisses come from.
         lost = score.right / 3 if measure == "direction" else 1
         assert after[measure].right >= score.right - lost, measure
     assert DEVIATION / 2 < np.sqrt(np.mean(np.square(spreads))) < DEVIATION * 2
+
+
+def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: TrainingConfig) -> None:
+    """By a decoder that nobody has trained yet, through latents fitted to other sounds."""
+    rate, sizes = config.model.sample_rate, config.model.autoencoder
+    ratio = sizes.downsampling_ratio
+    data = config.dataset("training", film_share=0)
+    sounds = (
+        torch.from_numpy(render(data.scene(index), rate)[:, : config.model.sample_size])
+        for index in range(64)
+    )
+    told = torch.cat([strengths(sound[None], rate, ratio) for sound in sounds])
+    mapped = LatentMap.fitted(told, sizes.latent_dim)
+    made = Autoencoder(sizes, dtype=torch.float32).eval().requires_grad_(False)
+    build_decoder(made, waves, rate, mapped)
+    before, after = scores_before_and_after(
+        config, lambda sound: made.decode(mapped.latents(strengths(sound, rate, ratio)))
+    )
+    for measure, score in before.items():
+        # Clicks and hisses, again, hardly come from anywhere.
+        assert after[measure].right >= (0.5 if measure == "direction" else 0.7) * score.right, measure
+
+
+def scores_before_and_after(
+    config: TrainingConfig, code: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[dict[str, Score], dict[str, Score]]:
+    """Of held-out sounds (1, 2, S), and of what comes of them."""
+    rate, data = config.model.sample_rate, config.dataset("held out", film_share=0)
+    scenes = [scene for scene in map(data.scene, range(60)) if scene.joint == "alone"][:32]
+    plain, coded = [], []
+    for scene in scenes:
+        sound = render(scene, rate)[:, : config.model.sample_size]
+        with torch.no_grad():
+            back = code(torch.from_numpy(sound)[None])[0].numpy()
+        plain += judge(scene, sound, rate)
+        coded += judge(scene, back, rate)
+    before, after = scores(plain), scores(coded)
+    assert {"count", "pitch class", "register"} <= set(before)
+    return before, after
 
 
 def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> None:

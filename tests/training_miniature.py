@@ -42,6 +42,30 @@ def miniature_values() -> dict[str, Any]:
     }
 
 
+def strengths_values() -> dict[str, Any]:
+    """The same at 16 kHz, with latents that are strengths."""
+    values = miniature_values()
+    values["data"]["kinds"] = ["tone"]
+    config = values["model"]
+    latents = 160
+    config |= {"sample_rate": 16000, "sample_size": 2048 * 23}
+    autoencoder = config["model"]["pretransform"]["config"]
+    values["waves"] = waves = copy.deepcopy({"type": "autoencoder", "config": autoencoder})
+    for part, count, ratio, mults, strides in (
+        (waves["config"], 256, 512, [2, 16, 32], [8, 8, 8]),
+        (autoencoder, latents, 2048, [2, 16, 20, 48], [8, 8, 8, 4]),
+    ):
+        part |= {"latent_dim": count, "downsampling_ratio": ratio}
+        sizes = {"channels": 8, "c_mults": mults, "strides": strides}
+        part["encoder"]["config"] |= {**sizes, "latent_dim": 2 * count}
+        part["decoder"]["config"] |= {**sizes, "latent_dim": count}
+    config["model"]["io_channels"] = latents
+    config["model"]["diffusion"]["config"]["io_channels"] = latents
+    config["model"]["conditioning"]["configs"][2]["config"]["target_sample_rate"] = 16000
+    values["decoder"] = {**_RUN, "steps": 3, "batch_size": 2, "tokens": 3, "learning_rate": 1e-3}
+    return values
+
+
 def miniature(values: dict[str, Any] | None = None) -> TrainingConfig:
     """Its typed form."""
     return parse_training_config(values or miniature_values(), Path())

@@ -63,12 +63,12 @@ class DiffusionTransformer(NetworkShell):
             operations.Linear(config.context_dim, config.context_dim, bias=False, **where),
         )
         self.transformer = _Transformer(config, operations, dtype, device)
-        self.rotary = RotaryTable(_rotary_width(config.head_dim))
+        self.rotary = RotaryTable(rotary_width(config.head_dim))
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
         """Keys of published checkpoints that have no influence, with their shapes."""
         return super().unused_keys() | {
-            "transformer.rotary_pos_emb.inv_freq": (_rotary_width(self.config.head_dim) // 2,)
+            "transformer.rotary_pos_emb.inv_freq": (rotary_width(self.config.head_dim) // 2,)
         }
 
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> DitContext:
@@ -98,7 +98,8 @@ class DiffusionTransformer(NetworkShell):
         return self.leave(through_blocks(blocks, tokens, reuse))
 
 
-def _rotary_width(head_dim: int) -> int:
+def rotary_width(head_dim: int) -> int:
+    """Channels of a head that turn with the position."""
     return max(head_dim // 2, 32)
 
 

@@ -24,7 +24,7 @@ from ..networks.autoencoder import Autoencoder
 from ..networks.oobleck import ResidualUnit, SnakeBeta
 
 _BRANCH = 0.01  # gain of what a residual unit adds
-_STRAIGHT = 5.0  # of a snake, the logarithm by which its wave is divided
+STRAIGHT = 5.0  # of a snake, the logarithm by which its wave is divided
 _DEVIATION = -5.0  # of the posterior, before its softplus: 0.007
 _GAIN = 3.0  # between the layers
 _OTHER = 1e-3  # size of the filters that carry nothing yet
@@ -38,18 +38,17 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     encoder, decoder = (autoencoder.model[part] for part in ("encoder", "decoder"))
     for unit in autoencoder.modules():
         if isinstance(unit, SnakeBeta):
-            unit.beta.fill_(_STRAIGHT)
+            unit.beta.fill_(STRAIGHT)
         elif isinstance(unit, ResidualUnit):
-            _start_unit(unit)
-    opening, *downs, posterior = _convolutions(encoder)
-    first, *ups, last = _convolutions(decoder)
+            start_unit(unit)
+    opening, *downs, posterior = convolutions(encoder)
+    first, *ups, last = convolutions(decoder)
     mix = _sum_and_difference(waveforms.shape[1])
     _set(opening, _GAIN * _in_the_middle(mix, opening))
     _set(last, _in_the_middle(mix.T, last) / _GAIN)
     x = [_GAIN * mix @ item for item in waveforms]
     for down, up in zip(downs, reversed(ups), strict=True):
         filters = _lapped(len(x[0]), down.stride[0])
-
         x = [F.conv1d(item, filters, stride=down.stride, padding=down.padding) for item in x]
         rotation = _principal(x, min(down.out_channels, up.in_channels))
         x = [rotation @ item for item in x]
@@ -69,18 +68,19 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     posterior.bias[latents:] = _DEVIATION
 
 
-def _convolutions(layers: Any) -> list[Any]:
+def convolutions(layers: Any) -> list[Any]:
     """In their order, but those of residual units."""
     found: list[Any] = []
     for layer in layers.children():
         if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
             found.append(layer)
         elif not isinstance(layer, ResidualUnit):
-            found += _convolutions(layer)
+            found += convolutions(layer)
     return found
 
 
-def _start_unit(unit: ResidualUnit) -> None:
+def start_unit(unit: ResidualUnit) -> None:
+    """One that hardly changes anything yet."""
     for layer in unit.layers:
         if isinstance(layer, nn.Conv1d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")

@@ -23,7 +23,6 @@ from ..networks.layers import cast
 from ..networks.synchformer import Synchformer
 from ..placement import DevicePlacement
 from ..random_numbers import RandomNumbers
-from .alignment import Alignment, descriptor_count
 from .batches import Batch
 from .initial_weights import initialise
 from .losses import UsualErrors, weighted_errors
@@ -32,6 +31,7 @@ from .preparation import Encoders
 from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
+from .strength_decoder import latent_map
 from .text import build_text_encoder
 from .times import even_places, times_at
 from .training_attention import TrainingOperations
@@ -72,8 +72,9 @@ class DiffusionTraining(TrainingModule):
             elif isinstance(module, VideoConditioner):
                 module.visual_encoder_model.requires_grad_(False)
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
+        rate = config.model.sample_rate
+        self.mapped = None if config.waves is None else latent_map(self.model.pretransform, rate)
         self.usual = UsualErrors()
-        self.alignment = self._alignment() if self.settings.alignment_weight else None
         self.finish_building()
 
     def begin_as(self, model: AudioXModel) -> None:
@@ -84,13 +85,6 @@ class DiffusionTraining(TrainingModule):
         self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
         self.finish_building()
 
-    def _alignment(self) -> Alignment:
-        network = self.network
-        blocks = network.transformer.blocks()
-        made = Alignment(network.config.embed_dim, descriptor_count(self.config.model.sample_rate))
-        made.listen_to(blocks[min(self.settings.alignment_depth, len(blocks)) - 1])
-        return made
-
     @property
     def network(self) -> DiffusionTransformer:
         """The network, with its type."""
@@ -100,7 +94,7 @@ class DiffusionTraining(TrainingModule):
 
     def encoders(self) -> Encoders:
         """What items are prepared with."""
-        return Encoders(self.model, self.synchformer)
+        return Encoders(self.model, self.synchformer, self.mapped)
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
@@ -120,18 +114,16 @@ class DiffusionTraining(TrainingModule):
         prepared = self.network.prepare_context(context)
         made = self.network(alpha * latents + sigma * noise, times.to(latents), prepared)
         wanted = alpha * noise - sigma * latents
-        if training:
+        if not training:
+            return {"loss": F.mse_loss(made, wanted)}
+        if self.mapped is None:
             errors = weighted_errors(made, wanted, latents)
-            velocity = self.usual.balanced(errors, places)
-            self.usual.update(errors.detach(), places)
         else:
-            velocity = F.mse_loss(made, wanted)
-        if self.alignment is None:
-            return {"loss": velocity}
-        with torch.autocast(made.device.type, enabled=False):
-            alignment = self.alignment.loss(batch.descriptors)
-        loss = velocity + self.settings.alignment_weight * alignment
-        return {"loss": loss, "velocity": velocity, "alignment": alignment}
+            silence = self.mapped.latents(torch.zeros_like(self.mapped.centre)[None, :, None])
+            errors = weighted_errors(made, wanted, latents - silence.to(latents), usual=1.0)
+        loss = self.usual.balanced(errors, places)
+        self.usual.update(errors.detach(), places)
+        return {"loss": loss}
 
     def context(self, batch: PreparedBatch, shown: Shown, random: torch.Generator) -> Tensor:
         """The network's context (B, N, D), with gradients."""
@@ -161,7 +153,7 @@ class DiffusionTraining(TrainingModule):
         yes = torch.ones(count, dtype=torch.bool)
         nothing = torch.zeros(0, device=self.device)
         shown = Shown(text=yes, video=~yes, audio=~yes, context=yes)
-        batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing, nothing)
+        batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing)
         return self.context(batch, shown, random)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

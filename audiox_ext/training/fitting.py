@@ -1,5 +1,6 @@
 """The trainings as one call each: from a configuration to weights in a folder.
 
+    FOLDER/waves/         the same of an autoencoder that another is made of, where the configuration has one
     FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
     FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
     FOLDER/prepared/      what the sync encoder and the diffusion are trained on
@@ -16,7 +17,7 @@ import importlib.util
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from .settings import TrainingConfig
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from ..config import AutoencoderConfig
     from ..networks.autoencoder import Autoencoder
     from .diffusion_training import DiffusionTraining
     from .start import Start
@@ -45,7 +47,8 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 _CAPTIONS = 20_000  # that a tokenizer is made for
-_SCALING_SOUNDS = 128  # whose latents' mean and deviation are measured
+_MEASURED_SOUNDS = 192  # for the mean and deviation of latents
+_ENCODED_SOUNDS = 1600  # that an encoder of strengths is fitted to
 
 
 def require_lightning() -> None:
@@ -68,42 +71,113 @@ def train_autoencoder(
 ) -> Path:
     """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`.
 
-    start: a model of the same configuration, whose decoder alone is trained further: what it has learnt of
-    its latents stays true.
+    Where the configuration has `waves`, that autoencoder is trained, and then the decoder of strengths that
+    is made of it. start: a model of the same configuration, whose decoder alone is trained further: what it
+    has learnt of its latents stays true.
     """
     require_lightning()
-    from .autoencoder_training import AutoencoderTraining
-    from .latent_scale import normalise_latents
     from .start import read_start
 
-    settings, place = config.autoencoder, folder / "autoencoder"
-    ratio = config.model.autoencoder.downsampling_ratio
+    begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
+    if config.waves is None:
+        return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
+    return _train_decoder(config, folder, begun, device, report)
+
+
+def _train_waves(
+    config: TrainingConfig,
+    sizes: AutoencoderConfig,
+    place: Path,
+    begun: Mapping[str, torch.Tensor] | None,
+    device: str | torch.device,
+    report: Report,
+) -> Path:
+    """An autoencoder whose latents hold waves."""
+    from .autoencoder_training import AutoencoderTraining
+    from .latent_scale import normalise_latents
+
+    settings, ratio = config.autoencoder, sizes.downsampling_ratio
     # A whole number of latents, at least one.
     samples = max(1, round(settings.crop_seconds * config.model.sample_rate / ratio)) * ratio
-    batches, held_out = (
-        CropBatches(config.dataset(split, film_share=0), settings.batch_size, samples, settings.crops)
-        for split in ("training", "held out")
-    )
+    batches, held_out = _crops(config, settings.batch_size, samples, settings.crops)
     torch.manual_seed(settings.seed)
     whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
-    begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
     sounds = None
     if begun is None and not steps_done(place / "last.ckpt"):
-        first = CropBatches(config.dataset("training", film_share=0), settings.start_sounds, whole, crops=1)
+        first, _ = _crops(config, settings.start_sounds, whole, 1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
-    module = AutoencoderTraining(config.model.autoencoder, settings, sounds, begun)
+    module = AutoencoderTraining(sizes, settings, sounds, begun)
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
     with module.average.in_place():
-        plain = _plain_autoencoder(module.autoencoder, config)
+        plain = _plain_autoencoder(module.autoencoder, sizes)
     if begun is None:
-        wholes = CropBatches(config.dataset("training", film_share=0), settings.batch_size, whole, crops=1)
-        some = (wholes[step].waveforms for step in range(-(-_SCALING_SOUNDS // settings.batch_size)))
-        by = normalise_latents(plain, some)
+        by = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
         report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
     write_autoencoder(plain, result)
     return result
+
+
+def _train_decoder(
+    config: TrainingConfig,
+    folder: Path,
+    begun: Mapping[str, torch.Tensor] | None,
+    device: str | torch.device,
+    report: Report,
+) -> Path:
+    """An autoencoder whose latents are strengths."""
+    from ..networks.autoencoder import Autoencoder
+    from .decoder_training import MARGIN, DecoderTraining
+    from .strength_decoder import build_decoder
+    from .strength_encoder import build_encoder, fit_encoder
+    from .strengths import LatentMap, strengths
+
+    assert config.waves is not None
+    assert config.decoder is not None
+    settings, place, sizes = config.decoder, folder / "autoencoder", config.model.autoencoder
+    rate, ratio = config.model.sample_rate, sizes.downsampling_ratio
+    result = place / "autoencoder.safetensors"
+    if begun is None:
+        trained = folder / "waves" / "autoencoder.safetensors"
+        if not trained.is_file():
+            _train_waves(config, config.waves, trained.parent, None, device, report)
+        inner = Autoencoder(config.waves, dtype=torch.float32).eval()
+        try:
+            inner.load_state_dict(_trained_before(trained, "autoencoder"), strict=True)
+        except RuntimeError as error:
+            raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
+        torch.manual_seed(settings.seed)
+        built = Autoencoder(sizes, dtype=torch.float32).eval()
+        whole = config.model.latent_count * ratio
+        some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
+        told = torch.cat([strengths(sounds, rate, ratio) for sounds in some])
+        mapped = LatentMap.fitted(told, sizes.latent_dim)
+        build_decoder(built, inner, rate, mapped)
+        build_encoder(built, inner, rate)
+        many = _whole_sounds(config, settings.batch_size, whole, _ENCODED_SOUNDS)
+        report(f"The encoder tells {fit_encoder(built, many, rate, mapped):.0%} of the latents' power.")
+        begun = built.state_dict()
+    samples = (settings.tokens + 2 * MARGIN) * ratio
+    batches, held_out = _crops(config, settings.batch_size, samples, settings.crops)
+    torch.manual_seed(settings.seed)
+    module = DecoderTraining(sizes, settings, begun, rate)
+    _fit(module, batches, held_out, place, device, report)
+    with module.average.in_place():
+        write_autoencoder(_plain_autoencoder(module.autoencoder, sizes), result)
+    return result
+
+
+def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
+    """Batches of so many sounds, for training and for validation."""
+    made = [CropBatches(config.dataset(split, film_share=0), size, samples, crops) for split in SPLITS]
+    return made[0], made[1]
+
+
+def _whole_sounds(config: TrainingConfig, size: int, samples: int, count: int) -> Iterator[torch.Tensor]:
+    """Batches of so many sounds that are trained on."""
+    wholes, _ = _crops(config, size, samples, 1)
+    return (wholes[step].waveforms for step in range(-(-count // size)))
 
 
 def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report) -> Path:
@@ -399,11 +473,11 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
     return read_tokenizer(path)
 
 
-def _plain_autoencoder(trained: Autoencoder, config: TrainingConfig) -> Any:
+def _plain_autoencoder(trained: Autoencoder, config: AutoencoderConfig) -> Any:
     """The same with plain weights, on the CPU."""
     from ..networks.autoencoder import Autoencoder
     from .weight_norm import plain_state
 
-    plain = Autoencoder(config.model.autoencoder, dtype=torch.float32)
+    plain = Autoencoder(config, dtype=torch.float32)
     plain.load_state_dict({key: value.cpu() for key, value in plain_state(trained).items()}, strict=True)
     return plain.eval().requires_grad_(False)

@@ -4,13 +4,15 @@ checkpoint fills it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from ..conditioning import VideoConditioner
 from ..model import AudioXModel
 from ..networks.clip_vision import ClipVisionTower
-from ..networks.dit import DiffusionTransformer
+from ..networks.dit import DiffusionTransformer, rotary_width
 from ..networks.layers import FourierFeatures
 from ..networks.maf import MultimodalAdaptiveFusion
 from ..networks.synchformer import Synchformer
@@ -18,6 +20,12 @@ from .sync_code import CODE
 
 _STILL = 0.05  # what stays is this much stronger than what changes, and would drown it
 _SMALL = 0.02  # deviation of embeddings, as is usual
+_MARK, _CONSTANT = 16.0, 8.0  # of the time token, and of all tokens after the first block
+_LOGITS = 3.0  # by how much a place changes how the time token is looked at
+_TOLD = 10.0  # size of what a head then adds
+# Of the heads that tell the place: how many times a pair of channels turns over all latents, and whether the
+# head looks a quarter of a turn later.
+_PLACES = ((0.4, False), (1.25, False), (1.25, True), (4.0, False), (4.0, True))
 
 
 def initialise(model: AudioXModel) -> None:
@@ -37,6 +45,8 @@ def initialise(model: AudioXModel) -> None:
             # As far apart as what the layer norm behind them makes of them.
             nn.init.normal_(module.unified_experts)
     _quiet_branches(model)
+    if isinstance(model.network, DiffusionTransformer):
+        _tell_places(model.network, model.config.latent_count)
 
 
 def initialise_video(module: VideoConditioner) -> None:
@@ -129,6 +139,48 @@ def _quiet_branches(model: AudioXModel) -> None:
     for layer in ends:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def _tell_places(network: DiffusionTransformer, latents: int) -> None:
+    """So that tokens know from the start where they are, which is what the times of a video are good for.
+
+    Rotary positions only tell how far apart two tokens are. But the time token is the first, and how much a
+    token looks at it can depend on how far it is away. So the time token gets a mark; all tokens get a
+    constant in the first block, which asks for the mark in the second; and some heads of that, each with
+    one pair of channels that turns slowly, add what they see of the mark in a direction of their own.
+    Needs two blocks, channels that do not turn, and a head for each; one at least is left as it is drawn.
+    """
+    blocks, config = network.transformer.blocks(), network.config
+    places = _PLACES[: config.num_heads - 1]
+    width, head = config.embed_dim, config.head_dim
+    pairs = rotary_width(head) // 2
+    if len(blocks) < 2 or not places or head <= 2 * pairs:
+        return
+    directions = torch.randn(width, 2 + len(places))
+    directions = torch.linalg.qr(directions - directions.mean(dim=0)).Q
+    mark, constant, told = directions[:, 0], directions[:, 1], directions[:, 2:]
+    project = network.transformer.project_in.weight
+    project -= torch.outer(mark, mark @ project)
+    network.to_timestep_embed[2].bias += _MARK * mark
+    blocks[0].ff.ff[2].bias += _CONSTANT * constant
+    # What layer norm makes of them, where what is drawn adds a third to each number.
+    seen = _MARK / math.sqrt((_MARK**2 + _CONSTANT**2) / width)
+    asked = _CONSTANT / math.sqrt((width / 3 + _CONSTANT**2) / width)
+    attention = blocks[1].self_attn
+    weights = attention.to_qkv.weight.view(3, config.num_heads, head, width)
+    scale = math.sqrt(head) / (seen * asked)
+    slope, base = math.sqrt(_LOGITS * scale), math.sqrt(math.log(latents) * scale)
+    for number, (turns, later) in enumerate(places):
+        queries, keys, values = weights[:, number]
+        weights[:, number] *= 0.3
+        pair = round(-math.log(2 * math.pi * turns / latents, 10000) * pairs)
+        queries[pair] += slope * constant
+        keys[pair + pairs * later] += slope * mark
+        queries[2 * pairs] += base * constant
+        keys[2 * pairs] += base * mark
+        values[0] = mark / seen
+        attention.to_out.weight[:, number * head] += _TOLD * told[:, number]
 
 
 def _embed(*tables: nn.Parameter | Tensor) -> None:

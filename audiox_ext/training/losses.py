@@ -19,7 +19,7 @@ _SOFT = 0.1  # share of an item's level
 _QUIET = 1e-3  # root mean square below which an item is measured by this
 _SMOOTHING = 14  # samples that waves are smoothed over to be compared: nothing is left at a 6th of the rate
 _STRIDE = 3  # samples
-_WEIGHTS = (0.4, 5.0)  # of an item
+_WEIGHTS = (0.5, 8.0)  # the lightest and the heaviest item
 _TIMES = 16  # that are told apart
 _NEW = 0.02  # share of the newest in what is usual
 
@@ -95,14 +95,14 @@ def kl_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
     return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
 
 
-def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor) -> Tensor:
+def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor, usual: float = DEVIATION) -> Tensor:
     """Mean squared error of velocities (B, C, L), soft and short sounds counting for more. -> (B,).
 
     As it is, the error goes with the power of what is to be made: a click would count a thousandth of an
-    engine, and be learnt last. An item's weight is one over the root of its power, within limits, against
-    latents (B, C, L) of the usual one.
+    engine, and be learnt last. An item's weight is one over the root of its power, within limits: that of
+    latents (B, C, L), 0 being silence, against those of the usual deviation.
     """
-    power = latents.float().square().mean(dim=(1, 2)) / DEVIATION**2
+    power = latents.float().square().mean(dim=(1, 2)) / usual**2
     weights = power.clamp(min=1e-6).rsqrt().clamp(*_WEIGHTS)
     return (made.float() - wanted.float()).square().mean(dim=(1, 2)) * weights
 

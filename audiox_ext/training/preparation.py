@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,26 +21,33 @@ from torch import Tensor, nn
 from ..conditioning import MelConditioner, VideoConditioner, log_mel
 from ..model import AudioXModel
 from ..networks.synchformer import Synchformer
-from .alignment import descriptors
 from .batches import Batch, fitted
 from .dataset import Dataset
 from .rendering import render
 from .row_files import Report, Rows, digest_of, make_rows, rows_of
+from .strengths import LatentMap, strengths
 from .sync_segments import FILM_FPS, as_seen
 
-_VERSION = 1  # of what is computed
+_VERSION = 2  # of what is computed
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """What makes the numbers; all frozen."""
+    """What makes the numbers; all frozen. mapped: latents tell strengths, which are taken from the sound
+    itself; what the encoder says comes near them.
+    """
 
     model: AudioXModel
     synchformer: Synchformer | None
+    mapped: LatentMap | None = None
 
     def fingerprint(self, dataset: Dataset) -> str:
         """Changes with the weights that are used, the dataset and what is computed."""
-        parts: list[nn.Module | None] = [self.model.pretransform]
+        autoencoder = self.model.pretransform
+        # With strengths the rest of it has no say.
+        layers: Any = autoencoder.model["decoder"].layers
+        latents = autoencoder if self.mapped is None else layers[0]
+        parts: list[nn.Module | None] = [latents]
         if dataset.film_share:
             parts += [self.synchformer, None if self.video is None else self.video.visual_encoder_model]
         return digest_of(f"{_VERSION} {dataset}", *parts)
@@ -62,9 +70,13 @@ class Encoders:
         """Sounds (N, 2, S), and N films (T, H, W, 3) uint8 or none -> tensors of N rows, float16."""
         config = self.model.config
         ratio = config.autoencoder.downsampling_ratio
-        mean, deviation = self.model.pretransform.posterior(waveforms[..., : config.latent_count * ratio])
+        heard = waveforms[..., : config.latent_count * ratio]
+        if self.mapped is not None:
+            mean = self.mapped.latents(strengths(heard, config.sample_rate, ratio))
+            deviation = torch.zeros_like(mean)
+        else:
+            mean, deviation = self.model.pretransform.posterior(heard)
         made = {"latents": torch.stack([mean, deviation], dim=1)}
-        made["descriptors"] = descriptors(waveforms, config.sample_rate, ratio)[:, : mean.shape[-1]]
         if self.mel is not None:
             made["mels"] = log_mel(waveforms.mean(dim=1), self.mel.config)
         if films:

@@ -20,13 +20,12 @@ from .row_files import Rows
 class PreparedBatch(Batch):
     """The last F items are films.
 
-    captions: B texts. latents: (B, 2, C, L), mean and deviation. mels: (B, mels, T) or None. descriptors: (B,
-    L, numbers). pictures: (F, frames, tokens, width) and sync: (F, N, width), or None where F is 0.
+    captions: B texts. latents: (B, 2, C, L), mean and deviation. mels: (B, mels, T) or None. pictures: (F,
+    frames, tokens, width) and sync: (F, N, width), or None where F is 0.
     """
 
     captions: tuple[str, ...]
     latents: Tensor
-    descriptors: Tensor
     mels: Tensor | None = None
     pictures: Tensor | None = None
     sync: Tensor | None = None
@@ -76,15 +75,13 @@ class PreparedBatches:
             found = [row[name] for row in rows if name in row]
             return torch.stack(found) if found else None
 
-        latents, numbers_of_sounds = stacked("latents"), stacked("descriptors")
+        latents = stacked("latents")
         assert latents is not None
-        assert numbers_of_sounds is not None
         return PreparedBatch(
             step,
             tuple(numbers),
             tuple(captions),
             latents,
-            numbers_of_sounds,
             stacked("mels"),
             stacked("pictures"),
             stacked("sync"),

@@ -1,7 +1,8 @@
 """How a model is trained: one JSON file -> frozen dataclasses, with errors that name the field.
 
     {"name": ..., "model": {config.json of the model}, "text_encoder": {...}, "synchformer": {...},
-     "data": {...}, "autoencoder": {...}, "sync": {...}, "diffusion": {...}}
+     "data": {...}, "autoencoder": {...}, "sync": {...}, "diffusion": {...},
+     "waves": {an autoencoder, as in config.json}, "decoder": {...}}
 
 `model` may also name a file beside this one. A key that nobody reads is an error: in a training of hours a
 misspelt one had better be noticed.
@@ -17,14 +18,16 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..config import (
     AudioAutoencoderConditionerConfig,
+    AutoencoderConfig,
     ClipConditionerConfig,
     ModelConfig,
     TextConditionerConfig,
 )
-from ..config_file import parse_config, read_config
+from ..config_file import parse_autoencoder_config, parse_config, read_config
 from ..errors import ConfigError
 from .dataset import Dataset, Split
 from .kinds import KNOWN_KINDS
+from .strengths import strength_count
 
 T = TypeVar("T")
 
@@ -101,15 +104,36 @@ class AutoencoderSettings(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecoderSettings(RunSettings):
+    """Of a decoder of strengths, trained on spectra alone: tokens, of a sound, seen at once; crops, log_share
+    and fft_sizes as in `AutoencoderSettings`. noise: the deviation of what is added to the latents, so that
+    it bears with those of a sampler.
+    """
+
+    tokens: int = 8
+    crops: int = 4
+    log_share: float = 1.0
+    noise: float = 0.05
+    fft_sizes: tuple[int, ...] = (128, 512, 2048)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, "tokens", 1)
+        _at_least(self, "crops", 1)
+        _at_least(self, "log_share", 0)
+        _at_least(self, "noise", 0)
+        if not self.fft_sizes or min(self.fft_sizes) < 16:
+            raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionSettings(RunSettings):
     """The shares of items, 0 to 1, whose text, video or audio prompt becomes the empty one, each drawn for
     itself, and of those whose whole context becomes zeros, which is what guidance starts from.
 
     text_with_video_dropout: of the text of items with a video, in place of text_dropout, so that the video
-    has to be looked at. alignment_weight, alignment_depth: of a loss that asks the network, after so many of
-    its blocks, how the sound will be; see `alignment`. 0 leaves it out. noise_spread, noise_shift: of the
-    times, see `times`; 0 draws them evenly. caption_steps: of learning what captions ask before all else;
-    see `caption_understanding`.
+    has to be looked at. noise_spread, noise_shift: of the times, see `times`; 0 draws them evenly.
+    caption_steps: of learning what captions ask before all else; see `caption_understanding`.
     """
 
     text_dropout: float = 0.1
@@ -117,8 +141,6 @@ class DiffusionSettings(RunSettings):
     video_dropout: float = 0.15
     audio_dropout: float = 0.7
     context_dropout: float = 0.1
-    alignment_weight: float = 0.5
-    alignment_depth: int = 3
     noise_spread: float = 0.0
     noise_shift: float = 0.0
     caption_steps: int = 0
@@ -129,8 +151,6 @@ class DiffusionSettings(RunSettings):
             value = getattr(self, item.name)
             if item.name.endswith("_dropout") and not 0 <= value <= 1:
                 raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
-        _at_least(self, "alignment_weight", 0)
-        _at_least(self, "alignment_depth", 1)
         _at_least(self, "noise_spread", 0)
         _at_least(self, "caption_steps", 0)
 
@@ -192,7 +212,10 @@ class SynchformerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A training file. config_json: the model's configuration, as it is published; model: its typed form."""
+    """A training file. config_json: the model's configuration, as it is published; model: its typed form.
+    waves: an autoencoder that is trained first, of which the model's, whose latents tell strengths, is made
+    and trained as `decoder` says; see `strengths`.
+    """
 
     name: str
     data: DataSettings
@@ -203,6 +226,8 @@ class TrainingConfig:
     autoencoder: AutoencoderSettings
     diffusion: DiffusionSettings
     sync: SyncSettings | None = None
+    waves: AutoencoderConfig | None = None
+    decoder: DecoderSettings | None = None
 
     def dataset(self, split: Split, *, film_share: float, length: int | None = None) -> Dataset:
         """The items to train on or to validate with. film_share: how many of them are videos, 0 to 1."""
@@ -234,6 +259,7 @@ def read_training_config(path: Path) -> TrainingConfig:
 def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingConfig:
     """The typed form of a training file. folder: where a file that `model` names is looked for."""
     known = {"name", "model", "text_encoder", "synchformer", "data", "autoencoder", "sync", "diffusion"}
+    known |= {"waves", "decoder"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
@@ -244,7 +270,7 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
         raise ConfigError("model must be the model's configuration, or the name of its config.json.")
     typed = parse_config(model)
     _check_trainable(typed)
-    return TrainingConfig(
+    made = TrainingConfig(
         name=_checked(values.get("name", "model"), str, "name"),
         data=_section(values, "data", DataSettings),
         config_json=model,
@@ -254,7 +280,41 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
         autoencoder=_section(values, "autoencoder", AutoencoderSettings),
         diffusion=_section(values, "diffusion", DiffusionSettings),
         sync=_section(values, "sync", SyncSettings) if "sync" in values else None,
+        waves=parse_autoencoder_config(values["waves"], "waves") if "waves" in values else None,
+        decoder=_section(values, "decoder", DecoderSettings) if "decoder" in values else None,
     )
+    _check_waves(made)
+    return made
+
+
+def _check_waves(config: TrainingConfig) -> None:
+    """What is made of strengths must have as many latents, and a decoder of waves to be made of."""
+    if config.waves is None:
+        if config.decoder is not None:
+            raise ConfigError("decoder is there without waves: only a decoder of strengths is trained by it.")
+        return
+    if config.decoder is None:
+        raise ConfigError("waves is there without decoder: how what is made of it is to be trained.")
+    outer, inner = config.model.autoencoder, config.waves
+    if (
+        outer.decoder.strides[:-1] != inner.decoder.strides
+        or outer.encoder.strides[:-1] != inner.encoder.strides
+    ):
+        raise ConfigError(
+            f"waves has the strides {inner.decoder.strides}; the model's are to be these and one more, and "
+            f"are {outer.decoder.strides}."
+        )
+    wanted = strength_count(config.model.sample_rate, outer.downsampling_ratio)
+    if outer.latent_dim > wanted:
+        raise ConfigError(
+            f"latent_dim is {outer.latent_dim}; at {config.model.sample_rate} Hz and "
+            f"{outer.downsampling_ratio} samples a latent there are only {wanted} strengths to tell."
+        )
+    squares = outer.decoder.channels * outer.decoder.c_mults[-1]
+    if squares < 2 * wanted:
+        raise ConfigError(
+            f"The decoder's first layer has {squares} channels; it needs {2 * wanted}, two for each strength."
+        )
 
 
 def _check_trainable(model: ModelConfig) -> None:
