@@ -41,8 +41,8 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
             unit.beta.fill_(STRAIGHT)
         elif isinstance(unit, ResidualUnit):
             start_unit(unit)
-    opening, *downs, posterior = convolutions(encoder)
-    first, *ups, last = convolutions(decoder)
+    opening, *downs, posterior = _convolutions(encoder)
+    first, *ups, last = _convolutions(decoder)
     mix = _sum_and_difference(waveforms.shape[1])
     _set(opening, _GAIN * _in_the_middle(mix, opening))
     _set(last, _in_the_middle(mix.T, last) / _GAIN)
@@ -68,14 +68,14 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     posterior.bias[latents:] = _DEVIATION
 
 
-def convolutions(layers: Any) -> list[Any]:
+def _convolutions(layers: Any) -> list[Any]:
     """In their order, but those of residual units."""
     found: list[Any] = []
     for layer in layers.children():
         if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
             found.append(layer)
         elif not isinstance(layer, ResidualUnit):
-            found += convolutions(layer)
+            found += _convolutions(layer)
     return found
 
 

@@ -119,8 +119,8 @@ class DiffusionTraining(TrainingModule):
         if self.mapped is None:
             errors = weighted_errors(made, wanted, latents)
         else:
-            silence = self.mapped.latents(torch.zeros_like(self.mapped.centre)[None, :, None])
-            errors = weighted_errors(made, wanted, latents - silence.to(latents), usual=1.0)
+            heard = latents - self.mapped.silence.to(latents)[:, None]
+            errors = weighted_errors(made, wanted, heard, usual=1.0)
         loss = self.usual.balanced(errors, places)
         self.usual.update(errors.detach(), places)
         return {"loss": loss}

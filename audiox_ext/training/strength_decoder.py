@@ -12,6 +12,7 @@ layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from ..networks.oobleck import ResidualUnit, SnakeBeta
 from .autoencoder_start import STRAIGHT, start_unit
 from .strengths import LatentMap, angle_gains, atoms
 
-_CONTEXT = 16  # tokens around an atom that is encoded
+CONTEXT = 16  # tokens around an atom that is encoded
 _LEVEL = 0.1  # at which it is
 _TOGETHER = 8  # atoms
 _UNUSED = 1e-6  # size of filters beyond those that are needed: of zeros weight normalisation could make none
@@ -40,7 +41,11 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     _give_both_signs(first, angle_gains(rate, ratio), mapped)
     snake, up, *units = outer.layers
     _set_snake(snake, 0.0)
-    told, silent = _inside(inner_first, waves, atoms(rate, ratio), ratio, up)
+
+    def opening(waveforms: Tensor) -> Tensor:
+        return inner_first(waves.posterior(waveforms)[0])
+
+    told, silent = heard_inside(opening, atoms(rate, ratio), ratio, up, _LEVEL)
     kept = _directions(told, up.out_channels)
     up.weight.normal_(std=_UNUSED)
     # Of the two snakes' sum, twice the square, each channel gives a half.
@@ -90,27 +95,28 @@ def _set_snake(snake: SnakeBeta, beta: float) -> None:
     snake.beta.fill_(beta)
 
 
-def _inside(
-    inner_first: Any, waves: Autoencoder, shapes: Tensor, ratio: int, up: nn.ConvTranspose1d
+@torch.no_grad()
+def heard_inside(
+    layer: Callable[[Tensor], Tensor],
+    shapes: Tensor,
+    ratio: int,
+    strided: nn.Conv1d | nn.ConvTranspose1d,
+    level: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """What the inner decoder's first layer makes of each atom on the left, then on the right, (K, H, kernel)
-    for the transposed convolution in front of it, and of silence, (H,).
+    """What a layer makes of each of some shapes (N, 2 * ratio) on the left, then on the right, at a level and
+    for 1: (2 N, H, kernel), as a strided convolution beside it sees a token; and of silence, (H,).
     """
-
-    def layer(waveforms: Tensor) -> Tensor:
-        return inner_first(waves.posterior(waveforms)[0])
-
-    samples, token = _CONTEXT * ratio, _CONTEXT // 2
+    samples, token = CONTEXT * ratio, CONTEXT // 2
     silence = layer(torch.zeros(1, 2, samples))
-    stride, size = up.stride[0], up.kernel_size[0]
-    begin = token * stride - int(up.padding[0])
+    stride, size = strided.stride[0], strided.kernel_size[0]
+    begin = token * stride - int(strided.padding[0])
     told = []
     for side in range(2):
         for some in shapes.split(_TOGETHER):
             waveforms = torch.zeros(len(some), 2, samples)
             at = token * ratio - ratio // 2
-            waveforms[:, side, at : at + some.shape[1]] = _LEVEL * some
-            told.append((layer(waveforms) - silence)[..., begin : begin + size] / _LEVEL)
+            waveforms[:, side, at : at + some.shape[1]] = level * some
+            told.append((layer(waveforms) - silence)[..., begin : begin + size] / level)
     return torch.cat(told), silence[0, :, token * stride]
 
 

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from ..networks.autoencoder import Autoencoder
 from .autoencoder_start import STRAIGHT, start_unit
+from .strength_decoder import CONTEXT, heard_inside
 from .strengths import LatentMap, atoms, strengths
 
-_CONTEXT, _TOGETHER = 16, 8  # tokens around an atom, atoms at a time
 _TURNS = (3.0, 100.0)  # how fast the two snakes of an atom wave: one tells loud sounds apart, one soft ones
 _BENT = -2.0  # of a snake, the logarithm by which its wave is divided
 _DEVIATION = -10.0  # of the posterior, before its softplus
@@ -44,7 +44,8 @@ def build_encoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int) -> No
     down = outer.layers[-1]
     shapes = atoms(rate, ratio)
     shapes = torch.stack([shapes, _quarter_turned(shapes)], dim=1)
-    told = _inside(waves, shapes.flatten(0, 1), ratio, down)  # (2 sides * atoms * 2, H, kernel)
+    layers: Any = waves.model["encoder"].layers
+    told, _ = heard_inside(layers[:-2], shapes.flatten(0, 1), ratio, down)  # (2 sides * atoms * 2, H, kernel)
     moment = torch.einsum("khn,kgn->hg", told, told).double()
     kept = torch.linalg.eigh(moment).eigenvectors.flip(1)[:, : down.in_channels].T.to(told)
     closed.layers[-1].weight.copy_(torch.einsum("hcn,rh->rcn", inner_closed.layers[-1].weight, kept))
@@ -73,14 +74,18 @@ def fit_encoder(autoencoder: Autoencoder, waveforms: Iterable[Tensor], rate: int
     last = autoencoder.model["encoder"].layers[-1]  # type: ignore[index]
     assert isinstance(last, nn.Conv1d)
     assert last.bias is not None
-    silent = _features(autoencoder, torch.zeros(1, 2, 2 * _CONTEXT * ratio))[0, :, _CONTEXT]
+    silent = _features(autoencoder, torch.zeros(1, 2, 2 * CONTEXT * ratio))[0, :, CONTEXT]
     size, channels = silent.numel() * last.kernel_size[0], last.out_channels // 2
     moment, cross = torch.zeros(size, size).double(), torch.zeros(size, channels).double()
-    none = mapped.latents(torch.zeros(1, len(mapped.centre), 1))
     power = 0.0
     for batch in waveforms:
         x = _unfolded(_features(autoencoder, batch), silent, last)
-        y = (mapped.latents(strengths(batch, rate, ratio)) - none).transpose(1, 2).flatten(0, 1).double()
+        y = (
+            (mapped.latents(strengths(batch, rate, ratio)) - mapped.silence[:, None])
+            .transpose(1, 2)
+            .flatten(0, 1)
+            .double()
+        )
         moment += x.T @ x
         cross += x.T @ y
         power += float(y.square().sum())
@@ -90,7 +95,7 @@ def fit_encoder(autoencoder: Autoencoder, waveforms: Iterable[Tensor], rate: int
     filters = weight.T.unflatten(1, (-1, last.kernel_size[0])).to(last.weight)
     last.weight.zero_()
     last.weight[:channels] = filters
-    last.bias[:channels] = none[0, :, 0] - filters.sum(dim=2) @ silent
+    last.bias[:channels] = mapped.silence - filters.sum(dim=2) @ silent
     last.bias[channels:] = _DEVIATION
     return 1 - max(0.0, missed) / power
 
@@ -99,25 +104,6 @@ def _quarter_turned(shapes: Tensor) -> Tensor:
     """(K, N) -> the same, each frequency a quarter of a turn later."""
     spectrum = torch.fft.rfft(shapes)
     return torch.fft.irfft(-1j * spectrum, shapes.shape[-1])
-
-
-def _inside(waves: Autoencoder, shapes: Tensor, ratio: int, down: nn.Conv1d) -> Tensor:
-    """What the last stage of the encoder of waves makes of each shape on the left, then on the right: (K, H,
-    kernel), as the strided convolution behind it sees it.
-    """
-    samples, token = _CONTEXT * ratio, _CONTEXT // 2
-    whole: Any = waves.model["encoder"].layers
-    layers = whole[:-2]
-    silence = layers(torch.zeros(1, 2, samples))
-    begin = token * down.stride[0] - int(down.padding[0])
-    told = []
-    for side in range(2):
-        for some in shapes.split(_TOGETHER):
-            waveforms = torch.zeros(len(some), 2, samples)
-            at = token * ratio - ratio // 2
-            waveforms[:, side, at : at + some.shape[1]] = some
-            told.append((layers(waveforms) - silence)[..., begin : begin + down.kernel_size[0]])
-    return torch.cat(told)
 
 
 def _features(autoencoder: Autoencoder, waveforms: Tensor) -> Tensor:

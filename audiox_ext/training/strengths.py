@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -63,7 +64,17 @@ class LatentMap:
 
     def latents(self, told: Tensor) -> Tensor:
         """(B, P, T) -> (B, K, T)."""
-        return torch.einsum("kp,bpt->bkt", torch.linalg.pinv(self.components), told - self.centre[:, None])
+        rest = told - self.centre.to(told)[:, None]
+        return torch.einsum("kp,bpt->bkt", self._inverse.to(told), rest)
+
+    @cached_property
+    def silence(self) -> Tensor:
+        """The latents of a token of silence, (K,)."""
+        return self.latents(torch.zeros_like(self.centre)[None, :, None])[0, :, 0]
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        return torch.linalg.pinv(self.components)
 
     def strengths(self, latents: Tensor) -> Tensor:
         """(B, K, T) -> (B, P, T), the nearest that there are."""
