@@ -23,7 +23,9 @@ from audiox_ext.training.captions import caption, is_held_out
 from audiox_ext.training.dataset import GENERIC_PROMPT, SPLITS, Dataset
 from audiox_ext.training.kinds import HELD_OUT_KINDS, KINDS, KNOWN_KINDS, note_pitch, pitch_class
 from audiox_ext.training.listening import direction, level, onsets
+from audiox_ext.training.measures import judge
 from audiox_ext.training.rendering import CEILING, render
+from audiox_ext.training.retelling import retold
 from audiox_ext.training.scenes import Asked, Event, Part, Scene, random_numbers
 from audiox_ext.training.score import LEVELS, draw_scene
 
@@ -173,6 +175,34 @@ def test_a_kind_has_hundreds_of_wordings(kind: str) -> None:
     assert len(texts) > 300
     one = {caption(draw_scene(5, kinds=[kind]), random_numbers(n)).lower().rstrip(".") for n in range(600)}
     assert len(one) > 40  # of one and the same thing
+
+
+def test_more_is_told_of_the_same_sound_and_it_is_true() -> None:
+    findings = []
+    for kind in ("tone", "chord", "beep", "bell", "knock", "lamp"):
+        added = 0
+        for number, scene in enumerate(scenes(kind, 40)):
+            told = retold(scene, random_numbers(number, 9))
+            assert told.with_asked(**vars(scene.parts[0].asked)) == scene
+            before, after = vars(scene.parts[0].asked), vars(told.parts[0].asked)
+            assert all(after[name] == value for name, value in before.items() if value is not None)
+            if after != before:
+                added += 1
+                findings += judge(told, render(told, RATE), RATE)
+        assert 5 <= added <= 35, kind
+    assert sum(finding.right for finding in findings) >= 0.97 * len(findings)
+
+
+def test_other_variants_of_a_caption_may_say_more() -> None:
+    dataset = Dataset("training", kinds=("beep",), film_share=0.0, then_share=0.0, with_share=0.0)
+    index = next(i for i in range(200) if dataset.scene(i).parts[0].asked == Asked(register="high"))
+    count = len(dataset.scene(index).parts[0].onsets)
+    said = [
+        bool(re.search(MENTIONS["count", count][0], dataset.caption(index, variant), re.I))
+        for variant in range(40)
+    ]
+    assert not said[0]
+    assert 5 <= sum(said) <= 35
 
 
 @pytest.mark.parametrize("kind", KINDS)

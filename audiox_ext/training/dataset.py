@@ -21,6 +21,7 @@ from .animations import FILMS, film
 from .captions import caption
 from .kinds import KNOWN_KINDS, check_kinds
 from .rendering import LOWEST_RATE, render
+from .retelling import retold
 from .scenes import Joint, Scene, random_numbers
 from .score import SHORTEST, draw_scene
 
@@ -118,13 +119,15 @@ class Dataset:
         return draw_scene(seed, seconds=self.seconds, kinds=self.kinds, joint=joint)
 
     def caption(self, index: int, variant: int = 0) -> str:
-        """The words of an item, alone. variant: other words for the same."""
+        """The words of an item, alone. variant: other words, which may say more of the same sound."""
         scene = self.scene(index)
         if scene.film and self._is_generic(index):
             return GENERIC_PROMPT
         wording: Literal["training", "held out"] = self.split
-        random = random_numbers(self._seed(index), 102, variant) if variant else self._random(index, 2)
-        return caption(scene, random, wording)
+        if not variant:
+            return caption(scene, self._random(index, 2), wording)
+        random = random_numbers(self._seed(index), 102, variant)
+        return caption(retold(scene, random), random, wording)
 
     def frames(self, index: int, indices: Sequence[int] | None = None) -> np.ndarray | None:
         """The pictures of an item, alone, all or some: (T, H, W, 3) uint8, or None."""
