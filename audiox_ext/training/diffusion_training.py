@@ -157,17 +157,34 @@ class DiffusionTraining(TrainingModule):
         return self.context(batch, shown, random)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Muon for the matrices of the network's blocks, AdamW for all else."""
+        """Muon for the matrices of the network's blocks, AdamW for all else. What has learnt what captions
+        ask changes little: at the network's rate it forgets most of the notes within some hundred steps,
+        long before the network has any use for them.
+        """
         blocks = self.network.transformer.blocks()
         matrices = [value for block in blocks for value in block.parameters() if value.dim() == 2]
         theirs = {id(value) for value in matrices}
-        others = [v for v in self.parameters() if v.requires_grad and id(v) not in theirs]
+        others = {n: v for n, v in self.named_parameters() if v.requires_grad and id(v) not in theirs}
+        careful = {name: value for name, value in others.items() if self._knows_words(name)}
         return MatrixOptimiser(
             matrices,
-            self.adamw(others),
+            self.adamw(
+                [value for name, value in others.items() if name not in careful], careful=careful.values()
+            ),
             learning_rate=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )
+
+    def _knows_words(self, name: str) -> bool:
+        """Whether a parameter has learnt from captions alone: the text encoder's, the fusion's behind it."""
+        if not self.settings.caption_steps:
+            return False
+        texts = [
+            f"model.conditioner.conditioners.{key}."
+            for key, module in self.model.conditioner.conditioners.items()
+            if isinstance(module, TextConditioner)
+        ]
+        return name.startswith((*texts, "model.maf_block."))
 
     def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: Shown) -> Tensor:
         tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)

@@ -2,7 +2,10 @@
 bounces.
 
 A layout takes the kind's name, what is asked, the time it may fill, random numbers, the pitch that was chosen
-(0 for none) and the direction, and gives the events.
+(0 for none), the direction, and whether it is seen in a film, and gives the events.
+
+What is counted begins soon and goes on at about one pace, unless a film shows when: where words do not say
+when something happens, a small model would have to choose among all times, and mostly chooses none.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from .kinds import KINDS, VOICES, Kind, Layout
 from .scenes import Asked, Event
 
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9))
+_SOON = (0.1, 0.3)  # seconds to the first of what is counted
+_ABOUT = (0.92, 1.08)  # times the usual seconds from one to the next
 _T = TypeVar("_T")
 
 
@@ -48,7 +53,7 @@ def nearest_note(pitch: float) -> float:
 
 
 def _sustained(
-    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float
+    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float, seen: bool
 ) -> list[Event]:
     start = span.start + random.uniform(0.02, 0.06) * span.seconds
     end = span.end - random.uniform(0.02, 0.06) * span.seconds
@@ -86,23 +91,25 @@ def _rate(kind: Kind, asked: Asked, random: np.random.Generator) -> float:
 
 
 def _counted(
-    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float
+    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float, seen: bool
 ) -> list[Event]:
     kind = KINDS[name]
     count = asked.count or int(random.integers(1, 5))
     if name == "birds" and asked.count is None:
         count = int(random.integers(5, 9))  # a song
     length = random.uniform(*kind.length)
-    first = span.start + random.uniform(0.1, 0.12 * span.seconds)
+    first = span.start + random.uniform(*((0.1, 0.12 * span.seconds) if seen else _SOON))
     room = span.end - 0.1 - first - length
     widest = room / (count - 1) if count > 1 else math.inf
-    gap = min(random.uniform(*kind.gap), widest)
+    usual = math.sqrt(kind.gap[0] * kind.gap[1])
+    gap = min(random.uniform(*kind.gap) if seen else usual * random.uniform(*_ABOUT), widest)
     length = min(length, max(0.6 * gap, kind.length[0] * 0.5)) if name != "bell" else length
-    if widest > gap and count > 1:
+    if seen and widest > gap and count > 1:
         first += random.uniform(0, 0.5) * (room - gap * (count - 1))
+    uneven = 0.06 if seen else 0.03
     events = []
     for number in range(count):
-        shift = random.uniform(-0.06, 0.06) * gap if 0 < number else 0.0
+        shift = random.uniform(-uneven, uneven) * gap if 0 < number else 0.0
         onset = first + number * gap + shift
         events.append(
             Event(
@@ -118,7 +125,7 @@ def _counted(
 
 
 def _paced(
-    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float
+    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float, seen: bool
 ) -> list[Event]:
     kind = KINDS[name]
     beat = 60 / _rate(kind, asked, random)
@@ -148,7 +155,7 @@ def _paced(
 
 
 def _melody(
-    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float
+    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float, seen: bool
 ) -> list[Event]:
     beat = 60 / _rate(KINDS[name], asked, random)
     first = span.start + random.uniform(0.05, 0.3)
@@ -179,7 +186,7 @@ def _melody(
 
 
 def _bouncing(
-    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float
+    name: str, asked: Asked, span: Span, random: np.random.Generator, *, pitch: float, pan: float, seen: bool
 ) -> list[Event]:
     """A ball that is dropped: each time in the air is shorter than the one before, each impact softer."""
     count = asked.count or int(random.integers(3, 7))

@@ -19,7 +19,8 @@ _SOFT = 0.1  # share of an item's level
 _QUIET = 1e-3  # root mean square below which an item is measured by this
 _SMOOTHING = 14  # samples that waves are smoothed over to be compared: nothing is left at a 6th of the rate
 _STRIDE = 3  # samples
-_WEIGHTS = (0.5, 8.0)  # the lightest and the heaviest item
+_EVEN = 0.85  # at 1 all items would count the same
+_WEIGHTS = (0.3, 30.0)  # the lightest and the heaviest item
 _TIMES = 16  # that are told apart
 _NEW = 0.02  # share of the newest in what is usual
 
@@ -99,11 +100,11 @@ def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor, usual: float 
     """Mean squared error of velocities (B, C, L), soft and short sounds counting for more. -> (B,).
 
     As it is, the error goes with the power of what is to be made: a click would count a thousandth of an
-    engine, and be learnt last. An item's weight is one over the root of its power, within limits: that of
-    latents (B, C, L), 0 being silence, against those of the usual deviation.
+    engine, and be learnt last. An item's weight is nearly one over its power, within limits: that of latents
+    (B, C, L), 0 being silence, against those of the usual deviation.
     """
     power = latents.float().square().mean(dim=(1, 2)) / usual**2
-    weights = power.clamp(min=1e-6).rsqrt().clamp(*_WEIGHTS)
+    weights = power.clamp(min=1e-6).pow(-_EVEN).clamp(*_WEIGHTS)
     return (made.float() - wanted.float()).square().mean(dim=(1, 2)) * weights
 
 

@@ -48,7 +48,8 @@ def draw_scene(
         back = [kind for kind in _BACKGROUNDS if kind in kinds] or list(kinds)
         chosen.append(choose(random, back))
     parts = [
-        _part(kind, span, random) for kind, span in zip(chosen, _spans(seconds, joint, random), strict=True)
+        _part(kind, span, random, seen=film)
+        for kind, span in zip(chosen, _spans(seconds, joint, random), strict=True)
     ]
     if joint == "with":
         parts[1] = _behind(parts[1], parts[0])
@@ -65,12 +66,12 @@ def _spans(seconds: float, joint: Joint, random: np.random.Generator) -> list[Sp
     return [Span(0.0, seconds)] * (1 if joint == "alone" else 2)
 
 
-def _part(name: str, span: Span, random: np.random.Generator) -> Part:
+def _part(name: str, span: Span, random: np.random.Generator, *, seen: bool) -> Part:
     kind = KINDS[name]
     asked = _asked(name, kind, span, random)
     side = {"left": -1.0, "right": 1.0, None: 0.0}[asked.side] * random.uniform(0.6, 1.0)
     pitch = _pitch(name, kind, asked, random)
-    events = LAYOUTS[kind.layout](name, asked, span, random, pitch=pitch, pan=side)
+    events = LAYOUTS[kind.layout](name, asked, span, random, pitch=pitch, pan=side, seen=seen)
     level = LEVELS[asked.loudness] + random.uniform(-1.5, 1.5)
     return Part(kind=name, asked=asked, events=tuple(events), level=level, seed=int(random.integers(2**31)))
 

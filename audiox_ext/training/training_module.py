@@ -30,6 +30,8 @@ _MAY_CHANGE = {
     "validation_items",
     "report_every",
 }
+_RATE_SHARE = "rate_share"  # of a group of parameters
+_CAREFUL = 0.05
 
 
 class TrainingModule(LightningModule):
@@ -57,7 +59,7 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One step; raises `TrainingError` where the loss is not a number."""
         for group in self.optimizers().param_groups:
-            group["lr"] = learning_rate(self.settings, batch.step)
+            group["lr"] = learning_rate(self.settings, batch.step) * group.get(_RATE_SHARE, 1.0)
         terms = self.losses(batch, self.random_of(batch.step), training=True)
         self.last_losses = {name: float(value.detach()) for name, value in terms.items()}
         if not all(map(math.isfinite, self.last_losses.values())):
@@ -76,13 +78,18 @@ class TrainingModule(LightningModule):
         """AdamW."""
         return self.adamw(value for value in self.parameters() if value.requires_grad)
 
-    def adamw(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Of some parameters; only matrices decay."""
-        trained = list(parameters)
-        groups = [
-            {"params": [v for v in trained if v.dim() > 1], "weight_decay": self.settings.weight_decay},
-            {"params": [v for v in trained if v.dim() <= 1], "weight_decay": 0.0},
-        ]
+    def adamw(
+        self, parameters: Iterable[nn.Parameter], *, careful: Iterable[nn.Parameter] = ()
+    ) -> torch.optim.Optimizer:
+        """Of some parameters; only matrices decay. careful: others, at a small share of the rate."""
+        groups = []
+        for values, share in ((list(parameters), 1.0), (list(careful), _CAREFUL)):
+            for some, decay in (
+                ([v for v in values if v.dim() > 1], self.settings.weight_decay),
+                ([v for v in values if v.dim() <= 1], 0.0),
+            ):
+                if some:
+                    groups.append({"params": some, "weight_decay": decay, _RATE_SHARE: share})
         return torch.optim.AdamW(groups, lr=self.settings.learning_rate, betas=(0.9, 0.99))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
