@@ -385,7 +385,7 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     values = miniature_values()
     values["data"] = {"kinds": ["tone"], "sounds": 400}
     values["autoencoder"] |= {"steps": 250, "warmup_steps": 20, "report_every": 100, "learning_rate": 3e-3}
-    values["diffusion"] |= {"steps": 350, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
+    values["diffusion"] |= {"steps": 420, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
     values["diffusion"] |= {"validation_items": 32, "ema_decay": 0.98}
     config = miniature(values)
     lines: list[str] = []
@@ -398,7 +398,7 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     # Of silence the convergence is 1. Who knows no more of latents than their deviation d pays, on average
     # over the times, d: of d^2 / (cos^2 d^2 + sin^2).
     assert convergence < 0.75
-    assert velocity < 0.8 * DEVIATION
+    assert velocity < 0.8 * DEVIATION, velocity
 
 
 @needs_lightning

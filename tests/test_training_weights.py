@@ -49,7 +49,7 @@ def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, conf
     before, after = scores_before_and_after(config, code)
     for measure, score in before.items():
         # There is no room for where clicks and hisses come from.
-        lost = score.right / 3 if measure == "direction" else 1
+        lost = score.right / 3 if measure == "direction" else max(1, 0.15 * score.right)
         assert after[measure].right >= score.right - lost, measure
     assert DEVIATION / 2 < np.sqrt(np.mean(np.square(spreads))) < DEVIATION * 2
 
@@ -58,10 +58,10 @@ def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: Train
     """By a decoder that nobody has trained yet, through latents fitted to other sounds."""
     rate, sizes = config.model.sample_rate, config.model.autoencoder
     ratio = sizes.downsampling_ratio
-    data = config.dataset("training", film_share=0)
+    data = config.evenly("training")
     sounds = (
         torch.from_numpy(render(data.scene(index), rate)[:, : config.model.sample_size])
-        for index in range(64)
+        for index in range(192)
     )
     told = torch.cat([strengths(sound[None], rate, ratio) for sound in sounds])
     mapped = LatentMap.fitted(told, sizes.latent_dim)
@@ -79,8 +79,8 @@ def scores_before_and_after(
     config: TrainingConfig, code: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[dict[str, Score], dict[str, Score]]:
     """Of held-out sounds (1, 2, S), and of what comes of them."""
-    rate, data = config.model.sample_rate, config.dataset("held out", film_share=0)
-    scenes = [scene for scene in map(data.scene, range(60)) if scene.joint == "alone"][:32]
+    rate, data = config.model.sample_rate, config.evenly("held out")
+    scenes = [scene for scene in map(data.scene, range(120)) if scene.joint == "alone"][:80]
     plain, coded = [], []
     for scene in scenes:
         sound = render(scene, rate)[:, : config.model.sample_size]

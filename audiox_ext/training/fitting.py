@@ -170,7 +170,7 @@ def _train_decoder(
 
 def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
     """Batches of so many sounds, for training and for validation."""
-    made = [CropBatches(config.dataset(split, film_share=0), size, samples, crops) for split in SPLITS]
+    made = [CropBatches(config.evenly(split), size, samples, crops) for split in SPLITS]
     return made[0], made[1]
 
 

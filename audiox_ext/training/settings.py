@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -242,6 +242,10 @@ class TrainingConfig:
             first=self.data.first if split == "training" else 0,
             length=self.data.length if length is None else length,
         )
+
+    def evenly(self, split: Split) -> Dataset:
+        """Sounds of which each kind is drawn as often: for codes, which are to hold whatever there is."""
+        return replace(self.dataset(split, film_share=0), kinds=tuple(dict.fromkeys(self.data.kinds)))
 
     def conditioner(self, kind: type[T]) -> T | None:
         """The configuration of the model's conditioner of a kind."""
