@@ -97,9 +97,8 @@ def test_of_velocities_too_a_soft_sound_counts_for_more_than_its_power() -> None
     latents[1] *= 0.25
     errors = weighted_errors(latents, torch.zeros(2, 4, 50), latents)
     assert float(errors[0]) == pytest.approx(DEVIATION**2, rel=0.2)
-    assert float(errors[1]) == pytest.approx(
-        float(errors[0]) * 16**-0.15, rel=0.2
-    )  # a sixteenth of the power
+    # Its power is a sixteenth.
+    assert float(errors[1]) == pytest.approx(float(errors[0]) * 16**-0.15, rel=0.2)
 
 
 def test_times_that_usually_go_wrong_count_no_more_than_the_others() -> None:

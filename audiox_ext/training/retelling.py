@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from .kinds import KINDS, pitch_class
+from .phrases import NUMBERS
 from .scenes import Part, Scene
+from .score import MOST_SAID
 
-_MOST = 3  # things that are said of a sound, as in `score`
 _LIKELY = {"note": 0.5, "count": 0.5, "voice": 0.2}
-_LARGEST = 4  # count that can be said
 
 
 def retold(scene: Scene, random: np.random.Generator) -> Scene:
@@ -28,7 +28,7 @@ def _retold(part: Part, random: np.random.Generator) -> Part:
     said = sum(value is not None for name, value in vars(part.asked).items() if name != "quality")
     told: dict[str, Any] = {}
     for name, facts in _unsaid(part).items():
-        if said < _MOST and random.random() < _LIKELY[name]:
+        if said < MOST_SAID and random.random() < _LIKELY[name]:
             told |= facts
             said += 1
     return replace(part, asked=replace(part.asked, **told))
@@ -42,7 +42,7 @@ def _unsaid(part: Part) -> dict[str, dict[str, Any]]:
         found["note"] = {"note": pitch_class(first.pitch)}
         if part.kind == "chord":
             found["note"]["quality"] = first.voice.split()[-1]
-    if kind.countable and asked.count is None and len(part.onsets) <= _LARGEST:
+    if kind.countable and asked.count is None and len(part.onsets) in NUMBERS:
         found["count"] = {"count": len(part.onsets)}
     if kind.voices and asked.voice is None:
         found["voice"] = {"voice": first.voice.split()[0]}

@@ -17,6 +17,7 @@ from .scenes import Asked, Joint, Part, Scene, random_numbers
 LEVELS = {"loud": -13.0, None: -23.0, "quiet": -33.0}  # dBFS, see `Part.level`
 BEHIND = 12.0  # decibels by which the second of two sounds at once is softer
 SHORTEST = 2.0  # seconds of a scene
+MOST_SAID = 3  # of a sound: nobody asks for more at once
 
 _BACKGROUNDS = (*NOISES, "engine")
 
@@ -77,7 +78,7 @@ def _part(name: str, span: Span, random: np.random.Generator, *, seen: bool) -> 
 
 
 def _asked(name: str, kind: Kind, span: Span, random: np.random.Generator) -> Asked:
-    """What is said. At most three things are, since nobody asks for more at once."""
+    """What is said, at most `MOST_SAID` things."""
     said: dict[str, Any] = {}
     if kind.notes:
         said["note"] = choose(random, NOTES)
@@ -105,7 +106,7 @@ def _asked(name: str, kind: Kind, span: Span, random: np.random.Generator) -> As
         "register": 0.6,
     }
     kept = [what for what in said if random.random() < likely.get(what, 0.35)]
-    while len(kept) > 3:
+    while len(kept) > MOST_SAID:
         kept.pop(int(random.integers(len(kept))))
     if name == "sweep" and "motion" not in kept:
         kept.append("motion")  # it always goes somewhere, and there is no third way
