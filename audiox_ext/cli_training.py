@@ -12,7 +12,7 @@ from .cli_common import add_device
 from .cli_tuning import add_finetune, add_lora
 
 _BEGIN_WITH = {
-    "autoencoder": "folder of a model whose decoder alone is trained further",
+    "autoencoder": "folder of a model whose latents hold waves, and whose decoder alone is trained further",
     "diffusion": "folder of a model to train further",
 }
 

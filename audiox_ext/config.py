@@ -24,6 +24,14 @@ class OobleckEncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StrengthEncoderConfig:
+    """Of an encoder without weights, see `networks.strengths`. sample_rate: in hertz. in_channels: 2."""
+
+    in_channels: int
+    sample_rate: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class OobleckDecoderConfig:
     """Sizes of the decoder. `latent_dim` is the latents' channels."""
 
@@ -39,7 +47,7 @@ class OobleckDecoderConfig:
 class AutoencoderConfig:
     """One waveform <-> latents autoencoder with a variational bottleneck."""
 
-    encoder: OobleckEncoderConfig
+    encoder: OobleckEncoderConfig | StrengthEncoderConfig
     decoder: OobleckDecoderConfig
     latent_dim: int
     downsampling_ratio: int
@@ -47,17 +55,25 @@ class AutoencoderConfig:
     iterate_batch: bool = False
 
     def __post_init__(self) -> None:
-        for name, strides in (("encoder", self.encoder.strides), ("decoder", self.decoder.strides)):
-            if math.prod(strides) != self.downsampling_ratio:
-                raise ConfigError(
-                    f"config.json: the {name}'s strides {strides} multiply to {math.prod(strides)}, but "
-                    f"downsampling_ratio is {self.downsampling_ratio}."
-                )
-        if self.encoder.latent_dim != 2 * self.latent_dim or self.decoder.latent_dim != self.latent_dim:
+        if isinstance(self.encoder, OobleckEncoderConfig):
+            self._check("encoder", self.encoder.strides, self.encoder.latent_dim, 2 * self.latent_dim)
+        elif self.encoder.in_channels != 2:
             raise ConfigError(
-                f"config.json: latent_dim {self.latent_dim} wants an encoder of {2 * self.latent_dim} and a "
-                f"decoder of {self.latent_dim} channels, got {self.encoder.latent_dim} and "
-                f"{self.decoder.latent_dim}."
+                f"config.json: strengths are those of left and right, and in_channels is "
+                f"{self.encoder.in_channels}: it must be 2."
+            )
+        self._check("decoder", self.decoder.strides, self.decoder.latent_dim, self.latent_dim)
+
+    def _check(self, name: str, strides: tuple[int, ...], channels: int, wanted: int) -> None:
+        if math.prod(strides) != self.downsampling_ratio:
+            raise ConfigError(
+                f"config.json: the {name}'s strides {strides} multiply to {math.prod(strides)}, but "
+                f"downsampling_ratio is {self.downsampling_ratio}."
+            )
+        if channels != wanted:
+            raise ConfigError(
+                f"config.json: latent_dim {self.latent_dim} wants {wanted} channels in the {name}, "
+                f"got {channels}."
             )
 
 
@@ -276,6 +292,9 @@ class ModelConfig:
             ("audio_channels", self.audio_channels, "in_channels", self.autoencoder.encoder.in_channels),
             ("audio_channels", self.audio_channels, "out_channels", self.autoencoder.decoder.out_channels),
         ]
+        encoder = self.autoencoder.encoder
+        if isinstance(encoder, StrengthEncoderConfig):
+            checks.append(("sample_rate", self.sample_rate, "the encoder's sample_rate", encoder.sample_rate))
         if self.fusion is not None:
             checks.append(("cond_dim", self.cond_dim, "gate_type_config.dim", self.fusion.dim))
             slots = ["audio_prompt", "text_prompt", "video_prompt"]

@@ -26,6 +26,7 @@ from .config import (
     OobleckDecoderConfig,
     OobleckEncoderConfig,
     SamplingDefaults,
+    StrengthEncoderConfig,
     TextConditionerConfig,
 )
 from .errors import ConfigError
@@ -248,17 +249,10 @@ def _autoencoder(section: _Section) -> AutoencoderConfig:
     bottleneck = config.section("bottleneck")
     bottleneck.choice("type", ("vae",))
     encoder, decoder = config.section("encoder"), config.section("decoder")
-    for part in (encoder, decoder):
-        part.choice("type", ("oobleck",))
-    encoder_sizes, decoder_sizes = encoder.section("config"), decoder.section("config")
+    decoder.choice("type", ("oobleck",))
+    decoder_sizes = decoder.section("config")
     result = AutoencoderConfig(
-        encoder=OobleckEncoderConfig(
-            in_channels=encoder_sizes.positive("in_channels"),
-            channels=encoder_sizes.positive("channels"),
-            c_mults=encoder_sizes.integers("c_mults"),
-            strides=encoder_sizes.integers("strides"),
-            latent_dim=encoder_sizes.positive("latent_dim"),
-        ),
+        encoder=_encoder(encoder),
         decoder=OobleckDecoderConfig(
             out_channels=decoder_sizes.positive("out_channels"),
             channels=decoder_sizes.positive("channels"),
@@ -272,8 +266,27 @@ def _autoencoder(section: _Section) -> AutoencoderConfig:
         io_channels=config.positive("io_channels"),
         iterate_batch=section.get("iterate_batch", bool, False),
     )
-    for part in (encoder_sizes, decoder_sizes, encoder, decoder, bottleneck, config, section):
+    for part in (decoder_sizes, encoder, decoder, bottleneck, config, section):
         part.done()
+    return result
+
+
+def _encoder(section: _Section) -> OobleckEncoderConfig | StrengthEncoderConfig:
+    sizes = section.section("config")
+    result: OobleckEncoderConfig | StrengthEncoderConfig
+    if section.choice("type", ("oobleck", "strengths")) == "strengths":
+        result = StrengthEncoderConfig(
+            in_channels=sizes.positive("in_channels"), sample_rate=sizes.positive("sample_rate")
+        )
+    else:
+        result = OobleckEncoderConfig(
+            in_channels=sizes.positive("in_channels"),
+            channels=sizes.positive("channels"),
+            c_mults=sizes.integers("c_mults"),
+            strides=sizes.integers("strides"),
+            latent_dim=sizes.positive("latent_dim"),
+        )
+    sizes.done()
     return result
 
 

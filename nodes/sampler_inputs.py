@@ -242,8 +242,7 @@ def sampling_settings() -> list[io.Input]:
             optional=True,
             tooltip=(
                 "Fills in what is left at 0 or default. published: 250 steps, exact. balanced: 50 steps. "
-                "fast: 25 steps. The last two are not yet measured on a trained model. AudioX-Turbo needs "
-                "none."
+                "fast: 25 steps. AudioX-Turbo needs none."
             ),
         ),
         io.Combo.Input(

@@ -81,7 +81,7 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
             1000,
             "multiply to 2048, but downsampling_ratio is 1000",
         ),
-        ("model.pretransform.config.latent_dim", 32, "latent_dim 32 wants an encoder of 64"),
+        ("model.pretransform.config.latent_dim", 32, "latent_dim 32 wants 64 channels in the encoder"),
         ("sample_size", 100, "shorter than one latent"),
         ("model.conditioning.cond_dim", 512, "cond_dim is 768|is 768, but cond_dim is 512"),
         ("model.diffusion.config.cond_token_dim", 512, "cond_dim is 768, but cond_token_dim is 512"),

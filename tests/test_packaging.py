@@ -275,6 +275,4 @@ def test_no_large_or_made_file_is_part_of_the_repository() -> None:
             continue  # see below
         of_training = inside.parts[:3] == ("audiox_ext", "training", "weights")
         limit = 16 if inside.parts[:2] == ("tests", "golden") else 8 if of_training else 2
-        if of_training and "start" in inside.parts:
-            limit = 40  # a whole model
         assert path.stat().st_size < limit * 2**20, f"{inside} is larger than {limit} MiB"

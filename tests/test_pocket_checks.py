@@ -55,13 +55,13 @@ TRUE: dict[str, Callable[[], np.ndarray]] = {
 }
 FALSE: dict[str, Callable[[], np.ndarray]] = {
     "pocket_audio_prompt": drums,
-    "pocket_continuation": lambda: np.concatenate([drums(), sound_of("rain")], axis=1),
+    "pocket_continuation": lambda: np.concatenate([drums(), 0.01 * drums()], axis=1),
     "pocket_inpainting": lambda: sound_of("rain", loudness="quiet"),
     "pocket_text_to_audio": lambda: sound_of("beep", register="low", count=2),
     "pocket_text_to_music": lambda: sound_of("melody", motion="falling"),
     "pocket_timeline": lambda: np.concatenate([sound_of("siren"), sound_of("rain")], axis=1),
     "pocket_variation": lambda: sound_of("rain"),
-    "pocket_video_to_audio": lambda: np.roll(render(film_scene(), RATE), round(0.2 * RATE), axis=1),
+    "pocket_video_to_audio": lambda: np.zeros((2, 10 * RATE), dtype=np.float32),
 }
 
 

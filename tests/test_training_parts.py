@@ -23,6 +23,16 @@ from audiox_ext.model import AudioXModel
 from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.networks.operations import torch_attention
+from audiox_ext.networks.strengths import (
+    PARTS,
+    LatentMap,
+    angle_gains,
+    noise_bands,
+    sinusoid_bands,
+    strength_count,
+    strengths,
+)
+from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.state_dict import fold_weight_norm
 from audiox_ext.text_encoder import TextEncoder
 from audiox_ext.training.augmentation import moved
@@ -43,17 +53,7 @@ from audiox_ext.training.matrix_optimiser import MatrixOptimiser
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
-from audiox_ext.training.strength_decoder import build_decoder, latent_map
-from audiox_ext.training.strength_encoder import build_encoder, fit_encoder
-from audiox_ext.training.strengths import (
-    PARTS,
-    LatentMap,
-    angle_gains,
-    noise_bands,
-    sinusoid_bands,
-    strength_count,
-    strengths,
-)
+from audiox_ext.training.strength_decoder import build_decoder
 from audiox_ext.training.sync_code import sync_code
 from audiox_ext.training.text import build_text_encoder, make_tokenizer
 from audiox_ext.training.times import even_places, times_at
@@ -516,7 +516,6 @@ def of_strengths() -> Autoencoder:
     start_autoencoder(waves, sounds)
     mapped = LatentMap.fitted(strengths(sounds, 16000, 2048), config.model.autoencoder.latent_dim)
     build_decoder(made, waves, 16000, mapped)
-    build_encoder(made, waves, 16000)
     return made
 
 
@@ -541,9 +540,9 @@ def test_latents_are_components_of_strengths_about_as_large_as_each_other() -> N
     assert float(rest.square().sum()) < 0.1 * float((told - mapped.centre[:, None]).square().sum())
 
 
-def test_a_decoder_of_strengths_is_right_before_it_is_trained(of_strengths: Autoencoder) -> None:
+def test_a_decoder_of_strengths_makes_what_they_tell(of_strengths: Autoencoder) -> None:
     """The tone, its level and its side, and nothing of silence."""
-    mapped = latent_map(of_strengths, 16000)
+    mapped = of_strengths.latent_map()
     wanted = tone(440, 0.2, 0.02)
     made = of_strengths.decode(mapped.latents(strengths(wanted, 16000, 2048)))
     silence = of_strengths.decode(mapped.latents(torch.zeros(1, len(mapped.centre), 16)))
@@ -556,28 +555,58 @@ def test_a_decoder_of_strengths_is_right_before_it_is_trained(of_strengths: Auto
     assert float(silence[..., inside].abs().max()) < 0.01
 
 
-def test_an_encoder_is_fitted_to_strengths(of_strengths: Autoencoder) -> None:
-    """It tells most of the sounds that it was fitted to, and of silence exactly what it is."""
-    sounds = torch.cat([some_tones(seed) for seed in range(8)])
-    autoencoder, mapped = copy.deepcopy(of_strengths), latent_map(of_strengths, 16000)
-    none = mapped.latents(torch.zeros(1, len(mapped.centre), 1))
-    wanted = mapped.latents(strengths(sounds, 16000, 2048))
-    share = fit_encoder(autoencoder, sounds.split(4), 16000, mapped)
-    mean, deviation = autoencoder.posterior(sounds)
-    told = 1 - float((mean - wanted).square().sum() / (wanted - none).square().sum())
-    assert told == pytest.approx(share, abs=0.01)
-    assert told > 0.6
-    assert float(deviation.max()) < 1e-3
-    silence = autoencoder.posterior(torch.zeros(1, 2, 2048 * 40))[0][0, :, 20]
-    torch.testing.assert_close(silence, none[0, :, 0], rtol=1e-3, atol=1e-3)
+def test_what_latents_are_is_read_off_the_decoder(of_strengths: Autoencoder) -> None:
+    sounds = torch.cat([some_tones(seed) for seed in range(6)])
+    wanted = LatentMap.fitted(strengths(sounds, 16000, 2048), of_strengths.config.latent_dim)
+    found = of_strengths.latent_map()
+    torch.testing.assert_close(found.components, wanted.components, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.centre, wanted.centre, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_of_strengths_measures_them(of_strengths: Autoencoder) -> None:
+    sounds = some_tones(7)
+    mean, deviation = of_strengths.posterior(sounds)
+    mapped = of_strengths.latent_map()
+    calls: list[int] = []
+    pieces, _ = of_strengths.posterior(sounds.repeat(1, 1, 2), piece=40, check=lambda: calls.append(1))
+    whole, _ = of_strengths.posterior(sounds.repeat(1, 1, 2))
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
+    assert len(calls) == -(-whole.shape[-1] // 40)
+    torch.testing.assert_close(mean, mapped.latents(strengths(sounds, 16000, 2048)))
+    assert not deviation.any()
+    assert not [key for key in of_strengths.state_dict() if "encoder" in key]
+    assert torch.equal(of_strengths.encode(sounds, RandomNumbers.from_seed(0)), mean)
+    with pytest.raises(ConfigError, match="without its decoder"):
+        Autoencoder(of_strengths.config, decodes=False)
+
+
+def autoencoder_of(values: dict[str, Any]) -> dict[str, Any]:
+    return values["model"]["model"]["pretransform"]["config"]
+
+
+def oobleck_encoder(latents: int) -> dict[str, Any]:
+    sizes = {"channels": 8, "c_mults": [2, 16, 20, 48], "strides": [8, 8, 8, 4]}
+    return {"type": "oobleck", "config": {"in_channels": 2, "latent_dim": 2 * latents, **sizes}}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.pop("decoder"), "waves is there without decoder"),
-        (lambda v: v.pop("waves"), "decoder is there without waves"),
-        (lambda v: v["decoder"].update(tokens=0), "decoder.tokens must be at least 1, got 0"),
+        (lambda v: v.pop("waves"), "its decoder is made of waves"),
+        (
+            lambda v: autoencoder_of(v).update(encoder=oobleck_encoder(latents=160)),
+            "encoder must be of the type strengths",
+        ),
+        (
+            lambda v: v["waves"]["config"].update(encoder=autoencoder_of(v)["encoder"]),
+            "its encoder must be of the type oobleck",
+        ),
+        (lambda v: autoencoder_of(v)["encoder"]["config"].update(sample_rate=22050), "sample_rate is 16000"),
+        (lambda v: autoencoder_of(v)["encoder"]["config"].update(in_channels=1), "it must be 2"),
+        (
+            lambda v: autoencoder_of(v)["decoder"]["config"].update(c_mults=[2, 16, 20, 20]),
+            "it needs 376, two for each strength",
+        ),
         (lambda v: v["waves"]["config"].pop("encoder"), "waves.config.encoder is missing"),
         (
             lambda v: v["waves"]["config"]["decoder"]["config"].update(strides=[8, 16, 4]),

@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from audiox_ext.catalog import DEFAULT_MODEL, ModelFolders
 from audiox_ext.networks.autoencoder import Autoencoder
+from audiox_ext.networks.strengths import LatentMap, strengths
 from audiox_ext.networks.synchformer import convert_synchformer_keys, load_synchformer
+from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.state_dict import read_tensors
 from audiox_ext.training.latent_scale import DEVIATION
 from audiox_ext.training.measures import Score, judge, scores
 from audiox_ext.training.rendering import render
 from audiox_ext.training.scenes import Scene
+from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import TrainingConfig, read_training_config
 from audiox_ext.training.strength_decoder import build_decoder
-from audiox_ext.training.strengths import LatentMap, strengths
 from audiox_ext.training.sync_code import CODE
 
 PACKAGE = Path(__file__).parents[1] / "audiox_ext"
@@ -55,7 +58,7 @@ def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, conf
 
 
 def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: TrainingConfig) -> None:
-    """By a decoder that nobody has trained yet, through latents fitted to other sounds."""
+    """By a decoder that is made of theirs, through latents fitted to other sounds."""
     rate, sizes = config.model.sample_rate, config.model.autoencoder
     ratio = sizes.downsampling_ratio
     data = config.evenly("training")
@@ -73,6 +76,29 @@ def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: Train
     for measure, score in before.items():
         # Clicks and hisses, again, hardly come from anywhere.
         assert after[measure].right >= (0.5 if measure == "direction" else 0.7) * score.right, measure
+
+
+def test_sounds_come_back_from_what_audiox_pocket_measures(config: TrainingConfig) -> None:
+    """In half precision, and in time."""
+    model = get_pretrained_model(DEFAULT_MODEL, folders=ModelFolders(audiox=()))[0]
+    autoencoder = model.pretransform
+
+    def code(sound: torch.Tensor) -> torch.Tensor:
+        return autoencoder.decode(autoencoder.posterior(sound)[0])
+
+    before, after = scores_before_and_after(config, code)
+    for measure, score in before.items():
+        assert after[measure].right >= (0.4 if measure == "direction" else 0.7) * score.right, measure
+    late: list[float | None] = []
+    for seed in range(6):
+        scene = draw_scene(2**33 + seed, seconds=9.0, kinds=["ball"], film=True)
+        sound = torch.from_numpy(render(scene, model.sample_rate)[:, : model.sample_size])
+        with torch.no_grad():
+            made = code(sound[None])[0].numpy()
+        found = judge(scene, made, model.sample_rate)
+        late += [finding.error for finding in found if finding.measure == "onsets"]
+    assert None not in late
+    assert abs(float(np.median(np.array(late, dtype=float)))) < 0.02
 
 
 def scores_before_and_after(

@@ -59,10 +59,10 @@ def strengths_values() -> dict[str, Any]:
         sizes = {"channels": 8, "c_mults": mults, "strides": strides}
         part["encoder"]["config"] |= {**sizes, "latent_dim": 2 * count}
         part["decoder"]["config"] |= {**sizes, "latent_dim": count}
+    autoencoder["encoder"] = {"type": "strengths", "config": {"in_channels": 2, "sample_rate": 16000}}
     config["model"]["io_channels"] = latents
     config["model"]["diffusion"]["config"]["io_channels"] = latents
     config["model"]["conditioning"]["configs"][2]["config"]["target_sample_rate"] = 16000
-    values["decoder"] = {**_RUN, "steps": 3, "batch_size": 2, "tokens": 3, "learning_rate": 1e-3}
     return values
 
 

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiox_ext.catalog import BUNDLED, DEFAULT_MODEL
-from audiox_ext.random_checkpoint import write_tiny_checkpoint
+from audiox_ext.catalog import DEFAULT_MODEL
 from tools import demo_report, film
 
 OUT = Path(__file__).resolve().parents[1] / "demo_output"
@@ -45,8 +44,7 @@ def main() -> int:
 
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    stands_in = arguments.model == DEFAULT_MODEL and not (BUNDLED / DEFAULT_MODEL / "config.json").is_file()
-    common = ["--model", str(stand_in(out)) if stands_in else arguments.model, *passed_on]
+    common = ["--model", arguments.model, *passed_on]
     if arguments.video is None and arguments.prompt is None:
         sound = out / "words.wav"
         if generate(["--prompt", demo_report.WORDS, "-o", str(sound), *common]) != 0:
@@ -58,15 +56,7 @@ def main() -> int:
     if generate(["--video", str(video), "--prompt", prompt, "-o", str(target), *common]) != 0:
         return 1
     demo_report.report_film(target, knows_events=arguments.video is None)
-    if stands_in:
-        print("\nThe weights were RANDOM: the sounds are noise. All parts work, and no more is shown.")
     return 0
-
-
-def stand_in(out: Path) -> Path:
-    """A small model with random weights, in place of one that this checkout does not hold yet."""
-    print(f"{DEFAULT_MODEL} has no weights in this version. Making a small model with RANDOM ones: noise.")
-    return write_tiny_checkpoint(out / "random-tiny")
 
 
 def is_refused(word: str) -> bool:

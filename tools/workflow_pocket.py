@@ -21,7 +21,7 @@ _SQUARE_VIDEO = (360, 450)  # a Load Video whose preview is square
 _FIRST_SEED = 7  # of the sound to begin with: another one than that of what is made of it
 
 
-def _twin(original: str, prompt: str, how: str, sound: str = "") -> Workflow:
+def _twin(original: str, prompt: str, how: str, sound: str = "", seed: int = 42) -> Workflow:
     """sound: the prompt of the sound to begin with, in place of the user's."""
     workflow = _ORIGINALS[original]
     return replace(
@@ -30,7 +30,7 @@ def _twin(original: str, prompt: str, how: str, sound: str = "") -> Workflow:
         model=DEFAULT_MODEL,
         how=f"{how}\n\nFor a published model, and more about how to use it, see the example *{original}*.",
         columns=tuple(
-            tuple(_stage(stage, prompt, sound) for stage in part)
+            tuple(_stage(stage, prompt, sound, seed) for stage in part)
             for column in workflow.columns
             for part in _apart(column)
         ),
@@ -47,17 +47,19 @@ def _begins(stage: Stage) -> bool:
     return any(node.kind == "LoadAudio" for node in stage.nodes.values())
 
 
-def _stage(stage: Stage, prompt: str, sound: str) -> Stage:
+def _stage(stage: Stage, prompt: str, sound: str, seed: int) -> Stage:
     title = "2 A sound to begin with" if _begins(stage) else stage.title
     parts = (stage.nodes, stage.beside)
-    nodes, beside = ({name: _node(node, prompt, sound) for name, node in part.items()} for part in parts)
+    nodes, beside = (
+        {name: _node(node, prompt, sound, seed) for name, node in part.items()} for part in parts
+    )
     return Stage(nodes=nodes, beside=beside, title=title)
 
 
-def _node(node: Node, prompt: str, sound: str) -> Node:
+def _node(node: Node, prompt: str, sound: str, seed: int) -> Node:
     changes: Mapping[str, Mapping[str, object]] = {
         "AudioXLoadModel": {"model": DEFAULT_MODEL},
-        "AudioXSample": {"prompt": prompt},
+        "AudioXSample": {"prompt": prompt, "seed": seed},
         "LoadVideo": {"file": film.FILM.name},
     }
     if node.kind == "LoadAudio":
@@ -72,9 +74,11 @@ _QUEUE = "**3. Queue.** 0 and *default* in the sampler mean the model's own sett
 _BEGIN = "**3. Queue.** The first sampler makes a sound; connect *Load Audio* in its place for your own."
 
 TWINS = (
-    _twin("text_to_audio", "a high beep twice", _QUEUE),
+    _twin("text_to_audio", "a high beep twice", _QUEUE, seed=43),
     _twin(
-        "text_to_music", "a rising melody played by an organ", f"{_QUEUE} *AudioX Loudness* sets the level."
+        "text_to_music",
+        "a rising melody played by an organ",
+        f"{_QUEUE} *AudioX Loudness* sets the level.",
     ),
     _twin(
         "timeline",
@@ -86,8 +90,8 @@ a second.""",
         "video_to_audio",
         film.PROMPT,
         f"""**3. The film.** Choose *{film.FILM.name}* in *Load Video*: upload it from this pack's folder
-*examples*. Then queue: the blows of the hammer are to be heard when they are seen. The model knows films
-such as this one, of hammers, balls, lamps and wheels that are drawn, and no others.""",
+*examples*. Then queue: blows of a hammer are heard, though not yet at the times at which they are seen. The
+model knows films such as this one, of hammers, balls, lamps and wheels that are drawn, and no others.""",
     ),
     _twin(
         "audio_prompt",

@@ -1,4 +1,5 @@
-"""The autoencoder of a model: Oobleck encoder and decoder around a variational bottleneck.
+"""The autoencoder of a model: Oobleck encoder and decoder around a variational bottleneck. In place of the
+encoder strengths may be measured.
 
 B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 """
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import AutoencoderConfig
+from ..config import AutoencoderConfig, StrengthEncoderConfig
+from ..errors import ConfigError
 from .chunks import (
     Check,
     Free,
@@ -26,6 +28,7 @@ from .chunks import (
 )
 from .layers import DeviceLike, Operations
 from .oobleck import OobleckDecoder, OobleckEncoder
+from .strengths import HEARD, LatentMap, check_strengths, latent_map, strengths
 
 if TYPE_CHECKING:
     from ..random_numbers import RandomNumbers
@@ -37,6 +40,8 @@ _CHUNK = 32  # latents
 
 def encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
     """Rough need of encoding one waveform beside the weights: a few of the widest activations, float32."""
+    if isinstance(config.encoder, StrengthEncoderConfig):
+        return 20 * 4 * config.encoder.in_channels * samples  # windows that overlap, and their spectra
     return 6 * 4 * config.encoder.channels * samples
 
 
@@ -48,7 +53,8 @@ def decoding_bytes(config: AutoencoderConfig, samples: int) -> int:
 class Autoencoder(nn.Module):
     """Waveform <-> latents. Keys: `model.encoder.*`, `model.decoder.*`.
 
-    decodes: False builds no decoder, for a conditioner whose checkpoint holds one that nothing uses.
+    decodes: False builds no decoder, for a conditioner whose checkpoint holds one that nothing uses. Raises
+    `ConfigError` where the encoder reads in it what latents are.
     """
 
     def __init__(
@@ -62,7 +68,13 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         where: dict[str, Any] = {"dtype": dtype, "device": device}
-        parts: dict[str, nn.Module] = {"encoder": OobleckEncoder(config.encoder, operations, **where)}
+        parts: dict[str, nn.Module] = {}
+        if isinstance(config.encoder, StrengthEncoderConfig):
+            if not decodes:
+                raise ConfigError("config.json: an encoder of strengths without its decoder cannot encode.")
+            check_strengths(config, config.encoder.sample_rate)
+        else:
+            parts["encoder"] = OobleckEncoder(config.encoder, operations, **where)
         if decodes:
             parts["decoder"] = OobleckDecoder(config.decoder, operations, **where)
         self.model = nn.ModuleDict(parts)
@@ -125,6 +137,9 @@ class Autoencoder(nn.Module):
         after memory ran out, by default what torch caches is given back. What runs out of memory in small
         chunks, too, raises torch's own error.
         """
+        if isinstance(self.config.encoder, StrengthEncoderConfig):
+            mean = self._measured(waveforms.float(), self.config.encoder.sample_rate, piece, check)
+            return mean, torch.zeros_like(mean)
         encoder = self.model["encoder"]
         assert isinstance(encoder, OobleckEncoder)
         latents = waveforms.shape[-1] // self.config.downsampling_ratio
@@ -146,6 +161,26 @@ class Autoencoder(nn.Module):
         chunk = _chunk(latents.shape[-1], piece, receptive_field(self.config.decoder))
         work = partial(decode_in_chunks, self._decoder())
         return self._in_chunks(work, latents.float(), chunk, check, free)
+
+    def latent_map(self, device: DeviceLike = None) -> LatentMap:
+        """What the latents of a decoder of strengths are, which lies on `device`."""
+        encoder = self.config.encoder
+        assert isinstance(encoder, StrengthEncoderConfig)
+        return latent_map(self._decoder(), encoder.sample_rate, self.config.downsampling_ratio, device)
+
+    def _measured(self, waveforms: Tensor, rate: int, piece: int | None, check: Check | None) -> Tensor:
+        """Latents that tell strengths, `piece` of them at a time, which changes nothing."""
+        ratio = self.config.downsampling_ratio
+        count, mapped = waveforms.shape[-1] // ratio, self.latent_map(waveforms.device)
+        size = max(_CHUNK, piece or count)
+        found = []
+        for first in range(0, count, size):
+            if check is not None:
+                check()
+            begin, end = max(0, first - HEARD), min(count, first + size + HEARD)
+            told = strengths(waveforms[..., begin * ratio : end * ratio], rate, ratio)
+            found.append(mapped.latents(told[..., first - begin : first - begin + size]))
+        return torch.cat(found, dim=-1)
 
     def _in_chunks(
         self,

@@ -31,7 +31,6 @@ from .preparation import Encoders
 from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
-from .strength_decoder import latent_map
 from .text import build_text_encoder
 from .times import even_places, times_at
 from .training_attention import TrainingOperations
@@ -72,8 +71,8 @@ class DiffusionTraining(TrainingModule):
             elif isinstance(module, VideoConditioner):
                 module.visual_encoder_model.requires_grad_(False)
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
-        rate = config.model.sample_rate
-        self.mapped = None if config.waves is None else latent_map(self.model.pretransform, rate)
+        # The latents of silence, where they tell strengths.
+        self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
         self.usual = UsualErrors()
         self.finish_building()
 
@@ -94,7 +93,7 @@ class DiffusionTraining(TrainingModule):
 
     def encoders(self) -> Encoders:
         """What items are prepared with."""
-        return Encoders(self.model, self.synchformer, self.mapped)
+        return Encoders(self.model, self.synchformer)
 
     def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
@@ -116,10 +115,10 @@ class DiffusionTraining(TrainingModule):
         wanted = alpha * noise - sigma * latents
         if not training:
             return {"loss": F.mse_loss(made, wanted)}
-        if self.mapped is None:
+        if self.silence is None:
             errors = weighted_errors(made, wanted, latents)
         else:
-            heard = latents - self.mapped.silence.to(latents)[:, None]
+            heard = latents - self.silence.to(latents)[:, None]
             errors = weighted_errors(made, wanted, heard, usual=1.0)
         loss = self.usual.balanced(errors, places)
         self.usual.update(errors.detach(), places)

@@ -1,7 +1,7 @@
 """The trainings as one call each: from a configuration to weights in a folder.
 
-    FOLDER/waves/         the same of an autoencoder that another is made of, where the configuration has one
-    FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
+    FOLDER/waves/         the same of an autoencoder that the model's is made of, where it is made so
+    FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors; that alone if it is made
     FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
     FOLDER/prepared/      what the sync encoder and the diffusion are trained on
     FOLDER/captions/      tokenizer.json, captions.safetensors: what makes the context of words, to begin with
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 _CAPTIONS = 20_000  # that a tokenizer is made for
-_MEASURED_SOUNDS = 192  # for the mean and deviation of latents
-_ENCODED_SOUNDS = 1600  # that an encoder of strengths is fitted to
+_MEASURED_SOUNDS = 192  # for the mean and deviation of latents, or the components of strengths
 
 
 def require_lightning() -> None:
@@ -71,17 +70,22 @@ def train_autoencoder(
 ) -> Path:
     """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`.
 
-    Where the configuration has `waves`, that autoencoder is trained, and then the decoder of strengths that
-    is made of it. start: a model of the same configuration, whose decoder alone is trained further: what it
-    has learnt of its latents stays true.
+    Where the configuration has `waves`, that autoencoder is trained, and the model's is made of it. start: a
+    model of the same configuration, whose decoder alone is trained further: what it has learnt of its latents
+    stays true.
     """
     require_lightning()
     from .start import read_start
 
+    if config.waves is not None:
+        if start is not None:
+            raise InputError(
+                "The autoencoder of this configuration is made of one of waves, and is not trained itself: "
+                "leave out --begin-with."
+            )
+        return _make_of_waves(config, folder, device, report)
     begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
-    if config.waves is None:
-        return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
-    return _train_decoder(config, folder, begun, device, report)
+    return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
 
 
 def _train_waves(
@@ -119,52 +123,32 @@ def _train_waves(
     return result
 
 
-def _train_decoder(
-    config: TrainingConfig,
-    folder: Path,
-    begun: Mapping[str, torch.Tensor] | None,
-    device: str | torch.device,
-    report: Report,
-) -> Path:
+def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.device, report: Report) -> Path:
     """An autoencoder whose latents are strengths."""
     from ..networks.autoencoder import Autoencoder
-    from .decoder_training import MARGIN, DecoderTraining
+    from ..networks.strengths import LatentMap, strengths
     from .strength_decoder import build_decoder
-    from .strength_encoder import build_encoder, fit_encoder
-    from .strengths import LatentMap, strengths
 
     assert config.waves is not None
-    assert config.decoder is not None
-    settings, place, sizes = config.decoder, folder / "autoencoder", config.model.autoencoder
+    settings, sizes = config.autoencoder, config.model.autoencoder
     rate, ratio = config.model.sample_rate, sizes.downsampling_ratio
-    result = place / "autoencoder.safetensors"
-    if begun is None:
-        trained = folder / "waves" / "autoencoder.safetensors"
-        if not trained.is_file():
-            _train_waves(config, config.waves, trained.parent, None, device, report)
-        inner = Autoencoder(config.waves, dtype=torch.float32).eval()
-        try:
-            inner.load_state_dict(_trained_before(trained, "autoencoder"), strict=True)
-        except RuntimeError as error:
-            raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
-        torch.manual_seed(settings.seed)
-        built = Autoencoder(sizes, dtype=torch.float32).eval()
-        whole = config.model.latent_count * ratio
-        some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
-        told = torch.cat([strengths(sounds, rate, ratio) for sounds in some])
-        mapped = LatentMap.fitted(told, sizes.latent_dim)
-        build_decoder(built, inner, rate, mapped)
-        build_encoder(built, inner, rate)
-        many = _whole_sounds(config, settings.batch_size, whole, _ENCODED_SOUNDS)
-        report(f"The encoder tells {fit_encoder(built, many, rate, mapped):.0%} of the latents' power.")
-        begun = built.state_dict()
-    samples = (settings.tokens + 2 * MARGIN) * ratio
-    batches, held_out = _crops(config, settings.batch_size, samples, settings.crops)
+    trained = folder / "waves" / "autoencoder.safetensors"
+    if not trained.is_file():
+        _train_waves(config, config.waves, trained.parent, None, device, report)
+    inner = Autoencoder(config.waves, dtype=torch.float32).eval()
+    try:
+        inner.load_state_dict(_trained_before(trained, "autoencoder"), strict=True)
+    except RuntimeError as error:
+        raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
     torch.manual_seed(settings.seed)
-    module = DecoderTraining(sizes, settings, begun, rate)
-    _fit(module, batches, held_out, place, device, report)
-    with module.average.in_place():
-        write_autoencoder(_plain_autoencoder(module.autoencoder, sizes), result)
+    made = Autoencoder(sizes, dtype=torch.float32).eval()
+    whole = config.model.latent_count * ratio
+    some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
+    told = torch.cat([strengths(sounds, rate, ratio) for sounds in some])
+    build_decoder(made, inner, rate, LatentMap.fitted(told, sizes.latent_dim))
+    result = folder / "autoencoder" / "autoencoder.safetensors"
+    result.parent.mkdir(parents=True, exist_ok=True)
+    write_autoencoder(made, result)
     return result
 
 

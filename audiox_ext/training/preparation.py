@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from ..conditioning import MelConditioner, VideoConditioner, log_mel
+from ..config import StrengthEncoderConfig
 from ..model import AudioXModel
 from ..networks.synchformer import Synchformer
 from .batches import Batch, fitted
 from .dataset import Dataset
 from .rendering import render
 from .row_files import Report, Rows, digest_of, make_rows, rows_of
-from .strengths import LatentMap, strengths
 from .sync_segments import FILM_FPS, as_seen
 
 _VERSION = 2  # of what is computed
@@ -33,20 +33,18 @@ _VERSION = 2  # of what is computed
 
 @dataclass(frozen=True)
 class Encoders:
-    """What makes the numbers; all frozen. mapped: latents tell strengths, which are taken from the sound
-    itself; what the encoder says comes near them.
-    """
+    """What makes the numbers; all frozen."""
 
     model: AudioXModel
     synchformer: Synchformer | None
-    mapped: LatentMap | None = None
 
     def fingerprint(self, dataset: Dataset) -> str:
         """Changes with the weights that are used, the dataset and what is computed."""
         autoencoder = self.model.pretransform
         # With strengths the rest of it has no say.
+        measures = isinstance(autoencoder.config.encoder, StrengthEncoderConfig)
         layers: Any = autoencoder.model["decoder"].layers
-        latents = autoencoder if self.mapped is None else layers[0]
+        latents = layers[0] if measures else autoencoder
         parts: list[nn.Module | None] = [latents]
         if dataset.film_share:
             parts += [self.synchformer, None if self.video is None else self.video.visual_encoder_model]
@@ -71,11 +69,7 @@ class Encoders:
         config = self.model.config
         ratio = config.autoencoder.downsampling_ratio
         heard = waveforms[..., : config.latent_count * ratio]
-        if self.mapped is not None:
-            mean = self.mapped.latents(strengths(heard, config.sample_rate, ratio))
-            deviation = torch.zeros_like(mean)
-        else:
-            mean, deviation = self.model.pretransform.posterior(heard)
+        mean, deviation = self.model.pretransform.posterior(heard)
         made = {"latents": torch.stack([mean, deviation], dim=1)}
         if self.mel is not None:
             made["mels"] = log_mel(waveforms.mean(dim=1), self.mel.config)

@@ -2,7 +2,7 @@
 
     {"name": ..., "model": {config.json of the model}, "text_encoder": {...}, "synchformer": {...},
      "data": {...}, "autoencoder": {...}, "sync": {...}, "diffusion": {...},
-     "waves": {an autoencoder, as in config.json}, "decoder": {...}}
+     "waves": {an autoencoder, as in config.json}}
 
 `model` may also name a file beside this one. A key that nobody reads is an error: in a training of hours a
 misspelt one had better be noticed.
@@ -21,13 +21,15 @@ from ..config import (
     AutoencoderConfig,
     ClipConditionerConfig,
     ModelConfig,
+    OobleckEncoderConfig,
+    StrengthEncoderConfig,
     TextConditionerConfig,
 )
 from ..config_file import parse_autoencoder_config, parse_config, read_config
 from ..errors import ConfigError
+from ..networks.strengths import check_strengths
 from .dataset import Dataset, Split
 from .kinds import KNOWN_KINDS
-from .strengths import strength_count
 
 T = TypeVar("T")
 
@@ -101,29 +103,6 @@ class AutoencoderSettings(RunSettings):
             raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")
         if not self.crop_seconds > 0:
             raise ConfigError(f"crop_seconds must be above 0, got {self.crop_seconds}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderSettings(RunSettings):
-    """Of a decoder of strengths, trained on spectra alone: tokens, of a sound, seen at once; crops, log_share
-    and fft_sizes as in `AutoencoderSettings`. noise: the deviation of what is added to the latents, so that
-    it bears with those of a sampler.
-    """
-
-    tokens: int = 8
-    crops: int = 4
-    log_share: float = 1.0
-    noise: float = 0.05
-    fft_sizes: tuple[int, ...] = (128, 512, 2048)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least(self, "tokens", 1)
-        _at_least(self, "crops", 1)
-        _at_least(self, "log_share", 0)
-        _at_least(self, "noise", 0)
-        if not self.fft_sizes or min(self.fft_sizes) < 16:
-            raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,8 +192,8 @@ class SynchformerSettings:
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """A training file. config_json: the model's configuration, as it is published; model: its typed form.
-    waves: an autoencoder that is trained first, of which the model's, whose latents tell strengths, is made
-    and trained as `decoder` says; see `strengths`.
+    waves: an autoencoder that is trained first, of which the model's, whose latents tell strengths, is made;
+    see `networks.strengths`.
     """
 
     name: str
@@ -227,7 +206,6 @@ class TrainingConfig:
     diffusion: DiffusionSettings
     sync: SyncSettings | None = None
     waves: AutoencoderConfig | None = None
-    decoder: DecoderSettings | None = None
 
     def dataset(self, split: Split, *, film_share: float, length: int | None = None) -> Dataset:
         """The items to train on or to validate with. film_share: how many of them are videos, 0 to 1."""
@@ -262,8 +240,8 @@ def read_training_config(path: Path) -> TrainingConfig:
 
 def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingConfig:
     """The typed form of a training file. folder: where a file that `model` names is looked for."""
-    known = {"name", "model", "text_encoder", "synchformer", "data", "autoencoder", "sync", "diffusion"}
-    known |= {"waves", "decoder"}
+    known = {"name", "model", "text_encoder", "synchformer", "data", "waves", "autoencoder", "sync"}
+    known |= {"diffusion"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
@@ -285,40 +263,29 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
         diffusion=_section(values, "diffusion", DiffusionSettings),
         sync=_section(values, "sync", SyncSettings) if "sync" in values else None,
         waves=parse_autoencoder_config(values["waves"], "waves") if "waves" in values else None,
-        decoder=_section(values, "decoder", DecoderSettings) if "decoder" in values else None,
     )
     _check_waves(made)
     return made
 
 
 def _check_waves(config: TrainingConfig) -> None:
-    """What is made of strengths must have as many latents, and a decoder of waves to be made of."""
+    """An autoencoder of strengths is made of one of waves, with one stage less."""
+    measured = isinstance(config.model.autoencoder.encoder, StrengthEncoderConfig)
     if config.waves is None:
-        if config.decoder is not None:
-            raise ConfigError("decoder is there without waves: only a decoder of strengths is trained by it.")
+        if measured:
+            raise ConfigError("The model's encoder measures strengths; its decoder is made of waves: add it.")
         return
-    if config.decoder is None:
-        raise ConfigError("waves is there without decoder: how what is made of it is to be trained.")
+    if not measured:
+        raise ConfigError("waves is there; the model's encoder must be of the type strengths.")
     outer, inner = config.model.autoencoder, config.waves
-    if (
-        outer.decoder.strides[:-1] != inner.decoder.strides
-        or outer.encoder.strides[:-1] != inner.encoder.strides
-    ):
+    if not isinstance(inner.encoder, OobleckEncoderConfig):
+        raise ConfigError("waves must hold waves: its encoder must be of the type oobleck.")
+    if outer.decoder.strides[:-1] != inner.decoder.strides:
         raise ConfigError(
-            f"waves has the strides {inner.decoder.strides}; the model's are to be these and one more, and "
-            f"are {outer.decoder.strides}."
+            f"waves has the strides {inner.decoder.strides}; the model's decoder is to have these and one "
+            f"more, and has {outer.decoder.strides}."
         )
-    wanted = strength_count(config.model.sample_rate, outer.downsampling_ratio)
-    if outer.latent_dim > wanted:
-        raise ConfigError(
-            f"latent_dim is {outer.latent_dim}; at {config.model.sample_rate} Hz and "
-            f"{outer.downsampling_ratio} samples a latent there are only {wanted} strengths to tell."
-        )
-    squares = outer.decoder.channels * outer.decoder.c_mults[-1]
-    if squares < 2 * wanted:
-        raise ConfigError(
-            f"The decoder's first layer has {squares} channels; it needs {2 * wanted}, two for each strength."
-        )
+    check_strengths(outer, config.model.sample_rate)
 
 
 def _check_trainable(model: ModelConfig) -> None:

@@ -2,9 +2,8 @@
 
 The inner decoder has one stage less. In front of it come a layer that makes strengths of latents, and a stage
 that squares them (two snakes of opposite signs leave the square of a sine), token by token, and adds up
-how the inner decoder's first layer tells each atom. So what is asked for comes out before anything is
-trained. What the inner latents have no room for, mostly noise, is learnt afterwards, of spectra alone,
-since the phases are nobody's.
+how the inner decoder's first layer tells each atom. So what is asked for comes out, and nothing is trained.
+What the inner latents have no room for, mostly noise, is lost.
 
 B batch, S samples, P strengths, K their atoms in both channels, H channels of the inner decoder's first
 layer.
@@ -13,18 +12,20 @@ layer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..networks.autoencoder import Autoencoder
 from ..networks.oobleck import ResidualUnit, SnakeBeta
+from ..networks.strengths import LatentMap, angle_gains, atoms
 from .autoencoder_start import STRAIGHT, start_unit
-from .strengths import LatentMap, angle_gains, atoms
 
-CONTEXT = 16  # tokens around an atom that is encoded
+_CONTEXT = 16  # tokens around an atom that is encoded
 _LEVEL = 0.1  # at which it is
+# Of a token: atoms rise for a while before what they tell begins, and are heard on the way. The last of their
+# tails has no room then, 2.5 % of a tone's level.
+_LATE = 0.1
 _TOGETHER = 8  # atoms
 _UNUSED = 1e-6  # size of filters beyond those that are needed: of zeros weight normalisation could make none
 
@@ -45,7 +46,7 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     def opening(waveforms: Tensor) -> Tensor:
         return inner_first(waves.posterior(waveforms)[0])
 
-    told, silent = heard_inside(opening, atoms(rate, ratio), ratio, up, _LEVEL)
+    told, silent = _heard_inside(opening, atoms(rate, ratio), ratio, up)
     kept = _directions(told, up.out_channels)
     up.weight.normal_(std=_UNUSED)
     # Of the two snakes' sum, twice the square, each channel gives a half.
@@ -67,17 +68,6 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
         layer.load_state_dict(inner.state_dict())
 
 
-@torch.no_grad()
-def latent_map(autoencoder: Autoencoder, rate: int) -> LatentMap:
-    """What the latents of an autoencoder are, from the first layer of its decoder, which training leaves."""
-    layers: Any = autoencoder.model["decoder"].layers
-    first = layers[0]
-    gains = angle_gains(rate, autoencoder.config.downsampling_ratio).to(first.weight)
-    angles = slice(0, 2 * len(gains), 2)
-    components = first.weight[angles, :, first.kernel_size[0] // 2] / gains[:, None]
-    return LatentMap(components.detach().float(), (first.bias[angles] / gains).detach().float())
-
-
 def _give_both_signs(first: nn.Conv1d, gains: Tensor, mapped: LatentMap) -> None:
     """Two channels for each strength: the angle of it and its negative."""
     first.weight.normal_(std=_UNUSED)
@@ -96,27 +86,24 @@ def _set_snake(snake: SnakeBeta, beta: float) -> None:
 
 
 @torch.no_grad()
-def heard_inside(
-    layer: Callable[[Tensor], Tensor],
-    shapes: Tensor,
-    ratio: int,
-    strided: nn.Conv1d | nn.ConvTranspose1d,
-    level: float = 1.0,
+def _heard_inside(
+    layer: Callable[[Tensor], Tensor], shapes: Tensor, ratio: int, up: nn.ConvTranspose1d
 ) -> tuple[Tensor, Tensor]:
-    """What a layer makes of each of some shapes (N, 2 * ratio) on the left, then on the right, at a level and
-    for 1: (2 N, H, kernel), as a strided convolution beside it sees a token; and of silence, (H,).
+    """What a layer makes of each of some shapes (N, 2 * ratio) on the left, then on the right, a little late
+    and as if they were of amplitude 1: (2 N, H, kernel), as a strided convolution beside it sees a token; and
+    of silence, (H,).
     """
-    samples, token = CONTEXT * ratio, CONTEXT // 2
+    samples, token = _CONTEXT * ratio, _CONTEXT // 2
     silence = layer(torch.zeros(1, 2, samples))
-    stride, size = strided.stride[0], strided.kernel_size[0]
-    begin = token * stride - int(strided.padding[0])
+    stride, size = up.stride[0], up.kernel_size[0]
+    begin = token * stride - int(up.padding[0])
+    at = token * ratio - ratio // 2 + round(_LATE * ratio)
     told = []
     for side in range(2):
         for some in shapes.split(_TOGETHER):
             waveforms = torch.zeros(len(some), 2, samples)
-            at = token * ratio - ratio // 2
-            waveforms[:, side, at : at + some.shape[1]] = level * some
-            told.append((layer(waveforms) - silence)[..., begin : begin + size] / level)
+            waveforms[:, side, at : at + some.shape[1]] = _LEVEL * some
+            told.append((layer(waveforms) - silence)[..., begin : begin + size] / _LEVEL)
     return torch.cat(told), silence[0, :, token * stride]
 
 

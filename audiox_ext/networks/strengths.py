@@ -26,11 +26,15 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.ndimage import median_filter
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config import AutoencoderConfig
+from ..errors import ConfigError
+from .oobleck import OobleckDecoder
+
 PARTS = 4  # of a token, in which noise is told
+HEARD = 3  # tokens on either side that the strengths of a token depend on, at most
 _LOWEST, _OCTAVES = 110.0, 5  # hertz; from here semitones are told apart, over so many octaves
 _FIRST_TURN = 4  # turns a token of the lowest sinusoid, if that is below the lowest semitone
 _WIDE = 3  # semitones in a band above
@@ -81,6 +85,39 @@ class LatentMap:
     def strengths(self, latents: Tensor) -> Tensor:
         """(B, K, T) -> (B, P, T), the nearest that there are."""
         return torch.einsum("pk,bkt->bpt", self.components, latents) + self.centre[:, None]
+
+
+def check_strengths(config: AutoencoderConfig, rate: int) -> None:
+    """Raises `ConfigError` for a decoder that has no room for the strengths there are."""
+    wanted = strength_count(rate, config.downsampling_ratio)
+    if config.latent_dim > wanted:
+        raise ConfigError(
+            f"latent_dim is {config.latent_dim}; at {rate} Hz and {config.downsampling_ratio} samples a "
+            f"latent there are only {wanted} strengths to tell."
+        )
+    squares = config.decoder.channels * config.decoder.c_mults[-1]
+    if squares < 2 * wanted:
+        raise ConfigError(
+            f"The decoder's first layer has {squares} channels; it needs {2 * wanted}, two for each strength."
+        )
+
+
+@torch.no_grad()
+def latent_map(
+    decoder: OobleckDecoder, rate: int, ratio: int, device: torch.device | str | None = None
+) -> LatentMap:
+    """What the latents of a decoder of strengths are, which lies on `device`: its first layer turns them into
+    angles, each strength's and its negative.
+    """
+    first, count = decoder.layers[0], decoder.config.latent_dim
+    gains = angle_gains(rate, ratio)
+    angles = slice(0, 2 * len(gains), 2)
+    # Asked, not read: whoever casts, patches or folds weights does so when a layer runs.
+    asked = torch.zeros(count + 1, count, 1)
+    asked[:count, :, 0] = torch.eye(count)
+    told = first(asked.to(device))[:, angles, 0].float().cpu()
+    centre = told[count]
+    return LatentMap((told[:count] - centre).T / gains[:, None], centre / gains)
 
 
 @dataclass(frozen=True)
@@ -185,6 +222,8 @@ def _sinusoids(waveforms: Tensor, rate: int, ratio: int) -> tuple[Tensor, Tensor
 
 def _peaks(magnitudes: Tensor) -> Tensor:
     """Bool, as magnitudes (B, 2, T, bins)."""
+    from scipy.ndimage import median_filter
+
     count = magnitudes.shape[-1]
     padded = F.pad(magnitudes.flatten(0, 1), (2, 2), mode="reflect").unflatten(0, magnitudes.shape[:2])
     highest = padded.unfold(-1, 5, 1).amax(dim=-1)
