@@ -87,7 +87,7 @@ def test_audiox_pocket_does_what_it_is_asked_for(classifier: Classifier) -> None
 
 @pytest.mark.slow
 def test_the_same_architecture_without_training_does_not(classifier: Classifier, tmp_path: Path) -> None:
-    """Not even the upper end of the interval reaches what is asked of the trained one."""
+    """It stays well below what is asked of the trained one: noise has some count, too."""
     config = json.loads((ENGINE / "configs" / "training-pocket.json").read_text(encoding="utf-8"))
     encoder = {"d_ff": 512, "d_kv": 64, "d_model": 128, "num_heads": 2, "num_layers": 4}
     folder = write_random_checkpoint(
@@ -99,7 +99,7 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
     found = by_threshold(evaluate(model, asked, UNTRAINED, reference=reference))
     for measure, least in THRESHOLDS.items():
         score = found[measure]
-        assert wilson(score.right, score.total)[1] < least, f"{measure}: {score}"
+        assert score.share < least - 0.1, f"{measure}: {score}"
 
 
 def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference: Reference) -> None:
