@@ -299,14 +299,15 @@ class ModelConfig:
             checks.append(("cond_dim", self.cond_dim, "gate_type_config.dim", self.fusion.dim))
             slots = ["audio_prompt", "text_prompt", "video_prompt"]
             checks.append(("the conditioners' ids", sorted(self.conditioners), "what MAF joins", slots))
-        if self.network.type == "mmdit":
-            checks.append(
-                ("latents + 1", self.latent_count + 1, "_latent_seq_len", self.network.latent_seq_len)
-            )
-            checks.append(
-                ("context tokens", self._context_tokens(), "what mmdit takes", self.network.context_tokens)
-            )
         _require_equal(checks)
+        if self.network.type == "mmdit":
+            tokens, latents = sum(self.context_tokens().values()), self.latent_count + 1
+            _require_equal(
+                [
+                    ("latents + 1", latents, "_latent_seq_len", self.network.latent_seq_len),
+                    ("context tokens", tokens, "what mmdit takes", self.network.context_tokens),
+                ]
+            )
         if self.sample_size < self.autoencoder.downsampling_ratio:
             raise ConfigError(
                 f"config.json: sample_size {self.sample_size} is shorter than one latent "
@@ -338,17 +339,21 @@ class ModelConfig:
                 length = kind.latent_seq_len or kind.empty_seq_len
                 _require_equal([(f"{name}'s latents", length, "latents of a prompt", prompt_latents)])
 
-    def _context_tokens(self) -> int:
-        """Tokens of the context, where every conditioner gives a fixed number."""
-        total = 0
-        for kind in self.conditioners.values():
-            if isinstance(kind, ClipConditionerConfig):
-                total += kind.out_features
-            elif isinstance(kind, TextConditionerConfig):
-                total += kind.max_length
-            elif isinstance(kind, AudioAutoencoderConditionerConfig):
-                total += kind.empty_seq_len if kind.latent_seq_len is None else kind.pooled_tokens
-        return total
+    def context_tokens(self) -> dict[str, int]:
+        """How many tokens each prompt has in the network's context, in the order of the context."""
+        # (as published) Fusion puts the text first.
+        order = ("text_prompt", "video_prompt", "audio_prompt")
+        names = self.cross_attention_ids if self.fusion is None else order
+        return {name: self._tokens_of(self.conditioners[name]) for name in names}
+
+    def _tokens_of(self, kind: ConditionerConfig) -> int:
+        if isinstance(kind, ClipConditionerConfig):
+            return kind.out_features
+        if isinstance(kind, TextConditionerConfig):
+            return kind.max_length
+        if isinstance(kind, MelConditionerConfig):
+            return round(self.conditioning_seconds * self.sample_rate) // kind.hop_length + 1
+        return kind.empty_seq_len if kind.latent_seq_len is None else kind.pooled_tokens
 
 
 def _require_equal(checks: list[tuple[str, object, str, object]]) -> None:

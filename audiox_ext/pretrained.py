@@ -244,7 +244,7 @@ def config_of(files: CheckpointFiles) -> dict[str, Any]:
 def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         if device.type == "cpu":
-            return torch.bfloat16 if _multiplies_bf16() else torch.float32
+            return torch.bfloat16 if multiplies_bf16() else torch.float32
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -258,7 +258,7 @@ def _choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
-def _multiplies_bf16() -> bool:
+def multiplies_bf16() -> bool:
     """Whether the processor has units for bf16 matrices (AMX), several times as fast as float32."""
     # Not part of the public API: where it is missing, float32 is right, too.
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

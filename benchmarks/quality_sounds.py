@@ -21,7 +21,7 @@ from audiox_ext.features import ImageSequence, VideoFeatures, extract_video_feat
 from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.model import AudioXModel
 from audiox_ext.presets import PRESETS, WHOLE_RUN
-from audiox_ext.pretrained import config_of, find_synchformer, get_pretrained_model, load_synchformer
+from audiox_ext.pretrained import config_of, find_synchformer_for, get_pretrained_model, load_synchformer
 from audiox_ext.random_checkpoint import write_random_checkpoint
 from audiox_ext.training.animations import film
 
@@ -86,7 +86,7 @@ class Prompts:
         """Films go the way of a user's video. Raises InputError where a model lacks its Synchformer."""
         encode = None
         if model.needs_sync and any(item.scene.film for item in items):
-            path = find_synchformer(ModelFolders.default(), near=model.folder)
+            path = find_synchformer_for(model, ModelFolders.default(), model.folder)
             if path is None:
                 raise InputError(
                     f"There is no synchformer_state_dict.safetensors in {model.folder}, and videos need it: "

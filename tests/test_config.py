@@ -157,6 +157,12 @@ def test_a_wrong_number_of_context_tokens_is_seen_before_the_weights() -> None:
         parse_config(config)
 
 
+def test_frames_of_a_spectrogram_are_tokens_of_the_context() -> None:
+    config = put(tiny_config("maf"), "model.conditioning.configs.2.config.hop_length", 1000)
+    frames = 10 * config["sample_rate"] // 1000 + 1
+    assert list(parse_config(config).context_tokens().items())[-1] == ("audio_prompt", frames)
+
+
 def test_null_reads_as_absent() -> None:
     config = put(put(published(), "training", None), "model.diffusion.gate_type_config", None)
     config["model"]["diffusion"]["gate"] = False

@@ -53,7 +53,8 @@ def test_a_guided_step_equals_the_published_algorithm(kind: str, prompts: str, g
         prompt["audio_prompt"] = tone(10, model.sample_rate, 440)
     context, (x, t) = context_of(model, prompt), noised(model, 1)
     plain = plain_velocity(plain_model(model).network, x, t, context, 7.0)
-    assert_close_l2(GuidedVelocity(model.network, context, cfg_scale=7.0)(x, t), plain, 1e-5)
+    # Guidance multiplies how processors differ in the last digits.
+    assert_close_l2(GuidedVelocity(model.network, context, cfg_scale=7.0)(x, t), plain, 5e-5)
 
 
 @pytest.mark.parametrize("kind", DIT)

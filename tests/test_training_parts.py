@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from training_miniature import RATE, miniature, miniature_values, strengths_values
+from training_miniature import RATE, miniature, miniature_values, modulated_values, strengths_values
 
 from audiox_ext.conditioning import VideoConditioner
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
@@ -22,6 +22,7 @@ from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.autoencoder import Autoencoder
 from audiox_ext.networks.dit import DiffusionTransformer
+from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
 from audiox_ext.networks.operations import torch_attention
 from audiox_ext.networks.strengths import (
     PARTS,
@@ -49,7 +50,7 @@ from audiox_ext.training.losses import (
     views,
     weighted_errors,
 )
-from audiox_ext.training.matrix_optimiser import MatrixOptimiser
+from audiox_ext.training.matrix_optimiser import MatrixOptimiser, Muon
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.score import draw_scene
 from audiox_ext.training.settings import parse_training_config, read_training_config
@@ -135,6 +136,20 @@ def learn(layer: nn.Linear, optimiser: MatrixOptimiser, steps: int) -> float:
 
         loss = optimiser.step(gradients)
     return float(loss.detach())
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (6, 4, 3)])
+def test_all_directions_of_a_matrix_are_learnt_at_one_pace(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.zeros(shape))
+    optimiser = Muon([weight], lr=0.1, weight_decay=0.0)
+    strengths = torch.logspace(0, -2, shape[1])  # of its columns, a hundred times apart
+    weight.grad = torch.randn(shape) * strengths.view(1, -1, *[1] * (len(shape) - 2))
+    optimiser.step()
+    for step in weight.detach().unsqueeze(-1).flatten(2).unbind(-1):
+        sizes = torch.linalg.svdvals(step) / (0.1 * 0.2 * math.sqrt(6))
+        assert 0.5 < float(sizes.min()) <= float(sizes.max()) < 1.3
+    assert float((weight.detach() * weight.grad).sum()) < 0
 
 
 def test_matrices_and_the_rest_are_optimised_as_one_and_go_on_from_a_checkpoint() -> None:
@@ -387,6 +402,35 @@ def test_a_model_that_has_learnt_nothing_yet_lets_every_part_learn() -> None:
         if table:
             assert float(parameter.detach().std()) > 0, key
     assert float(model.network.timestep_features.weight.detach().std()) > 0.5
+
+
+def test_a_latent_is_told_what_is_seen_at_its_time() -> None:
+    """By an untrained network of kind mmdit: what changes in a video reaches the latents of that time."""
+    torch.manual_seed(0)
+    model = AudioXModel(miniature(modulated_values()).model)
+    initialise(model)
+    video, network = model.conditioner.conditioners["video_prompt"], model.network
+    assert isinstance(video, VideoConditioner)
+    assert isinstance(network, MultimodalDiffusionTransformer)
+    layer, latents = network.transformer.proj_mm_seq_len, model.config.latent_count
+    states = torch.zeros(1, video.config.frames, video.config.clip.tokens, video.config.temporal_dim)
+
+    def told(sync: Tensor) -> Tensor:
+        tokens = torch.zeros(1, network.config.context_tokens, video.config.temporal_dim)
+        first = model.config.context_tokens()["text_prompt"]
+        tokens[:, first : first + video.config.out_features] = video.fuse(states, sync)
+        return layer(tokens.transpose(1, 2))[0, :, 1:]  # without the time token
+
+    nothing = torch.zeros(1, video.config.sync_tokens, video.config.sync_dim)
+    for segment, step in ((0, 4), (3, 1), (6, 6)):
+        seen = nothing.clone()
+        seen[:, 8 * segment + step] = 1
+        with torch.no_grad():
+            change = (told(seen) - told(nothing)).norm(dim=0)
+        time = (8 * segment + 2 * step + 1) / 25
+        times = (torch.arange(latents) + 0.5) * model.config.autoencoder.downsampling_ratio / RATE
+        assert abs(float(times[change.argmax()]) - time) < 0.12
+        assert float(change[(times - time).abs() > 0.4].max()) < 0.1 * float(change.max())
 
 
 def test_each_prompt_is_left_out_as_often_as_is_said() -> None:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_miniature import RATE, SECONDS, miniature, miniature_values, strengths_values
+from training_miniature import (
+    RATE,
+    SECONDS,
+    miniature,
+    miniature_values,
+    modulated_values,
+    strengths_values,
+)
 
 from audiox_ext import generate_diffusion_cond, get_pretrained_model
 from audiox_ext.cli import main
@@ -217,7 +224,8 @@ def test_items_are_prepared_once_and_anew_for_other_weights(
 
 
 @needs_lightning
-def test_half_precision_trains_too(trained: Path, tmp_path: Path) -> None:
+def test_half_precision_trains_too(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiox_ext.training.fitting.multiplies_bf16", lambda: True)
     config = miniature()
     config = replace(
         config,
@@ -235,8 +243,11 @@ def test_half_precision_trains_too(trained: Path, tmp_path: Path) -> None:
 
 
 @needs_lightning
-def test_every_part_is_trained_but_what_is_frozen(trained: Path, tmp_path: Path) -> None:
-    values = miniature_values()
+@pytest.mark.parametrize("values_of", [miniature_values, modulated_values])
+def test_every_part_is_trained_but_what_is_frozen(
+    values_of: Callable[[], dict[str, Any]], trained: Path, tmp_path: Path
+) -> None:
+    values = values_of()
     values["data"] |= {"film_share": 1.0, "sounds": 0}
     values["diffusion"] |= {
         "audio_dropout": 0.0,

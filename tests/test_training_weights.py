@@ -165,6 +165,17 @@ def test_what_was_learnt_of_captions_fits_and_tells_loud_from_quiet(config: Trai
     assert likeness() < 0.5 < untrained
 
 
+def test_the_model_to_go_on_from_fits_its_training_file() -> None:
+    pytest.importorskip("lightning", reason="NO LIGHTNING: pip install .[train] to test the training")
+    from audiox_ext.training.start import read_start
+
+    config = read_training_config(PACKAGE / "configs" / "training-pocket-mmdit.json")
+    begun = read_start(WEIGHTS.parent / "pocket-mmdit", config)
+    assert begun.model.config.network.type == "mmdit"
+    assert begun.synchformer is not None
+    assert all(bool(torch.isfinite(value).all()) for value in begun.model.state_dict().values())
+
+
 def flash_curve(codes: np.ndarray, frames: int) -> np.ndarray:
     """(S * 8, 16) codes of overlapping segments -> how sure they are of an onset at each picture."""
     total, number = np.zeros(frames), np.zeros(frames)

@@ -42,6 +42,19 @@ def miniature_values() -> dict[str, Any]:
     }
 
 
+def modulated_values() -> dict[str, Any]:
+    """The same with a network of kind mmdit, which takes 384 tokens of context."""
+    values = miniature_values()
+    config = values["model"]
+    video, text, audio = (entry["config"] for entry in config["model"]["conditioning"]["configs"])
+    video["out_features"] = text["max_length"] = 128
+    audio["hop_length"] = 188
+    diffusion = config["model"]["diffusion"]
+    diffusion["type"] = "mmdit"
+    diffusion["config"] |= {"num_heads": 16, "_latent_seq_len": RATE * SECONDS // RATIO + 1}
+    return values
+
+
 def strengths_values() -> dict[str, Any]:
     """The same at 16 kHz, with latents that are strengths."""
     values = miniature_values()

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from ..conditioning import MelConditioner, TextConditioner, VideoConditioner, log_mel
 from ..config import TextConditionerConfig
-from ..model import AudioXModel
-from ..networks.dit import DiffusionTransformer
+from ..model import AudioXModel, Network
 from ..networks.layers import cast
 from ..networks.synchformer import Synchformer
 from ..placement import DevicePlacement
@@ -85,11 +84,9 @@ class DiffusionTraining(TrainingModule):
         self.finish_building()
 
     @property
-    def network(self) -> DiffusionTransformer:
-        """The network, with its type."""
-        network = self.model.network
-        assert isinstance(network, DiffusionTransformer)
-        return network
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.model.network
 
     def encoders(self) -> Encoders:
         """What items are prepared with."""
@@ -156,12 +153,12 @@ class DiffusionTraining(TrainingModule):
         return self.context(batch, shown, random)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Muon for the matrices of the network's blocks, AdamW for all else. What has learnt what captions
-        ask changes little: at the network's rate it forgets most of the notes within some hundred steps,
-        long before the network has any use for them.
+        """Muon for the matrices and convolutions of the network's blocks, AdamW for all else. What has learnt
+        what captions ask changes little: at the network's rate it forgets most of the notes within some
+        hundred steps, long before the network has any use for them.
         """
         blocks = self.network.transformer.blocks()
-        matrices = [value for block in blocks for value in block.parameters() if value.dim() == 2]
+        matrices = [value for block in blocks for value in block.parameters() if value.dim() > 1]
         theirs = {id(value) for value in matrices}
         others = {n: v for n, v in self.named_parameters() if v.requires_grad and id(v) not in theirs}
         careful = {name: value for name, value in others.items() if self._knows_words(name)}

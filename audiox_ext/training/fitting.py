@@ -26,6 +26,7 @@ import torch
 
 from ..errors import ConfigError, InputError, TrainingError
 from ..networks.synchformer import Synchformer, convert_synchformer_keys
+from ..pretrained import multiplies_bf16
 from .animations import FILMS
 from .batches import AnyBatches, Batch, CropBatches, loader
 from .checkpoints import write_whole
@@ -387,12 +388,13 @@ def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str 
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    settings = module.settings
+    settings, kind = module.settings, torch.device(device).type
+    half = settings.precision == "bf16" and (kind != "cpu" or multiplies_bf16())
     return Trainer(
-        accelerator=torch.device(device).type,
+        accelerator=kind,
         devices=1,
         max_steps=settings.steps,
-        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if half else "32-true",
         logger=TensorBoardLogger(str(place), name="", version="events"),
         callbacks=[supervision],
         enable_checkpointing=False,

@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from ..conditioning import VideoConditioner
+from ..config import ClipConditionerConfig, TextConditionerConfig
 from ..model import AudioXModel
 from ..networks.clip_vision import ClipVisionTower
 from ..networks.dit import DiffusionTransformer, rotary_width
 from ..networks.layers import FourierFeatures
 from ..networks.maf import MultimodalAdaptiveFusion
-from ..networks.synchformer import Synchformer
+from ..networks.mmdit import MultimodalDiffusionTransformer
+from ..networks.synchformer import Synchformer, SynchformerConfig
 from .sync_code import CODE
 
 _STILL = 0.05  # what stays is this much stronger than what changes, and would drown it
 _SMALL = 0.02  # deviation of embeddings, as is usual
+_WORDS = 24  # tokens of a text that are listened to at first
+_WORDS_GAIN = 2.0
+_REACH = 0.1  # seconds from a latent's middle, in which a video or a sound is listened to
 _MARK, _CONSTANT = 16.0, 8.0  # of the time token, and of all tokens after the first block
 _LOGITS = 3.0  # by how much a place changes how the time token is looked at
 _TOLD = 10.0  # size of what a head then adds
@@ -47,6 +52,8 @@ def initialise(model: AudioXModel) -> None:
     _quiet_branches(model)
     if isinstance(model.network, DiffusionTransformer):
         _tell_places(model.network, model.config.latent_count)
+    else:
+        _listen_in_time(model)
 
 
 def initialise_video(module: VideoConditioner) -> None:
@@ -64,7 +71,6 @@ def initialise_video(module: VideoConditioner) -> None:
     angles = 2 * torch.pi * turns * ((torch.arange(frames) + 0.5) / frames)[:, None]
     code = torch.cat([angles.sin(), angles.cos()], dim=-1)
     copies = code.repeat(1, -(-dim // CODE))[:, :dim]
-    _embed(module.empty_visual_feat)
     with torch.no_grad():
         module.Temp_pos_embedding.copy_(1.5 * copies)
         outputs = config.out_features
@@ -73,6 +79,9 @@ def initialise_video(module: VideoConditioner) -> None:
         if config.with_sync:
             nn.init.ones_(module.sync_weight)
             _read_rows(module.proj_sync, range(half, outputs))
+        blank = torch.zeros(1, frames, config.clip.tokens, dim)
+        still = torch.zeros(1, config.sync_tokens, config.sync_dim) if config.with_sync else None
+        module.empty_visual_feat.copy_(module.fuse(blank, still))  # times are told without a video, too
 
 
 def _read_rows(layer: nn.Linear, outputs: range) -> None:
@@ -136,9 +145,43 @@ def _quiet_branches(model: AudioXModel) -> None:
     if isinstance(network, DiffusionTransformer):
         for block in network.transformer.blocks():
             ends += [block.self_attn.to_out, block.cross_attn.to_out, block.ff.ff[2]]
+    else:
+        for modulated in network.transformer.blocks():
+            ends += [modulated.linear1, modulated.ffn.w2]
     for layer in ends:
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def _listen_in_time(model: AudioXModel) -> None:
+    """For networks whose every latent has its own conditioning token: that of the text is the mean of the
+    words, those of video and sound are what is seen and heard at its time.
+    """
+    network, config = model.network, model.config
+    assert isinstance(network, MultimodalDiffusionTransformer)
+    layer = network.transformer.proj_mm_seq_len
+    nn.init.normal_(layer.weight, std=_SMALL / layer.in_features**0.5)
+    nn.init.normal_(layer.bias)  # all that tells the places apart where nothing is asked
+    rate, ratio = config.sample_rate, config.autoencoder.downsampling_ratio
+    # The time token, the first, is there for the whole sound, and listens to its beginning.
+    times = (torch.arange(layer.out_features) - 0.5).clamp(min=0) * ratio / rate
+    first = 0
+    for name, count in config.context_tokens().items():
+        columns, kind = layer.weight[:, first : first + count], config.conditioners[name]
+        if isinstance(kind, TextConditionerConfig):
+            columns[:, :_WORDS] += _WORDS_GAIN / _WORDS
+        elif isinstance(kind, ClipConditionerConfig) and kind.with_sync:
+            columns += _near(times, _sync_times(kind))
+        else:
+            columns += _near(times, (torch.arange(count) + 0.5) / count * config.conditioning_seconds)
+        first += count
+    for block in network.transformer.blocks():
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1].bias.chunk(6)
+        for bias in (shift1, scale1, shift2, scale2):
+            nn.init.zeros_(bias)
+        for bias in (gate1, gate2):
+            nn.init.ones_(bias)
 
 
 @torch.no_grad()
@@ -181,6 +224,28 @@ def _tell_places(network: DiffusionTransformer, latents: int) -> None:
         keys[2 * pairs] += base * mark
         values[0] = mark / seen
         attention.to_out.weight[:, number * head] += _TOLD * told[:, number]
+
+
+def _sync_times(config: ClipConditionerConfig) -> Tensor:
+    """(out_features,) seconds. What each token of a video reads of the sync features: segments of 0.64 s,
+    every 0.32 s, whose buffer is read in rows as it lies (see `initialise_video`).
+    """
+    sizes = SynchformerConfig()  # segments are the same at any size
+    tokens = torch.arange(config.sync_tokens)
+    segments, steps = tokens // sizes.time_steps, tokens % sizes.time_steps
+    middles = segments * sizes.segment_stride + (steps + 0.5) * sizes.patch_frames
+    rows = middles.repeat_interleave(config.sync_dim).view(-1, config.sync_tokens)
+    seconds = rows.mean(dim=1) / config.sync_fps
+    # As many rows as sync features are wide become as many tokens as the model has.
+    return seconds.repeat_interleave(config.out_features).view(config.out_features, -1).mean(dim=1)
+
+
+def _near(times: Tensor, others: Tensor) -> Tensor:
+    """(T, N): at times (T,), the mean of what is near of tokens at other times (N,), or of the nearest."""
+    distances = (times[:, None] - others).abs()
+    reach = torch.maximum(distances.amin(dim=1, keepdim=True) * 1.01, torch.tensor(_REACH))
+    weights = (1.001 - distances / reach).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def _embed(*tables: nn.Parameter | Tensor) -> None:

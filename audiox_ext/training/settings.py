@@ -40,7 +40,8 @@ class RunSettings:
 
     steps: of the optimiser. warmup_steps: over which the learning rate rises; then it falls along a cosine to
     a tenth. gradient_clip: largest norm of all gradients together. ema_decay: of the averaged weights, which
-    are what is kept in the end. precision: "32" or "bf16", of the arithmetic under autocast. workers:
+    are what is kept in the end. precision: "32" or "bf16", of the arithmetic under autocast;
+    a processor without units for bf16, which would take a hundred times longer, computes in 32. workers:
     processes that make items. checkpoint_every, validate_every, report_every: in steps.
     """
 
@@ -299,8 +300,6 @@ def _check_trainable(model: ModelConfig) -> None:
             f"sample_size {model.sample_size} is longer than conditioning_seconds "
             f"{model.conditioning_seconds:g}, the length of what is synthesised."
         )
-    if model.network.type != "dit":
-        raise ConfigError(f"the network's type is {model.network.type!r}; only dit is trained here.")
     for name, kind in model.conditioners.items():
         if isinstance(kind, AudioAutoencoderConditionerConfig):
             raise ConfigError(f"{name} is an autoencoder; only mel_spec is trained here.")
