@@ -177,7 +177,7 @@ def _listen_in_time(model: AudioXModel) -> None:
             columns += _near(times, (torch.arange(count) + 0.5) / count * config.conditioning_seconds)
         first += count
     for block in network.transformer.blocks():
-        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1].bias.chunk(6)
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1].get_parameter("bias").chunk(6)
         for bias in (shift1, scale1, shift2, scale2):
             nn.init.zeros_(bias)
         for bias in (gate1, gate2):
