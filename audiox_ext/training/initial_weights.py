@@ -177,11 +177,12 @@ def _listen_in_time(model: AudioXModel) -> None:
             columns += _near(times, (torch.arange(count) + 0.5) / count * config.conditioning_seconds)
         first += count
     for block in network.transformer.blocks():
-        shift1, scale1, gate1, shift2, scale2, gate2 = block.adaLN_modulation[1].get_parameter("bias").chunk(6)
-        for bias in (shift1, scale1, shift2, scale2):
-            nn.init.zeros_(bias)
-        for bias in (gate1, gate2):
-            nn.init.ones_(bias)
+        bias = block.adaLN_modulation[1].get_parameter("bias")
+        shift1, scale1, gate1, shift2, scale2, gate2 = bias.chunk(6)
+        for part in (shift1, scale1, shift2, scale2):
+            nn.init.zeros_(part)
+        for part in (gate1, gate2):
+            nn.init.ones_(part)
 
 
 @torch.no_grad()
