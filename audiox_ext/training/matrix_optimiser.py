@@ -30,10 +30,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """closure: computes the gradients, and is called once."""
-        result = None
-        if closure is not None:
-            with torch.enable_grad():
-                result = closure()
+        result = _evaluated(closure)
         for group in self.param_groups:
             for value in group["params"]:
                 if value.grad is None:
@@ -47,6 +44,14 @@ class Muon(torch.optim.Optimizer):
                 size = _RMS * math.sqrt(max(value.shape[:2]))
                 value.add_(_orthogonal(direction), alpha=-group["lr"] * size)
         return result
+
+
+def _evaluated(closure: Callable[[], Any] | None) -> Any:
+    """What a closure gives, with gradients; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
@@ -84,10 +89,7 @@ class MatrixOptimiser(torch.optim.Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """closure: computes the gradients, and is called once."""
-        result = None
-        if closure is not None:
-            with torch.enable_grad():
-                result = closure()
+        result = _evaluated(closure)
         for part in self._parts:
             part.step()
         return result
