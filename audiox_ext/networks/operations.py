@@ -38,7 +38,7 @@ def attention_of(operations: Any) -> Attention:
     return getattr(operations, "attend", torch_attention)
 
 
-def _plain_weights(layer: nn.Module) -> bool:
+def plain_weights(layer: nn.Module) -> bool:
     """Whether the layer's weights are used as they lie: ComfyUI's layers may cast or patch them first."""
     return not (
         getattr(layer, "comfy_cast_weights", False)
@@ -63,7 +63,7 @@ class _QuickLinear:
 
     def forward(self, x: Tensor) -> Tensor:
         worth_it = self.through_onednn and _is_worth_it(x, self.weight)
-        if worth_it and _plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
+        if worth_it and plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return super().forward(x)  # type: ignore[misc]
 
