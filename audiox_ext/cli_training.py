@@ -63,6 +63,13 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
         )
         if name in _BEGIN_WITH:
             part.add_argument("--begin-with", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
+        if name == "diffusion":
+            part.add_argument(
+                "--teacher",
+                type=Path,
+                metavar="MODEL",
+                help="folder of a finished model with the same latents, whose predictions are followed",
+            )
         add_device(part)
     add_lora(parts, common)
     add_finetune(parts, common)
@@ -89,7 +96,13 @@ def _train(options: argparse.Namespace) -> None:
     else:
         dtype = getattr(torch, options.dtype)
         made = train_diffusion(
-            config, options.output, device=device, report=report, dtype=dtype, start=options.begin_with
+            config,
+            options.output,
+            device=device,
+            report=report,
+            dtype=dtype,
+            start=options.begin_with,
+            teacher=options.teacher,
         )
         print(made)
 

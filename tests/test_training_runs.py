@@ -36,6 +36,7 @@ from audiox_ext.training.prepared_batches import PreparedBatch, PreparedBatches
 from audiox_ext.training.prompt_dropout import Shown
 from audiox_ext.training.settings import TrainingConfig, read_training_config
 from audiox_ext.training.sync_segments import PatchBatches
+from audiox_ext.training.teacher import read_teacher
 
 MISSING = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
 needs_lightning = pytest.mark.skipif(
@@ -338,6 +339,32 @@ def test_a_training_begins_with_a_model_in_place_of_nothing(trained: Path, tmp_p
     (halved / "synchformer_state_dict.safetensors").unlink()
     with pytest.raises(InputError, match=r"synchformer_state_dict.safetensors is missing"):
         train_diffusion(config, tmp_path / "c", device="cpu", report=quietly, start=halved)
+
+
+@needs_lightning
+def test_a_training_follows_a_teacher(trained: Path, tmp_path: Path) -> None:
+    """What begins as its own teacher has nothing to learn of it, and as much as ever of the data."""
+    values = miniature_values()
+    values["data"] |= {"kinds": ["tone"], "film_share": 0.0}
+    values["diffusion"] |= {"steps": 2, "learning_rate": 1e-12, "audio_dropout": 1.0, "teacher_share": 1.0}
+    model = trained / "model"
+
+    def loss(folder: str, **followed: Path) -> float:
+        lines: list[str] = []
+        train_diffusion(
+            miniature(values), tmp_path / folder, device="cpu", report=lines.append, start=model, **followed
+        )
+        (told,) = (
+            float(line.split()[5].rstrip(",")) for line in lines if line.startswith("step 2 of 2: loss")
+        )
+        return told
+
+    assert loss("with", teacher=model) < 1e-3 < 0.1 < loss("without")
+    values["diffusion"] |= {"audio_dropout": 0.0}
+    assert loss("heard", teacher=model) > 0.1, "an audio prompt is not the teacher's matter"
+    values["model"]["sample_size"] -= 512
+    with pytest.raises(InputError, match=r"model cannot be the teacher: its latents .* sample_size"):
+        read_teacher(model, miniature(values), "cpu")
 
 
 @needs_lightning

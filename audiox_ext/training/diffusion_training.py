@@ -30,6 +30,7 @@ from .preparation import Encoders
 from .prepared_batches import PreparedBatch
 from .prompt_dropout import Shown
 from .settings import DiffusionSettings, TrainingConfig
+from .teacher import Teacher
 from .text import build_text_encoder
 from .times import even_places, times_at
 from .training_attention import TrainingOperations
@@ -73,6 +74,7 @@ class DiffusionTraining(TrainingModule):
         # The latents of silence, where they tell strengths.
         self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
         self.usual = UsualErrors()
+        self.teacher: Teacher | None = None
         self.finish_building()
 
     def begin_as(self, model: AudioXModel) -> None:
@@ -108,10 +110,13 @@ class DiffusionTraining(TrainingModule):
         context = self.context(batch, shown, random)
         context = context * shown.context.to(context)[:, None, None]
         prepared = self.network.prepare_context(context)
-        made = self.network(alpha * latents + sigma * noise, times.to(latents), prepared)
+        noised, times = alpha * latents + sigma * noise, times.to(latents)
+        made = self.network(noised, times, prepared)
         wanted = alpha * noise - sigma * latents
         if not training:
             return {"loss": F.mse_loss(made, wanted)}
+        if self.teacher is not None:
+            wanted = self.teacher.target(wanted, noised, times, batch, shown, RandomNumbers(random))
         if self.silence is None:
             errors = weighted_errors(made, wanted, latents)
         else:

@@ -213,17 +213,20 @@ def train_diffusion(
     report: Report,
     dtype: torch.dtype = torch.float16,
     start: Path | None = None,
+    teacher: Path | None = None,
 ) -> Path:
     """Train, or go on, with the autoencoder and the sync encoder in the folder. Returns the model's folder,
     written in `dtype`.
 
     start: a model of the same configuration, in the published layout with its text encoder and its sync
     encoder; all weights begin as its, and nothing else need be trained before. What was, into the folder,
-    takes the place of its own. Raises `TrainingError` and `InputError`.
+    takes the place of its own. teacher: a model whose predictions are followed, see `teacher`. Raises
+    `TrainingError` and `InputError`.
     """
     require_lightning()
     from .diffusion_training import DiffusionTraining
     from .start import read_start
+    from .teacher import read_teacher
 
     settings, place = config.diffusion, folder / "diffusion"
     words = folder / "captions"
@@ -238,6 +241,8 @@ def train_diffusion(
     except RuntimeError as error:  # of load_state_dict
         found = folder / "autoencoder" if start is None else start
         raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
+    if teacher is not None:
+        module.teacher = read_teacher(teacher, config, device)
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     if begun is None and settings.caption_steps and not steps_done(place / "last.ckpt"):
         _understand_captions(module, words / "captions.safetensors", report)

@@ -114,6 +114,7 @@ class DiffusionSettings(RunSettings):
     text_with_video_dropout: of the text of items with a video, in place of text_dropout, so that the video
     has to be looked at. noise_spread, noise_shift: of the times, see `times`; 0 draws them evenly.
     caption_steps: of learning what captions ask before all else; see `caption_understanding`.
+    teacher_share: of a teacher in what is to be predicted, where there is one; see `teacher`.
     """
 
     text_dropout: float = 0.1
@@ -124,12 +125,13 @@ class DiffusionSettings(RunSettings):
     noise_spread: float = 0.0
     noise_shift: float = 0.0
     caption_steps: int = 0
+    teacher_share: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name.endswith("_dropout") and not 0 <= value <= 1:
+            if item.name.endswith(("_dropout", "teacher_share")) and not 0 <= value <= 1:
                 raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
         _at_least(self, "noise_spread", 0)
         _at_least(self, "caption_steps", 0)
