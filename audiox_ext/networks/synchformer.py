@@ -196,12 +196,11 @@ class PatchEmbed3d(nn.Module):
     def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         size = (config.patch_frames, config.patch_size, config.patch_size)
-        self.size = size
         self.proj = operations.Conv3d(3, config.embed_dim, size, stride=size, **factory)
 
     def forward(self, frames: Tensor) -> Tensor:
         if frames.device.type == "cpu" and plain_weights(self.proj):
-            f, p, q = self.size
+            f, p, q = self.proj.kernel_size
             patches = rearrange(frames, "b c (g f) (y p) (x q) -> b (g y x) (c f p q)", f=f, p=p, q=q)
             return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
         return rearrange(self.proj(frames), "b d g y x -> b (g y x) d")
