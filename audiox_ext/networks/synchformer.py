@@ -190,7 +190,7 @@ class PatchEmbed3d(nn.Module):
     """Frames (B, 3, T, height, width) -> patches (B, G * P, D), time-major.
 
     The filters do not overlap: where the weights are used as they lie, they are one matrix product, which a
-    processor does several times faster than the convolution.
+    processor does in half the time of the convolution at the published size, in the same at audiox-pocket's.
     """
 
     def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
