@@ -59,11 +59,12 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     x = matrices.flatten(2).movedim(2, 0) if matrices.dim() > 2 else matrices[None]
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    # Lying as they are read: of a convolution's, the products take four times as long otherwise.
+    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).contiguous()
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     x = x if wide else x.mT
     return x.movedim(0, 2).reshape(matrices.shape)
 
