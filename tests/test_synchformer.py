@@ -79,7 +79,8 @@ def test_the_published_size_has_122_million_parameters_and_30_segments() -> None
     # Per block two attentions and a feed-forward: 16 D^2; one plain encoder layer (12 D^2) at the end.
     assert count == pytest.approx((12 * 16 + 12) * 768**2, rel=0.02)
     assert config.segments(250) == 30
-    assert model._segments(torch.empty(2, 16, 3, 224, 224, device="meta")).shape == (2, 8, 768)
+    patches = model.patches_of_frames(torch.empty(2, 16, 3, 224, 224, device="meta"))
+    assert model.features_of_patches(patches).shape == (2, 8, 768)
 
 
 def test_chunks_do_not_change_the_features_and_videos_do_not_meet() -> None:

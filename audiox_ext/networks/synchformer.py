@@ -249,23 +249,33 @@ class Synchformer(nn.Module):
         per_chunk = max(1, segments_per_chunk)
         length, stride = self.config.segment_frames, self.config.segment_stride
         starts = range(0, self.config.segments(frames.shape[1]) * stride, stride)
-        segments = [video[start : start + length] for video in frames for start in starts]
-        distinct, which = _merge_repeats(segments)
+        places = [(video, start) for video in range(frames.shape[0]) for start in starts]
+        distinct, which = _merge_repeats([frames[video, start : start + length] for video, start in places])
         features = []
         for first in range(0, len(distinct), per_chunk):
             if check_cancelled is not None:
                 check_cancelled()
-            features.append(
-                self._segments(torch.stack([segments[i] for i in distinct[first : first + per_chunk]]))
-            )
+            chunk = [places[i] for i in distinct[first : first + per_chunk]]
+            features.append(self.features_of_patches(self._patches(frames, chunk)))
         return rearrange(torch.cat(features)[which], "(b s) g d -> b (s g) d", b=frames.shape[0])
 
-    def _segments(self, frames: Tensor) -> Tensor:
-        """Segments (B, 16, 3, height, width) -> (B, G, D)."""
-        return self.features_of_patches(self.patches_of_frames(frames))
+    def _patches(self, frames: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Of segments, by their video and first frame: (B, G * P, D). They overlap, and the first layer sees
+        the frames of one time step alone: what two segments share goes through it once.
+        """
+        length = self.config.patch_frames
+        steps = [
+            (video, start + length * step)
+            for video, start in places
+            for step in range(self.config.time_steps)
+        ]
+        row = {step: number for number, step in enumerate(dict.fromkeys(steps))}
+        patches = self.patches_of_frames(torch.stack([frames[v, start : start + length] for v, start in row]))
+        wanted = patches[[row[step] for step in steps]]
+        return rearrange(wanted, "(b g) p d -> b (g p) d", b=len(places))
 
     def patches_of_frames(self, frames: Tensor) -> Tensor:
-        """Segments (B, 16, 3, height, width) -> what the filters of the first layer make of them, (B, G * P,
+        """Frames (B, 2 * G, 3, height, width) -> what the filters of the first layer make of them, (B, G * P,
         D).
         """
         return self.patch_embed_3d(rearrange(frames, "b t c y x -> b c t y x"))

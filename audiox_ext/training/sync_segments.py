@@ -58,7 +58,7 @@ class PatchBatches:
 
 def as_seen(frames: Tensor) -> Tensor:
     """uint8 pictures of any shape -> what the sync encoder takes, -1 to 1."""
-    return frames.float().div(255).sub(0.5).div(0.5)
+    return frames.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5)
 
 
 def prepare_segments(
