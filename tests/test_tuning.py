@@ -328,6 +328,39 @@ def test_sounds_to_go_on_making_are_a_share_of_every_batch(
 
 
 @needs_training
+def test_what_is_asked_without_words_stays_as_it_is(
+    tiny_folder: Folder, sounds: Path, tmp_path: Path
+) -> None:
+    """With hardly anything shown there is nothing to learn; sounds to go on making teach nothing either."""
+    kept = write_sounds(tmp_path / "kept", 2)
+    still = lora(
+        tiny_folder("maf"), sounds, tmp_path / "still", keep=kept, keep_share=0.5, context_dropout=0.9999
+    )
+    assert all(not bool(layer.up.any()) for layer in read_lora(still.path).layers.values())
+    moved = lora(
+        tiny_folder("maf"), sounds, tmp_path / "moved", keep=kept, keep_share=0.5, context_dropout=0.0
+    )
+    assert all(bool(layer.up.any()) for layer in read_lora(moved.path).layers.values())
+
+
+@needs_training
+def test_a_network_is_for_a_while_as_if_it_had_no_lora(tiny_folder: Folder) -> None:
+    from audiox_ext.training.adapters import add_adapters, without_adapters
+
+    network = get_pretrained_model(tiny_folder("maf"))[0].network
+    add_adapters(network, LoraSettings(rank=2))
+    [layer, *_] = [module for module in network.modules() if hasattr(module, "lora_B")]
+    x = torch.randn(2, layer.in_features)
+    plain = layer(x)
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    changed = layer(x)
+    with without_adapters(network):
+        assert torch.equal(layer(x), plain)
+    assert torch.equal(layer(x), changed)
+    assert not torch.equal(changed, plain)
+
+
+@needs_training
 @pytest.mark.parametrize("extra", [{"precision": "bf16"}, {"gradient_checkpointing": True}])
 def test_less_memory_trains_nearly_the_same(
     extra: dict[str, Any], tiny_folder: Folder, sounds: Path, tmp_path: Path

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -69,6 +70,21 @@ def add_adapters(network: Network, settings: LoraSettings) -> None:
         if parameter.requires_grad:
             # Beside weights in half precision, too: small steps would be lost in it.
             parameter.data = parameter.data.float()
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """The network is for a while as if there were none."""
+    from peft.tuners.lora import LoraLayer as Adapter
+
+    layers = [module for module in network.modules() if isinstance(module, Adapter)]
+    for layer in layers:
+        layer.set_scale(_ADAPTER, 0)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.set_scale(_ADAPTER, 1)
 
 
 def adapter_layers(network: nn.Module, scale: float) -> dict[str, LoraLayer]:

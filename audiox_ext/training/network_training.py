@@ -8,8 +8,8 @@ and the network predicts noise - x_0; t uniform in [0, 1) (Liu et al. 2022, arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,22 +26,33 @@ from .training_module import TrainingModule
 from .tuning_data import ClipBatch
 from .tuning_settings import MAY_CHANGE, TuningSettings
 
+AsBefore = Callable[[Network], AbstractContextManager[None]]
 _GOLDEN = 0.6180339887  # spreads the times of one validation batch between those of the others
 
 
 class NetworkTraining(TrainingModule):
     """Trains what of a network wants gradients. about: what else a training that goes on must agree with, by
     name; it is kept in its checkpoints, which hold only what is trained.
+
+    as_before: while it lasts the network is what it was before the training, where that can be had. Sounds
+    that the model is to go on making, and what is shown without any prompt, then learn from what that says,
+    which is no change at all, instead of from the noise that a single sound is of all that it might make.
     """
 
     settings: TuningSettings
     may_change = TrainingModule.may_change | MAY_CHANGE
 
     def __init__(
-        self, network: Network, objective: Objective, settings: TuningSettings, about: dict[str, str]
+        self,
+        network: Network,
+        objective: Objective,
+        settings: TuningSettings,
+        about: dict[str, str],
+        as_before: AsBefore | None = None,
     ) -> None:
         super().__init__(settings)
         self.network = network
+        self._as_before = as_before
         self.objective = objective
         self.about = about
         self.strict_loading = False  # of a checkpoint without the rest of the network
@@ -69,17 +80,35 @@ class NetworkTraining(TrainingModule):
             times = ((torch.arange(count) + 0.5) / count + _GOLDEN * batch.step) % 1.0
         noise = torch.randn(latents.shape, generator=random)
         noisy, wanted = noised(self.objective, latents, noise, times)
-        context = torch.stack([self._context(clip, random, training) for clip in batch.clips])
-        device = self.device
+        contexts, stays = [], []
+        for place, clip in enumerate(batch.clips):
+            context, is_shown = self._context(clip, random, training)
+            contexts.append(context)
+            stays.append(not is_shown or place >= count - batch.kept)
+        context, device = torch.stack(contexts), self.device
         if training:
+            wanted = self._with_what_stays(wanted, noisy, times, context, torch.tensor(stays))
             # Dropout draws from torch's own generator, which a training that goes on finds elsewhere.
             torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
         prepared = self.network.prepare_context(context.to(device))
         made = self.network(noisy.to(device), times.to(device), prepared)
         return {"loss": F.mse_loss(made, wanted.to(device))}
 
-    def _context(self, clip: EncodedClip, random: torch.Generator, training: bool) -> Tensor:
-        """(N, D), of what is shown of a clip's prompts; zeros where nothing is."""
+    @torch.no_grad()
+    def _with_what_stays(
+        self, wanted: Tensor, noisy: Tensor, times: Tensor, context: Tensor, stays: Tensor
+    ) -> Tensor:
+        """What is to be predicted (B, C, L): in the rows of stays (B,) bool what was before the training."""
+        rows = stays.nonzero().flatten()
+        if self._as_before is None or not len(rows):
+            return wanted
+        with self._as_before(self.network):
+            prepared = self.network.prepare_context(context[rows].to(self.device))
+            said = self.network(noisy[rows].to(self.device), times[rows].to(self.device), prepared)
+        return wanted.index_copy(0, rows, said.to(wanted))
+
+    def _context(self, clip: EncodedClip, random: torch.Generator, training: bool) -> tuple[Tensor, bool]:
+        """((N, D) of what is shown of a clip's prompts, True), or (zeros, False) where nothing is."""
         drawn = torch.rand(4, generator=random).tolist()
         settings = self.settings
         kind = "both" if clip.is_video else "text"
@@ -90,7 +119,8 @@ class NetworkTraining(TrainingModule):
                 kind = "text"
         draws = clip.contexts[kind]
         context = draws[int(drawn[2] * len(draws))].whole()
-        return torch.zeros_like(context) if training and drawn[3] < settings.context_dropout else context
+        is_shown = not training or drawn[3] >= settings.context_dropout
+        return context if is_shown else torch.zeros_like(context), is_shown
 
     def note_validation(self, step: int, loss: float) -> bool:
         """Call it while the averaged weights are in place. Returns whether these are the best so far, which

@@ -36,7 +36,7 @@ from .user_folder import UserFolder, read_folder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .network_training import NetworkTraining
+    from .network_training import AsBefore, NetworkTraining
     from .tuning_supervision import OnStep
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def train_lora(
     the model raises.
     """
     require_lightning()
-    from .adapters import adapter_layers, add_adapters, require_peft
+    from .adapters import adapter_layers, add_adapters, require_peft, without_adapters
 
     require_peft()
     from ..lora_file import LoraInfo, fingerprint, kind_of, target_shapes, write_lora
@@ -94,7 +94,7 @@ def train_lora(
     shapes = fingerprint(target_shapes(model.network))
     with tuning.seeded():
         add_adapters(model.network, settings)
-        trained = tuning.run()
+        trained = tuning.run(without_adapters)
     info = LoraInfo(
         name=path.stem,
         kind=kind_of(model.config),
@@ -206,8 +206,8 @@ class _Tuning:
             torch.manual_seed(self.settings.seed)
             yield
 
-    def run(self) -> NetworkTraining:
-        """The training, done."""
+    def run(self, as_before: AsBefore | None = None) -> NetworkTraining:
+        """The training, done. as_before: see `NetworkTraining`."""
         from .network_training import NetworkTraining
         from .tuning_supervision import TuningSupervision
 
@@ -228,7 +228,8 @@ class _Tuning:
             )
         batches = ClipBatches(training, settings.batch_size, settings.seed, self.kept, kept)
         watched = validation_batches(validated, settings.batch_size, settings.validation_items)
-        module = NetworkTraining(self.model.network, self.model.config.objective, settings, self.about)
+        objective = self.model.config.objective
+        module = NetworkTraining(self.model.network, objective, settings, self.about, as_before)
         self._end_where_it_ended(module)
         supervision = TuningSupervision(
             request.output / "last.ckpt",

@@ -39,10 +39,13 @@ _BLIND = (
 
 @dataclass(frozen=True, eq=False)
 class ClipBatch:
-    """step: which batch it is. clips: B of them, on the CPU; the step takes along what it needs."""
+    """step: which batch it is. clips: B of them, on the CPU; the step takes along what it needs. kept: how
+    many at the end are what the model is to go on making as it does.
+    """
 
     step: int
     clips: tuple[EncodedClip, ...]
+    kept: int = 0
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -68,7 +71,7 @@ class ClipBatches:
 
     def __getitem__(self, step: int) -> ClipBatch:
         own = self._drawn(self.clips, step, self.size - self.kept, 0)
-        return ClipBatch(step, (*own, *self._drawn(self.others, step, self.kept, 1)))
+        return ClipBatch(step, (*own, *self._drawn(self.others, step, self.kept, 1)), self.kept)
 
     def _drawn(self, clips: Sequence[EncodedClip], step: int, count: int, purpose: int) -> list[EncodedClip]:
         drawn = []
