@@ -28,7 +28,7 @@ from audiox_ext.model import AudioXModel
 from audiox_ext.presets import PRESETS
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.training.captions import caption
-from audiox_ext.training.classifier import trained_classifier
+from audiox_ext.training.classifier import Classifier
 from audiox_ext.training.dataset import SPLITS, Dataset
 from audiox_ext.training.preview import write_items
 from audiox_ext.training.scenes import random_numbers
@@ -87,10 +87,11 @@ def write_clips(folder: Path, model: AudioXModel, count: int, kinds: Sequence[st
     return folder
 
 
-def frogs_heard(model: AudioXModel, items: Sequence[QualityItem], sampling: Sampling) -> float:
+def frogs_heard(
+    model: AudioXModel, items: Sequence[QualityItem], sampling: Sampling, classifier: Classifier
+) -> float:
     """The share of items in whose sounds the classifier hears a frog, among all kinds; silence is none."""
     made = make_sounds(model, Prompts.of(model, items), sampling)
-    classifier = trained_classifier(model.sample_rate)
     heard = [
         classifier.kind(sound, model.sample_rate) for sound in made.sounds if np.abs(sound).max() > _SILENCE
     ]
@@ -130,7 +131,7 @@ def measure(options: argparse.Namespace) -> Outcome:
     heard, rest = [], []
     for loras in ([], [(path, options.strength)]):
         set_loras(model, loras, accept_cc_by_nc=options.accept_cc_by_nc)
-        heard.append(frogs_heard(model, frogs, sampling))
+        heard.append(frogs_heard(model, frogs, sampling, reference.classifier))
         rest.append(evaluate(model, prompts, sampling, reference=reference))
     return Outcome(frogs=(heard[0], heard[1]), rest=(rest[0], rest[1]), minutes=minutes)
 

@@ -26,6 +26,7 @@ from audiox_ext.presets import PRESETS
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.sampling import SAMPLER_NAMES
 from audiox_ext.schedules import SCHEDULE_NAMES
+from audiox_ext.training.classifier import trained_classifier
 
 from .quality_items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
 from .quality_report import QualityReport, Reference, report_on, table, write_text
@@ -75,30 +76,36 @@ def evaluate_data(
     *,
     reference: Reference | None = None,
     varied: Sequence[Sequence[QualityItem]] = (),
-    coded: bool = False,
+    through_codec: bool = False,
 ) -> QualityReport:
-    """The items' own sounds, measured like the model's. coded: after its autoencoder has been at them, which
-    no sound of the model gets past.
+    """The items' own sounds, measured like the model's. through_codec: after its autoencoder has been at
+    them, which no sound of the model gets past.
     """
     reference = reference or reference_of(model, items)
 
     def sounds(those: Sequence[QualityItem]) -> list[np.ndarray]:
         plain = data_sounds(those, model.sample_rate, model.sample_size)
-        return [_coded(model, sound) for sound in plain] if coded else plain
+        return [coded(model, sound) for sound in plain] if through_codec else plain
 
     return report_on(items, sounds(items), reference, varied=[sounds(those) for those in varied])
 
 
 def reference_of(model: AudioXModel, items: Sequence[QualityItem]) -> Reference:
     """What the model's sounds for these items are held against."""
-    return Reference.for_items(items, model.sample_rate, model.sample_size)
+    rate = model.sample_rate
+    classifier = trained_classifier(rate, codec=lambda sound: coded(model, sound))
+    return Reference.for_items(items, rate, model.sample_size, classifier)
 
 
 @torch.no_grad()
-def _coded(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
+def coded(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
+    """(2, S) -> (2, S): after the model's autoencoder has been at it."""
     device = next(model.pretransform.parameters()).device
-    latents = model.pretransform.posterior(torch.from_numpy(sound)[None].to(device))[0]
-    return model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy()
+    samples, ratio = sound.shape[-1], model.config.autoencoder.downsampling_ratio
+    padded = np.pad(sound, ((0, 0), (0, -samples % ratio)))
+    latents = model.pretransform.posterior(torch.from_numpy(padded)[None].to(device))[0]
+    made = model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy()
+    return np.asarray(made[:, :samples])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,7 +188,7 @@ def _measure(options: argparse.Namespace) -> dict[str, QualityReport]:
     sampling, prompts = sampling_of(options), Prompts.of(model, items)
     reports = {Path(options.model).name: evaluate(model, prompts, sampling, **making)}
     if options.autoencoder:
-        reports["data, coded"] = evaluate_data(model, items, coded=True, **shared)
+        reports["data, coded"] = evaluate_data(model, items, through_codec=True, **shared)
     if not options.no_baselines:
         reports["data"] = evaluate_data(model, items, **shared)
         with tempfile.TemporaryDirectory(prefix="audiox-quality-") as scratch:

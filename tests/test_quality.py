@@ -299,7 +299,7 @@ def test_a_model_is_measured_with_its_videos(
     assert data.diversity is not None
     assert report.diversity is not None
     assert data.mean > report.mean
-    coded = evaluate_data(tiny, asked, reference=reference, coded=True)
+    coded = evaluate_data(tiny, asked, reference=reference, through_codec=True)
     assert coded.spectral > data.spectral  # its autoencoder knows nothing
     other = untrained(tiny, tmp_path)
     own, its = (next(model.network.parameters()) for model in (tiny, other))

@@ -1,11 +1,11 @@
 """Which kind of sound it is: linear discriminants on `sound_features`, fitted to the generator in seconds.
 
-N features, K kinds, M sounds.
+N features, K kinds, C centres, M sounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,13 +18,16 @@ from .sound_features import features
 
 _FIRST_SEED = 2**40  # far from those of the data sets
 _SHRINK = 0.08  # of the spread within kinds, towards the same in all directions
+Codec = Callable[[np.ndarray], np.ndarray]
+"""(2, S) -> (2, S), what a sound is after it has been stored in few numbers."""
 
 
 @dataclass(frozen=True)
 class Classifier:
     """Fitted discriminants: kinds lie around centres in a space where their spread is 1 in every direction.
 
-    mean, scale: (N,) of the features. projection: (N, K - 1), to that space. centres: (K, K - 1).
+    mean, scale: (N,) of the features. projection: (N, C - 1), to that space. centres: (C, C - 1), one for
+    each kind in their order, then perhaps more likewise.
     """
 
     kinds: tuple[str, ...]
@@ -38,13 +41,14 @@ class Classifier:
         return np.asarray((vector - self.mean) / self.scale)
 
     def embedding(self, vector: np.ndarray) -> np.ndarray:
-        """(..., N) features -> (..., K - 1): what of them tells kinds apart."""
+        """(..., N) features -> (..., C - 1): what of them tells kinds apart."""
         return np.asarray(self.scaled(vector) @ self.projection)
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """(..., N) features -> (..., K) log probabilities of each kind, if all are as likely beforehand."""
         apart = self.embedding(vector)[..., None, :] - self.centres
         raw = -0.5 * np.sum(apart**2, axis=-1)
+        raw = raw.reshape(*raw.shape[:-1], -1, len(self.kinds)).max(axis=-2)
         raw = raw - raw.max(axis=-1, keepdims=True)
         return np.asarray(raw - np.log(np.exp(raw).sum(axis=-1, keepdims=True)))
 
@@ -62,10 +66,12 @@ class Classifier:
 
 
 def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Classifier:
-    """From (M, N) features and (M,) places in `kinds`; each kind must have sounds."""
+    """From (M, N) features and (M,) places in `kinds`, or in `kinds` after `kinds` for more centres than one
+    of each; each place must have sounds.
+    """
     mean, scale = vectors.mean(axis=0), vectors.std(axis=0) + 1e-6
     scaled = (vectors - mean) / scale
-    centres = np.stack([scaled[labels == place].mean(axis=0) for place in range(len(kinds))])
+    centres = np.stack([scaled[labels == place].mean(axis=0) for place in range(labels.max() + 1)])
     within = scaled - centres[labels]
     spread = within.T @ within / len(scaled)
     even = np.trace(spread) / len(spread)
@@ -73,19 +79,29 @@ def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Clas
     values, directions = np.linalg.eigh(spread)
     whiten = directions / np.sqrt(values)
     axes = np.linalg.svd(whiten.T @ (centres - centres.mean(axis=0)).T, full_matrices=False)[0]
-    projection = whiten @ axes[:, : max(1, len(kinds) - 1)]
+    projection = whiten @ axes[:, : max(1, len(centres) - 1)]
     return Classifier(
         kinds=kinds, mean=mean, scale=scale, projection=projection, centres=centres @ projection
     )
 
 
 @lru_cache(maxsize=4)
-def trained_classifier(rate: int, *, examples: int = 30, kinds: tuple[str, ...] = tuple(KINDS)) -> Classifier:
-    """Fitted to so many sounds of each kind, long and short ones. Kept, so it is made once a rate."""
+def trained_classifier(
+    rate: int, *, examples: int = 30, kinds: tuple[str, ...] = tuple(KINDS), codec: Codec | None = None
+) -> Classifier:
+    """Fitted to so many sounds of each kind, long and short ones. Kept, so it is made once a rate.
+
+    codec: what is to be judged may have been through that, and so have the sounds, once more: a kind is told
+    by what is left of it.
+    """
     vectors, labels = [], []
     for place, kind in enumerate(kinds):
         for number in range(examples):
             scene = draw_scene(_FIRST_SEED + number, seconds=(9.0, 4.5)[number % 2], kinds=[kind])
-            vectors.append(features(render(scene, rate), rate))
+            sound = render(scene, rate)
+            vectors.append(features(sound, rate))
             labels.append(place)
+            if codec is not None:
+                vectors.append(features(codec(sound), rate))
+                labels.append(len(kinds) + place)
     return fit(np.stack(vectors), np.array(labels), kinds)
