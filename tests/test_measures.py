@@ -118,20 +118,22 @@ def test_kinds_are_told_apart(classifier: Classifier) -> None:
 
 
 def test_kinds_are_told_apart_after_a_codec_that_the_classifier_knows() -> None:
-    """As many as before it; by one that has never heard what it does, hardly half of them."""
+    """Hardly fewer than before it; by one that has never heard what it does, hardly half of them."""
     kinds = ("beep", "click", "clock", "footsteps", "knock", "rain", "siren", "surf")
 
-    def dull(sound: np.ndarray) -> np.ndarray:
-        return np.stack([np.convolve(channel, np.full(24, 1 / 24), "same") for channel in sound])
+    def hissing(sound: np.ndarray) -> np.ndarray:
+        return sound + 2 * float(np.abs(sound).max()) * noise(0)[:, : sound.shape[1]]
 
-    deaf, used_to_it = (trained_classifier(RATE, examples=8, kinds=kinds, codec=c) for c in (None, dull))
+    deaf, used_to_it = (
+        trained_classifier(RATE, examples=12, kinds=kinds, codec=codec) for codec in (None, hissing)
+    )
     sounds = [(scene.kinds[0], render(scene, RATE)) for scene in held_out(kinds, 32)]
 
     def right(classifier: Classifier, codec: Callable[[np.ndarray], np.ndarray] = lambda x: x) -> float:
         return float(np.mean([classifier.kind(codec(sound), RATE) == kind for kind, sound in sounds]))
 
-    assert right(deaf, dull) < 0.6
-    assert right(used_to_it, dull) >= 0.85
+    assert right(deaf, hissing) < 0.6
+    assert right(used_to_it, hissing) >= 0.75
     assert right(used_to_it) >= 0.9
 
 

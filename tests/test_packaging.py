@@ -274,5 +274,5 @@ def test_no_large_or_made_file_is_part_of_the_repository() -> None:
         if inside.parts[:2] == ("audiox_ext", "models"):
             continue  # see below
         of_training = inside.parts[:3] == ("audiox_ext", "training", "weights")
-        limit = 16 if inside.parts[:2] == ("tests", "golden") else 36 if of_training else 2
+        limit = 16 if inside.parts[:2] == ("tests", "golden") else 8 if of_training else 2
         assert path.stat().st_size < limit * 2**20, f"{inside} is larger than {limit} MiB"

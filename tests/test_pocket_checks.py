@@ -61,7 +61,7 @@ FALSE: dict[str, Callable[[], np.ndarray]] = {
     "pocket_text_to_music": lambda: sound_of("melody", motion="falling"),
     "pocket_timeline": lambda: np.concatenate([sound_of("siren"), sound_of("rain")], axis=1),
     "pocket_variation": lambda: sound_of("rain"),
-    "pocket_video_to_audio": lambda: np.zeros((2, 10 * RATE), dtype=np.float32),
+    "pocket_video_to_audio": lambda: np.roll(render(film_scene(), RATE), RATE // 2, axis=1),
 }
 
 

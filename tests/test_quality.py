@@ -8,7 +8,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +33,10 @@ RATE, SAMPLES = 16000, 160_000
 ENGINE = Path(audiox_ext.__file__).resolve().parent
 POCKET = ENGINE / "models" / "audiox-pocket"
 # What the model that comes with the pack must get right, by measure.
-THRESHOLDS = {"pitch class": 0.85, "count": 0.5, "register": 0.95, "onsets": 0.25}
-# So few steps and items, by group, that the test takes less than two minutes on two cores.
-CHEAP = replace(Sampling.of_preset("fast"), steps=20)
-ASKED = {"note": 10, "register": 8, "count": 12, "ball, with text": 3, "ball, video alone": 3}
+THRESHOLDS = {"pitch class": 0.85, "count": 0.6, "register": 0.85, "onsets": 0.75}
+# So few steps and items, by group, that the test takes about a minute on two cores.
+CHEAP = Sampling.of_preset("fast")
+ASKED = {"note": 12, "register": 16, "count": 24, "ball, with text": 6, "ball, video alone": 6}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
         tmp_path / "pocket", config["model"], text_encoder=encoder, synchformer_depth=1
     )
     model = get_pretrained_model(folder)[0]
-    asked = asked_of_pocket(share=0.7)
+    asked = asked_of_pocket(share=0.4)
     reference = Reference.for_items(asked, model.sample_rate, model.sample_size, classifier)
     found = by_threshold(evaluate(model, asked, UNTRAINED, reference=reference))
     for measure, least in THRESHOLDS.items():

@@ -59,6 +59,7 @@ def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, conf
 
 def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: TrainingConfig) -> None:
     """By a decoder that is made of theirs, through latents fitted to other sounds."""
+    torch.manual_seed(0)
     rate, sizes = config.model.sample_rate, config.model.autoencoder
     ratio = sizes.downsampling_ratio
     data = config.evenly("training")
@@ -163,17 +164,6 @@ def test_what_was_learnt_of_captions_fits_and_tells_loud_from_quiet(config: Trai
         for key, value in values.items():
             value.copy_(found[key])
     assert likeness() < 0.5 < untrained
-
-
-def test_the_model_to_go_on_from_fits_its_training_file() -> None:
-    pytest.importorskip("lightning", reason="NO LIGHTNING: pip install .[train] to test the training")
-    from audiox_ext.training.start import read_start
-
-    config = read_training_config(PACKAGE / "configs" / "training-pocket-mmdit.json")
-    begun = read_start(WEIGHTS.parent / "pocket-mmdit", config)
-    assert begun.model.config.network.type == "mmdit"
-    assert begun.synchformer is not None
-    assert all(bool(torch.isfinite(value).all()) for value in begun.model.state_dict().values())
 
 
 def flash_curve(codes: np.ndarray, frames: int) -> np.ndarray:

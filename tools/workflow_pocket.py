@@ -90,8 +90,8 @@ a second.""",
         "video_to_audio",
         film.PROMPT,
         f"""**3. The film.** Choose *{film.FILM.name}* in *Load Video*: upload it from this pack's folder
-*examples*. Then queue: blows of a hammer are heard, though not yet at the times at which they are seen. The
-model knows films such as this one, of hammers, balls, lamps and wheels that are drawn, and no others.""",
+*examples*. Then queue: the blows of the hammer are heard when they are seen. The model knows films such as
+this one, of hammers, balls, lamps and wheels that are drawn, and no others.""",
         seed=0,
     ),
     _twin(
