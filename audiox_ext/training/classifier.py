@@ -95,14 +95,22 @@ def trained_classifier(
     codec: what is to be judged may have been through that, and so have some of the sounds, once more: a kind
     is told by what is left of it.
     """
-    vectors, labels = [], []
-    for place, kind in enumerate(kinds):
-        for number in range(examples):
-            scene = draw_scene(_FIRST_SEED + number, seconds=(9.0, 4.5)[number % 2], kinds=[kind])
-            sound = render(scene, rate)
-            vectors.append(features(sound, rate))
-            labels.append(place)
-            if codec is not None and number % _CODED == 0:
-                vectors.append(features(codec(sound), rate))
+    vectors, labels = list(_features(rate, examples, kinds)), list(np.repeat(np.arange(len(kinds)), examples))
+    if codec is not None:
+        for place, kind in enumerate(kinds):
+            for number in range(0, examples, _CODED):
+                vectors.append(features(codec(_example(kind, number, rate)), rate))
                 labels.append(len(kinds) + place)
     return fit(np.stack(vectors), np.array(labels), kinds)
+
+
+@lru_cache(maxsize=4)
+def _features(rate: int, examples: int, kinds: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+    """Of the sounds as they are, kind by kind."""
+    return tuple(features(_example(kind, number, rate), rate) for kind in kinds for number in range(examples))
+
+
+def _example(kind: str, number: int, rate: int) -> np.ndarray:
+    """(2, S), long and short ones in turn."""
+    scene = draw_scene(_FIRST_SEED + number, seconds=(9.0, 4.5)[number % 2], kinds=[kind])
+    return render(scene, rate)
