@@ -26,6 +26,7 @@ from audiox_ext.presets import PRESETS
 from audiox_ext.pretrained import get_pretrained_model
 from audiox_ext.sampling import SAMPLER_NAMES
 from audiox_ext.schedules import SCHEDULE_NAMES
+from audiox_ext.training.batches import fitted
 from audiox_ext.training.classifier import trained_classifier
 
 from .quality_items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
@@ -102,10 +103,9 @@ def coded(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
     """(2, S) -> (2, S): after the model's autoencoder has been at it."""
     device = next(model.pretransform.parameters()).device
     samples, ratio = sound.shape[-1], model.config.autoencoder.downsampling_ratio
-    padded = np.pad(sound, ((0, 0), (0, -samples % ratio)))
-    latents = model.pretransform.posterior(torch.from_numpy(padded)[None].to(device))[0]
-    made = model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy()
-    return np.asarray(made[:, :samples])
+    whole = torch.from_numpy(fitted(sound, samples + -samples % ratio))
+    latents = model.pretransform.posterior(whole[None].to(device))[0]
+    return fitted(model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy(), samples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -86,16 +86,16 @@ def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Clas
     )
 
 
-@lru_cache(maxsize=4)
 def trained_classifier(
     rate: int, *, examples: int = 30, kinds: tuple[str, ...] = tuple(KINDS), codec: Codec | None = None
 ) -> Classifier:
-    """Fitted to so many sounds of each kind, long and short ones. Kept, so it is made once a rate.
+    """Fitted to so many sounds of each kind, long and short ones, which are made once a rate.
 
     codec: what is to be judged may have been through that, and so have some of the sounds, once more: a kind
     is told by what is left of it.
     """
-    vectors, labels = list(_features(rate, examples, kinds)), list(np.repeat(np.arange(len(kinds)), examples))
+    vectors = list(_features(rate, examples, kinds))
+    labels = [place for place in range(len(kinds)) for _ in range(examples)]
     if codec is not None:
         for place, kind in enumerate(kinds):
             for number in range(0, examples, _CODED):

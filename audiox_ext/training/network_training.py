@@ -80,14 +80,12 @@ class NetworkTraining(TrainingModule):
             times = ((torch.arange(count) + 0.5) / count + _GOLDEN * batch.step) % 1.0
         noise = torch.randn(latents.shape, generator=random)
         noisy, wanted = noised(self.objective, latents, noise, times)
-        contexts, stays = [], []
-        for place, clip in enumerate(batch.clips):
-            context, is_shown = self._context(clip, random, training)
-            contexts.append(context)
-            stays.append(not is_shown or place >= count - batch.kept)
+        contexts, shown = zip(*(self._context(clip, random, training) for clip in batch.clips), strict=True)
         context, device = torch.stack(contexts), self.device
         if training:
-            wanted = self._with_what_stays(wanted, noisy, times, context, torch.tensor(stays))
+            stays = ~torch.tensor(shown)
+            stays[count - batch.kept :] = True
+            wanted = self._with_what_stays(wanted, noisy, times, context, stays)
             # Dropout draws from torch's own generator, which a training that goes on finds elsewhere.
             torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
         prepared = self.network.prepare_context(context.to(device))
