@@ -24,6 +24,8 @@ REQUIREMENTS = ROOT / "requirements-dev.txt"
 CONSTRAINTS = ROOT / "constraints-dev.txt"
 STAMP = "audiox-stamp.json"
 PACK_LINK = "audiox_pack"  # a name for the pack as a Python package; the folder itself may be called anything
+# Two at a time, those of a file in one process, for what they share. "-n 0" among the arguments undoes it.
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile"]
 
 USAGE = """usage: python3 run.py JOB [arguments passed on]
 
@@ -265,7 +267,10 @@ def run_tests(arguments: list[str]) -> int:
         checks["mypy (nodes)"] = ["mypy", "--follow-imports", "silent", "-p", f"{PACK_LINK}.nodes"]
         env["MYPYPATH"] = str(as_package)
     named_tests = any((ROOT / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
-    checks["pytest"] = ["pytest", *([] if named_tests else ["tests"]), *arguments]
+    checks["pytest"] = ["pytest", *([] if named_tests else ["tests", *SIDE_BY_SIDE]), *arguments]
+    if not named_tests:
+        # More threads than cores would only wait for each other.
+        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
 
     totals, failed = [], False
     for name, command in checks.items():

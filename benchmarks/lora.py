@@ -45,6 +45,7 @@ KIND = "frog"
 _FIRST = 300 * 2**20  # seeds of the asked frogs, far from those of other items
 _WORDING = 103
 _SILENCE = 1e-3
+_FILMS = 0.2  # of what is to stay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +70,23 @@ def asked_frogs(count: int, seconds: float) -> list[QualityItem]:
     return items
 
 
-def write_clips(folder: Path, model: AudioXModel, count: int, kinds: Sequence[str] = ()) -> Path:
-    """Captioned files, of frogs or of the kinds that are named. Those of an earlier run with as many stay."""
+def write_clips(
+    folder: Path, model: AudioXModel, count: int, kinds: Sequence[str] = (), film_share: float = 0.0
+) -> Path:
+    """Captioned files, of the kinds that are named or of all that the model knows. Those of an earlier run
+    with as many stay.
+    """
     chosen = {"kinds": tuple(kinds)} if kinds else {}
     clips = Dataset(
         "training",
         rate=model.sample_rate,
         seconds=model.conditioning_seconds,
-        film_share=0,
+        film_share=film_share,
         length=count,
         **chosen,  # type: ignore[arg-type]
     )
-    if any(len(list(folder.glob(f"*{suffix}"))) != count for suffix in (".wav", ".txt")):
+    there = [path.suffix for path in folder.glob("*")]
+    if {there.count(".wav") + there.count(".mp4"), there.count(".txt")} != {count}:
         shutil.rmtree(folder, ignore_errors=True)
         for _ in write_items(folder, clips, pictures=False):
             pass
@@ -111,6 +117,7 @@ def measure(options: argparse.Namespace) -> Outcome:
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         rank=options.rank,
+        keep_share=options.keep_share,
         patience=0,
         sound_every=0,
     )
@@ -118,7 +125,7 @@ def measure(options: argparse.Namespace) -> Outcome:
         model=options.model,
         dataset=write_clips(output / "clips", model, options.clips, [KIND]),
         output=output,
-        keep=write_clips(output / "keep", model, options.keep) if options.keep else None,
+        keep=write_clips(output / "keep", model, options.keep, film_share=_FILMS) if options.keep else None,
         accept_cc_by_nc=options.accept_cc_by_nc,
         device=torch.device(options.device),
     )
@@ -191,10 +198,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--clips", type=int, default=20, help="that it is trained on (default 20)")
     parser.add_argument(
-        "--keep", type=int, default=60, help="sounds that are to go on as they are (default 60; 0: none)"
+        "--keep", type=int, default=200, help="sounds that are to stay as they are (default 200; 0: none)"
     )
+    parser.add_argument("--keep-share", type=float, default=0.6, help="of a batch (default 0.6)")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA when it is asked")

@@ -74,11 +74,12 @@ _QUEUE = "**3. Queue.** 0 and *default* in the sampler mean the model's own sett
 _BEGIN = "**3. Queue.** The first sampler makes a sound; connect *Load Audio* in its place for your own."
 
 TWINS = (
-    _twin("text_to_audio", "a high beep twice", _QUEUE, seed=43),
+    _twin("text_to_audio", "a high beep twice", _QUEUE, seed=48),
     _twin(
         "text_to_music",
         "a rising melody played by an organ",
         f"{_QUEUE} *AudioX Loudness* sets the level.",
+        seed=48,
     ),
     _twin(
         "timeline",

@@ -22,11 +22,13 @@ from ..config import Objective
 from ..errors import TrainingError
 from ..model import Network
 from .encoded_clips import EncodedClip
+from .times import times_at
 from .training_module import TrainingModule
 from .tuning_data import ClipBatch
 from .tuning_settings import MAY_CHANGE, TuningSettings
 
 AsBefore = Callable[[Network], AbstractContextManager[None]]
+_KEPT_SPREAD, _KEPT_SHIFT = 1.3, 1.5  # of the times of what is to stay, see `times_at`
 _GOLDEN = 0.6180339887  # spreads the times of one validation batch between those of the others
 
 
@@ -76,6 +78,9 @@ class NetworkTraining(TrainingModule):
         latents = means + deviations * torch.randn(means.shape, generator=random)
         if training:
             times = torch.rand(count, generator=random)
+            # All levels at which a sound takes shape, of which even times see little.
+            kept = slice(count - batch.kept, count)
+            times[kept] = times_at(times[kept], _KEPT_SPREAD, _KEPT_SHIFT)
         else:
             times = ((torch.arange(count) + 0.5) / count + _GOLDEN * batch.step) % 1.0
         noise = torch.randn(latents.shape, generator=random)
