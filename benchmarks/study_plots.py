@@ -26,6 +26,7 @@ def frechet(report: QualityReport) -> float:
     return report.frechet
 
 
+_EVALUATIONS = (10, 20, 50, 100, 200, 500, 1000)  # marked on the axis
 PANELS: tuple[tuple[str, Value], ...] = (
     ("mean of the measures, %", mean_share),
     ("Fréchet distance to data", frechet),
@@ -83,6 +84,8 @@ def plot_cost(results: Sequence[Result], front: Sequence[Result], path: Path) ->
         if points:
             panel.plot(*zip(*sorted(points), strict=True), **look)
     panel.set(xlabel="network evaluations a sound", ylabel=PANELS[0][0], xscale="log")
+    panel.set(xticks=_EVALUATIONS, xticklabels=_EVALUATIONS)
+    panel.minorticks_off()
     panel.grid(alpha=0.3)
     panel.legend()
     figure.savefig(path, dpi=110)

@@ -54,6 +54,8 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         "study-guidance.png": lambda path: plot_guidance(guidance, path),
         "study-cost.png": lambda path: plot_cost(worked, front, path),
     }
+    if len(guidance) < 2:
+        del drawn["study-guidance.png"]
     for name, draw in drawn.items():
         write_whole(pictures / name, draw)
     parts = [

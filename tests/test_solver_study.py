@@ -262,6 +262,15 @@ def test_the_report_has_tables_and_pictures(tmp_path: Path) -> None:
     assert len(titles) == 9
 
 
+def test_a_study_of_presets_alone_draws_no_guidance(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="NO matplotlib: the pictures of the study were not drawn")
+    results = tmp_path / "study.jsonl"
+    run_study(pretended, preset_trials(DEFAULTS, 3), StudyFile(results, SUBJECT), silent)
+    page, *pictures = write_report(results, tmp_path / "docs")
+    assert [path.name for path in pictures] == ["study-samplers.png", "study-cost.png"]
+    assert "guidance.png" not in page.read_text(encoding="utf-8")
+
+
 def test_a_quick_study_can_be_reported_too(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="NO matplotlib: the pictures of the study were not drawn")
     results = tmp_path / "study.jsonl"
