@@ -54,10 +54,6 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         "study-guidance.png": lambda path: plot_guidance(guidance, path),
         "study-cost.png": lambda path: plot_cost(worked, front, path),
     }
-    if len(guidance) < 2:
-        del drawn["study-guidance.png"]
-    for name, draw in drawn.items():
-        write_whole(pictures / name, draw)
     parts = [
         _introduction(subject, found),
         preset_tables(found, defaults),
@@ -76,9 +72,13 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         _cost(front),
         _errors(found),
     ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    shown = [name for name in drawn if name in text]
+    for name in shown:
+        write_whole(pictures / name, drawn[name])
     page = folder / PAGE
-    write_text(page, "\n\n".join(part for part in parts if part) + "\n")
-    return [page, *(pictures / name for name in drawn)]
+    write_text(page, text)
+    return [page, *(pictures / name for name in shown)]
 
 
 def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
