@@ -86,7 +86,7 @@ CHECKS: dict[str, Check] = {
     "pocket_continuation": _goes_on,
     "pocket_inpainting": _regions,
     "pocket_text_to_audio": _all_right(_part("beep", register="high", count=2)),
-    "pocket_text_to_music": _all_right(_part("melody", motion="rising")),
+    "pocket_text_to_music": _all_right(_part("chord", note="C", quality="major")),
     "pocket_timeline": _timeline,
     "pocket_variation": _BELLS,
     "pocket_video_to_audio": _in_time,

@@ -77,9 +77,8 @@ TWINS = (
     _twin("text_to_audio", "a high beep twice", _QUEUE, seed=48),
     _twin(
         "text_to_music",
-        "a rising melody played by an organ",
+        "a C major chord played by an organ",
         f"{_QUEUE} *AudioX Loudness* sets the level.",
-        seed=48,
     ),
     _twin(
         "timeline",
