@@ -24,6 +24,7 @@ from audiox_ext.training.distances import (
     spectral_statistics,
 )
 from audiox_ext.training.measures import Finding, Score, judge, scores
+from audiox_ext.training.sound_features import features
 
 from .quality_items import GROUPS, REFERENCE, QualityItem, data_sounds, held_out_items
 
@@ -106,26 +107,31 @@ def report_on(
 ) -> QualityReport:
     """sounds: one (2, S) an item. varied: sounds for the same prompt, prompt by prompt."""
     rate, classifier = reference.rate, reference.classifier
+    vectors = [features(sound, rate) for sound in sounds]
     findings = [
         finding
-        for item, sound in zip(items, sounds, strict=True)
-        for finding in findings_on(item, sound, reference)
+        for item, sound, vector in zip(items, sounds, vectors, strict=True)
+        for finding in findings_on(item, sound, reference, vector)
     ]
     differences = [diversity(takes, rate, classifier) for takes in varied]
     return QualityReport(
         items=len(items),
         scores=scores(findings),
         spectral=spectral_distance(spectral_statistics(sounds, rate), reference.statistics),
-        frechet=frechet_distance(embed(sounds, rate, classifier), reference.embeddings),
+        frechet=frechet_distance(classifier.embedding(np.stack(vectors)), reference.embeddings),
         diversity=float(np.mean(differences)) if differences else None,
         seconds=seconds,
         evaluations=evaluations,
     )
 
 
-def findings_on(item: QualityItem, sound: np.ndarray, reference: Reference) -> list[Finding]:
-    """What was asked against what is heard. The measures of a video carry its group's name."""
-    found = judge(item.scene, sound, reference.rate, reference.classifier)
+def findings_on(
+    item: QualityItem, sound: np.ndarray, reference: Reference, vector: np.ndarray | None = None
+) -> list[Finding]:
+    """What was asked against what is heard. The measures of a video carry its group's name. vector: the
+    sound's features, where they are known.
+    """
+    found = judge(item.scene, sound, reference.rate, reference.classifier, vector=vector)
     if item.scene.film is None:
         return list(found)
     return [_renamed(finding, item.group) for finding in found if finding.measure in _OF_VIDEOS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,11 @@ def no_licence_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests decide about the opt-in themselves."""
     monkeypatch.delenv("AUDIOX_ACCEPT_CC_BY_NC", raising=False)
     monkeypatch.delenv("AUDIOX_DISABLE", raising=False)
+
+
+@pytest.fixture
+def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that measure fit theirs to few sounds: how well they hear is not asked of them here."""
+    from audiox_ext.training.classifier import trained_classifier
+
+    monkeypatch.setattr("benchmarks.quality.trained_classifier", partial(trained_classifier, examples=6))

@@ -40,6 +40,7 @@ def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
 
 @trains
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_classifier")
 def test_it_trains_and_compares(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -327,6 +327,7 @@ def test_the_video_is_seen_at_its_times(tiny: AudioXModel) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_classifier")
 def test_the_command_prints_a_table_and_writes_json(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,8 +55,12 @@ class Classifier:
 
     def kind(self, sound: np.ndarray, rate: int, among: Sequence[str] = ()) -> str:
         """The likeliest kind of (2, S) or (S,), of all or of a few. Raises InputError for unknown kinds."""
+        return self.kind_of(features(sound, rate), among)
+
+    def kind_of(self, vector: np.ndarray, among: Sequence[str] = ()) -> str:
+        """As `kind`, by a sound's (N,) features."""
         allowed = check_kinds(among) if among else self.kinds
-        scores = self.scores(features(sound, rate))
+        scores = self.scores(vector)
         return max(allowed, key=lambda kind: scores[self.kinds.index(kind)])
 
     def first_is(self, first: np.ndarray, second: np.ndarray, kinds: tuple[str, str], rate: int) -> bool:

@@ -58,16 +58,17 @@ def judge(
     classifier: Classifier | None = None,
     *,
     onset_tolerance: float = ONSET_TOLERANCE,
+    vector: np.ndarray | None = None,
 ) -> tuple[Finding, ...]:
     """All findings on a sound (2, S) that was made for a scene.
 
-    Without a classifier neither kind nor order is judged.
+    Without a classifier neither kind nor order is judged. vector: the sound's features, where they are known.
     """
     if scene.joint == "alone":
         part = scene.parts[0]
         findings = list(_part_findings(part, sound, rate))
         if classifier is not None:
-            heard = classifier.kind(sound, rate)
+            heard = classifier.kind(sound, rate) if vector is None else classifier.kind_of(vector)
             findings.append(_finding("kind", part.kind, heard))
         if scene.film:
             findings.extend(_onset_findings(part, sound, rate, onset_tolerance))
