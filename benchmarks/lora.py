@@ -200,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep", type=int, default=200, help="sounds that are to stay as they are (default 200; 0: none)"
     )
-    parser.add_argument("--keep-share", type=float, default=0.6, help="of a batch (default 0.6)")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--keep-share", type=float, default=0.5, help="of a batch (default 0.5)")
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=16)
