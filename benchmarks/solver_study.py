@@ -46,6 +46,7 @@ class Laboratory:
         """
         self._load, self._batch = load, batch
         self._precision, self._model = "fp32", load("fp32")
+        self._device = next(self._model.network.parameters()).device.type
         config = self._model.config
         if config.objective != "v" or config.few_step_count is not None:
             raise InputError("This model has no choice of samplers: study one with the v objective.")
@@ -75,8 +76,10 @@ class Laboratory:
                 batch=self._batch,
             )
         except (AudioXError, RuntimeError) as error:
-            return Result(trial=trial, report=None, error=f"{type(error).__name__}: {error}")
-        return Result(trial=trial, report=report)
+            return Result(
+                trial=trial, report=None, device=self._device, error=f"{type(error).__name__}: {error}"
+            )
+        return Result(trial=trial, report=report, device=self._device)
 
 
 def run_study(
@@ -143,7 +146,6 @@ def _study(options: argparse.Namespace) -> None:
         "weights": synchformer_fingerprint(find_files(model.folder).weights),
         "items": options.items,
         "groups": list(options.groups),
-        "device": options.device,
         "defaults": asdict(model.defaults),
     }
     if options.presets:

@@ -20,17 +20,19 @@ from .study_grid import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """report: None where it did not work; error: why."""
+    """report: None where it did not work; error: why. device: that made the sounds, such as cpu or cuda."""
 
     trial: Trial
     report: QualityReport | None
+    device: str
     error: str = ""
 
 
 @dataclass(frozen=True)
 class StudyFile:
     """subject: what was measured with what, such as the weights and the items; a file holds results of one
-    alone, since others could not be compared with them.
+    alone, since others could not be compared with them. Devices may differ: they change a sound by less than
+    can be heard, and only times cannot be compared.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class StudyFile:
         row = {
             "subject": dict(self.subject),
             "trial": result.trial.as_dict(),
+            "device": result.device,
             "report": report,
             "error": result.error,
         }
@@ -96,6 +99,7 @@ def result_of(row: Mapping[str, Any]) -> Result:
     return Result(
         trial=Trial.from_dict(row["trial"]),
         report=None if report is None else QualityReport.from_dict(report),
+        device=row["device"],
         error=row["error"],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         raise InputError(f"{results} holds results of different models or items, which cannot be compared.")
     pictures = folder / _PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
+    found = _timed(found)
     worked = [result for result in found if result.report is not None]
     plain, front = _plain(worked), pareto(worked)
     defaults = SamplingDefaults(**subject["defaults"])
@@ -94,8 +96,8 @@ def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
     there = {name: those for name, those in runs.items() if those}
     if not there:
         return ""
-    lines = ["## Presets", "", _head("preset", "seeds", *(label for label, _, _ in _COLUMNS))]
-    lines += [_line(name, str(len(those)), *_means(those)) for name, those in there.items()]
+    rows = [((name, str(len(those))), those) for name, those in there.items()]
+    lines = ["## Presets", "", *_figures(("preset", "seeds"), rows)]
     base, *others = PRESETS
     for name in others:
         if min(len(runs[base]), len(runs[name])) < LEAST_SEEDS:
@@ -120,18 +122,27 @@ def pareto(results: Iterable[Result]) -> list[Result]:
     return front
 
 
+def _timed(results: Sequence[Result]) -> list[Result]:
+    """Without times where they were taken on different devices."""
+    if len({result.device for result in results}) < 2:
+        return list(results)
+    return [r if r.report is None else replace(r, report=replace(r.report, seconds=None)) for r in results]
+
+
 def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
+    devices = " and ".join(sorted({result.device for result in results}))
     made = (
         f"Made by `python -m benchmarks.solver_study` with {subject['model']} (weights "
-        f"{subject['weights']}) on {subject['device']}: {len(results)} settings, each with "
+        f"{subject['weights']}) on {devices}: {len(results)} settings, each with "
         f"{subject['items']} held-out items of each of {len(subject['groups'])} groups. "
         "[quality.md](quality.md) says what is measured."
     )
+    timed = any(result.report is not None and result.report.seconds is not None for result in results)
+    seconds = "; seconds are for one sound, prompts and decoding included" if timed else ""
     read = (
-        "An evaluation is a pass through the network for one sound, a guided step being two; seconds are for "
-        "one sound, prompts and decoding included. Where nothing else is said the setting is that of the "
-        f"preset {BASE} with seed 0, and one thing is changed. How far results differ by chance is what "
-        "seeds change, as the presets show it."
+        f"An evaluation is a pass through the network for one sound, a guided step being two{seconds}. Where "
+        f"nothing else is said the setting is that of the preset {BASE} with seed 0, and one thing is "
+        "changed. How far results differ by chance is what seeds change, as the presets show it."
     )
     return f"# Samplers, steps and guidance, measured\n\n{made}\n\n{read}"
 
@@ -186,9 +197,8 @@ def _precisions(results: Sequence[Result], base: Sampling) -> str:
     found = [r for r in results if r.trial.sampling == base and r.trial.seed == 0]
     if len(found) < 2:
         return ""
-    lines = [_line(r.trial.precision, *_means([r.report])) for r in found if r.report is not None]
-    head = _head("precision", *(label for label, _, _ in _COLUMNS))
-    return "\n".join(["## Precision", "", head, *lines])
+    rows = [((r.trial.precision,), [r.report]) for r in found if r.report is not None]
+    return "\n".join(["## Precision", "", *_figures(("precision",), rows)])
 
 
 def _section(
@@ -197,18 +207,16 @@ def _section(
     """A line a setting; nothing where there is but the base."""
     if len(results) < 2:
         return ""
-    head = _head(title.lower(), *(label for label, _, _ in _COLUMNS))
-    lines = [_line(name(r.trial.sampling), *_means([r.report])) for r in results if r.report is not None]
+    rows = [((name(r.trial.sampling),), [r.report]) for r in results if r.report is not None]
     drawn = [_picture(title.lower(), picture), ""] if picture else []
-    return "\n".join([f"## {title}", "", *drawn, head, *lines])
+    return "\n".join([f"## {title}", "", *drawn, *_figures((title.lower(),), rows)])
 
 
 def _cost(front: Sequence[Result]) -> str:
     lines = ["## Cost and quality", "", _picture("quality against cost", "study-cost.png"), ""]
     lines += ["What nothing as cheap or cheaper is as good as:", ""]
-    lines.append(_head("setting", *(label for label, _, _ in _COLUMNS)))
-    lines += [_line(r.trial.label, *_means([r.report])) for r in front if r.report is not None]
-    return "\n".join(lines)
+    rows = [((r.trial.label,), [r.report]) for r in front if r.report is not None]
+    return "\n".join([*lines, *_figures(("setting",), rows)])
 
 
 def _errors(results: Sequence[Result]) -> str:
@@ -231,13 +239,24 @@ def _grid(
     return "\n".join([_head(title, *map(str, STEPS)), *lines])
 
 
-def _means(reports: Sequence[QualityReport]) -> list[str]:
-    """A cell a column: the mean over the runs."""
-    cells = []
-    for _, value, form in _COLUMNS:
-        values = [found for report in reports if (found := value(report)) is not None]
-        cells.append(_cell(float(np.mean(values)) if values else None, form))
-    return cells
+def _figures(
+    titles: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[QualityReport]]]
+) -> list[str]:
+    """The lines of a table: the names of each row, then the means over its runs, column by column. A column
+    that nothing was measured for is left out.
+    """
+    lines = [list(titles), *(list(names) for names, _ in rows)]
+    for label, value, form in _COLUMNS:
+        cells = [_mean(value, form, reports) for _, reports in rows]
+        if any(cells):
+            for line, cell in zip(lines, (label, *cells), strict=True):
+                line.append(cell)
+    return [_head(*lines[0]), *(_line(*line) for line in lines[1:])]
+
+
+def _mean(value: Callable[[QualityReport], float | None], form: str, reports: Sequence[QualityReport]) -> str:
+    values = [found for report in reports if (found := value(report)) is not None]
+    return _cell(float(np.mean(values)) if values else None, form)
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -44,7 +44,6 @@ SUBJECT = {
     "weights": "abc",
     "items": 4,
     "groups": ["count"],
-    "device": "cpu",
     "defaults": asdict(DEFAULTS),
 }
 
@@ -57,12 +56,11 @@ def report(count: int = 30, *, of: int = 40, frechet: float = 1.0, **changes: fl
 def pretended(trial: Trial) -> Result:
     """More steps are better, as far as 50, and bf16 does not work."""
     if trial.precision == "bf16":
-        return Result(trial=trial, report=None, error="RuntimeError: not for\nthis processor")
+        return Result(trial=trial, report=None, device="cpu", error="RuntimeError: not for\nthis processor")
     steps = trial.sampling.steps or 0
     made = report(20 + min(steps, 50) // 5 + trial.seed, frechet=2.0 - min(steps, 50) / 100)
-    return Result(
-        trial=trial, report=replace(made, seconds=steps / 100, evaluations=2.0 * steps, diversity=0.5)
-    )
+    measured = replace(made, seconds=steps / 100, evaluations=2.0 * steps, diversity=0.5)
+    return Result(trial=trial, report=measured, device="cpu")
 
 
 def test_every_sampler_schedule_and_setting_is_tried() -> None:
@@ -230,7 +228,7 @@ def test_no_verdict_without_several_seeds() -> None:
 def test_the_front_is_what_nothing_cheaper_is_as_good_as() -> None:
     def point(cost: float, right: int) -> Result:
         trial = Trial(part="samplers", sampling=Sampling(steps=int(cost)))
-        return Result(trial=trial, report=report(right, evaluations=cost))
+        return Result(trial=trial, report=report(right, evaluations=cost), device="cpu")
 
     points = [point(100, 30), point(10, 20), point(20, 19), point(50, 30), point(10, 15), point(200, 35)]
     front = [(r.report.evaluations, r.report.scores["count"].right) for r in pareto(points) if r.report]
@@ -271,6 +269,21 @@ def test_a_study_of_presets_alone_draws_no_guidance(tmp_path: Path) -> None:
     assert "guidance.png" not in page.read_text(encoding="utf-8")
 
 
+def test_times_of_two_devices_are_not_compared(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="NO matplotlib: the pictures of the study were not drawn")
+    file = StudyFile(tmp_path / "study.jsonl", SUBJECT)
+    trials = preset_trials(DEFAULTS, 3)
+    run_study(pretended, trials[:-1], file, silent)
+    text = write_report(file.path, tmp_path / "docs")[0].read_text(encoding="utf-8")
+    assert "on cpu:" in text
+    assert "| evaluations | seconds |" in text
+    run_study(lambda trial: replace(pretended(trial), device="cuda"), trials, file, silent)
+    text = write_report(file.path, tmp_path / "docs")[0].read_text(encoding="utf-8")
+    assert "on cpu and cuda:" in text
+    assert "| evaluations |\n" in text
+    assert "seconds" not in text
+
+
 def test_a_quick_study_can_be_reported_too(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="NO matplotlib: the pictures of the study were not drawn")
     results = tmp_path / "study.jsonl"
@@ -290,6 +303,7 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_classifier")
 def test_a_study_of_a_model(
     tiny_folder: Callable[[str], Path],
     tmp_path: Path,
