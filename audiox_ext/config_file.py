@@ -30,6 +30,7 @@ from .config import (
     TextConditionerConfig,
 )
 from .errors import ConfigError
+from .sampling import SAMPLER_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +200,7 @@ def _sampling(section: _Section) -> SamplingDefaults:
     sampling = SamplingDefaults(
         steps=section.positive("steps", plain.steps),
         cfg_scale=section.between("cfg_scale", 1, 100, plain.cfg_scale),
+        sampler_type=section.choice("sampler_type", SAMPLER_NAMES, plain.sampler_type),
         sigma_min=section.between("sigma_min", 1e-3, 1e3, plain.sigma_min),
         sigma_max=section.between("sigma_max", 1e-2, 1e5, plain.sigma_max),
     )

@@ -47,14 +47,15 @@ def write_report(results: Path, folder: Path) -> list[Path]:
     pictures.mkdir(parents=True, exist_ok=True)
     found = _timed(found)
     worked = [result for result in found if result.report is not None]
-    plain, front = _plain(worked), pareto(worked)
+    plain, alike = _plain(worked), [r for r in worked if r.trial.seed == 0]  # other seeds differ by chance
+    front = pareto(alike)
     defaults = SamplingDefaults(**subject["defaults"])
     base = settled(Sampling.of_preset(BASE), defaults)
     guidance = _like(plain, base, "cfg_scale")
     drawn = {
         "study-samplers.png": lambda path: plot_samplers(_of_default_schedule(plain, base), path),
         "study-guidance.png": lambda path: plot_guidance(guidance, path),
-        "study-cost.png": lambda path: plot_cost(worked, front, path),
+        "study-cost.png": lambda path: plot_cost(alike, front, path),
     }
     parts = [
         _introduction(subject, found),

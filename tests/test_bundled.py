@@ -167,9 +167,15 @@ def test_extract_takes_what_the_model_wants(fresh: ModelFolders, tiny_folder: An
 def test_a_configuration_may_bring_its_own_settings(tiny_folder: Any) -> None:
     config = json.loads((tiny_folder("maf") / "config.json").read_text())
     assert parse_config(config).sampling.steps == 250
-    own = parse_config(config | {"sampling": {"steps": 40, "cfg_scale": 3}}).sampling
-    assert (own.steps, own.cfg_scale, own.sigma_max) == (40, 3, 500)
-    for wrong in ({"steps": 0}, {"cfg_scale": 0.5}, {"sigma_min": 2.0, "sigma_max": 1.0}, []):
+    own = parse_config(config | {"sampling": {"steps": 40, "cfg_scale": 3, "sampler_type": "unipc"}}).sampling
+    assert (own.steps, own.cfg_scale, own.sampler_type, own.sigma_max) == (40, 3, "unipc", 500)
+    for wrong in (
+        {"steps": 0},
+        {"cfg_scale": 0.5},
+        {"sampler_type": "magic"},
+        {"sigma_min": 2.0, "sigma_max": 1.0},
+        [],
+    ):
         with pytest.raises(ConfigError, match="sampling"):
             parse_config(config | {"sampling": wrong})
 
