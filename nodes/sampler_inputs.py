@@ -272,7 +272,8 @@ def sampling_settings() -> list[io.Input]:
             "reuse_threshold",
             0.0,
             "Leaves out most of the network in steps that change less than this, and takes what it said "
-            "before. 0 = off, exact. The log says how many it was. Not yet measured on a trained model.",
+            "before. 0 = off, exact. The log says how many it was. With audiox-pocket 0.2 saved two fifths "
+            "without a loss that could be measured; not measured on large models.",
         ),
         io.Sampler.Input(
             "custom_sampler",
