@@ -16,7 +16,7 @@ from tools import demo_report, film
 
 OUT = Path(__file__).resolve().parents[1] / "demo_output"
 ANY_VIDEO = "Generate general audio for the video"
-SEED = "48"  # of the words' sound, unless another is given; with one seed in five there is a beep too many
+SEED = "48"  # of the words' sound, unless another is given; with three seeds in ten there is a beep too many
 
 
 def main() -> int:
