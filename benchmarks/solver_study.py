@@ -29,7 +29,7 @@ from .quality_items import GROUPS, held_out_items, varied_items
 from .quality_sounds import Prompts
 from .study_file import Result, StudyFile
 from .study_grid import Trial, full_grid, preset_trials, quick_grid
-from .study_report import preset_tables, write_report
+from .study_report import comparable, preset_tables, write_report
 
 _VARIED, _TAKES = 4, 4
 Say = Callable[[str], None]
@@ -62,6 +62,7 @@ class Laboratory:
 
     def run(self, trial: Trial) -> Result:
         """What comes of it, or why nothing did: not every setting works with every model and processor."""
+        report, why = None, ""
         try:
             if trial.precision != self._precision:
                 self._model = self._load(trial.precision)
@@ -76,10 +77,8 @@ class Laboratory:
                 batch=self._batch,
             )
         except (AudioXError, RuntimeError) as error:
-            return Result(
-                trial=trial, report=None, device=self._device, error=f"{type(error).__name__}: {error}"
-            )
-        return Result(trial=trial, report=report, device=self._device)
+            why = f"{type(error).__name__}: {error}"
+        return Result(trial=trial, report=report, device=self._device, error=why)
 
 
 def run_study(
@@ -156,7 +155,7 @@ def _study(options: argparse.Namespace) -> None:
     until = time.monotonic() + 60 * options.minutes if options.minutes else 0.0
     run_study(laboratory.run, trials, file, lambda text: print(text, file=sys.stderr, flush=True), until)
     if options.presets:
-        print(preset_tables(file.results(), model.defaults))
+        print(preset_tables(comparable(file.results()), model.defaults))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -45,10 +45,10 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         raise InputError(f"{results} holds results of different models or items, which cannot be compared.")
     pictures = folder / _PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
-    found = _timed(found)
-    worked = [result for result in found if result.report is not None]
-    plain, alike = _plain(worked), [r for r in worked if r.trial.seed == 0]  # other seeds differ by chance
-    front = pareto(alike)
+    found = comparable(found)
+    # Other seeds differ by chance.
+    alike = [result for result in found if result.report is not None and result.trial.seed == 0]
+    plain, front = [result for result in alike if result.trial.precision == "fp32"], pareto(alike)
     defaults = SamplingDefaults(**subject["defaults"])
     base = settled(Sampling.of_preset(BASE), defaults)
     guidance = _like(plain, base, "cfg_scale")
@@ -71,7 +71,7 @@ def write_report(results: Path, folder: Path) -> list[Path]:
             "Blocks used again", _like(plain, base, "reuse_threshold"), lambda s: f"{s.reuse_threshold:g}"
         ),
         _schedules(plain, base),
-        _precisions(worked, base),
+        _precisions(alike, base),
         _cost(front),
         _errors(found),
     ]
@@ -123,7 +123,7 @@ def pareto(results: Iterable[Result]) -> list[Result]:
     return front
 
 
-def _timed(results: Sequence[Result]) -> list[Result]:
+def comparable(results: Sequence[Result]) -> list[Result]:
     """Without times where they were taken on different devices."""
     if len({result.device for result in results}) < 2:
         return list(results)
@@ -146,11 +146,6 @@ def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
         "changed. How far results differ by chance is what seeds change, as the presets show it."
     )
     return f"# Samplers, steps and guidance, measured\n\n{made}\n\n{read}"
-
-
-def _plain(results: Iterable[Result]) -> list[Result]:
-    """Of the first seed, in full precision."""
-    return [r for r in results if r.trial.seed == 0 and r.trial.precision == "fp32"]
 
 
 def _like(results: Iterable[Result], base: Sampling, *changed: str) -> list[Result]:
@@ -195,7 +190,7 @@ def _schedules(results: Sequence[Result], base: Sampling) -> str:
 
 
 def _precisions(results: Sequence[Result], base: Sampling) -> str:
-    found = [r for r in results if r.trial.sampling == base and r.trial.seed == 0]
+    found = [r for r in results if r.trial.sampling == base]
     if len(found) < 2:
         return ""
     rows = [((r.trial.precision,), [r.report]) for r in found if r.report is not None]

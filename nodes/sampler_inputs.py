@@ -122,7 +122,8 @@ def settings() -> list[io.Input]:
             "sampler",
             options=[DEFAULT, *SAMPLERS],
             default=DEFAULT,
-            tooltip="The solver. default: the model's own (dpmpp-3m-sde). AudioX-Turbo always uses its own.",
+            tooltip="The solver. default: the model's own (dpmpp-3m-sde; audiox-pocket dpmpp-2m). "
+            "AudioX-Turbo always uses its own.",
         ),
         io.Float.Input(
             "sigma_min",
