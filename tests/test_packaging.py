@@ -96,8 +96,10 @@ def test_all_places_name_the_same_version(pyproject: dict[str, Any]) -> None:
 
 def test_the_lists_of_dependencies_agree(pyproject: dict[str, Any]) -> None:
     extras = pyproject["project"]["optional-dependencies"]
-    wanted = pyproject["project"]["dependencies"] + extras["standalone"] + extras["test"]
-    assert sorted(requirements("requirements-dev.txt")) == sorted(wanted)
+    expected = list(pyproject["project"]["dependencies"])
+    for extra in ("standalone", "train", "pocket", "test"):
+        expected += extras[extra]
+    assert sorted(requirements("requirements-dev.txt")) == sorted(expected)
     assert {bare_name(name) for name in extras["standalone"]} <= BROUGHT_BY_COMFYUI
     assert "audiox" not in {bare_name(name) for name in extras["upstream"]}
 
