@@ -1,10 +1,10 @@
-"""One command for each job: `python3 run.py demo`, `python3 run.py test`, `python3 run.py comfyui`.
+"""Run one job: `python3 run.py demo`, `python3 run.py test` or `python3 run.py comfyui`.
 
-Each job first sets up a virtual environment in .venv (AUDIOX_VENV names another place) and then does its work
-in it. What was installed is noted there, so that a second run starts at once; an environment that is broken
-or out of date is repaired. Arguments after the job's name are passed on: `python3 run.py test -m "not slow"`.
+Each job first prepares a virtual environment in .venv (or where AUDIOX_VENV says) and then runs inside it.
+The environment records what was installed, so a second run starts at once. A broken or outdated environment
+is repaired. Arguments after the job's name are passed on: `python3 run.py test -m "not slow"`.
 
-Only the standard library is used here. Python 3.10 or newer.
+This file uses only the standard library. It needs Python 3.10 or newer.
 """
 
 from __future__ import annotations
@@ -23,288 +23,308 @@ ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 CONSTRAINTS = ROOT / "constraints-dev.txt"
 STAMP = "audiox-stamp.json"
-PACK_LINK = "audiox_pack"  # a name for the pack as a Python package; the folder itself may be called anything
-# Two at a time, those of a file in one process, for what they share. "-n 0" among the arguments undoes it.
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile"]
+PACKAGE = "audiox_pack"  # the pack as a Python package; its folder may have any name
+# Two processes. The tests of one file stay together because they share fixtures. "-n 0" turns this off.
+PARALLEL = ["-n", "2", "--dist", "loadfile"]
 
-USAGE = """usage: python3 run.py JOB [arguments passed on]
+USAGE = """usage: python3 run.py JOB [arguments]
 
 jobs:
-  demo      a line of text in, a sound out; a film in, the film with sound out; with pictures of the sounds
-            and what is measured in them (in demo_output/)
+  demo      makes a sound from a line of text and a soundtrack for a film, draws both and measures them
+            (in demo_output/)
             arguments: those of `python -m tools.demo`, e.g. --prompt "rain on a tin roof" --steps 20
-  test      ruff, mypy and the whole test suite; arguments: those of pytest, e.g. -m "not slow"
-  comfyui   starts a ComfyUI checkout with this pack; arguments: those of ComfyUI, e.g. --port 8190
+  test      runs ruff, codespell, import-linter, mypy and the test suite
+            arguments: those of pytest, e.g. -m "not slow"
+  comfyui   starts a ComfyUI checkout with this pack
+            arguments: those of ComfyUI, e.g. --port 8190
 
 environment:
-  COMFYUI_DIR   a ComfyUI checkout. Without it: `comfyui` starts the one in whose custom_nodes this folder
-                lies, else ~/ComfyUI; the other jobs take ~/ComfyUI first, so that tests stay away from the
-                ComfyUI one works with
-  AUDIOX_VENV   where the virtual environment is or is to be made: a new or empty folder, or one made by
-                run.py (default: .venv beside this file)"""
+  COMFYUI_DIR   a ComfyUI checkout. Without it, `comfyui` starts the ComfyUI whose custom_nodes holds this
+                folder, else ~/ComfyUI. The other jobs prefer ~/ComfyUI, so that tests do not use the ComfyUI
+                that you work with
+  AUDIOX_VENV   the virtual environment (default: .venv beside this file): a new or empty folder, or one that
+                run.py created"""
 
 
 class SetupError(Exception):
-    """Something that the person who called run.py has to put right."""
+    """A problem that the user has to solve before the job can run."""
 
 
-def say(text: str) -> None:
-    """Print one line at once, also when the output goes to a file."""
+def show(text: str) -> None:
+    """Print at once, even when the output goes to a file."""
     print(text, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Do the job that the first argument names; returns the exit status."""
+    """Run the job that the first argument names.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Returns:
+        The exit status.
+    """
     jobs = {"demo": run_demo, "test": run_tests, "comfyui": run_comfyui}
     if not arguments or arguments[0] in ("-h", "--help"):
-        say(USAGE)
+        show(USAGE)
         return 0 if arguments else 2
     if arguments[0] not in jobs:
-        say(f"There is no job {arguments[0]!r}.\n\n{USAGE}")
+        show(f"Unknown job {arguments[0]!r}. Choose demo, test or comfyui.\n\n{USAGE}")
         return 2
-    if sys.version_info < (3, 10):  # noqa: UP036 - people start this with whatever Python they have
-        say(f"Python {sys.version.split()[0]} is too old: this needs 3.10 or newer.")
+    if sys.version_info < (3, 10):  # noqa: UP036 - users start this with whatever Python they have
+        show(f"Python {sys.version.split()[0]} is too old. Use Python 3.10 or newer.")
         return 2
     try:
         return jobs[arguments[0]](arguments[1:])
     except SetupError as error:
-        say(f"\n{error}")
+        show(f"\n{error}")
         return 1
     except KeyboardInterrupt:
-        say("\nstopped")
+        show("\nstopped")
         return 130
 
 
-def environment_folder() -> Path:
-    """Where the virtual environment is, or is to be made."""
-    chosen = os.environ.get("AUDIOX_VENV")
-    return Path(chosen).expanduser().resolve() if chosen else ROOT / ".venv"
+def find_comfyui(*, prefer_enclosing: bool = False) -> Path | None:
+    """Find a complete ComfyUI checkout.
 
+    Args:
+        prefer_enclosing: Look around this folder before ~/ComfyUI.
 
-def python_of(folder: Path) -> Path:
-    """The interpreter of a virtual environment."""
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    Returns:
+        The checkout in COMFYUI_DIR, else ~/ComfyUI, else the one whose custom_nodes holds this folder.
+        None if there is no checkout.
 
-
-def find_comfyui(*, around_first: bool = False) -> Path | None:
-    """A ComfyUI checkout: COMFYUI_DIR, else ~/ComfyUI, else the one around this folder; None without one.
-
-    around_first: the one around this folder goes before ~/ComfyUI. Raises SetupError if COMFYUI_DIR names a
-    folder that is none, or if the checkout found lacks its requirements.txt.
+    Raises:
+        SetupError: COMFYUI_DIR is not a checkout, or the checkout has no requirements.txt.
     """
-    comfyui = search_comfyui(around_first)
+    comfyui = locate_comfyui(prefer_enclosing)
     if comfyui and not (comfyui / "requirements.txt").is_file():
         raise SetupError(
-            f"{comfyui} has no requirements.txt, so it is not a whole ComfyUI checkout. "
-            "Repair it, or name another in COMFYUI_DIR."
+            f"{comfyui} has no requirements.txt, so it is not a complete ComfyUI checkout. "
+            "Repair it, or set COMFYUI_DIR to another checkout."
         )
     return comfyui
 
 
-def search_comfyui(around_first: bool) -> Path | None:
-    """What `find_comfyui` finds, whole or not."""
-    chosen = os.environ.get("COMFYUI_DIR")
-    if chosen:
-        folder = Path(chosen).expanduser().resolve()
+def locate_comfyui(prefer_enclosing: bool) -> Path | None:
+    """Find a ComfyUI checkout as `find_comfyui` does, complete or not."""
+    configured = os.environ.get("COMFYUI_DIR")
+    if configured:
+        folder = Path(configured).expanduser().resolve()
         if not (folder / "main.py").is_file():
-            raise SetupError(f"COMFYUI_DIR is {chosen}, but there is no main.py. Name a ComfyUI checkout.")
+            raise SetupError(f"COMFYUI_DIR is {configured}, but there is no main.py. Name a checkout.")
         return folder
-    around = Path(os.path.abspath(__file__)).parents  # not resolved: custom_nodes may hold a link to here
-    places = [Path.home() / "ComfyUI", *around[2:3]]
-    for folder in reversed(places) if around_first else places:
+    parents = Path(os.path.abspath(__file__)).parents  # not resolved: custom_nodes may link to this folder
+    candidates = [Path.home() / "ComfyUI", *parents[2:3]]
+    for folder in reversed(candidates) if prefer_enclosing else candidates:
         if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
             return folder.resolve()
     return None
 
 
-def job_environment(comfyui: Path | None) -> dict[str, str]:
-    """The caller's environment without what would lead Python away from the virtual environment."""
-    misleading = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
-    env = {key: value for key, value in os.environ.items() if key not in misleading}
-    env["PYTHONNOUSERSITE"] = "1"
-    if comfyui:
-        env["COMFYUI_DIR"] = str(comfyui)
-    return env
-
-
 def set_up(comfyui: Path | None) -> Path:
-    """Make the virtual environment, or repair it, where needed; returns its interpreter.
+    """Create or repair the virtual environment if necessary.
 
-    comfyui: a checkout whose requirements it has to hold, too.
+    Args:
+        comfyui: A ComfyUI checkout whose requirements are installed as well.
+
+    Returns:
+        The environment's interpreter.
+
+    Raises:
+        SetupError: The environment cannot be created, or somebody else created it.
     """
-    folder = environment_folder()
+    venv = get_venv_folder()
     files = [REQUIREMENTS] + ([comfyui / "requirements.txt"] if comfyui else [])
-    content = b"\0".join([sys.version.encode(), *(file.read_bytes() for file in [*files, CONSTRAINTS])])
-    wanted = hashlib.sha256(content).hexdigest()
-    names = [line for line in read_lines(REQUIREMENTS) if line]
-    if read_stamp(folder) == wanted and is_whole(folder, names):
-        return python_of(folder)
-
-    refuse_foreign(folder)
-    say(f"Setting up {folder} (once; several minutes and some gigabytes, most of it torch) ...")
+    contents = [sys.version.encode(), *(file.read_bytes() for file in [*files, CONSTRAINTS])]
+    fingerprint = hashlib.sha256(b"\0".join(contents)).hexdigest()
+    packages = [line for line in read_lines(REQUIREMENTS) if line]
+    if read_stamp(venv) == fingerprint and has_packages(venv, packages):
+        return get_interpreter(venv)
+    refuse_foreign_venv(venv)
     started = time.monotonic()
-    install(folder, files)
-    if not is_whole(folder, names):
-        raise SetupError(f"{folder} still lacks packages after the installation. Delete it and start again.")
-    write_stamp(folder, wanted)
-    say(f"Set up in {time.monotonic() - started:.0f} s.")
-    return python_of(folder)
+    show(f"Setting up {venv} (once; several minutes and gigabytes, most of them for torch) ...")
+    install(venv, files)
+    if not has_packages(venv, packages):
+        raise SetupError(f"{venv} still lacks packages after the installation. Delete it and start again.")
+    write_stamp(venv, fingerprint)
+    show(f"Set up in {time.monotonic() - started:.0f} s.")
+    return get_interpreter(venv)
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Raise SetupError for an environment that somebody else made: installing would change what is in it."""
-    ours = folder == ROOT / ".venv" or (folder / STAMP).exists()
-    if ours or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+def get_venv_folder() -> Path:
+    """Return the folder of the virtual environment, whether it exists or not."""
+    configured = os.environ.get("AUDIOX_VENV")
+    return Path(configured).expanduser().resolve() if configured else ROOT / ".venv"
+
+
+def get_interpreter(venv: Path) -> Path:
+    """Return the path of a virtual environment's interpreter."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def build_environment(comfyui: Path | None) -> dict[str, str]:
+    """Copy the caller's environment variables without those that make Python import from elsewhere."""
+    excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
+    variables = {name: value for name, value in os.environ.items() if name not in excluded}
+    variables["PYTHONNOUSERSITE"] = "1"
+    if comfyui:
+        variables["COMFYUI_DIR"] = str(comfyui)
+    return variables
+
+
+def refuse_foreign_venv(venv: Path) -> None:
+    """Raise SetupError for an environment that run.py did not create, because installing would change it."""
+    created_here = venv == ROOT / ".venv" or (venv / STAMP).exists()
+    if created_here or not venv.exists() or (venv.is_dir() and not any(venv.iterdir())):
         return
     raise SetupError(
-        f"{folder} (AUDIOX_VENV) exists and was not made by run.py, which would install other versions of "
-        "torch and more in it. Nothing was changed. Name a new or an empty folder; or, to use that "
-        "environment as it is, run the command itself with its Python, such as `python -m pytest tests` or "
+        f"AUDIOX_VENV is {venv}, which run.py did not create. Installing there could replace its torch and "
+        "other packages, so nothing was changed. Set AUDIOX_VENV to a new or empty folder. To use this "
+        "environment as it is, run the command with its Python: `python -m pytest tests` or "
         "`python -m tools.demo`."
     )
 
 
-def install(folder: Path, files: list[Path]) -> None:
-    """Make the environment if there is none that starts, and install `files` in it."""
-    if not starts(folder):
-        make_environment(folder)
-    write_stamp(folder, None)
-    if not pip_install(folder, files):
-        raise SetupError(
-            "pip could not install what is needed; see above. Check network and disk space and start again. "
-            f"If that does not help, delete {folder} first."
-        )
+def install(venv: Path, files: list[Path]) -> None:
+    """Install requirements files into the environment, and create it first if it does not start."""
+    if not can_run_pip(venv):
+        create_venv(venv)
+    write_stamp(venv, None)
+    if not run_pip(venv, files):
+        advice = f"Check network and disk space and start again, or delete {venv} first."
+        raise SetupError(f"pip could not install the requirements; its output is above. {advice}")
 
 
-def make_environment(folder: Path) -> None:
-    """Create a virtual environment, in place of a broken one."""
-    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(folder)], cwd=ROOT) != 0:
-        raise SetupError("Python made no virtual environment. On Debian and Ubuntu: apt install python3-venv")
+def create_venv(venv: Path) -> None:
+    """Create a virtual environment, replacing a broken one."""
+    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(venv)], cwd=ROOT) != 0:
+        raise SetupError("Python could not create a virtual environment. Debian: apt install python3-venv")
 
 
-def pip_install(folder: Path, files: list[Path]) -> bool:
-    """Install `files` with pip, showing what it is at; returns whether it succeeded."""
-    command = [str(python_of(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
-    command += ["--progress-bar", "off", "-c", str(CONSTRAINTS)]
+def run_pip(venv: Path, files: list[Path]) -> bool:
+    """Install requirements files with pip; returns whether it succeeded."""
+    command = [str(get_interpreter(venv)), "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--no-compile", "--progress-bar", "off", "-c", str(CONSTRAINTS)]
     for file in files:
         command += ["-r", str(file)]
-    pipe, merged, env = subprocess.PIPE, subprocess.STDOUT, job_environment(None)
-    process = subprocess.Popen(
-        command, stdout=pipe, stderr=merged, text=True, errors="replace", cwd=ROOT, env=env
-    )
-    assert process.stdout is not None
-    heard: list[str] = []
-    for line in process.stdout:
-        heard.append(line.rstrip())
-        if re.match(r"Collecting|Building wheel|Installing collected|ERROR|error", line):
-            say(f"  {line.strip()[:118]}")
-    if process.wait() != 0:
-        say("\n".join(f"  {line}" for line in heard[-30:]))
-    return process.returncode == 0
+    return subprocess.call(command, cwd=ROOT, env=build_environment(None)) == 0
 
 
-def starts(folder: Path) -> bool:
-    """Whether the environment has a Python with pip that runs."""
-    try:
-        call = [str(python_of(folder)), "-m", "pip", "--version"]
-        return subprocess.run(call, capture_output=True, cwd=ROOT, env=job_environment(None)).returncode == 0
-    except OSError:
-        return False
+def can_run_pip(venv: Path) -> bool:
+    """Return whether the environment has a working Python with pip."""
+    return succeeds([str(get_interpreter(venv)), "-m", "pip", "--version"])
 
 
-def is_whole(folder: Path, names: list[str]) -> bool:
-    """Whether the environment runs and has every package that `names` lists (requirement lines)."""
-    bare = [re.split(r"[<>=!~;\[ ]", name)[0] for name in names]
+def has_packages(venv: Path, requirements: list[str]) -> bool:
+    """Return whether the environment has every package that the requirement lines name."""
+    names = [re.split(r"[<>=!~;\[ ]", line)[0] for line in requirements]
     code = "import sys; from importlib.metadata import version; [version(name) for name in sys.argv[1:]]"
+    return succeeds([str(get_interpreter(venv)), "-c", code, *names])
+
+
+def succeeds(command: list[str]) -> bool:
+    """Run a command silently and return whether it exists and succeeds."""
     try:
-        call = [str(python_of(folder)), "-c", code, *bare]
-        return subprocess.run(call, capture_output=True, cwd=ROOT, env=job_environment(None)).returncode == 0
-    except OSError:
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=build_environment(None))
+    except (OSError, subprocess.CalledProcessError):
         return False
+    return True
 
 
-def read_stamp(folder: Path) -> str | None:
-    """The hash of what was installed; None if the environment was never finished."""
+def read_stamp(venv: Path) -> str | None:
+    """Read the fingerprint of the installed requirements; None if an installation was never completed."""
     try:
-        return json.loads((folder / STAMP).read_text(encoding="utf-8"))["requirements"]
+        return json.loads((venv / STAMP).read_text(encoding="utf-8"))["requirements"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_stamp(folder: Path, requirements: str | None) -> None:
-    """Mark an environment as made here; None says that what it needs is not all installed yet."""
-    (folder / STAMP).write_text(json.dumps({"requirements": requirements}), encoding="utf-8")
+def write_stamp(venv: Path, fingerprint: str | None) -> None:
+    """Mark an environment as created by run.py; None means that its installation is not complete."""
+    (venv / STAMP).write_text(json.dumps({"requirements": fingerprint}), encoding="utf-8")
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a requirements file without comments."""
+    """Read the lines of a requirements file without comments."""
     return [line.split("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def run_demo(arguments: list[str]) -> int:
-    """The main job on the small model that is in the repository."""
+    """Make sounds with the small model that is part of the repository."""
     python = set_up(find_comfyui())
-    # The caller's folder stays the current one, so that relative paths among the arguments keep their sense.
-    # Started as a file and not with -m, no module is looked for in it (PYTHONSAFEPATH came with Python 3.11).
-    env = {**job_environment(None), "PYTHONPATH": str(ROOT)}
-    return subprocess.call([str(python), str(ROOT / "tools" / "demo.py"), *arguments], env=env)
+    # The working directory stays the caller's, so that relative paths among the arguments keep their meaning.
+    # Running a file instead of a module (-m) keeps that directory off Python's import path.
+    variables = {**build_environment(None), "PYTHONPATH": str(ROOT)}
+    return subprocess.call([str(python), str(ROOT / "tools" / "demo.py"), *arguments], env=variables)
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Lint, types and tests; all of them, whichever fails."""
+    """Run lint, type checks and tests; all of them, even if one fails."""
     comfyui = find_comfyui()
     python = set_up(comfyui)
-    env = job_environment(comfyui)
+    variables = build_environment(comfyui)
     if comfyui is None:
-        say("\nNO COMFYUI FOUND: tests that need it are skipped. Set COMFYUI_DIR to a checkout to run them.")
-    checks = {
-        "ruff check": ["ruff", "check", "."],
-        "ruff format": ["ruff", "format", "--check", "."],
-        "mypy (engine, tools)": ["mypy"],
-    }
-    as_package = link_as_package(python)
-    if as_package:
-        checks["mypy (nodes)"] = ["mypy", "--follow-imports", "silent", "-p", f"{PACK_LINK}.nodes"]
-        env["MYPYPATH"] = str(as_package)
-    named_tests = any((ROOT / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
-    checks["pytest"] = ["pytest", *([] if named_tests else ["tests", *SIDE_BY_SIDE]), *arguments]
-    if not named_tests:
+        show("\nNO COMFYUI FOUND: tests that need it are skipped. Set COMFYUI_DIR to a checkout to run them.")
+    type_check_folder = create_type_check_folder(python)
+    if type_check_folder:
+        variables["MYPYPATH"] = str(type_check_folder)
+    names_tests = any((ROOT / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
+    if not names_tests:
         # More threads than cores would only wait for each other.
-        env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+    checks = list_static_checks(with_nodes=type_check_folder is not None)
+    checks["pytest"] = ["-m", "pytest", *([] if names_tests else ["tests", *PARALLEL]), *arguments]
 
-    totals, failed = [], False
+    lines, failed = [], False
     for name, command in checks.items():
-        say(f"\n== {name}")
+        show(f"\n== {name}")
         started = time.monotonic()
-        status = subprocess.call([str(python), "-m", *command], cwd=ROOT, env=env)
+        status = subprocess.call([str(python), *command], cwd=ROOT, env=variables)
         failed |= status != 0
-        totals.append(f"{'FAILED' if status else 'passed':8}{name:22}{time.monotonic() - started:8.1f} s")
-    say("\n" + "\n".join(totals))
+        lines.append(f"{'FAILED' if status else 'passed':8}{name:22}{time.monotonic() - started:8.1f} s")
+    show("\n" + "\n".join(lines))
     return int(failed)
 
 
-def link_as_package(python: Path) -> Path | None:
-    """A folder in which the pack is a package of a fixed name; None where links cannot be made.
+def list_static_checks(*, with_nodes: bool) -> dict[str, list[str]]:
+    """List the checks that read the code without running it, as arguments for the interpreter."""
+    checks = {
+        "ruff check": ["-m", "ruff", "check", "."],
+        "ruff format": ["-m", "ruff", "format", "--check", "."],
+        "codespell": ["-m", "codespell_lib"],
+    }
+    if "[tool.importlinter]" in (ROOT / "pyproject.toml").read_text(encoding="utf-8"):
+        checks["import-linter"] = ["-c", "from importlinter.cli import lint_imports_command as run; run()"]
+    checks["mypy (engine, tools)"] = ["-m", "mypy"]
+    if with_nodes:
+        # A cache of its own: the two runs would overwrite each other's results.
+        arguments = ["--cache-dir", ".mypy_cache/nodes", "--follow-imports", "silent"]
+        checks["mypy (nodes)"] = ["-m", "mypy", *arguments, "-p", f"{PACKAGE}.nodes"]
+    return checks
 
-    The nodes import the engine relatively (`from ..audiox_ext`), so a type checker has to see them inside a
-    package, and the name of the pack's own folder need not be one that Python can import.
+
+def create_type_check_folder(python: Path) -> Path | None:
+    """Create a folder in which the pack is a package with a fixed name; None if links are not allowed.
+
+    The nodes import the engine relatively (`from ..audiox_ext`), so mypy must see them inside a package. The
+    name of the pack's own folder need not be a valid package name.
     """
     folder = python.parents[1] / "types"
     folder.mkdir(exist_ok=True)
-    return folder if link(folder / PACK_LINK) else None
+    return folder if link_pack(folder / PACKAGE) else None
 
 
-def link(place: Path) -> bool:
-    """Make `place` a link to this folder; returns False where the system does not allow it."""
-    if place.is_symlink() or place.exists():
-        if place.resolve() == ROOT:
-            return True
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink()
+def link_pack(path: Path) -> bool:
+    """Make `path` a link to this folder; returns False if the system does not allow links."""
+    if path.resolve() == ROOT:
+        return True
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
     try:
-        place.symlink_to(ROOT, target_is_directory=True)
+        path.symlink_to(ROOT, target_is_directory=True)
     except OSError:
         return False
     return True
@@ -312,64 +332,67 @@ def link(place: Path) -> bool:
 
 def run_comfyui(arguments: list[str]) -> int:
     """Start ComfyUI with this pack, without changing the checkout."""
-    comfyui = find_comfyui(around_first=True)
+    comfyui = find_comfyui(prefer_enclosing=True)
     if comfyui is None:
-        where = "https://github.com/comfyanonymous/ComfyUI"
-        raise SetupError(f"No ComfyUI was found. Get it from {where} and set COMFYUI_DIR to its folder.")
+        address = "https://github.com/comfyanonymous/ComfyUI"
+        raise SetupError(f"No ComfyUI was found. Get it from {address} and set COMFYUI_DIR to its folder.")
     python = set_up(comfyui)
     command = [str(python), str(comfyui / "main.py")]
     if any(entry.resolve() == ROOT for entry in (comfyui / "custom_nodes").glob("*")):
-        say(f"Starting {comfyui}, in which this pack is installed.")
+        show(f"Starting {comfyui}, where this pack is installed.")
     else:
-        base = prepare_base(comfyui)
-        say(f"Starting {comfyui} with this pack. Input, output and settings are in {base}.")
-        say(f"Models are found in {base / 'models'} and {comfyui / 'models'}.")
+        base = prepare_base_directory(comfyui)
+        show(f"Starting {comfyui} with this pack. Input, output and settings are in {base}.")
+        show(f"Put models into {base / 'models'} or {comfyui / 'models'}.")
         command += ["--base-directory", str(base), "--extra-model-paths-config", str(base / "models.yaml")]
         command += ["--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"]
     if "--cpu" not in arguments:
-        why = why_no_gpu(python)
-        if why:
-            say(f"{why} Starting with --cpu.")
+        explanation = explain_missing_gpu(python)
+        if explanation:
+            show(f"{explanation} Starting with --cpu.")
             command.append("--cpu")
-    return subprocess.call([*command, *arguments], cwd=comfyui, env=job_environment(comfyui))
+    return subprocess.call([*command, *arguments], cwd=comfyui, env=build_environment(comfyui))
 
 
-def prepare_base(comfyui: Path) -> Path:
-    """A base directory for ComfyUI beside its checkout: the pack, and a film to try."""
+def prepare_base_directory(comfyui: Path) -> Path:
+    """Create a base directory for ComfyUI outside its checkout, with the pack and a film to try."""
     base = ROOT / ".comfyui"
     for name in ("custom_nodes", "models/audiox", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    if not link(base / "custom_nodes" / "audiox"):
-        # Without links (Windows without developer mode): a copy, made anew at each start.
+    if not link_pack(base / "custom_nodes" / "audiox"):
+        # Windows without developer mode allows no links: copy the pack at each start.
         skip = shutil.ignore_patterns(".*", "tests", "demo_output", "__pycache__")
         shutil.copytree(ROOT, base / "custom_nodes" / "audiox", ignore=skip, dirs_exist_ok=True)
     folders = sorted(entry.name for entry in (comfyui / "models").glob("*") if entry.is_dir())
-    lines = ["checkout:", f"  base_path: {json.dumps(str(comfyui))}"]
-    lines += [f"  {name}: {json.dumps('models/' + name)}" for name in folders]
-    (base / "models.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    paths = "".join(f"  {name}: {json.dumps('models/' + name)}\n" for name in folders)
+    text = f"checkout:\n  base_path: {json.dumps(str(comfyui))}\n{paths}"
+    (base / "models.yaml").write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "examples" / "pocket_film.mp4", base / "input")
     return base
 
 
-def why_no_gpu(python: Path) -> str:
-    """An empty string where torch can use a GPU, of any kind; else the reason and what to do about it."""
+def explain_missing_gpu(python: Path) -> str:
+    """Say why torch cannot use a GPU and what to do about it; empty if it can use one."""
     code = (
-        "import torch; v = torch.version; made_for = v.cuda or getattr(v, 'hip', None) or "
+        "import torch; v = torch.version; backend = v.cuda or getattr(v, 'hip', None) or "
         "getattr(v, 'xpu', None) or torch.backends.mps.is_built(); "
-        "print('gpu' if torch.accelerator.is_available() else 'none' if made_for else 'cpu-build')"
+        "print('gpu' if torch.accelerator.is_available() else 'none' if backend else 'cpu-build')"
     )
-    call = [str(python), "-c", code]
-    done = subprocess.run(call, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=job_environment(None))
-    if done.stdout.strip() == "gpu":
+    command = [str(python), "-c", code]
+    variables = build_environment(None)
+    answer = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=variables
+    ).stdout.strip()
+    if answer == "gpu":
         return ""
-    if done.stdout.strip() != "cpu-build":
-        return "No GPU that torch can use."
-    torches = " ".join(line for line in read_lines(CONSTRAINTS) if line.startswith("torch"))
+    if answer != "cpu-build":
+        return "torch finds no GPU."
+    versions = " ".join(line for line in read_lines(CONSTRAINTS) if line.startswith("torch"))
     return (
-        f"The torch in {python.parents[1]} is a build for the CPU alone; for Windows the package index has "
-        "no other. To use a GPU, look up at https://pytorch.org/get-started/locally which --index-url is for "
-        "your card, and put the same versions from there in its place (run.py keeps them):\n"
-        f"  {python} -m pip install --force-reinstall --no-deps {torches} --index-url ADDRESS\n"
+        f"The torch in {python.parents[1]} is built for the CPU only; for Windows, the package index has no "
+        "other build. To use a GPU, find the --index-url for your card at "
+        "https://pytorch.org/get-started/locally and install the same versions from it (run.py keeps them):\n"
+        f"  {python} -m pip install --force-reinstall --no-deps {versions} --index-url ADDRESS\n"
     )
 
 

@@ -151,7 +151,7 @@ def checkouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Pa
 def test_which_comfyui_is_taken(checkouts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     home, around = checkouts
     assert run.find_comfyui() == home.resolve()
-    assert run.find_comfyui(around_first=True) == around.resolve()
+    assert run.find_comfyui(prefer_enclosing=True) == around.resolve()
     (home / "main.py").unlink()
     assert run.find_comfyui() == around.resolve()
     monkeypatch.setenv("COMFYUI_DIR", str(home))
@@ -166,13 +166,13 @@ def test_half_a_comfyui_is_refused(checkouts: tuple[Path, Path]) -> None:
 
 
 def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    run.refuse_foreign(tmp_path / "new")
-    run.refuse_foreign(tmp_path)  # empty
+    run.refuse_foreign_venv(tmp_path / "new")
+    run.refuse_foreign_venv(tmp_path)  # empty
     (tmp_path / "pyvenv.cfg").touch()
-    with pytest.raises(run.SetupError, match="not made by run"):
-        run.refuse_foreign(tmp_path)
+    with pytest.raises(run.SetupError, match=r"run\.py did not create"):
+        run.refuse_foreign_venv(tmp_path)
     run.write_stamp(tmp_path, None)  # what an interrupted installation leaves
-    run.refuse_foreign(tmp_path)
+    run.refuse_foreign_venv(tmp_path)
     assert run.read_stamp(tmp_path) is None
 
 
