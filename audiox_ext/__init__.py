@@ -14,8 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audio_request import AudioRequest
-    from .editing import AudioEdit, Region
+    from .checkpoints.lora import set_loras
+    from .checkpoints.lora_file import Lora, read_lora
+    from .checkpoints.pretrained import ModelFolders, get_pretrained_model
+    from .conditioning.video_features import VideoFeatures, extract_video_features
     from .errors import (
         AudioXError,
         CheckpointError,
@@ -25,37 +27,35 @@ if TYPE_CHECKING:
         MediaError,
         ModelNotFoundError,
     )
-    from .features import VideoFeatures, extract_video_features
-    from .generation import generate_diffusion_cond
-    from .lora import set_loras
-    from .lora_file import Lora, read_lora
     from .model import AudioXModel
-    from .pretrained import ModelFolders, get_pretrained_model
-    from .tasks import make_audio
+    from .pipeline.editing import AudioEdit, Region
+    from .pipeline.generate import generate_diffusion_cond
+    from .pipeline.make_audio import make_audio
+    from .pipeline.request import AudioRequest
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AudioEdit": "editing",
-    "AudioRequest": "audio_request",
+    "AudioEdit": "pipeline.editing",
+    "AudioRequest": "pipeline.request",
     "AudioXError": "errors",
     "AudioXModel": "model",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "InputError": "errors",
     "LicenseError": "errors",
-    "Lora": "lora_file",
+    "Lora": "checkpoints.lora_file",
     "MediaError": "errors",
-    "ModelFolders": "pretrained",
+    "ModelFolders": "checkpoints.pretrained",
     "ModelNotFoundError": "errors",
-    "Region": "editing",
-    "VideoFeatures": "features",
-    "extract_video_features": "features",
-    "generate_diffusion_cond": "generation",
-    "get_pretrained_model": "pretrained",
-    "make_audio": "tasks",
-    "read_lora": "lora_file",
-    "set_loras": "lora",
+    "Region": "pipeline.editing",
+    "VideoFeatures": "conditioning.video_features",
+    "extract_video_features": "conditioning.video_features",
+    "generate_diffusion_cond": "pipeline.generate",
+    "get_pretrained_model": "checkpoints.pretrained",
+    "make_audio": "pipeline.make_audio",
+    "read_lora": "checkpoints.lora_file",
+    "set_loras": "checkpoints.lora",
 }
 
 __all__ = [

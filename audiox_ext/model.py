@@ -14,20 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .conditioning import MultiConditioner
+from .checkpoints.lora import MergedLoras
+from .checkpoints.state_dict import Shapes, published_shapes
+from .conditioning.conditioners import MultiConditioner
+from .conditioning.prompt_cache import PromptCache, cache_key
+from .conditioning.prompts import prompts_for
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
-from .facts import ModelFacts
-from .lora import MergedLoras
-from .networks.autoencoder import Autoencoder, encoding_bytes
+from .devices import Placement
+from .model_info import ModelFacts
+from .networks.autoencoder.autoencoder import Autoencoder, encoding_bytes
 from .networks.dit import DiffusionTransformer
 from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
-from .placement import Placement
-from .prompt_cache import PromptCache, cache_key
-from .prompts import prompts_for
 from .random_numbers import RandomNumbers
-from .state_dict import Shapes, published_shapes
 
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,3 +70,8 @@ class RandomNumbers:
             raise InputError(
                 f"There are {self.sources} seeds for a batch of {batch}: give one, or one for each item."
             )
+
+
+def keyed_generator(*key: int) -> np.random.Generator:
+    """A generator for a key of whole numbers of 0 or more: equal keys, equal numbers, everywhere."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from audiox_ext.placement import DevicePlacement
+from audiox_ext.devices import DevicePlacement
 from audiox_ext.random_numbers import RandomNumbers
 
 from .measuring import parse, parser, report, seconds

@@ -11,10 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from audiox_ext.denoising import StepInfo
-from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.model import AudioXModel
-from audiox_ext.windows import plan_windows
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from audiox_ext.sampling.denoiser import StepInfo
+from audiox_ext.sampling.windows import plan_windows
 
 from .measuring import parse, parser, peak_bytes, report
 from .models import prompts, random_model

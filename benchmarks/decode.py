@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from audiox_ext.generation import decode_latents
-from audiox_ext.placement import DevicePlacement
+from audiox_ext.devices import DevicePlacement
+from audiox_ext.pipeline.generate import decode_latents
 
 from .measuring import parse, parser, report, seconds
 from .models import random_model

@@ -52,9 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from audiox_ext.denoising import StepInfo
-    from audiox_ext.generation import generate_diffusion_cond
-    from audiox_ext.pretrained import get_pretrained_model
+    from audiox_ext.checkpoints.pretrained import get_pretrained_model
+    from audiox_ext.pipeline.generate import generate_diffusion_cond
+    from audiox_ext.sampling.denoiser import StepInfo
 
     before = peak_bytes()
     start = time.perf_counter()

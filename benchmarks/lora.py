@@ -22,19 +22,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiox_ext.checkpoints.lora import set_loras
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import AudioXError, InputError
-from audiox_ext.lora import set_loras
 from audiox_ext.model import AudioXModel
-from audiox_ext.presets import PRESETS
-from audiox_ext.pretrained import get_pretrained_model
-from audiox_ext.training.captions import caption
-from audiox_ext.training.classifier import Classifier
-from audiox_ext.training.dataset import SPLITS, Dataset
-from audiox_ext.training.preview import write_items
-from audiox_ext.training.scenes import random_numbers
-from audiox_ext.training.score import draw_scene
-from audiox_ext.training.tuning import TuningRequest, train_lora
-from audiox_ext.training.tuning_settings import LoraSettings
+from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.random_numbers import keyed_generator
+from audiox_ext.training.finetune import TuningRequest, train_lora
+from audiox_ext.training.settings import LoraSettings
+from pocket.captions.captions import caption
+from pocket.metrics.classifier import Classifier
+from pocket.world.dataset import SPLITS, Dataset
+from pocket.world.preview import write_items
+from pocket.world.score import draw_scene
 
 from .quality import evaluate, reference_of
 from .quality_items import GROUPS, QualityItem, held_out_items
@@ -65,7 +65,7 @@ def asked_frogs(count: int, seconds: float) -> list[QualityItem]:
     for number in range(count):
         seed = SPLITS["held out"].start + _FIRST + number
         scene = draw_scene(seed, seconds=seconds, kinds=[KIND])
-        prompt = caption(scene, random_numbers(seed, _WORDING), "held out")
+        prompt = caption(scene, keyed_generator(seed, _WORDING), "held out")
         items.append(QualityItem(group=KIND, scene=scene, prompt=prompt, seed=seed))
     return items
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiox_ext.conditioning import TextConditioner
-from audiox_ext.config_file import parse_config
+from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.conditioning.conditioners import TextConditioner
+from audiox_ext.conditioning.text_encoder import TextEncoder
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.operations import PlainOperations, make_quick
-from audiox_ext.random_checkpoint import byte_tokenizer, write_random_checkpoint
-from audiox_ext.text_encoder import TextEncoder
+from tools.random_checkpoint import byte_tokenizer, write_random_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
 NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.json")))

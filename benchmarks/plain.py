@@ -19,14 +19,14 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiox_ext.conditioning import TextConditioner, VideoConditioner
+from audiox_ext.conditioning.conditioners import TextConditioner, VideoConditioner
+from audiox_ext.conditioning.prompts import prompts_for
+from audiox_ext.devices import Placement
 from audiox_ext.model import AudioXModel, Network
+from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, SnakeBeta
 from audiox_ext.networks.dit import DiffusionTransformer, DitContext
 from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
-from audiox_ext.networks.oobleck import OobleckDecoder, SnakeBeta
 from audiox_ext.networks.operations import Linear
-from audiox_ext.placement import Placement
-from audiox_ext.prompts import prompts_for
 from audiox_ext.random_numbers import RandomNumbers
 
 

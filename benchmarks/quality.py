@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
-from audiox_ext.presets import PRESETS
-from audiox_ext.pretrained import get_pretrained_model
-from audiox_ext.sampling import SAMPLER_NAMES
-from audiox_ext.schedules import SCHEDULE_NAMES
-from audiox_ext.training.batches import fitted
-from audiox_ext.training.classifier import trained_classifier
+from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.sampling.sampling import SAMPLER_NAMES
+from audiox_ext.sampling.schedules import SCHEDULE_NAMES
+from pocket.metrics.classifier import trained_classifier
+from pocket.training.batches import fitted
 
 from .quality_items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
 from .quality_report import QualityReport, Reference, report_on, table, write_text

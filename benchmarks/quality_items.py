@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audiox_ext.errors import InputError
-from audiox_ext.training.captions import caption
-from audiox_ext.training.dataset import SPLITS
-from audiox_ext.training.kinds import KNOWN_KINDS, NOTES
-from audiox_ext.training.rendering import render
-from audiox_ext.training.scenes import Asked, Joint, Scene, random_numbers
-from audiox_ext.training.score import draw_scene
+from audiox_ext.random_numbers import keyed_generator
+from pocket.captions.captions import caption
+from pocket.synth.rendering import render
+from pocket.world.dataset import SPLITS
+from pocket.world.kinds import KNOWN_KINDS, NOTES
+from pocket.world.scenes import Asked, Joint, Scene
+from pocket.world.score import draw_scene
 
 _APART = 2**20  # seeds from one group to the next, and from one purpose to the next
 _TRIES = 20_000  # scenes that are drawn for one that asks for what is wanted
@@ -110,7 +111,7 @@ def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[lis
             seed += 1
             if scene.parts[0].asked == Asked():
                 scenes.append(scene)
-        prompt = caption(scenes[0], random_numbers(first, _WORDING), "held out")
+        prompt = caption(scenes[0], keyed_generator(first, _WORDING), "held out")
         sets.append(
             [
                 QualityItem(group=f"varied {kind}", scene=scene, prompt=prompt, seed=number)
@@ -142,7 +143,7 @@ def _items(name: str, group: Group, count: int, seconds: float, offset: int) -> 
             raise InputError(f"No scene of {seconds:g} s asks for what the group {name!r} is about.")
         prompt = ""
         if group.words:
-            prompt = caption(scene, random_numbers(seed, _WORDING), "held out")
+            prompt = caption(scene, keyed_generator(seed, _WORDING), "held out")
         else:  # nothing was said
             scene = replace(scene, parts=(replace(scene.parts[0], asked=Asked()),))
         items.append(QualityItem(group=name, scene=scene, prompt=prompt, seed=seed))

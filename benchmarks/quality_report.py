@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from audiox_ext.errors import InputError
-from audiox_ext.training.checkpoints import write_whole
-from audiox_ext.training.classifier import Classifier, trained_classifier
-from audiox_ext.training.distances import (
+from audiox_ext.files import write_whole
+from pocket.metrics.classifier import Classifier, trained_classifier
+from pocket.metrics.distances import (
     SpectralStatistics,
     diversity,
     embed,
@@ -23,8 +23,8 @@ from audiox_ext.training.distances import (
     spectral_distance,
     spectral_statistics,
 )
-from audiox_ext.training.measures import Finding, Score, judge, scores
-from audiox_ext.training.sound_features import features
+from pocket.metrics.measures import Finding, Score, judge, scores
+from pocket.metrics.sound_features import features
 
 from .quality_items import GROUPS, REFERENCE, QualityItem, data_sounds, held_out_items
 

@@ -14,16 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiox_ext.catalog import ModelFolders, find_files
+from audiox_ext.checkpoints.catalog import ModelFolders, find_files
+from audiox_ext.checkpoints.pretrained import (
+    config_of,
+    find_synchformer_for,
+    get_pretrained_model,
+    load_synchformer,
+)
+from audiox_ext.conditioning.video_features import (
+    ImageSequence,
+    VideoFeatures,
+    extract_video_features,
+)
 from audiox_ext.config import TextConditionerConfig
 from audiox_ext.errors import InputError
-from audiox_ext.features import ImageSequence, VideoFeatures, extract_video_features
-from audiox_ext.generation import generate_diffusion_cond
 from audiox_ext.model import AudioXModel
-from audiox_ext.presets import PRESETS, WHOLE_RUN
-from audiox_ext.pretrained import config_of, find_synchformer_for, get_pretrained_model, load_synchformer
-from audiox_ext.random_checkpoint import write_random_checkpoint
-from audiox_ext.training.animations import film
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from audiox_ext.pipeline.presets import PRESETS, WHOLE_RUN
+from pocket.world.animations import film
+from tools.random_checkpoint import write_random_checkpoint
 
 from .quality_items import QualityItem
 
@@ -158,7 +167,7 @@ class Count(logging.Handler):
 def counted_evaluations(model: AudioXModel) -> Iterator[Count]:
     """Counts while it is open."""
     count = Count(model.config.network.depth)
-    told = logging.getLogger("audiox_ext.windows")
+    told = logging.getLogger("audiox_ext.sampling.windows")
     level = told.level
     told.setLevel(logging.INFO)
     told.addHandler(count)

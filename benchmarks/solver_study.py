@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from audiox_ext.catalog import find_files
+from audiox_ext.checkpoints.catalog import find_files
+from audiox_ext.checkpoints.pretrained import get_pretrained_model, synchformer_fingerprint
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
-from audiox_ext.pretrained import get_pretrained_model, synchformer_fingerprint
 
 from .quality import evaluate, reference_of
 from .quality_items import GROUPS, held_out_items, varied_items

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from audiox_ext.compilation import compile_network
-from audiox_ext.guidance import GuidedVelocity
-from audiox_ext.placement import DevicePlacement
+from audiox_ext.devices import DevicePlacement
 from audiox_ext.random_numbers import RandomNumbers
+from audiox_ext.sampling.guidance import GuidedVelocity
 
 from .measuring import matrix_peak, memory_peak, operations, parse, parser, report, seconds
 from .models import DTYPES, prompts, random_model

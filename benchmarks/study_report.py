@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from audiox_ext.errors import InputError
-from audiox_ext.facts import SamplingDefaults
-from audiox_ext.presets import PRESETS
-from audiox_ext.training.checkpoints import write_whole
+from audiox_ext.files import write_whole
+from audiox_ext.model_info import SamplingDefaults
+from audiox_ext.pipeline.presets import PRESETS
 
 from .quality_report import QualityReport, write_text
 from .quality_sounds import Sampling

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from .audio_input import sounds_of
+from .shared.audio_input import sounds_of
 
 
 class AudioXChooseVariation(io.ComfyNode):

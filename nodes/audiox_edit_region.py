@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from .audio_input import sounds_of
-from .payloads import AudioXEditSocket, require_edit
+from .shared.audio_input import sounds_of
+from .shared.sockets import AudioXEditSocket, require_edit
 
 if TYPE_CHECKING:
-    from ..audiox_ext.editing import AudioEdit
+    from ..audiox_ext.pipeline.editing import AudioEdit
 
 
 class AudioXEditRegion(io.ComfyNode):
@@ -97,7 +97,7 @@ class AudioXEditRegion(io.ComfyNode):
         edit: AudioEdit | None = None,
     ) -> io.NodeOutput:
         """The track with one more region. What it raises is a sentence for the user."""
-        from ..audiox_ext.editing import AudioEdit, Region
+        from ..audiox_ext.pipeline.editing import AudioEdit, Region
 
         if (audio is None) == (edit is None):
             which = "Neither audio nor edit is" if audio is None else "Both audio and edit are"

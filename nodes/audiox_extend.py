@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .audio_input import sounds_of
-from .payloads import AudioXEditSocket
+from .shared.audio_input import sounds_of
+from .shared.sockets import AudioXEditSocket
 
 SIDES = ("after", "before")
 
@@ -54,7 +54,7 @@ class AudioXExtend(io.ComfyNode):
     @classmethod
     def execute(cls, audio: dict[str, Any], seconds: float, side: str) -> io.NodeOutput:
         """The track and what is to be added. What it raises is a sentence for the user."""
-        from ..audiox_ext.editing import extension
+        from ..audiox_ext.pipeline.editing import extension
 
         waveform, rate = sounds_of(audio, "audio")
         return io.NodeOutput(extension(waveform.float().cpu(), rate, seconds, side))

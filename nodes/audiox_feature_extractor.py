@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import Input, io
 
 from ..audiox_ext.errors import InputError
-from . import comfy_host as host
-from . import file_stamps
-from .payloads import AudioXFeaturesSocket, AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy import host
+from .shared import fingerprints as file_stamps
+from .shared.sockets import AudioXFeaturesSocket, AudioXModelHandle, AudioXModelSocket, require_model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..audiox_ext.frames import Resize
+    from ..audiox_ext.media.frames import Resize
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,15 @@ class AudioXExtractFeatures(io.ComfyNode):
         seconds_per_image: float = 0.0,
     ) -> io.NodeOutput:
         """Features of the one connected clip, from the cache where it has them."""
-        from ..audiox_ext.features import MAX_SECONDS, extract_video_features, seconds_to_cover
-        from ..audiox_ext.frames import Window
-        from ..audiox_ext.masks import ObjectMask
-        from .sync_encoder import sync_encoder
-        from .video_source import clip_of
+        from ..audiox_ext.conditioning.video_features import (
+            MAX_SECONDS,
+            extract_video_features,
+            seconds_to_cover,
+        )
+        from ..audiox_ext.media.frames import Window
+        from ..audiox_ext.media.object_mask import ObjectMask
+        from .shared.sync_encoder import sync_encoder
+        from .shared.video_input import clip_of
 
         if resize not in RESIZE_MODES:
             raise InputError(f"resize is {resize!r}, which is not one of {', '.join(RESIZE_MODES)}.")
@@ -266,8 +270,8 @@ def _later_widgets() -> list[io.Input]:
 
 def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
     """(weights, fingerprint), or (None, "") where features without sync will do."""
-    from ..audiox_ext.catalog import find_synchformer
-    from ..audiox_ext.pretrained import synchformer_fingerprint
+    from ..audiox_ext.checkpoints.catalog import find_synchformer
+    from ..audiox_ext.checkpoints.pretrained import synchformer_fingerprint
 
     if handle is not None and not handle.needs_sync:
         return None, ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from . import comfy_host as host
-from . import file_stamps
-from .payloads import AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy import host
+from .shared import fingerprints as file_stamps
+from .shared.sockets import AudioXModelHandle, AudioXModelSocket, require_model
 
 NOTHING = "(no LoRA in models/loras)"
 
@@ -65,7 +65,7 @@ class AudioXLoadLora(io.ComfyNode):
     @classmethod
     def execute(cls, model: AudioXModelHandle, lora_name: str, strength: float) -> io.NodeOutput:
         """The model with the LoRA. What it raises is a sentence for the user."""
-        from .comfy_loras import with_lora
+        from .comfy.loras import with_lora
 
         handle = require_model(model)
         path = host.lora_path(lora_name) if lora_name != NOTHING else None

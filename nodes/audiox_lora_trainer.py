@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io, ui
 
 from ..audiox_ext.errors import InputError
-from . import comfy_training as training
-from . import file_stamps
-from .comfy_host import model_folders, outside_inference_mode
-from .payloads import AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy import training
+from .comfy.host import model_folders, outside_inference_mode
+from .shared import fingerprints as file_stamps
+from .shared.sockets import AudioXModelHandle, AudioXModelSocket, require_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..audiox_ext.training.tuning import TuningRequest
+    from ..audiox_ext.training.finetune import TuningRequest
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +90,9 @@ class AudioXTrainLora(io.ComfyNode):
         """One training, or the rest of one that was cancelled."""
         import torch
 
-        from ..audiox_ext.pictures import image_batch
-        from ..audiox_ext.training.tuning import train_lora, training_precision
-        from ..audiox_ext.training.tuning_settings import LoraSettings
+        from ..audiox_ext.plotting.sound_image import image_batch
+        from ..audiox_ext.training.finetune import train_lora, training_precision
+        from ..audiox_ext.training.settings import LoraSettings
 
         place = training.lora_place(name)
         request = _request(require_model(model), dataset_folder, keep_folder, caption, place)
@@ -138,7 +138,7 @@ def _telling(lines: list[str]) -> Callable[[str], None]:
 def _request(
     handle: AudioXModelHandle, dataset: str, keep: str, caption: str, place: training.LoraPlace
 ) -> TuningRequest:
-    from ..audiox_ext.training.tuning import TuningRequest
+    from ..audiox_ext.training.finetune import TuningRequest
 
     if handle.folder is None:
         raise InputError(

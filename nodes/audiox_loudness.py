@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from .audio_input import sounds_of
+from .shared.audio_input import sounds_of
 
 if TYPE_CHECKING:
-    from ..audiox_ext.levels import Mode
+    from ..audiox_ext.media.loudness import Mode
 
-# Equal to audiox_ext.levels.MODES (a test sees to it); written out so that the schema needs no engine.
+# Equal to media.loudness.MODES, which a test compares; written out so that the schema needs no engine.
 MODES = ("loudness", "peak")
 
 # dBFS. A peak below it is hardly meant: more likely the target is one in LUFS, such as the default.
@@ -48,7 +48,7 @@ class AudioXLoudness(io.ComfyNode):
     @classmethod
     def execute(cls, audio: dict[str, Any], mode: Mode, target: float, ceiling: float) -> io.NodeOutput:
         """The sounds at their new level, and what it is."""
-        from ..audiox_ext.levels import normalised, report
+        from ..audiox_ext.media.loudness import normalised, report
 
         waveform, rate = sounds_of(audio, "audio")
         if mode == "peak" and target < _QUIET_PEAK:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import file_stamps, model_store
-from .comfy_host import PRECISIONS
-from .payloads import AudioXModelSocket
+from .comfy.host import PRECISIONS
+from .shared import fingerprints as file_stamps
+from .shared import model_store
+from .shared.sockets import AudioXModelSocket
 
 
 class AudioXLoadModel(io.ComfyNode):

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from . import comfy_host as host
-from .audio_input import first_sound
-from .payloads import AudioXModelHandle, require_edit, require_features, require_model
-from .sampler_inputs import (
+from .comfy import host
+from .shared.audio_input import first_sound
+from .shared.sampler_inputs import (
     CUSTOM,
     DEFAULT,
     PRESETS,
@@ -23,10 +22,11 @@ from .sampler_inputs import (
     sampling_settings,
     settings,
 )
+from .shared.sockets import AudioXModelHandle, require_edit, require_features, require_model
 
 if TYPE_CHECKING:
-    from ..audiox_ext.editing import AudioEdit
-    from ..audiox_ext.features import VideoFeatures
+    from ..audiox_ext.conditioning.video_features import VideoFeatures
+    from ..audiox_ext.pipeline.editing import AudioEdit
 
 
 class AudioXSample(io.ComfyNode):
@@ -91,8 +91,8 @@ class AudioXSample(io.ComfyNode):
         custom_sigmas: object = None,
     ) -> io.NodeOutput:
         """One run of the model. What it raises is a sentence for the user."""
-        from ..audiox_ext.audio_request import AudioRequest
-        from .comfy_samplers import levels_of, solver_of
+        from ..audiox_ext.pipeline.request import AudioRequest
+        from .comfy.samplers import levels_of, solver_of
 
         handle = require_model(model)
         _check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))

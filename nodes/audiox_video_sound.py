@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..audiox_ext.errors import InputError
-from . import comfy_host as host
-from .audio_input import sounds_of
+from .comfy import host
+from .shared.audio_input import sounds_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..audiox_ext.containers import MediaSource
+    from ..audiox_ext.media.containers import MediaSource
 
 MODES = ("replace", "mix")
 LENGTHS = ("video", "shortest")
@@ -56,9 +56,9 @@ class AudioXVideoSound(io.ComfyNode):
         filename_prefix: str,
     ) -> io.NodeOutput:
         """The file that was written, shown in the node and handed on."""
-        from ..audiox_ext.frames import probe_video
-        from ..audiox_ext.media import carrying_suffix
-        from ..audiox_ext.soundtrack import Mix, put_sound_on_video
+        from ..audiox_ext.media.audio_video import carrying_suffix
+        from ..audiox_ext.media.frames import probe_video
+        from ..audiox_ext.media.soundtrack import Mix, put_sound_on_video
 
         _require_choice("mode", mode, MODES)
         _require_choice("length", length, LENGTHS)

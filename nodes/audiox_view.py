@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import Input, io, ui
 
-from . import comfy_host as host
-from .audio_input import sounds_of
+from .comfy import host
+from .shared.audio_input import sounds_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..audiox_ext.film_strip import TimedFrame
+    from ..audiox_ext.plotting.film_strip import TimedFrame
 
 
 class AudioXView(io.ComfyNode):
@@ -50,8 +50,8 @@ class AudioXView(io.ComfyNode):
         images: Tensor | None = None,
     ) -> io.NodeOutput:
         """A picture of every sound of the batch, which the node shows as well."""
-        from ..audiox_ext.pictures import draw_sound, image_batch, seconds_shown
-        from ..audiox_ext.waveforms import check_waveform
+        from ..audiox_ext.media.waveforms import check_waveform
+        from ..audiox_ext.plotting.sound_image import draw_sound, image_batch, seconds_shown
 
         waveforms, rate = sounds_of(audio, "audio")
         sounds = [check_waveform(waveform, rate) for waveform in waveforms]
@@ -78,10 +78,10 @@ def _frames(
     size: tuple[int, int],
 ) -> list[TimedFrame]:
     """As many pictures as the strip holds; none if the video ends before `start`."""
-    from ..audiox_ext.film_strip import film_strip, video_aspect
-    from ..audiox_ext.frames import Window
-    from ..audiox_ext.pictures import strip_size
-    from .video_source import clip_of
+    from ..audiox_ext.media.frames import Window
+    from ..audiox_ext.plotting.film_strip import film_strip, video_aspect
+    from ..audiox_ext.plotting.sound_image import strip_size
+    from .shared.video_input import clip_of
 
     window = Window(start=start, duration=seconds)
     clip = clip_of(video, images, fps=fps, video_info=None, window=window, seconds=seconds)

@@ -18,7 +18,7 @@ from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
 from .audiox_video_sound import AudioXVideoSound
 from .audiox_view import AudioXView
-from .comfy_host import register_model_folders
+from .comfy.host import register_model_folders
 
 log = logging.getLogger(__name__)
 

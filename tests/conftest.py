@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from golden_cases import golden_path
 
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.model import AudioXModel
-from audiox_ext.pretrained import get_pretrained_model
-from audiox_ext.random_checkpoint import write_tiny_checkpoint
+from tools.random_checkpoint import write_tiny_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,6 @@ def no_licence_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that measure fit theirs to few sounds: how well they hear is not asked of them here."""
-    from audiox_ext.training.classifier import trained_classifier
+    from pocket.metrics.classifier import trained_classifier
 
     monkeypatch.setattr("benchmarks.quality.trained_classifier", partial(trained_classifier, examples=6))

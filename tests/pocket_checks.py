@@ -7,12 +7,12 @@ from functools import cache
 
 import numpy as np
 
-from audiox_ext.pretrained import get_pretrained_model
-from audiox_ext.training.classifier import Classifier, trained_classifier
-from audiox_ext.training.listening import level, onsets
-from audiox_ext.training.measures import judge
-from audiox_ext.training.scenes import Asked, Part, Scene
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from benchmarks.quality import coded
+from pocket.metrics.classifier import Classifier, trained_classifier
+from pocket.metrics.listening import level, onsets
+from pocket.metrics.measures import judge
+from pocket.world.scenes import Asked, Part, Scene
 from tools.film import film_scene
 
 RATE = 16000

@@ -17,17 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from videos import frame_times, write_video
 
-from audiox_ext import download
-from audiox_ext.audio_request import AudioRequest
-from audiox_ext.catalog import BUNDLED, DEFAULT_MODEL, PUBLISHED, ModelFolders, list_models
-from audiox_ext.cli import main as command_line
-from audiox_ext.config_file import parse_config
+from audiox_ext.checkpoints import download
+from audiox_ext.checkpoints.catalog import BUNDLED, DEFAULT_MODEL, PUBLISHED, ModelFolders, list_models
+from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.inspection import inspect_checkpoint
+from audiox_ext.checkpoints.pretrained import find_synchformer_for, get_pretrained_model, stored_model
+from audiox_ext.cli.main import main as command_line
+from audiox_ext.conditioning.feature_file import read_features
+from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import ConfigError, InputError, LicenseError, ModelNotFoundError
-from audiox_ext.feature_file import read_features
-from audiox_ext.features import VideoFeatures
-from audiox_ext.inspection import inspect_checkpoint
-from audiox_ext.pretrained import find_synchformer_for, get_pretrained_model, stored_model
-from audiox_ext.tasks import make_audio
+from audiox_ext.pipeline.make_audio import make_audio
+from audiox_ext.pipeline.request import AudioRequest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,7 +55,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Something was to be fetched.")
 
     monkeypatch.setattr(download, "fetch_repository", refuse)
-    monkeypatch.setattr("audiox_ext.pretrained.fetch_repository", refuse)
+    monkeypatch.setattr("audiox_ext.checkpoints.pretrained.fetch_repository", refuse)
 
 
 @pytest.fixture

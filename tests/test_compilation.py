@@ -10,9 +10,9 @@ import torch
 from golden_cases import assert_close_l2, golden_path
 
 from audiox_ext import compilation
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.compilation import compile_network
-from audiox_ext.guidance import GuidedVelocity
-from audiox_ext.pretrained import get_pretrained_model
+from audiox_ext.sampling.guidance import GuidedVelocity
 
 
 def need_a_compiler() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from audiox_ext.checkpoints.config_parser import parse_config, read_config
 from audiox_ext.config import AudioAutoencoderConditionerConfig, ClipConditionerConfig
-from audiox_ext.config_file import parse_config, read_config
 from audiox_ext.errors import ConfigError
-from audiox_ext.random_checkpoint import tiny_config
+from tools.random_checkpoint import tiny_config
 
 
 def published(name: str = "AudioX-MAF") -> dict[str, Any]:

@@ -17,7 +17,7 @@ LIMITS = {("fp32", "text"): 6.6, ("bf16", "text"): 3.6, ("bf16", "all"): 3.6}  #
 WRITE = """
 import json, sys
 from pathlib import Path
-from audiox_ext.random_checkpoint import write_random_checkpoint
+from tools.random_checkpoint import write_random_checkpoint
 config = json.loads(Path(sys.argv[2]).read_text())
 write_random_checkpoint(Path(sys.argv[1]), config, form="ckpt")
 """
@@ -25,8 +25,8 @@ write_random_checkpoint(Path(sys.argv[1]), config, form="ckpt")
 RUN = """
 import json, resource, sys, time
 import torch
-from audiox_ext.generation import generate_diffusion_cond
-from audiox_ext.pretrained import get_pretrained_model
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from benchmarks.models import prompts
 
 start = time.perf_counter()
@@ -80,7 +80,8 @@ def test_full_size_needs_little_more_than_its_largest_part(precision: str, given
 @pytest.mark.slow
 def test_a_converted_checkpoint_needs_less(folder: Path, tmp_path: Path) -> None:
     convert = (
-        "import sys; from pathlib import Path; from audiox_ext.conversion import convert_checkpoint as c; "
+        "import sys; from pathlib import Path; "
+        "from audiox_ext.checkpoints.conversion import convert_checkpoint as c; "
         "c(sys.argv[1], Path(sys.argv[2]), precision='bf16', accept_cc_by_nc=True)"
     )
     run(convert, folder, tmp_path / "new")

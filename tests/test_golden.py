@@ -14,13 +14,13 @@ import torch
 from golden_cases import KINDS, assert_close_l2, frames, golden_path, relative_l2, sync, tone
 from torch import Tensor
 
-from audiox_ext import conditioning as conditioning_module
-from audiox_ext.config_file import parse_network_config
-from audiox_ext.generation import generate_diffusion_cond
-from audiox_ext.guidance import GuidedVelocity
+from audiox_ext.checkpoints.config_parser import parse_network_config
+from audiox_ext.checkpoints.state_dict import published_shapes, read_tensors, shapes_of
+from audiox_ext.conditioning import conditioners as conditioning_module
+from audiox_ext.devices import DevicePlacement
 from audiox_ext.networks.dit import DiffusionTransformer
-from audiox_ext.placement import DevicePlacement
-from audiox_ext.state_dict import published_shapes, read_tensors, shapes_of
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from audiox_ext.sampling.guidance import GuidedVelocity
 
 EXACT = 1e-5
 GENERATED = {"generate.k-dpm-adaptive": 5e-3, "generate.inpaint_marinated": 2e-2}

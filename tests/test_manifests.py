@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiox_ext.config_file import parse_config
+from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.model import AudioXModel
 
 HERE = Path(__file__).parent

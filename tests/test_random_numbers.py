@@ -10,10 +10,10 @@ import torch
 from golden_cases import KINDS, assert_close_l2, relative_l2
 from torch import Tensor
 
-from audiox_ext.denoising import BrownianNoise
 from audiox_ext.errors import InputError
-from audiox_ext.generation import generate_diffusion_cond
+from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
+from audiox_ext.sampling.denoiser import BrownianNoise
 
 SEEDS = [5, 6, 7]
 STEPPED = ("dpmpp-3m-sde", "k-dpmpp-2s-ancestral", "k-heun", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
@@ -136,8 +136,8 @@ def test_seeds_differ_from_one_seed_but_for_a_single_item(golden_model: Any) -> 
 
 @pytest.mark.parametrize("kind", ["maf", "turbo", "base"])
 def test_an_audio_prompt_can_be_heard_whole(kind: str, golden_model: Any) -> None:
-    from audiox_ext.conditioning import log_mel
-    from audiox_ext.placement import DevicePlacement
+    from audiox_ext.conditioning.conditioners import log_mel
+    from audiox_ext.devices import DevicePlacement
 
     model = golden_model(kind)
     conditioner = model.conditioner.conditioners["audio_prompt"]

@@ -6,8 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from audiox_ext.random_checkpoint import tiny_config
-from audiox_ext.training.settings import TrainingConfig, parse_training_config
+from pocket.settings import TrainingConfig, parse_training_config
+from tools.random_checkpoint import tiny_config
 
 RATE, SECONDS, RATIO = 8000, 3, 64
 WIDTH = 64

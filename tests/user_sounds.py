@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiox_ext.media import write_audio
+from audiox_ext.media.audio_video import write_audio
 
 
 def tone(hertz: float, seconds: float, rate: int = 16000, channels: int = 2) -> Tensor:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 from tools import demo_report, film
 
 OUT = Path(__file__).resolve().parents[1] / "demo_output"
@@ -70,7 +70,7 @@ def is_refused(word: str) -> bool:
 
 def generate(arguments: Sequence[str]) -> int:
     """Show and run `python -m audiox_ext generate`; returns its exit status."""
-    from audiox_ext.cli import main as command_line
+    from audiox_ext.cli.main import main as command_line
 
     print(f"\n$ python -m audiox_ext generate {shlex.join(arguments)}", flush=True)
     status = command_line(["generate", *arguments])

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from audiox_ext.media import read_audio
-from audiox_ext.pictures import decibels
-from audiox_ext.training.listening import onsets
-from audiox_ext.training.measures import ONSET_TOLERANCE, Finding, judge
-from audiox_ext.training.scenes import Asked, Part, Scene
+from audiox_ext.media.audio_video import read_audio
+from audiox_ext.plotting.sound_image import decibels
+from pocket.metrics.listening import onsets
+from pocket.metrics.measures import ONSET_TOLERANCE, Finding, judge
+from pocket.world.scenes import Asked, Part, Scene
 from tools.film import film_scene
 from tools.picture import draw
 

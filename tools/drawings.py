@@ -15,13 +15,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from audiox_ext.config_file import parse_config, read_config
-from audiox_ext.editing import AudioEdit, Region, WindowJob, edit_track
-from audiox_ext.facts import ModelFacts
-from audiox_ext.film_strip import film_strip, video_aspect
-from audiox_ext.frames import Window
-from audiox_ext.picture_parts import lay_out
-from audiox_ext.pictures import draw_sound, strip_size
+from audiox_ext.checkpoints.config_parser import parse_config, read_config
+from audiox_ext.media.frames import Window
+from audiox_ext.model_info import ModelFacts
+from audiox_ext.pipeline.editing import AudioEdit, Region, WindowJob, edit_track
+from audiox_ext.plotting.film_strip import film_strip, video_aspect
+from audiox_ext.plotting.layout import lay_out
+from audiox_ext.plotting.sound_image import draw_sound, strip_size
 
 ROOT = Path(__file__).parents[1]
 HELP = ROOT / "web" / "docs" / "images"

@@ -12,10 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from audiox_ext.training.animations import film
-from audiox_ext.training.dataset import SPLITS
-from audiox_ext.training.scenes import Asked, Scene
-from audiox_ext.training.score import draw_scene
+from pocket.world.animations import film
+from pocket.world.dataset import SPLITS
+from pocket.world.scenes import Asked, Scene
+from pocket.world.score import draw_scene
 
 FILM = Path(__file__).parents[1] / "examples" / "pocket_film.mp4"
 PROMPT = "the sound of a hammer hitting metal"
@@ -38,7 +38,7 @@ def write_film(path: Path) -> None:
     """An .mp4 of it. Raises MediaError where it cannot be written."""
     import av
 
-    from audiox_ext.encoding import output_file
+    from audiox_ext.media.encoding import output_file
 
     with output_file(path, "mp4", {"movflags": "+faststart"}) as output:
         options = {"crf": "20", "preset": "slow"}

@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from audiox_ext.film_strip import TimedFrame, film_strip, video_aspect
-from audiox_ext.frames import Window
-from audiox_ext.media import read_audio
-from audiox_ext.picture_parts import lay_out
-from audiox_ext.pictures import draw_sound, strip_size
+from audiox_ext.media.audio_video import read_audio
+from audiox_ext.media.frames import Window
+from audiox_ext.plotting.film_strip import TimedFrame, film_strip, video_aspect
+from audiox_ext.plotting.layout import lay_out
+from audiox_ext.plotting.sound_image import draw_sound, strip_size
 
 SIZE = (1100, 650)
 _MARK = (255, 255, 255, 150)

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiox_ext.generation import generate_diffusion_cond
-from audiox_ext.pretrained import get_pretrained_model
-from audiox_ext.random_checkpoint import write_tiny_checkpoint
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from tools.random_checkpoint import write_tiny_checkpoint
 
 SHORTCUTS: tuple[dict[str, Any], ...] = (
     *({"reuse_threshold": threshold} for threshold in (0.02, 0.05, 0.1, 0.2, 0.3)),
@@ -53,8 +53,8 @@ def main() -> None:
     if (options.folder is None) == (options.random is None):
         parser.error("give a folder or --random")
     heard = Reused()
-    logging.getLogger("audiox_ext.windows").setLevel(logging.INFO)
-    logging.getLogger("audiox_ext.windows").addHandler(heard)
+    logging.getLogger("audiox_ext.sampling.windows").setLevel(logging.INFO)
+    logging.getLogger("audiox_ext.sampling.windows").addHandler(heard)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or write_tiny_checkpoint(Path(scratch) / "model", options.random)
         model, _ = get_pretrained_model(folder, device=options.device)

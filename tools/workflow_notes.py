@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
 from .workflow_parts import Workflow
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw, ImageFont
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
 from .workflow_parts import Workflow
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .block_reuse import BlockReuse, through_blocks
-from .context_tokens import merge_equal_tokens
+from .base import LatentProjections, NetworkShell
+from .block_cache import BlockReuse, through_blocks
 from .layers import DeviceLike, GammaNorm, Operations
 from .operations import attention_of
 from .rotary import RotaryTable
-from .shell import LatentProjections, NetworkShell
+from .token_merging import merge_equal_tokens
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .block_reuse import BlockReuse, through_blocks
+from .base import LatentProjections, NetworkShell
+from .block_cache import BlockReuse, through_blocks
 from .layers import DeviceLike, Operations
 from .operations import attention_of
 from .rotary import RotaryTable
-from .shell import LatentProjections, NetworkShell
 
 
 class Modulation(NamedTuple):

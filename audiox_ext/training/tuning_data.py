@@ -14,18 +14,18 @@ from pathlib import Path
 
 import torch
 
-from ..catalog import ModelFolders, find_files, find_synchformer
+from ..checkpoints.catalog import ModelFolders, find_files, find_synchformer
+from ..checkpoints.pretrained import load_synchformer
+from ..conditioning.video_features import SyncEncoder
 from ..config import ClipConditionerConfig
+from ..devices import Placement
 from ..errors import MediaError
-from ..features import SyncEncoder
 from ..model import AudioXModel
-from ..networks.synchformer import Synchformer
-from ..placement import Placement
-from ..pretrained import load_synchformer
-from .encoded_clips import ClipEncoder, EncodedClip, read_clips, write_clips
-from .scenes import random_numbers
+from ..networks.vision.synchformer import Synchformer
+from ..random_numbers import keyed_generator
+from .audio_folder import UserFolder
+from .clip_dataset import ClipEncoder, EncodedClip, read_clips, write_clips
 from .user_clips import ClipShape, ClipSummary, clips_of
-from .user_folder import UserFolder
 
 _ORDER = 203  # tells these random numbers from others
 _SYNCHFORMER_BYTES = 2**30  # it needs beside its weights, roughly
@@ -77,7 +77,7 @@ class ClipBatches:
         drawn = []
         for number in range(step * count, (step + 1) * count):
             epoch, place = divmod(number, len(clips))
-            order = random_numbers(_ORDER, self.seed, purpose, epoch).permutation(len(clips))
+            order = keyed_generator(_ORDER, self.seed, purpose, epoch).permutation(len(clips))
             drawn.append(clips[order[place]])
         return drawn
 

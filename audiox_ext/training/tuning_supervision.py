@@ -10,11 +10,11 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from ..files import try_to_write
 from .batches import Batch
-from .checkpoints import try_to_write
-from .network_training import NetworkTraining
-from .supervision import Report, Supervision
-from .training_module import TrainingModule
+from .callbacks import Report, Supervision
+from .module import TrainingModule
+from .objective import NetworkTraining
 
 OnStep = Callable[[int, int], None]
 """(steps done, steps in all); may raise to end the training, which then goes on from there another time."""

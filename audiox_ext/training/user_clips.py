@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..containers import open_media, video_stream
 from ..errors import AudioXError, InputError, MediaError
-from ..media import read_audio, read_soundtrack
-from ..waveforms import conform_audio
-from .user_folder import CaptionedFile, UserFolder, some
+from ..media.audio_video import read_audio, read_soundtrack
+from ..media.containers import open_media, video_stream
+from ..media.waveforms import conform_audio
+from .audio_folder import CaptionedFile, UserFolder, some
 
 _SILENT = 10 ** (-60 / 20)  # a peak below it is no sound
 _REST = 0.25  # of a clip's length: what is left at the end of a long file is used if it is as long
@@ -174,7 +174,7 @@ def _sound(file: CaptionedFile) -> tuple[Tensor, int, float]:
 
 def _seconds_of_pictures(file: CaptionedFile) -> float:
     """0 for a file that holds none."""
-    from ..frames import probe_video
+    from ..media.frames import probe_video
 
     with open_media(file.path) as container:
         try:

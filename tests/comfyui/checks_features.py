@@ -54,7 +54,7 @@ def check_the_packs_model_does_everything_on_a_fresh_machine() -> None:
     models = BASE / "models" / "audiox"
     models.rename(models.with_name("elsewhere"))
     try:
-        name = pack("nodes.model_store").model_names()[0]
+        name = pack("nodes.shared.model_store").model_names()[0]
         assert name == "audiox-pocket"
         model = load(name)
         assert model.folder == PACK / "audiox_ext" / "models" / name
@@ -108,7 +108,7 @@ def check_masks_of_the_frames_of_a_video() -> None:
 
 
 def check_masked_features_come_from_the_disk_the_second_time() -> None:
-    encoder, model = pack("nodes.sync_encoder"), load("tiny-maf")
+    encoder, model = pack("nodes.shared.sync_encoder"), load("tiny-maf")
     mask = torch.zeros(8, 8)
     mask[2:5, 1:6] = 1
     settings = {"video": video(), "model": model, "mask": mask, "mask_strength": 0.37}
@@ -153,7 +153,7 @@ def check_a_slideshow_is_timed_by_its_seconds() -> None:
 
 def check_seconds_per_image_comes_first() -> None:
     pictures, info = torch.rand(3, 8, 8, 3), {"loaded_fps": 12.0}
-    with heard("nodes.video_source") as texts:
+    with heard("nodes.shared.video_input") as texts:
         assert round(extract(images=pictures, video_info=info, seconds_per_image=5.0)[1], 6) == 15.0
         assert round(extract(video=video(), seconds_per_image=5.0)[1], 2) == 3.0
     assert ["video_info is not used" in texts[0], "seconds_per_image is not used" in texts[1]] == [True, True]
@@ -163,7 +163,7 @@ def check_seconds_per_image_comes_first() -> None:
 
 def check_a_video_of_one_frame_can_be_asked_for_a_minute() -> None:
     model = load("tiny-maf")
-    with heard("audiox_ext.features") as texts:
+    with heard("audiox_ext.conditioning.video_features") as texts:
         features, duration, _ = extract(images=torch.rand(2, 8, 8, 3), fps=30.0, duration=60.0, model=model)
     assert duration < 0.1
     assert "lasts 0.07 s of the 60.00 s asked for" in texts[0]

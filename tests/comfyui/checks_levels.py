@@ -43,7 +43,7 @@ def tones(seconds: float = 2.0, rate: int = 44100) -> dict[str, Any]:
 
 def heard(path: Path) -> tuple[torch.Tensor, int]:
     """The sound of a file."""
-    return pack("audiox_ext.media").read_audio(path)
+    return pack("audiox_ext.media.audio_video").read_audio(path)
 
 
 def packets(source: Any) -> list[bytes]:
@@ -74,7 +74,7 @@ def check_loudness_node() -> None:
     assert "'rms'" in text
     text = message(lambda: run("AudioXLoudness", audio=None, mode="peak", target=-3.0, ceiling=-1.0))
     assert text.startswith("audio is not an AUDIO")
-    assert set(pack("nodes.audiox_loudness").MODES) == set(pack("audiox_ext.levels").MODES)
+    assert set(pack("nodes.audiox_loudness").MODES) == set(pack("audiox_ext.media.loudness").MODES)
 
 
 def check_a_variation_is_chosen() -> None:

@@ -40,7 +40,7 @@ def added(plain: dict[str, torch.Tensor], *used: tuple[str, float]) -> dict[str,
     """W + the sum of strength * alpha / rank * B A, in float64."""
     weights = {name: w.double() for name, w in plain.items()}
     for name, strength in used:
-        for key, layer in pack("audiox_ext.lora_file").read_lora(LORAS / name).layers.items():
+        for key, layer in pack("audiox_ext.checkpoints.lora_file").read_lora(LORAS / name).layers.items():
             up, down = layer.up.double().flatten(1), layer.down.double()
             product = torch.tensordot(up, down, dims=1)
             weights[f"{key}.weight"] += strength * layer.alpha / down.shape[0] * product
@@ -87,8 +87,8 @@ def check_loras_are_chained_and_strength_0_is_the_model() -> None:
     for key, wanted in added(before, (RAIN, 0.75), (WIND, -1.5)).items():
         assert distance(weights(both)[key], wanted) < 1e-6, key
     # The engine's own way to the same weights.
-    direct, _ = pack("audiox_ext.pretrained").get_pretrained_model(plain.folder)
-    pack("audiox_ext.lora").set_loras(direct, [(LORAS / RAIN, 0.75), (LORAS / WIND, -1.5)])
+    direct, _ = pack("audiox_ext.checkpoints.pretrained").get_pretrained_model(plain.folder)
+    pack("audiox_ext.checkpoints.lora").set_loras(direct, [(LORAS / RAIN, 0.75), (LORAS / WIND, -1.5)])
     for key, weight in direct.network.named_parameters():
         assert distance(weights(both)[key], weight.detach()) < 1e-6, key
 
@@ -208,7 +208,7 @@ def check_the_wrong_lora_is_refused() -> None:
     assert "strength of a LoRA is nan" in message(lambda: with_lora(maf, RAIN, float("nan")))
     (LORAS / "damaged.safetensors").write_bytes((LORAS / RAIN).read_bytes()[:-10])
     assert "damaged or incomplete" in message(lambda: with_lora(maf, "damaged.safetensors"))
-    upstream = pack("nodes.payloads").AudioXModelHandle(
+    upstream = pack("nodes.shared.sockets").AudioXModelHandle(
         name="AudioX", engine="audiox", model=None, config={}, folder=None
     )
     assert "Choose engine native" in message(lambda: with_lora(upstream, RAIN))
@@ -237,7 +237,7 @@ def check_a_replaced_lora_is_read_again() -> None:
 
 def check_the_list_of_loras() -> None:
     (LORAS / "notes.pt").write_bytes(b"not for us")
-    names = pack("nodes.comfy_host").lora_names()
+    names = pack("nodes.comfy.host").lora_names()
     assert {RAIN, WIND, FILTERS} <= set(names)
     assert "notes.pt" not in names
     listed, folder_paths.get_filename_list = folder_paths.get_filename_list, lambda folder: []

@@ -33,9 +33,9 @@ def close(first: torch.Tensor, second: torch.Tensor, limit: float) -> bool:
 
 def check_names_of_schedules_and_presets_are_the_engines() -> None:
     sample(load("tiny-turbo"), steps=1)
-    inputs = pack("nodes.sampler_inputs")
-    assert inputs.SCHEDULES == pack("audiox_ext.schedules").SCHEDULE_NAMES
-    assert inputs.PRESETS == tuple(pack("audiox_ext.presets").PRESETS)
+    inputs = pack("nodes.shared.sampler_inputs")
+    assert inputs.SCHEDULES == pack("audiox_ext.sampling.schedules").SCHEDULE_NAMES
+    assert inputs.PRESETS == tuple(pack("audiox_ext.pipeline.presets").PRESETS)
 
 
 def check_the_same_algorithms_give_the_same_sound() -> None:
@@ -58,7 +58,7 @@ def check_euler_is_euler() -> None:
             x = x + (x - denoised) / sigma * (sigma_next - sigma)
         return x
 
-    request = pack("audiox_ext.audio_request").AudioRequest(
+    request = pack("audiox_ext.pipeline.request").AudioRequest(
         prompt="rain", seconds=1.0, cfg_scale=2.0, seed=5, sigmas=karras(5), solver=euler
     )
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def check_samplers_that_draw_follow_the_seed() -> None:
 
 def check_noise_levels_alone_serve_our_samplers() -> None:
     handle, seen = load("tiny-maf", "fp32"), []
-    progress = pack("nodes.comfy_host").StepProgress
+    progress = pack("nodes.comfy.host").StepProgress
     original = progress.__call__
 
     def spy(self: Any, info: Any) -> None:
@@ -125,7 +125,7 @@ def check_an_edit_with_a_sampler_of_comfyuis() -> None:
 def check_cancelling_ends_a_sampler_of_comfyuis() -> None:
     handle = load("tiny-maf", "fp32")
     settings = {"custom_sampler": comfys("euler"), "custom_sigmas": karras(30)}
-    progress, steps = pack("nodes.comfy_host").StepProgress, []
+    progress, steps = pack("nodes.comfy.host").StepProgress, []
     original = progress.__call__
 
     def cancel(self: Any, info: Any) -> None:

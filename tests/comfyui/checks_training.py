@@ -52,7 +52,7 @@ def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
     name, losses, sound, report = train(model, name="sub/tones")
     assert Path(name) == Path("sub", "tones.safetensors")
     assert name in folder_paths.get_filename_list("loras")
-    found = pack("audiox_ext.lora_file").read_lora(folder_paths.get_full_path("loras", name))
+    found = pack("audiox_ext.checkpoints.lora_file").read_lora(folder_paths.get_full_path("loras", name))
     assert found.info.captions == ("tone",)
     assert found.rank == 2
     assert any(float(layer.up.abs().max()) > 0 for layer in found.layers.values())
@@ -93,7 +93,7 @@ def check_a_cancelled_training_goes_on() -> None:
     assert "Going on after step" in report
     name, *_ = train(model, name="whole", steps=4)
     one, other = (Path(folder_paths.get_full_path("loras", n)) for n in ("cancelled.safetensors", name))
-    read = pack("audiox_ext.lora_file").read_lora
+    read = pack("audiox_ext.checkpoints.lora_file").read_lora
     for key, layer in read(one).layers.items():
         assert torch.equal(layer.up, read(other).layers[key].up), key
     *_, report = train(model, name="whole", steps=4, resume=False)

@@ -102,7 +102,7 @@ def check_previews_are_given_if_they_are_wanted() -> None:
 
 
 def check_a_preview_that_fails_ends_no_run() -> None:
-    pictures = pack("audiox_ext.pictures")
+    pictures = pack("audiox_ext.plotting.sound_image")
     original, pictures.draw_latents = pictures.draw_latents, None
     try:
         assert previews(True) == [None, None]

@@ -61,7 +61,7 @@ def check_a_import_is_quick_and_light() -> None:
         comfy_nodes.NODE_CLASS_MAPPINGS[node_id].GET_NODE_INFO_V1()
     root = str(PACK).replace(".", "_x_")
     engine = {name.removeprefix(root) for name in sys.modules if name.startswith(f"{root}.audiox_ext")}
-    light = {".audiox_ext", ".audiox_ext.errors", ".audiox_ext.license", ".audiox_ext.catalog"}
+    light = {".audiox_ext", ".audiox_ext.errors", ".audiox_ext.license", ".audiox_ext.checkpoints.catalog"}
     assert engine <= light, f"imported before a node runs: {sorted(engine - light)}"
     assert "audiox_ext" not in sys.modules
     assert not any(str(PACK) in place for place in sys.path)
@@ -79,7 +79,7 @@ def check_switched_off_registers_nothing() -> None:
 
 
 def check_model_folders_keep_what_others_registered() -> None:
-    host = pack("nodes.comfy_host")
+    host = pack("nodes.comfy.host")
     host.register_model_folders()
     extra = str(BASE / "elsewhere")
     folder_paths.add_model_folder_path("audiox", extra)
@@ -96,7 +96,7 @@ def check_model_folders_keep_what_others_registered() -> None:
 
 def check_sampler_names_are_the_engines() -> None:
     sample(load("tiny-turbo"), steps=1)
-    assert pack("nodes.audiox_sampler").SAMPLERS == pack("audiox_ext.sampling").SAMPLER_NAMES
+    assert pack("nodes.audiox_sampler").SAMPLERS == pack("audiox_ext.sampling.sampling").SAMPLER_NAMES
 
 
 def check_equal_loaders_share_a_model() -> None:
@@ -145,7 +145,7 @@ def check_only_files_that_are_read_change_a_fingerprint() -> None:
 def check_a_fetched_model_is_not_loaded_again() -> None:
     models = BASE / "models" / "audiox"
     with hidden_synchformers(), fetching(models / "tiny-maf"):
-        stamps = pack("nodes.file_stamps")
+        stamps = pack("nodes.shared.fingerprints")
         stamps._done_without_synchformer = False
         before = loader_fingerprint("AudioX-MAF"), extractor_fingerprint()
         handle = load("AudioX-MAF", accept=True)
@@ -218,7 +218,7 @@ def check_a_model_is_a_short_word_in_error_messages() -> None:
 
 
 def check_auto_precision_stays_with_whole_formats() -> None:
-    host, flagged = pack("nodes.comfy_host"), mm.unet_dtype
+    host, flagged = pack("nodes.comfy.host"), mm.unet_dtype
     cases = [
         (torch.float8_e4m3fn, torch.bfloat16),
         (torch.float16, torch.bfloat16),
@@ -314,7 +314,7 @@ def check_every_weight_of_the_network_can_be_cast() -> None:
 def check_a_cancelled_run_leaves_the_model_usable() -> None:
     handle = load("tiny-maf")
     before = sample(handle)
-    progress = pack("nodes.comfy_host").StepProgress
+    progress = pack("nodes.comfy.host").StepProgress
     original = progress.__call__
 
     def cancel(self: Any, info: Any) -> None:
@@ -483,7 +483,7 @@ def check_the_shortest_video_can_be_sampled() -> None:
 
 
 def check_video_info_that_goes_unused_is_mentioned() -> None:
-    logger = logging.getLogger(pack("nodes.video_source").__name__)
+    logger = logging.getLogger(pack("nodes.shared.video_input").__name__)
     heard: list[str] = []
     logger.addFilter(lambda record: heard.append(record.getMessage()) or True)
     info = {"loaded_fps": 12.0}
@@ -496,7 +496,7 @@ def check_video_info_that_goes_unused_is_mentioned() -> None:
 
 
 def check_synchformer_lives_no_longer_than_its_model() -> None:
-    encoder = pack("nodes.sync_encoder")
+    encoder = pack("nodes.shared.sync_encoder")
     path = BASE / "models" / "audiox" / "tiny-maf" / "synchformer_state_dict.safetensors"
     frames, loads, original = torch.zeros(1, 32, 3, 224, 224), [], encoder._load
     encoder._load = lambda path: loads.append(path) or original(path)
@@ -517,7 +517,7 @@ def check_synchformer_lives_no_longer_than_its_model() -> None:
 
 
 def check_features_come_from_the_disk_the_second_time() -> None:
-    encoder = pack("nodes.sync_encoder")
+    encoder = pack("nodes.shared.sync_encoder")
     model = load("tiny-maf")
     settings = EXTRACTOR | {"start": 0.25}
     first = run("AudioXExtractFeatures", video=video(), model=model, **settings)[0]

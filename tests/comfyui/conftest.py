@@ -17,7 +17,7 @@ import pytest
 import videos
 from random_loras import random_lora
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
 from . import example_inputs
 from .comfy_server import PACK, VIDEO_SECONDS, ComfyServer, Prompt
@@ -86,7 +86,7 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
 
 def _see_to_bundled_model(folder: Path) -> None:
     """In a checkout without the weights of the model that is part of the pack, a tiny one of its length."""
-    from audiox_ext.random_checkpoint import write_tiny_checkpoint
+    from tools.random_checkpoint import write_tiny_checkpoint
 
     if not (folder / "model.safetensors").is_file():
         write_tiny_checkpoint(folder)
@@ -95,7 +95,7 @@ def _see_to_bundled_model(folder: Path) -> None:
 
 
 def _write_models(folder: Path) -> None:
-    from audiox_ext.random_checkpoint import write_tiny_checkpoint
+    from tools.random_checkpoint import write_tiny_checkpoint
 
     for name, kind in MODELS.items():
         write_tiny_checkpoint(folder / name, kind)
@@ -107,8 +107,8 @@ def _write_models(folder: Path) -> None:
 
 def _write_loras(models: Path, folder: Path) -> None:
     """The files of `LORAS`."""
-    from audiox_ext.lora_file import write_lora
-    from audiox_ext.pretrained import get_pretrained_model
+    from audiox_ext.checkpoints.lora_file import write_lora
+    from audiox_ext.checkpoints.pretrained import get_pretrained_model
 
     (folder / "more").mkdir(parents=True)
     for name, kind, seed, info in LORAS:

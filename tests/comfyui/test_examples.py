@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 from tools.workflow_forms import api_form, editor_form
 from tools.workflows import WORKFLOWS
 
@@ -210,7 +210,7 @@ def for_tiny_models(prompt: Prompt) -> Prompt:
 
 def check_sound(file: bytes, seconds: float, rate: int, to_end: bool) -> None:
     """Stereo of this length and rate that is not silent; to_end: nor at its end."""
-    from audiox_ext.media import read_audio
+    from audiox_ext.media.audio_video import read_audio
 
     waveform, found = read_audio(io.BytesIO(file))
     assert found == rate
@@ -235,7 +235,7 @@ def check_film(file: bytes, seconds: float, to_end: bool) -> None:
 
 def check_regions(file: bytes, source: Path) -> None:
     """The track is new in its two regions, and nowhere else."""
-    from audiox_ext.media import read_audio
+    from audiox_ext.media.audio_video import read_audio
 
     made, _ = read_audio(io.BytesIO(file))
     track, _ = read_audio(source)

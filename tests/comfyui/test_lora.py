@@ -24,7 +24,7 @@ def loaded(model: str, name: str, strength: float = 1.0) -> dict[str, object]:
 
 def sounds(server: ComfyServer, prompt: Prompt) -> dict[str, torch.Tensor]:
     """The waveform that each saving node has written."""
-    from audiox_ext.media import read_audio
+    from audiox_ext.media.audio_video import read_audio
 
     entry = server.run(prompt)
     return {

@@ -11,7 +11,7 @@ import json
 import pytest
 from pocket_checks import CHECKS, RATE
 
-from audiox_ext.media import read_audio
+from audiox_ext.media.audio_video import read_audio
 
 from .comfy_server import PACK, ComfyServer, files_of
 

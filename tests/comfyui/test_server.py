@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from audiox_ext.catalog import DEFAULT_MODEL
+from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
 from . import workflow_forms
 from .comfy_server import ComfyServer, Prompt, RefusedError, error_of, files_of
@@ -158,7 +158,7 @@ def test_other_ways_to_bring_a_video(way: str, server: ComfyServer, example: Cal
         del extractor["video"]
         extractor |= {"images": ["6", 0], "fps": 48.0}
     entry = server.run(prompt)
-    from audiox_ext.media import read_audio
+    from audiox_ext.media.audio_video import read_audio
 
     (file,) = files_of(entry)
     waveform, rate = read_audio(server.base / "output" / file["subfolder"] / file["filename"])
@@ -224,7 +224,7 @@ def test_numbers_out_of_bounds(
 
 
 def test_a_duration_above_the_models_own_is_made(server: ComfyServer, example: Callable[..., Prompt]) -> None:
-    from audiox_ext.media import read_audio
+    from audiox_ext.media.audio_video import read_audio
 
     (file,) = files_of(server.run(example("text_to_audio", duration=14.5, steps=1)))
     waveform, rate = read_audio(io.BytesIO(server.view(file)))

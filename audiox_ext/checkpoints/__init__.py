@@ -1,0 +1,1 @@
+"""Files of weights: find, download, read, convert, inspect."""

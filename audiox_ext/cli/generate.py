@@ -1,0 +1,327 @@
+"""The commands that make sound: `generate`, `edit` and `extend`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints.catalog import DEFAULT_MODEL
+from ..errors import InputError
+from .common import add_device, add_loras, check_places, check_suffix, loras_of, model_folders
+from .options import add_sampling_options, sampling_of
+from .video import add_video_options, features_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..model import AudioXModel
+    from ..pipeline.editing import AudioEdit, Region
+    from ..pipeline.request import AudioRequest
+    from ..sampling.denoiser import StepInfo
+
+log = logging.getLogger(__name__)
+
+
+def add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `generate`."""
+    command = commands.add_parser("generate", parents=[common], help="make sound or music")
+    command.set_defaults(run=_generate)
+    _add_making(command)
+    command.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="length, up to 600; default that of the video, timeline or --init-audio, else the model's own",
+    )
+    command.add_argument(
+        "--only-length",
+        action="store_true",
+        help="of a short sound make no more than asked for, not the model's own length cut off",
+    )
+    command.add_argument("--init-audio", type=Path, metavar="FILE", help="a sound to vary as a whole")
+    command.add_argument(
+        "--init-strength", type=float, default=0.6, help="how far it is changed, above 0 to 1 (default 0.6)"
+    )
+    _add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm: the video with it")
+
+
+def add_edit(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `edit`."""
+    command = commands.add_parser("edit", parents=[common], help="make parts of a track anew")
+    command.set_defaults(run=_edit)
+    command.add_argument("track", type=Path, help="the track; what is not edited stays as it is")
+    command.add_argument(
+        "--region",
+        action="append",
+        required=True,
+        metavar="START-END",
+        help="seconds, such as 2-3.5; may be given several times",
+    )
+    command.add_argument("--feather", type=float, default=0.05, help="seconds of crossfade inside a region")
+    command.add_argument(
+        "--strength", type=float, default=1.0, help="how far regions are changed, above 0 to 1 (default 1)"
+    )
+    _add_making(command)
+    _add_output(command, "a sound file")
+
+
+def add_extend(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `extend`."""
+    command = commands.add_parser("extend", parents=[common], help="carry a track on, or lead up to it")
+    command.set_defaults(run=_extend)
+    command.add_argument("track", type=Path, help="the track to extend")
+    command.add_argument("--seconds", type=float, required=True, help="how much to add")
+    command.add_argument("--side", default="after", choices=("after", "before"), help="default after")
+    _add_making(command)
+    _add_output(command, "a sound file")
+
+
+def _add_making(command: argparse.ArgumentParser) -> None:
+    """Model, prompts and settings, which all of these commands have."""
+    command.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a name such as AudioX-Turbo, a hub repository, or a folder; default %(default)s",
+    )
+    command.add_argument(
+        "--accept-cc-by-nc",
+        action="store_true",
+        help="accept that the published weights are for non-commercial use",
+    )
+    command.add_argument("--offline", action="store_true", help="never download")
+    command.add_argument(
+        "--prompt", default="", help="what should be heard; lines such as '0-4 rain' are a timeline"
+    )
+    command.add_argument("--negative-prompt", default="", help="what should not be heard")
+    add_video_options(command, required=False)
+    command.add_argument(
+        "--features", type=Path, metavar="FILE", help="features written by extract, in place of --video"
+    )
+    command.add_argument("--audio-prompt", type=Path, metavar="FILE", help="a sound to take as an example")
+    command.add_argument(
+        "--full-audio-prompt",
+        action="store_true",
+        help="let the model hear all of it, where it was trained with a random part",
+    )
+    command.add_argument(
+        "--window-overlap",
+        type=float,
+        default=0.0,
+        help="seconds that windows of a long sound share; default a quarter of the model's own length",
+    )
+    command.add_argument(
+        "--window-batch",
+        type=int,
+        default=0,
+        help="windows of a long sound in one pass; default 4, less needs less memory",
+    )
+    add_sampling_options(command)
+    command.add_argument("--seed", type=int, default=0, help="equal seeds give equal sound (default 0)")
+    command.add_argument(
+        "--batch", type=int, default=1, help="how many to make, each with the next seed; files are numbered"
+    )
+    add_device(command)
+    command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    add_loras(command)
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network with torch.compile: for many runs on a GPU",
+    )
+    command.add_argument(
+        "--offload",
+        action="store_true",
+        help="have each part of the model on the device only while it is used: slower, needs less memory",
+    )
+
+
+def _add_output(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("-o", "--output", type=Path, required=True, help=what)
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from ..media.audio_video import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
+    check_suffix(options.output, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
+    _check_video(options)
+    from ..media.audio_video import read_audio
+
+    init = read_audio(options.init_audio) if options.init_audio else None
+    own = {"only_length": options.only_length, "init_audio": init, "init_strength": options.init_strength}
+    _make(options, own, seconds=options.seconds)
+
+
+def _edit(options: argparse.Namespace) -> None:
+    regions = [_region(text, options) for text in options.region]
+    edit = _track(options)
+    for region in regions:
+        edit = edit.with_region(region)
+    _make(options, {"edit": edit})
+
+
+def _extend(options: argparse.Namespace) -> None:
+    from ..pipeline.editing import extension
+
+    track = _track(options)
+    _make(options, {"edit": extension(track.waveform, track.rate, options.seconds, options.side)})
+
+
+def _region(text: str, options: argparse.Namespace) -> Region:
+    from ..pipeline.editing import Region
+
+    try:
+        start, end = (float(part) for part in text.split("-"))
+    except ValueError:
+        raise InputError(
+            f"--region {text!r} is not two times. Give its start and end in seconds, such as 2-3.5."
+        ) from None
+    return Region(start=start, end=end, feather=options.feather, strength=options.strength)
+
+
+def _track(options: argparse.Namespace) -> AudioEdit:
+    from ..media.audio_video import AUDIO_SUFFIXES, read_audio
+    from ..pipeline.editing import AudioEdit
+
+    check_suffix(options.output, AUDIO_SUFFIXES)
+    _check_video(options)
+    waveform, rate = read_audio(options.track)
+    return AudioEdit(waveform=waveform[None], rate=rate)
+
+
+def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0) -> None:
+    """Load the model, make what is asked for, write it."""
+    from ..checkpoints.lora import set_loras
+    from ..checkpoints.pretrained import get_pretrained_model
+    from ..devices import available_device
+    from ..media.audio_video import read_audio
+    from ..pipeline.make_audio import make_audio
+    from ..pipeline.request import MAX_SECONDS, AudioRequest, check_settings
+
+    folders = model_folders(options)
+    device = available_device(options.device)
+    request = AudioRequest(
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
+        hide_audio_prompt=not options.full_audio_prompt,
+        seconds=seconds,
+        seed=options.seed,
+        batch_size=options.batch,
+        window_overlap=options.window_overlap,
+        window_batch=options.window_batch,
+        **sampling_of(options),
+        **own,
+    )
+    check_settings(request)
+    loras = loras_of(options)
+    print(f"Loading {options.model}", file=sys.stderr)
+    model, _ = get_pretrained_model(
+        options.model,
+        accept_cc_by_nc=options.accept_cc_by_nc,
+        precision=options.precision,
+        compile=options.compile,
+        device=device,
+        folders=folders,
+        download=not options.offline,
+        offload=options.offload,
+    )
+    set_loras(model, loras, accept_cc_by_nc=options.accept_cc_by_nc)
+    features = features_of(options, model, folders)
+    if features is not None and not seconds and request.edit is None:
+        # A video of a single frame lasts for less than is made at least.
+        seconds = max(0.05, min(features.duration, MAX_SECONDS))
+    request = replace(request, features=features, seconds=seconds)
+    with _Bar(options.steps or model.defaults.steps) as bar:
+        waveforms = make_audio(model, request, device=device, callback=bar)
+    _write(options, model, request, waveforms)
+
+
+def _write(options: argparse.Namespace, model: AudioXModel, request: AudioRequest, waveforms: Tensor) -> None:
+    from ..media.audio_video import VIDEO_SUFFIXES, replace_audio_track, write_audio
+
+    rate = request.rate(model)
+    duration = waveforms.shape[-1] / rate
+    is_video = options.output.suffix.lower() in VIDEO_SUFFIXES
+    if is_video:
+        _say_if_cut(options, duration)
+    for index, waveform in enumerate(waveforms):
+        path = options.output
+        if len(waveforms) > 1:
+            path = path.with_name(f"{path.stem}_{index + 1}{path.suffix}")
+        if is_video:
+            replace_audio_track(options.video, waveform, rate, path, start=options.start, duration=duration)
+        else:
+            write_audio(path, waveform, rate)
+        print(path)
+
+
+def _check_video(options: argparse.Namespace) -> None:
+    """Refuse what could not be read or written before the long work, not after it."""
+    from ..media.audio_video import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+    from ..media.images import is_still
+
+    suffix = options.output.suffix.lower()
+    if suffix in VIDEO_SUFFIXES and options.video is None:
+        raise InputError(
+            f"{options.output.name} is a video, and there is none to add the sound to. Give --video."
+        )
+    if options.features is not None and options.video is not None and suffix not in VIDEO_SUFFIXES:
+        raise InputError("--features and --video say the same thing: give one of them.")
+    if options.features is not None and options.mask is not None:
+        raise InputError(
+            "--mask is for the pictures of a video, and --features holds finished ones: "
+            "give --mask to extract."
+        )
+    used = {
+        "--start": options.start,
+        "--duration": options.duration,
+        "--resize": options.resize != "squash",
+        "--mask": options.mask,
+        "--seconds-per-image": options.seconds_per_image,
+    }
+    idle = [name for name, value in used.items() if value]
+    if idle and options.video is None:
+        raise InputError(f"{', '.join(idle)} is about a video, and there is none. Give --video.")
+    check_places(options)
+    if suffix in VIDEO_SUFFIXES and is_still(options.video):
+        raise InputError(
+            f"{options.video.name} has no moving pictures to copy into {options.output.name}. Give a sound "
+            f"file as the output ({', '.join(AUDIO_SUFFIXES)})."
+        )
+
+
+def _say_if_cut(options: argparse.Namespace, seconds: float) -> None:
+    from ..media.frames import probe_video
+
+    rest = probe_video(options.video).duration - options.start
+    if rest > seconds + 0.1:
+        log.warning(
+            "The video goes on for %.2f s, the sound for %.2f s: the result ends with the sound.",
+            rest,
+            seconds,
+        )
+
+
+class _Bar:
+    """A tqdm bar that a step callback moves."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> _Bar:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=self._steps, desc="Encoding prompts", unit="step")
+        return self
+
+    def __call__(self, info: StepInfo) -> None:
+        self._bar.total = info.steps
+        self._bar.set_description("Decoding" if info.step == info.steps else "Sampling", refresh=False)
+        self._bar.update(info.step - self._bar.n)
+
+    def __exit__(self, *reason: object) -> None:
+        self._bar.close()

@@ -1,0 +1,1 @@
+"""Prompts and video features -> context tokens for the network."""

@@ -1,0 +1,1 @@
+"""Audio and video files, waveforms, frames and loudness."""

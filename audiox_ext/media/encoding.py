@@ -1,0 +1,204 @@
+"""Encode sound and pictures into a container, and write files so that they appear whole or not at all.
+
+C channels, S samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import MediaError
+from .containers import frame_rate, quarter_turns
+from .waveforms import conform_audio
+
+if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
+    from av.container import OutputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+_ENCODER_OPTIONS = {
+    "libx264": {"crf": "18", "preset": "fast"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"},
+}
+_CLOCK = Fraction(1, 90000)  # seconds per tick of pictures that are encoded anew
+_CHUNK = 1 << 16  # samples given to the encoder at once
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioCodec:
+    """An encoder and what it takes."""
+
+    name: str
+    sample_format: str  # s32 stands for 24 bits in the upper ones
+    channels: tuple[int, ...] = (1, 2)
+    rates: tuple[int, ...] = ()  # hertz; empty = any
+    bit_rate: int = 0  # bits per second; 0 = lossless
+
+    def rate_for(self, rate: int) -> int:
+        """The rate itself if the encoder takes it, else the next higher one, else its highest."""
+        if not self.rates or rate in self.rates:
+            return rate
+        return min((r for r in self.rates if r > rate), default=max(self.rates))
+
+
+_COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+# 24 bits: nothing that can be heard is lost, and unlike floating point every player and editor opens it.
+PCM = AudioCodec(name="pcm_s24le", sample_format="s32", channels=tuple(LAYOUTS))
+FLAC = AudioCodec(name="flac", sample_format="s32", channels=tuple(LAYOUTS))
+MP3 = AudioCodec(name="libmp3lame", sample_format="fltp", rates=_COMMON_RATES, bit_rate=320_000)
+OPUS = AudioCodec(name="libopus", sample_format="flt", rates=(48000,), bit_rate=192_000)
+AAC = AudioCodec(
+    name="aac", sample_format="fltp", rates=(*_COMMON_RATES, 64000, 88200, 96000), bit_rate=256_000
+)
+
+
+@contextmanager
+def output_file(
+    path: Path, container: str, options: dict[str, str] | None = None
+) -> Iterator[OutputContainer]:
+    """Open a container that appears at `path` when the block ends well; on any error nothing is left behind.
+
+    container: FFmpeg's name of the format. options: of its muxer. Raises MediaError if writing fails.
+    """
+    import av
+
+    if not path.parent.is_dir():
+        raise MediaError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        with av.open(
+            str(temporary.absolute()), "w", format=container, container_options=options or {}
+        ) as output:
+            yield output
+        os.replace(temporary, path)
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path} cannot be written ({error}): check the free space and the permissions of its folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class AudioEncoder:
+    """One audio track of an output container, fed piece by piece so that it can be interleaved with video."""
+
+    def __init__(self, output: OutputContainer, codec: AudioCodec, waveform: Tensor, rate: int) -> None:
+        """waveform: (C, S) float32, C one of codec.channels; resampled if the encoder cannot take `rate`."""
+        self._output, self._codec = output, codec
+        self._rate = codec.rate_for(rate)
+        if self._rate != rate:
+            waveform = conform_audio(waveform, rate, target_rate=self._rate, channels=len(waveform))
+        peak = float(waveform.abs().max())
+        if peak > 1:
+            log.warning("The waveform peaks at %.3f: what lies beyond 1 is clipped.", peak)
+        self._samples = waveform.clamp(-1, 1).numpy()
+        self._layout = LAYOUTS[len(waveform)]
+        self._position = 0
+        self._stream: Any = output.add_stream(codec.name, rate=self._rate, layout=self._layout)
+        context: Any = self._stream.codec_context
+        context.format = codec.sample_format
+        if codec.bit_rate:
+            context.bit_rate = codec.bit_rate
+
+    def write(self, until: float = math.inf) -> None:
+        """Encode up to `until` seconds, with silence past the end of the waveform; by default all of it."""
+        import av
+
+        end = self._samples.shape[1] if math.isinf(until) else round(until * self._rate)
+        while self._position < end:
+            count = min(_CHUNK, end - self._position)
+            chunk = self._samples[:, self._position : self._position + count]
+            chunk = np.pad(chunk, ((0, 0), (0, count - chunk.shape[1])))
+            frame = av.AudioFrame.from_ndarray(*self._packed(chunk), layout=self._layout)
+            frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+            frame.pts = self._position
+            self._output.mux(self._stream.encode(frame))
+            self._position += count
+
+    def close(self) -> None:
+        """Encode what the encoder still holds."""
+        self._output.mux(self._stream.encode(None))
+
+    def _packed(self, chunk: np.ndarray) -> tuple[np.ndarray, str]:
+        """(C, S) float32 -> what PyAV takes, and its format: integers rounded here, all else by FFmpeg."""
+        if self._codec.sample_format != "s32":
+            return np.ascontiguousarray(chunk), "fltp"
+        levels = np.clip(np.rint(chunk.astype(np.float64) * 2**23), -(2**23), 2**23 - 1).astype(np.int32)
+        return np.ascontiguousarray((levels << 8).T).reshape(1, -1), "s32"
+
+
+class PictureEncoder:
+    """The video track of an output container: upright, with the colours of the source."""
+
+    def __init__(
+        self, output: OutputContainer, encoders: tuple[str, ...], source: VideoStream, first: VideoFrame
+    ) -> None:
+        """encoders: names, of which the first that this build of FFmpeg has is taken. first: any frame."""
+        self._output = output
+        turns = quarter_turns(first)
+        self._turn = _turning_graph(source, turns) if turns else None
+        name = next(name for name in encoders if _can_encode(name))
+        rate = Fraction(frame_rate(source) or 25.0).limit_denominator(60000)
+        stream: Any = output.add_stream(name, rate=rate, options=dict(_ENCODER_OPTIONS.get(name, {})))
+        width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
+        stream.width, stream.height = max(2, width // 2 * 2), max(2, height // 2 * 2)  # yuv420p wants even
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = _CLOCK
+        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
+            setattr(stream.codec_context, tag, getattr(source.codec_context, tag))
+        self._stream = stream
+
+    def write(self, frame: VideoFrame, time: float) -> None:
+        """Encode one frame to be shown from `time` (seconds) on."""
+        if self._turn is not None:  # a phone clip, whose rotation only the metadata of the source tells
+            self._turn.push(frame)
+            frame = self._turn.pull()
+        stream = self._stream
+        frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
+        frame.pts, frame.time_base, frame.pict_type = round(time / _CLOCK), _CLOCK, 0
+        self._output.mux(stream.encode(frame))
+
+    def close(self) -> None:
+        """Encode what the encoder still holds."""
+        self._output.mux(self._stream.encode(None))
+
+
+def _turning_graph(source: VideoStream, turns: int) -> Any:
+    """A filter that turns frames counter-clockwise by so many quarters."""
+    import av
+
+    graph = av.filter.Graph()
+    filters: dict[int, list[tuple[str, str | None]]] = {
+        1: [("transpose", "cclock")],
+        2: [("hflip", None), ("vflip", None)],
+        3: [("transpose", "clock")],
+    }
+    nodes = [graph.add_buffer(template=source)]
+    nodes += [graph.add(name, argument) for name, argument in filters[turns]]
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    return graph
+
+
+def _can_encode(name: str) -> bool:
+    import av
+
+    try:
+        av.Codec(name, "w")
+    except ValueError:  # UnknownCodecError
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""Oobleck autoencoder: waveform <-> latents.
+
+B batch, C channels, S samples, L latent frames (S = L * product of the strides). Module names are the
+state-dict keys, except that each pair `weight_g`, `weight_v` of the published files is one `weight` here
+(`state_dict.fold_weight_norm`). Source: spec, "Autoencoder".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...config import OobleckDecoderConfig, OobleckEncoderConfig
+from ...errors import ConfigError
+from .tiles import run_in_tiles
+
+DILATIONS = (1, 3, 9)
+UNIT_FIELD = 3 * sum(DILATIONS)  # samples on either side that the residual units of a stage see
+
+# Numbers in a tile of a stage on a processor: what the convolutions of a tile read and write then stays in
+# its cache. Measured on two cores with 32 MiB: half of it or twice as much is a twentieth slower.
+_TILE = 2**21
+
+
+class SnakeBeta(nn.Module):
+    """x + sin^2(a x) / (b + 1e-9), a = exp(alpha), b = exp(beta), per channel. (B, C, S) -> (B, C, S)."""
+
+    def __init__(self, channels: int, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
+        self.beta = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Exponentials in float32 whatever the weights are stored in: they are small, the angles are not.
+        alpha = self.alpha.to(x.device, torch.float32).exp().to(x.dtype)[:, None]
+        gain = (self.beta.to(x.device, torch.float32).exp() + 1e-9).reciprocal().to(x.dtype)[:, None]
+        # In place on the one temporary: this and the convolutions are all that a decode spends time on.
+        wave = (x * alpha).sin_()
+        return wave.square_().mul_(gain).add_(x)
+
+
+class ResidualUnit(nn.Module):
+    """x + conv1(snake(conv7(snake(x)))), the wider convolution dilated. (B, C, S) -> (B, C, S)."""
+
+    def __init__(self, channels: int, dilation: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            SnakeBeta(channels, **factory),
+            _conv(operations, channels, channels, 7, dilation=dilation, padding=3 * dilation, **factory),
+            SnakeBeta(channels, **factory),
+            _conv(operations, channels, channels, 1, **factory),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).add_(x)
+
+
+class EncoderBlock(nn.Module):
+    """Three residual units, then a strided convolution. (B, C_in, S) -> (B, C_out, S / stride)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
+    ) -> None:
+        super().__init__()
+        padding = math.ceil(stride / 2)
+        self.layers = nn.Sequential(
+            *(ResidualUnit(in_channels, dilation, operations, **factory) for dilation in DILATIONS),
+            SnakeBeta(in_channels, **factory),
+            _conv(
+                operations, in_channels, out_channels, 2 * stride, stride=stride, padding=padding, **factory
+            ),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class DecoderBlock(nn.Module):
+    """A transposed convolution, then three residual units. (B, C_in, S) -> (B, C_out, S * stride)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        # An odd stride would lose one sample to its padding; output_padding gives it back.
+        upsample = operations.ConvTranspose1d(
+            in_channels,
+            out_channels,
+            2 * stride,
+            stride=stride,
+            padding=math.ceil(stride / 2),
+            output_padding=stride % 2,
+            **factory,
+        )
+        upsample.weight_norm = True
+        self.layers = nn.Sequential(
+            SnakeBeta(in_channels, **factory),
+            upsample,
+            *(ResidualUnit(out_channels, dilation, operations, **factory) for dilation in DILATIONS),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class OobleckEncoder(nn.Module):
+    """Waveform (B, in_channels, S) -> (B, latent_dim, S // hop): the raw mean and scale, half of the channels
+    each.
+
+    S must be a multiple of the hop (product of the strides) for the lengths to be exact. `operations` is
+    torch.nn or a namespace like it, from which Conv1d is taken. Raises `ConfigError` for sizes that make no
+    network.
+    """
+
+    def __init__(
+        self,
+        config: OobleckEncoderConfig,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        _check_strides("encoder", config.c_mults, config.strides)
+        self.config = config
+        factory: dict[str, Any] = {"dtype": dtype, "device": device}
+        widths = _widths(config.channels, config.c_mults)
+        self.layers = nn.Sequential(
+            _conv(operations, config.in_channels, widths[0], 7, padding=3, **factory),
+            *(
+                EncoderBlock(widths[i], widths[i + 1], stride, operations, **factory)
+                for i, stride in enumerate(config.strides)
+            ),
+            SnakeBeta(widths[-1], **factory),
+            _conv(operations, widths[-1], config.latent_dim, 3, padding=1, **factory),
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.layers(waveform)
+
+
+class OobleckDecoder(nn.Module):
+    """Latents (B, latent_dim, L) -> waveform (B, out_channels, L * hop), hop being the product of the
+    strides.
+
+    Decode in float32: half precision is audible. `operations` is torch.nn or a namespace like it, from which
+    Conv1d and ConvTranspose1d are taken. Raises `ConfigError` for sizes that make no network.
+    """
+
+    def __init__(
+        self,
+        config: OobleckDecoderConfig,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        _check_strides("decoder", config.c_mults, config.strides)
+        self.config = config
+        factory: dict[str, Any] = {"dtype": dtype, "device": device}
+        widths = _widths(config.channels, config.c_mults)
+        self.layers = nn.Sequential(
+            _conv(operations, config.latent_dim, widths[-1], 7, padding=3, **factory),
+            *(
+                DecoderBlock(widths[i + 1], widths[i], config.strides[i], operations, **factory)
+                for i in reversed(range(len(config.strides)))
+            ),
+            SnakeBeta(widths[0], **factory),
+            _conv(operations, widths[0], config.out_channels, 7, padding=3, bias=False, **factory),
+            nn.Tanh() if config.final_tanh else nn.Identity(),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        inputs = (latents, *self.parameters())
+        differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        if latents.device.type == "cpu" and not differentiated:
+            return self._in_tiles(latents)
+        return self.layers(latents)
+
+    def _in_tiles(self, latents: Tensor) -> Tensor:
+        """The same, stage by stage in tiles of the cache's size, the last stage together with what follows
+        it, so that its widest activations are never whole.
+        """
+        first, *stages = list(self.layers)
+        stages, end = stages[:-3], stages[-3:]
+        x = first(latents)
+        for stage, stride in zip(stages, reversed(self.config.strides), strict=True):
+            assert isinstance(stage, DecoderBlock)
+            last = stage is stages[-1]
+            width = stage.out_channels
+            channels = self.config.out_channels if last else width
+            x = run_in_tiles(
+                nn.Sequential(stage, *end) if last else stage,
+                x,
+                x.new_empty(x.shape[0], channels, x.shape[-1] * stride),
+                tile=max(1, _TILE // (width * stride)),
+                factor=stride,
+                # The units and the last convolution, in steps of the input, and what the strided one sees.
+                overlap=-(-(UNIT_FIELD + 3) // stride) + 2,
+            )
+        return x
+
+
+def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:
+    conv = operations.Conv1d(in_channels, out_channels, kernel, **settings)
+    # Read by state_dict.published_shapes: in the file the weight is two tensors.
+    conv.weight_norm = True
+    return conv
+
+
+def _widths(channels: int, c_mults: tuple[int, ...]) -> list[int]:
+    """Channels at the waveform's end, then after each stage."""
+    return [channels * mult for mult in (1, *c_mults)]
+
+
+def _check_strides(part: str, c_mults: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    if len(c_mults) != len(strides):
+        raise ConfigError(
+            f"config.json: the {part} has {len(c_mults)} c_mults but {len(strides)} strides; "
+            "give one of each per stage."
+        )
+    if min(strides) < 2:
+        raise ConfigError(f"config.json: the {part}'s strides {strides} must all be at least 2.")

@@ -1,0 +1,417 @@
+"""Synchformer's visual branch: video frames -> features that say when something happens.
+
+B batch, T frames, S segments, G time steps of a segment (two frames each), P patches of a frame,
+N = 1 + G * P tokens of a segment, H heads, D width. Patches are ordered time-major. Module names are the keys
+under `vfeat_extractor.` in the file, after `convert_synchformer_keys`. Source: Iashin et al. 2024,
+Bertasius et al. 2021 (divided space-time attention), spec, "Synchformer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...checkpoints.state_dict import compare_keys, published_shapes, read_tensors, shapes_of
+from ...errors import CheckpointError, ConfigError, InputError
+from ...mmap import converted
+from ..operations import plain_weights
+
+PREFIX = "vfeat_extractor."
+EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynchformerConfig:
+    """Sizes of the visual branch; the defaults are the published ones."""
+
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4
+    image_size: int = 224
+    patch_size: int = 16
+    patch_frames: int = 2
+    segment_frames: int = 16
+    segment_stride: int = 8
+
+    def __post_init__(self) -> None:
+        for whole, part in (
+            ("embed_dim", "num_heads"),
+            ("image_size", "patch_size"),
+            ("segment_frames", "patch_frames"),
+        ):
+            if getattr(self, whole) % getattr(self, part):
+                raise ConfigError(
+                    f"Synchformer: {whole} {getattr(self, whole)} does not divide by "
+                    f"{part} {getattr(self, part)}."
+                )
+
+    @property
+    def patches(self) -> int:
+        """Patches of a frame."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def time_steps(self) -> int:
+        """Time steps of a segment, and features it gives."""
+        return self.segment_frames // self.patch_frames
+
+    @property
+    def mlp_dim(self) -> int:
+        """Hidden width of the feed-forward layers."""
+        return round(self.embed_dim * self.mlp_ratio)
+
+    def segments(self, frames: int) -> int:
+        """Segments that so many frames hold; 0 when there are too few for one."""
+        return max(0, (frames - self.segment_frames) // self.segment_stride + 1)
+
+
+class DividedAttention(nn.Module):
+    """Attention inside groups of patches. (B, 1 + G * P, D) -> (B, 1 + G * P, D).
+
+    The class token attends to everything. A patch attends to the class token and to the patches of its group:
+    those at its place in the frame ("time"), or those of its time step ("space").
+    """
+
+    def __init__(self, dim: int, num_heads: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = operations.Linear(dim, 3 * dim, **factory)
+        self.proj = operations.Linear(dim, dim, **factory)
+
+    def forward(self, x: Tensor, over: Literal["time", "space"], time_steps: int) -> Tensor:
+        # The groups go into the batch: no mask, and no products that a mask would throw away.
+        grouped = "(b p) h g d" if over == "time" else "(b g) h p d"
+        sizes = {"g": time_steps, "p": (x.shape[1] - 1) // time_steps}
+        groups = sizes["p" if over == "time" else "g"]
+        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b n h d", three=3, h=self.num_heads)
+
+        def split(tokens: Tensor) -> Tensor:
+            return rearrange(tokens[:, 1:], f"b (g p) h d -> {grouped}", **sizes)
+
+        def split_with_class(tokens: Tensor) -> Tensor:
+            cls = repeat(tokens[:, :1], "b one h d -> (b groups) h one d", groups=groups)
+            return torch.cat([cls, split(tokens)], dim=2)
+
+        cls = F.scaled_dot_product_attention(q[:, :1].transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        patches = F.scaled_dot_product_attention(split(q), split_with_class(k), split_with_class(v))
+        out = [
+            rearrange(cls, "b h n d -> b n (h d)"),
+            rearrange(patches, f"{grouped} -> b (g p) (h d)", **sizes),
+        ]
+        return self.proj(torch.cat(out, dim=1))
+
+
+class Mlp(nn.Module):
+    """Linear, exact gelu, Linear. (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, hidden: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.fc1 = operations.Linear(dim, hidden, **factory)
+        self.fc2 = operations.Linear(hidden, dim, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DividedBlock(nn.Module):
+    """Pre-norm attention over time, over space, and feed-forward. (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.time_steps = config.time_steps
+        self.norm1 = operations.LayerNorm(dim, eps=EPS, **factory)
+        self.attn = DividedAttention(dim, config.num_heads, operations, **factory)
+        self.timeattn = DividedAttention(dim, config.num_heads, operations, **factory)
+        self.norm2 = operations.LayerNorm(dim, eps=EPS, **factory)
+        self.mlp = Mlp(dim, config.mlp_dim, operations, **factory)
+        self.norm3 = operations.LayerNorm(dim, eps=EPS, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.timeattn(self.norm3(x), "time", self.time_steps)
+        x = x + self.attn(self.norm1(x), "space", self.time_steps)
+        return x + self.mlp(self.norm2(x))
+
+
+class ClassAttention(nn.Module):
+    """Attention of the first token to all. (B, N, D) -> (B, 1, D).
+
+    The file holds one in_proj for query, key and value; the query is of use for the first token alone, so it
+    is a layer of its own here.
+    """
+
+    def __init__(self, dim: int, num_heads: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = operations.Linear(dim, dim, **factory)
+        self.kv = operations.Linear(dim, 2 * dim, **factory)
+        self.out_proj = operations.Linear(dim, dim, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = rearrange(self.q(x[:, :1]), "b n (h d) -> b h n d", h=self.num_heads)
+        k, v = rearrange(self.kv(x), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
+        return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+
+
+class SpatialAggregation(nn.Module):
+    """One pre-norm encoder layer over a class token and the patches of a frame; its class output is the
+    frame's feature.
+
+    (B, P, D) -> (B, D). Nothing but the class token is carried past the keys and values, for nothing else is
+    read.
+    """
+
+    def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim, **factory))
+        self.norm1 = operations.LayerNorm(dim, eps=EPS, **factory)
+        self.self_attn = ClassAttention(dim, config.num_heads, operations, **factory)
+        self.norm2 = operations.LayerNorm(dim, eps=EPS, **factory)
+        self.linear1 = operations.Linear(dim, config.mlp_dim, **factory)
+        self.linear2 = operations.Linear(config.mlp_dim, dim, **factory)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        cls = self.cls_token.to(patches).expand(patches.shape[0], -1, -1)
+        cls = cls + self.self_attn(self.norm1(torch.cat([cls, patches], dim=1)))
+        cls = cls + self.linear2(F.gelu(self.linear1(self.norm2(cls))))
+        return cls[:, 0]
+
+
+class PatchEmbed3d(nn.Module):
+    """Frames (B, 3, T, height, width) -> patches (B, G * P, D), time-major.
+
+    The filters do not overlap: where the weights are used as they lie, they are one matrix product, which a
+    processor does in half the time of the convolution at the published size, in the same at audiox-pocket's.
+    """
+
+    def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        size = (config.patch_frames, config.patch_size, config.patch_size)
+        self.proj = operations.Conv3d(3, config.embed_dim, size, stride=size, **factory)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        if frames.device.type == "cpu" and plain_weights(self.proj):
+            f, p, q = self.proj.kernel_size
+            patches = rearrange(frames, "b c (g f) (y p) (x q) -> b (g y x) (c f p q)", f=f, p=p, q=q)
+            return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return rearrange(self.proj(frames), "b d g y x -> b (g y x) d")
+
+
+class Synchformer(nn.Module):
+    """Frames (B, T, 3, 224, 224) in [-1, 1], at 25 frames per second -> features (B, S * 8, D).
+
+    S = (T - 16) // 8 + 1 overlapping segments, each seen alone. `operations` is torch.nn or a namespace like
+    it, from which Linear, LayerNorm and Conv3d are taken. Computes in the frames' dtype, on their device.
+    """
+
+    def __init__(
+        self,
+        config: SynchformerConfig,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        factory: dict[str, Any] = {"dtype": dtype, "device": device}
+        dim = config.embed_dim
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim, **factory))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.patches, dim, **factory))
+        self.temp_embed = nn.Parameter(torch.zeros(1, config.time_steps, dim, **factory))
+        self.patch_embed_3d = PatchEmbed3d(config, operations, **factory)
+        self.blocks = nn.ModuleList(DividedBlock(config, operations, **factory) for _ in range(config.depth))
+        self.norm = operations.LayerNorm(dim, eps=EPS, **factory)
+        self.spatial_attn_agg = SpatialAggregation(config, operations, **factory)
+
+    def forward(
+        self,
+        frames: Tensor,
+        segments_per_chunk: int = 6,
+        check_cancelled: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """The features of the whole video.
+
+        segments_per_chunk: how many segments go through the network at once; it bounds the memory (about 100
+        MB each in float32 at the published size) and changes nothing else. check_cancelled: called before
+        each chunk; what it raises ends the run. Raises `InputError` when the frames have the wrong shape or
+        are too few for one segment.
+        """
+        self._check(frames)
+        per_chunk = max(1, segments_per_chunk)
+        length, stride = self.config.segment_frames, self.config.segment_stride
+        starts = range(0, self.config.segments(frames.shape[1]) * stride, stride)
+        places = [(video, start) for video in range(frames.shape[0]) for start in starts]
+        distinct, which = _merge_repeats([frames[video, start : start + length] for video, start in places])
+        features = []
+        for first in range(0, len(distinct), per_chunk):
+            if check_cancelled is not None:
+                check_cancelled()
+            chunk = [places[i] for i in distinct[first : first + per_chunk]]
+            features.append(self.features_of_patches(self._patches(frames, chunk)))
+        return rearrange(torch.cat(features)[which], "(b s) g d -> b (s g) d", b=frames.shape[0])
+
+    def _patches(self, frames: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+        """Of segments, by their video and first frame: (B, G * P, D). They overlap, and the first layer sees
+        the frames of one time step alone: what two segments share goes through it once.
+        """
+        length = self.config.patch_frames
+        steps = [
+            (video, start + length * step)
+            for video, start in places
+            for step in range(self.config.time_steps)
+        ]
+        row = {step: number for number, step in enumerate(dict.fromkeys(steps))}
+        patches = self.patches_of_frames(torch.stack([frames[v, start : start + length] for v, start in row]))
+        wanted = patches[[row[step] for step in steps]]
+        return rearrange(wanted, "(b g) p d -> b (g p) d", b=len(places))
+
+    def patches_of_frames(self, frames: Tensor) -> Tensor:
+        """Frames (B, 2 * G, 3, height, width) -> what the filters of the first layer make of them, (B, G * P,
+        D).
+        """
+        return self.patch_embed_3d(rearrange(frames, "b t c y x -> b c t y x"))
+
+    def features_of_patches(self, patches: Tensor) -> Tensor:
+        """The rest of the network, (B, G * P, D) -> (B, G, D)."""
+        cls = self.cls_token.to(patches) + self.pos_embed[:, :1].to(patches)
+        position = rearrange(
+            self.pos_embed[:, None, 1:].to(patches) + self.temp_embed[:, :, None].to(patches),
+            "one g p d -> one (g p) d",
+        )
+        x = torch.cat([cls.expand(patches.shape[0], -1, -1), patches + position], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        steps = rearrange(self.norm(x[:, 1:]), "b (g p) d -> (b g) p d", g=self.config.time_steps)
+        return rearrange(self.spatial_attn_agg(steps), "(b g) d -> b g d", b=patches.shape[0])
+
+    def _check(self, frames: Tensor) -> None:
+        size = self.config.image_size
+        if frames.dim() != 5 or frames.shape[2:] != (3, size, size):
+            raise InputError(
+                f"Synchformer takes frames of shape (B, T, 3, {size}, {size}), got {tuple(frames.shape)}."
+            )
+        if frames.shape[0] < 1 or not self.config.segments(frames.shape[1]):
+            raise InputError(
+                f"Synchformer needs at least {self.config.segment_frames} frames, got {frames.shape[1]} in "
+                f"{frames.shape[0]} videos. Give a longer video, or repeat its last frame."
+            )
+
+
+def _merge_repeats(segments: Sequence[Tensor]) -> tuple[list[int], list[int]]:
+    """Segments that differ from the one before them, and for every segment which of these it equals.
+
+    A short video is filled with its last frame: such a tail is computed once. Equal input, equal output.
+    """
+    distinct: list[int] = []
+    which: list[int] = []
+    for i, segment in enumerate(segments):
+        if not distinct or not torch.equal(segment, segments[distinct[-1]]):
+            distinct.append(i)
+        which.append(len(distinct) - 1)
+    return distinct, which
+
+
+def convert_synchformer_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors under this module's names.
+
+    Takes what lies under `vfeat_extractor.`, without that prefix; other prefixes are other branches. Leaves
+    out `patch_embed.*`, which the published code has and does not use. Splits the aggregation's in_proj,
+    whose rows are query, key, value, into `q` and `kv` (views, no copies). Raises `CheckpointError` when the
+    branch is not there.
+    """
+    converted: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = key.removeprefix(PREFIX)
+        if name == key or name.startswith("patch_embed."):
+            continue
+        stem, found, kind = name.rpartition("spatial_attn_agg.self_attn.in_proj_")
+        if found and not stem:
+            dim = tensor.shape[0] // 3
+            converted[f"spatial_attn_agg.self_attn.q.{kind}"] = tensor[:dim]
+            converted[f"spatial_attn_agg.self_attn.kv.{kind}"] = tensor[dim:]
+        else:
+            converted[name] = tensor
+    if not converted:
+        raise CheckpointError(
+            f"No key begins with {PREFIX}: these are not the weights of a Synchformer. "
+            "Use synchformer_state_dict.pth or .safetensors."
+        )
+    return converted
+
+
+def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None) -> SynchformerConfig:
+    """The sizes, from the shapes of converted tensors (`convert_synchformer_keys`).
+
+    num_heads: shapes do not tell; by default heads are 64 wide, as published. Raises `CheckpointError` when a
+    tensor that tells a size is missing or makes no sense, or num_heads is needed and not given.
+    """
+    try:
+        dim, _, patch_frames, patch_size, _ = state["patch_embed_3d.proj.weight"].shape
+        patches = state["pos_embed"].shape[1] - 1
+        time_steps = state["temp_embed"].shape[1]
+        mlp_dim = state["blocks.0.mlp.fc1.weight"].shape[0]
+        depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"These are not the weights of a Synchformer: its sizes cannot be read from them ({error})."
+        ) from None
+    if num_heads is None:
+        if dim % 64:
+            raise CheckpointError(f"This Synchformer is {dim} wide, not heads of 64: give its num_heads.")
+        num_heads = dim // 64
+    segment_frames = time_steps * patch_frames
+    return SynchformerConfig(
+        embed_dim=dim,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=mlp_dim / dim,
+        image_size=round(patches**0.5) * patch_size,
+        patch_size=patch_size,
+        patch_frames=patch_frames,
+        segment_frames=segment_frames,
+        segment_stride=segment_frames // 2,
+    )
+
+
+def synchformer_width(path: str | Path) -> int:
+    """How wide the features of these weights are. Reads no values. Raises `CheckpointError`."""
+    return config_from_state(convert_synchformer_keys(read_tensors(path)), num_heads=1).embed_dim
+
+
+def load_synchformer(
+    path: str | Path,
+    *,
+    num_heads: int | None = None,
+    operations: Any = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Synchformer:
+    """The visual branch from synchformer_state_dict.safetensors, .pth, .pt or .ckpt, in evaluation mode.
+
+    num_heads: see `config_from_state`. operations: where layers come from, None for torch.nn. dtype: of the
+    weights, None for the file's own. No code in the file runs. Raises `CheckpointError`, with the path, for a
+    file that is missing, damaged, unsafe, or does not hold exactly the keys and shapes of this network.
+    """
+    try:
+        state = convert_synchformer_keys(read_tensors(path))
+        model = Synchformer(config_from_state(state, num_heads), operations or nn, device="meta")
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except CheckpointError as error:
+        message = str(error)
+        raise CheckpointError(message if str(path) in message else f"{path}: {message}") from None
+    difference = compare_keys(shapes_of(state), published_shapes(model))
+    if difference:
+        raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{difference}")
+    state = {key: converted(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval().requires_grad_(False)

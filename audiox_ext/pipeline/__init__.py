@@ -1,0 +1,1 @@
+"""A request -> finished audio: checks, plan, windows, edits."""

@@ -1,0 +1,219 @@
+"""A prompt that changes with time: lines such as `0-4 rain on a roof`.
+
+Times are seconds (`9.5`), minutes (`1:30`) or hours (`1:02:03.5`) from the beginning of the sound; the last
+span may end with `end`. A colon after the times is allowed, and a `-` may be a dash with spaces around it.
+Blank lines and lines that begin with # are passed over.
+
+S spans, L latents.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+TOLERANCE = 0.05
+"""Seconds by which borders may miss each other."""
+SHORTEST_SPAN = 0.1
+_LONGEST = 86400.0  # a day: what is more is a slip
+CROSSFADE = 0.5
+"""Seconds over which one prompt gives way to the next, where the spans are long enough."""
+
+_DASH = "[-\u2010-\u2015\u2212]"
+_SPAN_LIKE = re.compile(
+    rf"(\d[\d:.,]*)\s*s?\s*{_DASH}\s*(\d[\d:.,]*(?:e\d+)?\s*s?|end|inf(?:inity)?)(?!\w)", re.IGNORECASE
+)
+_BEGINS_AT_ZERO = re.compile(rf"0[0:.,]*\s*s?\s*{_DASH}")
+_TIME = r"(\d+(?::\d\d){0,2}(?:\.\d*)?)\s*s?"
+_SPAN = re.compile(rf"{_TIME}\s*{_DASH}\s*(?:{_TIME}|end)(?:\s*:)?(?:\s+(.*))?", re.IGNORECASE)
+_HOW = "Write one line a span, such as `0-4 rain on a roof`, `4-9.5 thunder, close` or `9.5-end music`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """start, end: seconds; end None for the end of the sound. line: its number in the text, from 1."""
+
+    start: float
+    end: float | None
+    prompt: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Prompts of spans that follow each other without a gap, from 0 on. Made by `parse_timeline`.
+
+    is_part: of a longer sound's timeline, whose rest need not be heard.
+    """
+
+    spans: tuple[Span, ...]
+    is_part: bool = False
+
+    @property
+    def seconds(self) -> float | None:
+        """Where the last span ends, or None where it lasts to the end of the sound."""
+        return self.spans[-1].end
+
+    @property
+    def text(self) -> str:
+        """All prompts, in their order."""
+        return " | ".join(span.prompt for span in self.spans)
+
+    def check(self, seconds: float, *, of_track: bool = False) -> Timeline:
+        """The timeline of a sound of so many seconds: its last span then lasts to the end, whatever is made
+        beyond it. of_track: an edited track gives the length. Raises `InputError` for a span past the end, or
+        where the last one ends before it.
+        """
+        whole = "track, with what is added," if of_track else "sound"
+        length = f"the {whole} is {seconds:g} s long"
+        last = self.spans[-1]
+        for span in self.spans:
+            past = span.start > seconds - SHORTEST_SPAN + TOLERANCE
+            if not self.is_part and (past or (span.end is not None and span.end > seconds + TOLERANCE)):
+                raise InputError(
+                    f"Timeline, line {span.line} ({_shown(span)}): {length}, and this span goes past its "
+                    "end. "
+                    f"{'Shorten' if of_track else 'Lengthen the duration, or shorten'} the timeline."
+                )
+        if last.end is not None and last.end < seconds - TOLERANCE:
+            raise InputError(
+                f"Timeline, line {last.line} ({_shown(last)}): it ends at {last.end:g} s, and {length}. Add "
+                "a "
+                f"line, or let this one last: `{last.start:g}-end {last.prompt}`"
+                + ("." if of_track else f"; or set the duration to {last.end:g} s.")
+            )
+        return replace(self, spans=(*self.spans[:-1], replace(last, end=None)))
+
+    def from_second(self, start: float) -> Timeline:
+        """What is left of it for a sound that begins `start` seconds into it, with times from there on."""
+        left = [span for span in self.spans if span.end is None or span.end > start + TOLERANCE]
+        moved = [
+            replace(
+                span,
+                start=max(0.0, span.start - start),
+                end=None if span.end is None else span.end - start,
+            )
+            for span in left or self.spans[-1:]
+        ]
+        return Timeline(spans=tuple(moved), is_part=True)
+
+    def weights(self, latents: int, seconds_per_latent: float) -> Tensor:
+        """How much of each span is heard: (S, L) float64, in [0, 1], of sum 1 at every latent.
+
+        Neighbours fade by a raised cosine over `CROSSFADE` around their border, at most over half of the
+        shorter one.
+        """
+        centres = (torch.arange(latents, dtype=torch.float64) + 0.5) * seconds_per_latent
+        risen = [torch.ones_like(centres)]
+        for before, after in pairwise(self.spans):
+            ends = (math.inf if after.end is None else after.end, after.start, before.start)
+            fade = min(CROSSFADE, (ends[0] - ends[1]) / 2, (ends[1] - ends[2]) / 2)
+            ramp = ((centres - after.start) / fade + 0.5).clamp(0, 1)
+            risen.append((ramp * math.pi / 2).sin().square())
+        risen.append(torch.zeros_like(centres))
+        return torch.stack([rise - fall for rise, fall in pairwise(risen)])
+
+
+def parse_timeline(text: str) -> Timeline | None:
+    """The timeline that a text is, or None for an ordinary prompt.
+
+    It is one when its first line begins with a span from 0, or when most of several lines look like spans:
+    "80-90 bpm techno" is a prompt, alone or below another line. Raises `InputError` that names the line for a
+    timeline that is malformed, empty in places, out of order, or has gaps or overlaps.
+    """
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.strip().startswith("#")
+    ]
+    if not _is_timeline([line for _, line in lines]):
+        return None
+    spans: list[Span] = []
+    for number, line in lines:
+        span = _parse_span(number, line)
+        if spans:
+            spans[-1] = _joined(spans[-1], span)
+        elif span.start > TOLERANCE:
+            raise InputError(
+                f"Timeline, line {number} ({line!r}): the first span begins at {span.start:g} s. Let it "
+                "begin at 0, or add a line before it."
+            )
+        else:
+            span = replace(span, start=0.0)
+        spans.append(span)
+    return Timeline(spans=tuple(spans))
+
+
+def _is_timeline(lines: Sequence[str]) -> bool:
+    if lines and _BEGINS_AT_ZERO.match(lines[0]):
+        return True
+    return len(lines) > 1 and 2 * sum(bool(_SPAN_LIKE.match(line)) for line in lines) > len(lines)
+
+
+def _parse_span(number: int, line: str) -> Span:
+    match = _SPAN.fullmatch(line)
+    where = f"Timeline, line {number} ({line!r})"
+    if match is None:
+        raise InputError(
+            f"{where}: this is no span. {_HOW} A prompt that is no timeline belongs on a single line that "
+            "does not begin with times."
+        )
+    start = _seconds(match[1], where)
+    end = None if match[2] is None else _seconds(match[2], where)
+    if end is not None and end <= start:
+        raise InputError(f"{where}: it ends at {end:g} s and begins at {start:g} s. Swap or correct them.")
+    if end is not None and end - start < SHORTEST_SPAN - 1e-9:
+        raise InputError(
+            f"{where}: it is {end - start:g} s long, and a span lasts at least {SHORTEST_SPAN:g} s. Make it "
+            "longer."
+        )
+    prompt = (match[3] or "").strip()
+    if not prompt:
+        raise InputError(f"{where}: it says when, but not what. Write after the times what is to be heard.")
+    return Span(start=start, end=end, prompt=prompt, line=number)
+
+
+def _seconds(text: str, where: str) -> float:
+    parts = [float(part) for part in text.split(":")]
+    if any(part >= 60 for part in parts[1:]):
+        raise InputError(f"{where}: {text} is no time: minutes and seconds go up to 59. {_HOW}")
+    seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    if not seconds <= _LONGEST:
+        raise InputError(f"{where}: this is no span: it goes past {_LONGEST:g} s. {_HOW}")
+    return seconds
+
+
+def _joined(before: Span, after: Span) -> Span:
+    """The earlier of two spans, up to the later one."""
+    where = f"Timeline, line {after.line} ({_shown(after)})"
+    if before.end is None:
+        raise InputError(
+            f"Timeline, line {before.line} ({_shown(before)}): only the last span may last to the end, and "
+            f"line {after.line} follows. Give it a time to end at."
+        )
+    if after.start < before.start:
+        raise InputError(f"{where}: it begins before line {before.line}. Put the lines in order of time.")
+    if after.start > before.end + TOLERANCE:
+        raise InputError(
+            f"{where}: from {before.end:g} to {after.start:g} s nothing is asked for. Let it begin at "
+            f"{before.end:g}, or add a line between."
+        )
+    if after.start < before.end - TOLERANCE or after.start - before.start < SHORTEST_SPAN / 2:
+        raise InputError(
+            f"{where}: it begins at {after.start:g} s, and line {before.line} ends at {before.end:g} s. Let "
+            "it begin there: spans do not overlap."
+        )
+    return replace(before, end=after.start)
+
+
+def _shown(span: Span) -> str:
+    end = "end" if span.end is None else f"{span.end:g}"
+    return repr(f"{span.start:g}-{end} {span.prompt}")

@@ -1,0 +1,1 @@
+"""Noise -> latents: samplers, schedules, guidance and windows."""

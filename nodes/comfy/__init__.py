@@ -1,0 +1,1 @@
+"""Everything that touches `comfy.*` or `folder_paths`."""

@@ -1,0 +1,1 @@
+"""The making of audiox-pocket: synthesised data, training and evaluation."""

@@ -1,0 +1,146 @@
+"""The making of audiox-pocket: `python -m pocket COMMAND`.
+
+`dataset` writes synthesised sounds and videos with captions, `train` trains a model on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audiox_ext.cli.common import add_device
+from audiox_ext.cli.main import run_command
+
+_BEGIN_WITH = {
+    "autoencoder": "folder of a model whose latents hold waves, and whose decoder alone is trained further",
+    "diffusion": "folder of a model to train further",
+}
+
+
+def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `dataset`."""
+    command = commands.add_parser(
+        "dataset", parents=[common], help="write synthesised sounds and videos with captions, to hear and see"
+    )
+    command.set_defaults(run=_dataset)
+    command.add_argument("folder", type=Path, help="where to; made if it is not there")
+    command.add_argument("--count", type=int, default=20, help="how many (default 20)")
+    command.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
+    command.add_argument(
+        "--split", choices=("training", "held-out"), default="training", help="which part (default training)"
+    )
+    command.add_argument(
+        "--kinds", metavar="A,B", help="kinds of sound, such as bell,rain; default all but frog"
+    )
+    command.add_argument(
+        "--videos",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="how many are videos, 0 to 1 (default 0.25)",
+    )
+    command.add_argument("--seconds", type=float, default=10.0, help="length of each (default 10)")
+    command.add_argument("--rate", type=int, default=16000, help="sample rate (default 16000)")
+    command.add_argument("--no-pictures", action="store_true", help="draw no waveforms and spectrograms")
+
+
+def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command `train`."""
+    command = commands.add_parser("train", help="train a model, or resume its training")
+    parts = command.add_subparsers(dest="part", required=True)
+    for name, what in (("autoencoder", "first"), ("sync", "second"), ("diffusion", "last")):
+        part = parts.add_parser(
+            name, parents=[common], help=f"of a model from nothing, on synthesised sounds: {what}"
+        )
+        part.set_defaults(run=_train)
+        part.add_argument("config", type=Path, help="what is trained and how, a JSON file")
+        part.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
+        part.add_argument(
+            "--dtype",
+            choices=("float16", "float32"),
+            default="float16",
+            help="of the model (default float16)",
+        )
+        if name in _BEGIN_WITH:
+            part.add_argument("--begin-with", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
+        if name == "diffusion":
+            part.add_argument(
+                "--teacher",
+                type=Path,
+                metavar="MODEL",
+                help="folder of a finished model with the same latents, whose predictions are followed",
+            )
+        add_device(part)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from audiox_ext.devices import available_device
+
+    from .pipeline import train_autoencoder, train_diffusion, train_sync
+    from .settings import read_training_config
+
+    def report(line: str) -> None:
+        print(line, flush=True)
+
+    config = read_training_config(options.config)
+    device = available_device(options.device)
+    if options.part == "autoencoder":
+        print(
+            train_autoencoder(config, options.output, device=device, report=report, start=options.begin_with)
+        )
+    elif options.part == "sync":
+        print(train_sync(config, options.output, device=device, report=report))
+    else:
+        dtype = getattr(torch, options.dtype)
+        made = train_diffusion(
+            config,
+            options.output,
+            device=device,
+            report=report,
+            dtype=dtype,
+            start=options.begin_with,
+            teacher=options.teacher,
+        )
+        print(made)
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    from .world.dataset import Dataset, Split
+    from .world.kinds import KNOWN_KINDS
+    from .world.preview import write_items
+
+    split: Split = "held out" if options.split == "held-out" else "training"
+    kinds = tuple(name.strip() for name in options.kinds.split(",")) if options.kinds else KNOWN_KINDS
+    dataset = Dataset(
+        split,
+        rate=options.rate,
+        seconds=options.seconds,
+        kinds=kinds,
+        film_share=options.videos,
+        first=options.first,
+        length=options.count,
+    )
+    for path in write_items(options.folder, dataset, pictures=not options.no_pictures):
+        print(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status, as `audiox_ext.cli.main.main` does."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pocket", description="Make audiox-pocket, or a model like it."
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_dataset(commands, common)
+    add_train(commands, common)
+    return run_command(parser.parse_args(arguments), "pocket")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Training of the autoencoder. B batch, C latent channels, S samples, L latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiox_ext.config import AutoencoderConfig
+from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+from audiox_ext.networks.operations import PlainOperations
+from audiox_ext.training.batches import Batch
+from audiox_ext.training.module import TrainingModule
+
+from ..settings import AutoencoderSettings
+from ..training.batches import SoundBatch
+from ..training.losses import kl_divergence, multi_resolution_stft, relative_error, views
+from ..training.weight_norm import normalise_weights
+from .augmentation import levelled, moved
+from .start import start_autoencoder
+
+
+class AutoencoderTraining(TrainingModule):
+    """Spectra and samples of left, right, sum and difference come back, and the latents stay close to a
+    normal distribution.
+    """
+
+    settings: AutoencoderSettings
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        settings: AutoencoderSettings,
+        sounds: Tensor | None = None,
+        begun: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows. begun: a
+        plain state dict, of which the decoder alone is trained further, so that whatever was trained on the
+        latents still fits.
+        """
+        super().__init__(settings)
+        self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
+        if sounds is not None:
+            some = torch.Generator().manual_seed(settings.seed)
+            start_autoencoder(self.autoencoder, moved(levelled(sounds), settings.moved_share, some))
+        if begun is not None:
+            self.autoencoder.load_state_dict(begun, strict=True)
+        normalise_weights(self.autoencoder)
+        if begun is not None:
+            self.autoencoder.model["encoder"].requires_grad_(False)
+        self.finish_building()
+
+    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Validation takes the mean of the posterior, training a sample."""
+        settings = self.settings
+        assert isinstance(batch, SoundBatch)
+        wanted = batch.waveforms
+        if training:
+            wanted = moved(wanted, settings.moved_share, random)
+        mean, deviation = self._posterior(wanted)
+        latents = mean
+        if training:
+            latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
+        made = self.autoencoder.model["decoder"](latents)
+        # The spectra and their logarithms in float32 whatever the convolutions were computed in.
+        with torch.autocast(made.device.type, enabled=False):
+            got, want = views(made.float()), views(wanted)
+            convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
+            wave = relative_error(got, want)
+            kl = kl_divergence(mean.float(), deviation.float())
+        loss = settings.stft_weight * (convergence + settings.log_share * logs)
+        loss = loss + settings.wave_weight * wave + settings.kl_weight * kl
+        return {"loss": loss, "convergence": convergence, "logs": logs, "wave": wave, "kl": kl}
+
+    def _posterior(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2, S) -> mean and deviation, each (B, C, L), as `Autoencoder.posterior` gives them, but never
+        item by item or in chunks.
+        """
+        mean, scale = self.autoencoder.model["encoder"](waveforms).chunk(2, dim=1)
+        return mean, F.softplus(scale) + 1e-4

@@ -1,0 +1,1 @@
+"""A scene -> one of its many captions."""

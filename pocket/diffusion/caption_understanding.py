@@ -1,0 +1,123 @@
+"""What captions ask, learnt before the network is trained: text encoder and fusion, from captions alone.
+
+A network that is given words in a code that says nothing yet learns to do without them, and to listen much
+later. A caption takes a thousandth of the time of a sound, so the code is made first, and then trained on
+together with the network. What asks the questions is thrown away.
+
+B captions, D width of the context's tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiox_ext.training.module import rate_at
+
+from ..world.dataset import Dataset
+from ..world.kinds import KINDS, NOTES, VOICES
+from ..world.scenes import JOINTS, Scene
+
+if TYPE_CHECKING:
+    from .training import DiffusionTraining
+
+_BATCH = 64
+_RATE = 1.5e-3
+_WARMUP = 50
+_CLIP = 1.0  # of the gradients' norm
+_REPORT_EVERY = 250
+_TEMPO = 10  # beats a minute that are told apart
+_TEMPI = tuple(range(0, 300 // _TEMPO))
+
+_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "register": ("high", "low"),
+    "note": NOTES,
+    "quality": ("major", "minor"),
+    "loudness": ("loud", "quiet"),
+    "pace": ("fast", "slow"),
+    "tempo": _TEMPI,
+    "motion": ("rising", "falling"),
+    "side": ("left", "right"),
+    "count": (1, 2, 3, 4),
+    "voice": VOICES,
+}
+_PARTS = 2  # the most that a scene has
+# How many answers each question has: how the parts are joined, and of each part its kind and what is asked.
+SIZES = (len(JOINTS), *_PARTS * (len(KINDS) + 1, *(len(values) + 1 for values in _OPTIONS.values())))
+
+
+def answers(scene: Scene) -> list[int]:
+    """One number below each of `SIZES`; 0 is said of what is not asked, or not there."""
+    found = [JOINTS.index(scene.joint)]
+    for place in range(_PARTS):
+        part = scene.parts[place] if place < len(scene.parts) else None
+        found.append(0 if part is None else 1 + list(KINDS).index(part.kind))
+        for name, options in _OPTIONS.items():
+            value = None if part is None else getattr(part.asked, name)
+            if name == "tempo" and value is not None:
+                value = int(value) // _TEMPO
+            found.append(0 if value is None else 1 + options.index(value))
+    return found
+
+
+class Questions(nn.Module):
+    """Answers from the mean of a context's tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(SIZES)))
+
+    def forward(self, context: Tensor) -> tuple[Tensor, ...]:
+        """(B, N, D) -> of each question the logits (B, answers)."""
+        return self.layers(context.float().mean(dim=1)).split(SIZES, dim=-1)
+
+    def loss(self, context: Tensor, wanted: Tensor) -> Tensor:
+        """wanted: (B, questions)."""
+        told = self(context)
+        return torch.stack(
+            [F.cross_entropy(*pair) for pair in zip(told, wanted.unbind(1), strict=True)]
+        ).sum()
+
+
+def learn_captions(module: DiffusionTraining, dataset: Dataset, report: Callable[[str], None]) -> Questions:
+    """Train what makes the context of words. dataset: of what captions are drawn, item after item. Returns
+    what has learnt to answer. Draws nothing from torch's global generator but the answers' first weights.
+    """
+    device, steps = module.device, module.settings.caption_steps
+    questions = Questions(module.config.model.cond_dim).to(device)
+    trained = [*understanding(module).values(), *questions.parameters()]
+    optimiser = torch.optim.AdamW(trained, lr=_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    recent: list[float] = []
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(_RATE, step, steps, _WARMUP)
+        numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
+        captions, wanted = asked_of(dataset, numbers)
+        context = module.words_alone(captions, module.random_of(step))
+        loss = questions.loss(context, wanted.to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, _CLIP)
+        optimiser.step()
+        recent.append(float(loss.detach()))
+        if (step + 1) % _REPORT_EVERY == 0 or step + 1 == steps:
+            report(f"captions, step {step + 1} of {steps}: loss {sum(recent) / len(recent):.3f}")
+            recent = []
+    return questions
+
+
+def understanding(module: DiffusionTraining) -> dict[str, nn.Parameter]:
+    """What makes the context of words, by its key in the model: conditioners and fusion, what is trained."""
+    parts = ("conditioner.", "maf_block.")
+    named = module.model.named_parameters()
+    return {key: value for key, value in named if key.startswith(parts) and value.requires_grad}
+
+
+def asked_of(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[str], Tensor]:
+    """Captions, and what they ask (B, questions)."""
+    scenes = [dataset.scene(number) for number in numbers]
+    return [dataset.caption(number) for number in numbers], torch.tensor([answers(scene) for scene in scenes])

@@ -1,0 +1,101 @@
+"""The text encoder of a model that is trained from nothing: a small T5 and a tokenizer made for the captions.
+
+B prompts, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from audiox_ext.conditioning.text_encoder import TextEncoder
+
+from ..settings import TextEncoderSettings
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SPECIAL = ("<pad>", "</s>", "<unk>")  # in T5's order
+
+
+class BatchTextEncoder(TextEncoder):
+    """The same states for a whole batch at once, as training wants it. Trainable."""
+
+    def forward(self, prompts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """As `TextEncoder.forward`."""
+        self.tokenizer.enable_truncation(length)
+        self.tokenizer.no_padding()
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(prompts))]
+        longest = max(map(len, tokens))
+        ids = torch.tensor([[*found, *[0] * (longest - len(found))] for found in tokens], device=device)
+        counts = torch.tensor([len(found) for found in tokens], device=device)
+        mask = (torch.arange(longest, device=device) < counts[:, None]).float()
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        missing = length - longest
+        pad = torch.nn.functional.pad
+        return pad(states * mask[..., None], (0, 0, 0, missing)), pad(mask, (0, missing))
+
+
+def make_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
+    """Byte pairs of the captions (Sennrich et al. 2016), from bytes on, so that it takes any text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """What an earlier start of the same training has made."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(path))
+
+
+def build_text_encoder(settings: TextEncoderSettings, width: int, tokenizer: Tokenizer) -> BatchTextEncoder:
+    """With weights drawn from torch's global generator."""
+    from transformers import T5Config, T5EncoderModel
+
+    fields: dict[str, Any] = {
+        "d_model": width,
+        "d_ff": settings.d_ff,
+        "d_kv": settings.d_kv,
+        "num_heads": settings.num_heads,
+        "num_layers": settings.num_layers,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "dropout_rate": 0.0,
+        "use_cache": False,
+    }
+    return BatchTextEncoder(T5EncoderModel(T5Config(**fields)), tokenizer, width)
+
+
+def write_text_encoder(encoder: TextEncoder, folder: Path, dtype: torch.dtype) -> None:
+    """config.json, model.safetensors and tokenizer.json, as `load_text_encoder` reads them."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model: Any = encoder.model
+    state = model.state_dict()
+    state.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight
+    save_file(
+        {key: value.to("cpu", dtype).contiguous() for key, value in state.items()},
+        folder / "model.safetensors",
+    )
+    model.config.save_pretrained(folder)
+    encoder.tokenizer.no_truncation()
+    encoder.tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,205 @@
+"""Training of the diffusion: network, conditioners, fusion and text encoder together, on prepared items.
+
+B batch, C latent channels, L latents, N context tokens, D their width. The v objective: x_t = cos(t pi / 2)
+x_0 + sin(t pi / 2) noise, and the network predicts cos(t pi / 2) noise - sin(t pi / 2) x_0 (Salimans and Ho
+2022, arXiv 2202.00512), t uniform in [0, 1) unless the settings say otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiox_ext.conditioning.conditioners import (
+    MelConditioner,
+    TextConditioner,
+    VideoConditioner,
+    log_mel,
+)
+from audiox_ext.config import TextConditionerConfig
+from audiox_ext.devices import DevicePlacement
+from audiox_ext.model import AudioXModel, Network
+from audiox_ext.networks.layers import cast
+from audiox_ext.networks.vision.synchformer import Synchformer
+from audiox_ext.random_numbers import RandomNumbers
+from audiox_ext.training.batches import Batch
+from audiox_ext.training.module import TrainingModule
+from audiox_ext.training.times import even_places, times_at
+
+from ..settings import DiffusionSettings, TrainingConfig
+from ..training.attention import TrainingOperations
+from ..training.initial_weights import initialise
+from ..training.losses import UsualErrors, weighted_errors
+from ..training.matrix_optimiser import MatrixOptimiser
+from ..training.preparation import Encoders
+from ..training.prepared_batches import PreparedBatch
+from .prompt_dropout import Shown
+from .teacher import Teacher
+from .text import build_text_encoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_AUTOENCODER = "pretransform."
+
+
+class DiffusionTraining(TrainingModule):
+    """Autoencoder, vision tower and sync encoder are frozen, the tower as it was drawn; all else is trained
+    from nothing, from torch's global generator.
+    """
+
+    settings: DiffusionSettings
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        autoencoder: dict[str, Tensor],
+        synchformer: Synchformer | None,
+        tokenizer: Tokenizer,
+    ) -> None:
+        """autoencoder: its plain state dict. synchformer: trained."""
+        super().__init__(config.diffusion)
+        self.config = config
+        self.model = AudioXModel(config.model, TrainingOperations, torch.float32)
+        initialise(self.model)
+        self.model.pretransform.load_state_dict(autoencoder, strict=True)
+        self.model.pretransform.requires_grad_(False)
+        text = config.conditioner(TextConditionerConfig)
+        for module in self.model.conditioner.conditioners.values():
+            if isinstance(module, TextConditioner):
+                assert text is not None
+                module.text_encoder = build_text_encoder(config.text_encoder, text.dim, tokenizer)
+            elif isinstance(module, VideoConditioner):
+                module.visual_encoder_model.requires_grad_(False)
+        self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
+        # The latents of silence, where they tell strengths.
+        self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
+        self.usual = UsualErrors()
+        self.teacher: Teacher | None = None
+        self.finish_building()
+
+    def begin_as(self, model: AudioXModel) -> None:
+        """Take the weights of a model of the same configuration, all but the autoencoder's. Raises
+        RuntimeError where they differ.
+        """
+        own = {key: value for key, value in self.model.state_dict().items() if key.startswith(_AUTOENCODER)}
+        self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
+        self.finish_building()
+
+    @property
+    def network(self) -> Network:
+        """The network that is trained."""
+        return self.model.network
+
+    def encoders(self) -> Encoders:
+        """What items are prepared with."""
+        return Encoders(self.model, self.synchformer)
+
+    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
+        item or time more than another.
+        """
+        assert isinstance(batch, PreparedBatch)
+        has_film = batch.has_film
+        shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
+        mean, deviation = batch.latents.unbind(dim=1)
+        latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
+        places = even_places(len(latents), random if training else None)
+        times = times_at(places, self.settings.noise_spread, self.settings.noise_shift)
+        noise = torch.randn(latents.shape, generator=random).to(latents)
+        alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
+        context = self.context(batch, shown, random)
+        context = context * shown.context.to(context)[:, None, None]
+        prepared = self.network.prepare_context(context)
+        noised, times = alpha * latents + sigma * noise, times.to(latents)
+        made = self.network(noised, times, prepared)
+        wanted = alpha * noise - sigma * latents
+        if not training:
+            return {"loss": F.mse_loss(made, wanted)}
+        if self.teacher is not None:
+            wanted = self.teacher.target(wanted, noised, times, batch, shown, RandomNumbers(random))
+        if self.silence is None:
+            errors = weighted_errors(made, wanted, latents)
+        else:
+            heard = latents - self.silence.to(latents)[:, None]
+            errors = weighted_errors(made, wanted, heard, usual=1.0)
+        loss = self.usual.balanced(errors, places)
+        self.usual.update(errors.detach(), places)
+        return {"loss": loss}
+
+    def context(self, batch: PreparedBatch, shown: Shown, random: torch.Generator) -> Tensor:
+        """The network's context (B, N, D), with gradients."""
+        device = self.device
+        tokens: dict[str, Tensor] = {}
+        for name, module in self.model.conditioner.conditioners.items():
+            if isinstance(module, TextConditioner):
+                told = [text if yes else "" for text, yes in zip(batch.captions, shown.text, strict=True)]
+                tokens[name] = module(told, device, RandomNumbers(random))
+            elif isinstance(module, VideoConditioner):
+                tokens[name] = self._video_tokens(module, batch, shown)
+            elif isinstance(module, MelConditioner):
+                silence = log_mel(torch.zeros(1, self._prompt_samples, device=device), module.config)
+                heard = silence.repeat(len(batch.captions), 1, 1)
+                if batch.mels is not None:
+                    heard = torch.where(shown.audio.to(device)[:, None, None], batch.mels, heard)
+                tokens[name] = module.project(heard, RandomNumbers(random))
+        return self.model.assemble_context(tokens, DevicePlacement(device))
+
+    @property
+    def _prompt_samples(self) -> int:
+        return round(self.config.model.conditioning_seconds * self.config.model.sample_rate)
+
+    def words_alone(self, captions: Sequence[str], random: torch.Generator) -> Tensor:
+        """The context (B, N, D) of words without a video and a sound, with gradients."""
+        count = len(captions)
+        yes = torch.ones(count, dtype=torch.bool)
+        nothing = torch.zeros(0, device=self.device)
+        shown = Shown(text=yes, video=~yes, audio=~yes, context=yes)
+        batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing)
+        return self.context(batch, shown, random)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Muon for the matrices and convolutions of the network's blocks, AdamW for all else. What has learnt
+        what captions ask changes little: at the network's rate it forgets most of the notes within some
+        hundred steps, long before the network has any use for them.
+        """
+        blocks = self.network.transformer.blocks()
+        matrices = [value for block in blocks for value in block.parameters() if value.dim() > 1]
+        theirs = {id(value) for value in matrices}
+        others = {n: v for n, v in self.named_parameters() if v.requires_grad and id(v) not in theirs}
+        careful = {name: value for name, value in others.items() if self._knows_words(name)}
+        return MatrixOptimiser(
+            matrices,
+            self.adamw(
+                [value for name, value in others.items() if name not in careful], careful=careful.values()
+            ),
+            learning_rate=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+
+    def _knows_words(self, name: str) -> bool:
+        """Whether a parameter has learnt from captions alone: the text encoder's, the fusion's behind it."""
+        if not self.settings.caption_steps:
+            return False
+        texts = [
+            f"model.conditioner.conditioners.{key}."
+            for key, module in self.model.conditioner.conditioners.items()
+            if isinstance(module, TextConditioner)
+        ]
+        return name.startswith((*texts, "model.maf_block."))
+
+    def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: Shown) -> Tensor:
+        tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)
+        rows = shown.video.nonzero().flatten()
+        if batch.pictures is None or not len(rows):
+            return tokens
+        films = (rows - (len(batch.captions) - len(batch.pictures))).to(tokens.device)
+        sync = None if batch.sync is None else batch.sync[films]
+        return tokens.index_copy(
+            0, rows.to(tokens.device), module.fuse(batch.pictures[films], sync).to(tokens)
+        )

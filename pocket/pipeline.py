@@ -1,0 +1,374 @@
+"""The trainings as one call each: from a configuration to weights in a folder.
+
+    FOLDER/waves/         the same of an autoencoder that the model's is made of, where it is made so
+    FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors; that alone if it is made
+    FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
+    FOLDER/prepared/      what the sync encoder and the diffusion are trained on
+    FOLDER/captions/      tokenizer.json, captions.safetensors: what makes the context of words, to begin with
+    FOLDER/diffusion/     last.ckpt, events for TensorBoard
+    FOLDER/model/         the model in the published layout
+
+A call that finds a last.ckpt goes on from it, and gives what it would have given without the break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from audiox_ext.errors import ConfigError, InputError, TrainingError
+from audiox_ext.files import write_whole
+from audiox_ext.networks.vision.synchformer import Synchformer, convert_synchformer_keys
+from audiox_ext.training.batches import AnyBatches, Batch
+from audiox_ext.training.trainer import Report, fit_supervised, require_lightning, steps_done
+
+from .settings import TrainingConfig
+from .training.batches import CropBatches
+from .training.export import export_model, write_autoencoder, write_synchformer
+from .training.preparation import prepare
+from .world.animations import FILMS
+from .world.dataset import SPLITS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from audiox_ext.config import AutoencoderConfig
+    from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+    from audiox_ext.training.module import TrainingModule
+
+    from .diffusion.training import DiffusionTraining
+    from .training.start import Start
+
+
+_CAPTIONS = 20_000  # that a tokenizer is made for
+_MEASURED_SOUNDS = 192  # for the mean and deviation of latents, or the components of strengths
+
+
+def train_autoencoder(
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    device: str | torch.device,
+    report: Report,
+    start: Path | None = None,
+) -> Path:
+    """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`.
+
+    Where the configuration has `waves`, that autoencoder is trained, and the model's is made of it. start: a
+    model of the same configuration, whose decoder alone is trained further: what it has learnt of its latents
+    stays true.
+    """
+    require_lightning()
+    from .training.start import read_start
+
+    if config.waves is not None:
+        if start is not None:
+            raise InputError(
+                "The autoencoder of this configuration is made of one of waves, and is not trained itself: "
+                "leave out --begin-with."
+            )
+        return _make_of_waves(config, folder, device, report)
+    begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
+    return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
+
+
+def _train_waves(
+    config: TrainingConfig,
+    sizes: AutoencoderConfig,
+    place: Path,
+    begun: Mapping[str, torch.Tensor] | None,
+    device: str | torch.device,
+    report: Report,
+) -> Path:
+    """An autoencoder whose latents hold waves."""
+    from .autoencoder.latent_scale import normalise_latents
+    from .autoencoder.training import AutoencoderTraining
+
+    settings, ratio = config.autoencoder, sizes.downsampling_ratio
+    # A whole number of latents, at least one.
+    samples = max(1, round(settings.crop_seconds * config.model.sample_rate / ratio)) * ratio
+    batches, held_out = _crops(config, settings.batch_size, samples, settings.crops)
+    torch.manual_seed(settings.seed)
+    whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
+    sounds = None
+    if begun is None and not steps_done(place / "last.ckpt"):
+        first, _ = _crops(config, settings.start_sounds, whole, 1)
+        sounds = first[0].waveforms
+        report(f"Fitting the first weights to {len(sounds)} sounds.")
+    module = AutoencoderTraining(sizes, settings, sounds, begun)
+    _fit(module, batches, held_out, place, device, report)
+    result = place / "autoencoder.safetensors"
+    with module.average.in_place():
+        plain = _plain_autoencoder(module.autoencoder, sizes)
+    if begun is None:
+        by = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
+        report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
+    write_autoencoder(plain, result)
+    return result
+
+
+def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.device, report: Report) -> Path:
+    """An autoencoder whose latents are strengths."""
+    from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+    from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
+
+    from .autoencoder.strength_decoder import build_decoder
+
+    assert config.waves is not None
+    settings, sizes = config.autoencoder, config.model.autoencoder
+    rate, ratio = config.model.sample_rate, sizes.downsampling_ratio
+    trained = folder / "waves" / "autoencoder.safetensors"
+    if not trained.is_file():
+        _train_waves(config, config.waves, trained.parent, None, device, report)
+    inner = Autoencoder(config.waves, dtype=torch.float32).eval()
+    try:
+        inner.load_state_dict(_trained_before(trained, "autoencoder"), strict=True)
+    except RuntimeError as error:
+        raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
+    torch.manual_seed(settings.seed)
+    made = Autoencoder(sizes, dtype=torch.float32).eval()
+    whole = config.model.latent_count * ratio
+    some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
+    told = torch.cat([strengths(sounds, rate, ratio) for sounds in some])
+    build_decoder(made, inner, rate, LatentMap.fitted(told, sizes.latent_dim))
+    result = folder / "autoencoder" / "autoencoder.safetensors"
+    result.parent.mkdir(parents=True, exist_ok=True)
+    write_autoencoder(made, result)
+    return result
+
+
+def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
+    """Batches of so many sounds, for training and for validation."""
+    made = [CropBatches(config.evenly(split), size, samples, crops) for split in SPLITS]
+    return made[0], made[1]
+
+
+def _whole_sounds(config: TrainingConfig, size: int, samples: int, count: int) -> Iterator[torch.Tensor]:
+    """Batches of so many sounds that are trained on."""
+    wholes, _ = _crops(config, size, samples, 1)
+    return (wholes[step].waveforms for step in range(-(-count // size)))
+
+
+def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report) -> Path:
+    """Train the sync encoder, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`, and
+    `ConfigError` where the model has none or the configuration does not say how.
+    """
+    require_lightning()
+    from .sync.segments import PatchBatches, prepare_segments
+    from .sync.training import SyncTraining
+
+    settings = config.sync
+    if settings is None:
+        raise ConfigError("The configuration says nothing of sync: how the sync encoder is to be trained.")
+    torch.manual_seed(settings.seed)
+    module = SyncTraining(config)
+    module.synchformer.to(device)
+    counts = {"training": settings.segments, "held out": settings.validation_items}
+    batches, held_out = (
+        PatchBatches(
+            prepare_segments(
+                module.synchformer,
+                config.dataset(split, film_share=1),
+                counts[split],
+                folder / "prepared" / split.replace(" ", "-") / "segments",
+                device=torch.device(device),
+                workers=settings.workers,
+                report=report,
+            ),
+            counts[split],
+            settings.batch_size,
+            shuffled=split == "training",
+        )
+        for split in SPLITS
+    )
+    place = folder / "sync"
+    _fit(module, batches, held_out, place, device, report)
+    result = place / "synchformer.safetensors"
+    with module.average.in_place():
+        write_synchformer(module.synchformer, result)
+    return result
+
+
+def train_diffusion(
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    device: str | torch.device,
+    report: Report,
+    dtype: torch.dtype = torch.float16,
+    start: Path | None = None,
+    teacher: Path | None = None,
+) -> Path:
+    """Train, or go on, with the autoencoder and the sync encoder in the folder. Returns the model's folder,
+    written in `dtype`.
+
+    start: a model of the same configuration, in the published layout with its text encoder and its sync
+    encoder; all weights begin as its, and nothing else need be trained before. What was, into the folder,
+    takes the place of its own. teacher: a model whose predictions are followed, see `teacher`. Raises
+    `TrainingError` and `InputError`.
+    """
+    require_lightning()
+    from .diffusion.teacher import read_teacher
+    from .diffusion.training import DiffusionTraining
+    from .training.start import read_start
+
+    settings, place = config.diffusion, folder / "diffusion"
+    words = folder / "captions"
+    begun = None if start is None else read_start(start, config, words / "tokenizer.json")
+    autoencoder, synchformer = _trained_parts(config, folder, begun)
+    tokenizer = _tokenizer(config, words / "tokenizer.json")
+    torch.manual_seed(settings.seed)
+    try:
+        module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
+        if begun is not None:
+            module.begin_as(begun.model)
+    except RuntimeError as error:  # of load_state_dict
+        found = folder / "autoencoder" if start is None else start
+        raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
+    if teacher is not None:
+        module.teacher = read_teacher(teacher, config, device)
+    batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
+    if begun is None and settings.caption_steps and not steps_done(place / "last.ckpt"):
+        _understand_captions(module, words / "captions.safetensors", report)
+    _fit(module, batches, held_out, place, device, report)
+    size = export_model(module.to("cpu"), folder / "model", dtype)
+    report(f"{folder / 'model'}: {size / 1e6:.1f} MB")
+    return folder / "model"
+
+
+def _understand_captions(module: DiffusionTraining, path: Path, report: Report) -> None:
+    """Learnt, or as it was learnt before."""
+    from safetensors.torch import save_file
+
+    from audiox_ext.checkpoints.state_dict import read_tensors
+
+    from .diffusion.caption_understanding import learn_captions, understanding
+
+    config, values = module.config, understanding(module)
+    if path.is_file():
+        found = read_tensors(path)
+        if {key: value.shape for key, value in found.items()} != {k: v.shape for k, v in values.items()}:
+            raise TrainingError(f"{path} is not of this configuration: take it away, and it is made anew.")
+        with torch.no_grad():
+            for key, value in values.items():
+                value.copy_(found[key])
+    else:
+        learn_captions(module, config.dataset("training", film_share=config.data.film_share), report)
+        state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+        write_whole(path, lambda begun: save_file(state, begun))
+    module.finish_building()
+
+
+def _trained_parts(
+    config: TrainingConfig, folder: Path, begun: Start | None
+) -> tuple[dict[str, torch.Tensor], Synchformer | None]:
+    """The autoencoder and the sync encoder: those in the folder, else those of the model to begin with."""
+    autoencoder, sync = folder / "autoencoder" / "autoencoder.safetensors", folder / "sync"
+    if begun is None:
+        return _trained_before(autoencoder, "autoencoder"), _trained_synchformer(config, folder)
+    return (
+        _trained_before(autoencoder, "autoencoder")
+        if autoencoder.is_file()
+        else begun.model.pretransform.state_dict(),
+        _trained_synchformer(config, folder) if sync.is_dir() else begun.synchformer,
+    )
+
+
+def _trained_before(path: Path, what: str) -> dict[str, torch.Tensor]:
+    from audiox_ext.checkpoints.state_dict import read_tensors
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing: train the {what} into this folder first.")
+    return read_tensors(path)
+
+
+def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | None:
+    from .sync.training import build_synchformer, synchformer_config
+
+    if synchformer_config(config) is None:
+        return None
+    path = folder / "sync" / "synchformer.safetensors"
+    state = _trained_before(path, "sync encoder")
+    synchformer = build_synchformer(config)
+    try:
+        synchformer.load_state_dict(convert_synchformer_keys(state), strict=True)
+    except RuntimeError as error:
+        raise TrainingError(f"{path} is not the sync encoder of this configuration ({error}).") from None
+    return synchformer.eval()
+
+
+def _prepared_batches(
+    module: DiffusionTraining, folder: Path, device: torch.device, report: Report
+) -> tuple[AnyBatches, AnyBatches]:
+    """For training and for validation. Makes what is not there yet."""
+    from .training.prepared_batches import PreparedBatches
+
+    config, settings = module.config, module.settings
+    has_films = module.encoders().video is not None and bool(set(config.data.kinds) & set(FILMS))
+    share = config.data.film_share if has_films else 0.0
+    module.model.to(device)
+    if module.synchformer is not None:
+        module.synchformer.to(device)
+    made: list[AnyBatches] = []
+    for split in SPLITS:
+        counts = {"sounds": config.data.sounds, "films": config.data.films if share else 0}
+        if split == "held out":
+            films = round(settings.validation_items * share)
+            counts = {"sounds": settings.validation_items - films, "films": films}
+        parts = []
+        for name, count in counts.items():
+            film_share = float(name == "films" and share > 0)
+            dataset = config.dataset(split, film_share=film_share, length=count)
+            place = folder / split.replace(" ", "-") / name
+            items = prepare(
+                module.encoders(), dataset, place, device=device, workers=settings.workers, report=report
+            )
+            parts.append((dataset, items))
+        training = split == "training"
+        made.append(PreparedBatches(parts[0], parts[1], settings.batch_size, share, shuffled=training))
+    return made[0], made[1]
+
+
+def _fit(
+    module: TrainingModule,
+    batches: AnyBatches,
+    held_out: AnyBatches,
+    place: Path,
+    device: str | torch.device,
+    report: Report,
+) -> None:
+    from audiox_ext.training.callbacks import Supervision
+
+    settings = module.settings
+
+    def validation() -> Iterator[Batch]:
+        yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
+
+    supervision = Supervision(place / "last.ckpt", validation, report)
+    fit_supervised(module, batches, supervision, place, device)
+
+
+def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
+    """Made once a training: the same text must give the same tokens ever after."""
+    from .diffusion.text import make_tokenizer, read_tokenizer
+
+    if not path.is_file():
+        data = config.dataset("training", film_share=config.data.film_share)
+        captions = (data.caption(index) for index in range(min(_CAPTIONS, len(data))))
+        made = make_tokenizer(captions, config.text_encoder.vocabulary)
+        write_whole(path, lambda begun: made.save(str(begun)))
+    return read_tokenizer(path)
+
+
+def _plain_autoencoder(trained: Autoencoder, config: AutoencoderConfig) -> Any:
+    """The same with plain weights, on the CPU."""
+    from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+
+    from .training.weight_norm import plain_state
+
+    plain = Autoencoder(config, dtype=torch.float32)
+    plain.load_state_dict({key: value.cpu() for key, value in plain_state(trained).items()}, strict=True)
+    return plain.eval().requires_grad_(False)

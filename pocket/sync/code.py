@@ -1,0 +1,52 @@
+"""What the sync encoder is taught to say: for each of its time steps, what happens then and what is seen.
+
+Its features are a code of 16 numbers, eight times over in a width of 128. The model's video conditioner reads
+them in rows that begin at any multiple of 16 (spec, "Conditioners": the buffer is reinterpreted, not
+transposed), so that whatever the row, the same place in it means the same.
+
+G time steps of a segment, E events.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..world.animations import FILMS
+from ..world.scenes import Scene
+
+CODE = 16
+ONSETS = 4  # numbers of it, the first, that say when
+_CENTRES = (-0.02, 0.02, 0.06, 0.10)  # seconds from a step's beginning at which an onset is looked for
+_WIDTH = 0.03  # seconds
+_MEMORY = 0.15  # seconds over which the last and the next onset fade
+
+
+def sync_code(scene: Scene, start: float, steps: int, step: float) -> np.ndarray:
+    """(G, 16) float32 for a segment of the scene's film. start, step: in seconds.
+
+    Four numbers for onsets around the step, four for which film it is, then loudness and direction of the
+    onset, the last onset and the next one in the segment as fading memories, and where in the segment it is.
+    """
+    [part] = scene.parts
+    begins = start + step * np.arange(steps)
+    onsets = np.array([event.onset for event in part.events])
+    gains = np.array([10 ** (event.gain / 20) for event in part.events])
+    pans = np.array([event.pan for event in part.events])
+    code = np.zeros((steps, CODE), dtype=np.float32)
+    if len(onsets):
+        distance = onsets - begins[:, None]  # (G, E)
+        near = np.exp(-0.5 * ((distance[..., None] - np.array(_CENTRES)) / _WIDTH) ** 2)
+        code[:, :ONSETS] = near.max(axis=1)
+        here = np.exp(-0.5 * ((distance - step / 2) / step) ** 2)
+        code[:, 8] = (here * gains).max(axis=1)
+        code[:, 9] = (here * pans).sum(axis=1) / np.maximum(here.sum(axis=1), 1)
+        seen = (onsets >= start) & (onsets < start + steps * step)
+        before = np.where(seen & (distance <= step / 2), np.exp((distance - step / 2) / _MEMORY), 0)
+        after = np.where(seen & (distance > step / 2), np.exp((step / 2 - distance) / _MEMORY), 0)
+        code[:, 10], code[:, 11] = before.max(axis=1), after.max(axis=1)
+    code[:, 4 + FILMS.index(scene.film or "")] = 1
+    angle = math.pi * (np.arange(steps) + 0.5) / steps
+    code[:, 12:] = np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1)
+    return code

@@ -1,0 +1,126 @@
+"""Segments of films with what is to be said of them, and what the first layer of the sync encoder makes of
+them, computed once and then taken batch by batch.
+
+B segments, T frames of a segment, G its time steps, P patches of a frame, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfig
+from audiox_ext.random_numbers import keyed_generator
+from audiox_ext.training.batches import Batch, nth_of_pass
+
+from ..training.row_files import Report, Rows, digest_of, make_rows, rows_of
+from ..world.dataset import Dataset
+from .code import sync_code
+
+FILM_FPS = 25.0
+_VERSION = 1  # of what is computed
+_SEGMENTS = 201  # tells these random numbers from others
+_OF_A_FILM = 4  # segments that are taken of one film, whose room takes time to paint
+
+
+@dataclass(frozen=True)
+class PatchBatch(Batch):
+    """patches: (B, G * P, D). codes: (B, G, 16) what is to be said of them."""
+
+    patches: Tensor
+    codes: Tensor
+
+    def to(self, device: torch.device) -> PatchBatch:
+        """The same on a device."""
+        return PatchBatch(self.step, self.numbers, self.patches.to(device), self.codes.to(device))
+
+
+@dataclass(frozen=True)
+class PatchBatches:
+    """So many segments, as `prepare_segments` has made them. shuffled: each pass in another order."""
+
+    rows: Rows
+    count: int
+    size: int
+    shuffled: bool = True
+
+    def __getitem__(self, step: int) -> PatchBatch:
+        places = range(step * self.size, (step + 1) * self.size)
+        numbers = tuple(nth_of_pass(place, self.count, self.shuffled) for place in places)
+        rows = [self.rows[number] for number in numbers]
+        patches, codes = (torch.stack([row[name] for row in rows]) for name in ("patches", "codes"))
+        return PatchBatch(step, numbers, patches, codes)
+
+
+def as_seen(frames: Tensor) -> Tensor:
+    """uint8 pictures of any shape -> what the sync encoder takes, -1 to 1."""
+    return frames.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5)
+
+
+def prepare_segments(
+    synchformer: Synchformer,
+    dataset: Dataset,
+    count: int,
+    folder: Path,
+    *,
+    device: torch.device,
+    workers: int,
+    report: Report,
+) -> Rows:
+    """So many segments of a dataset of films alone, made or found."""
+    first_layer = synchformer.patch_embed_3d
+
+    @torch.no_grad()
+    def encode(batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, _Segments)
+        frames = rearrange(batch.frames, "b t y x c -> b t c y x")
+        patches = synchformer.patches_of_frames(as_seen(frames))
+        return {"patches": patches.to("cpu", torch.float16), "codes": batch.codes.to("cpu", torch.float16)}
+
+    fingerprint = digest_of(f"{_VERSION} {dataset} {count}", first_layer)
+    groups = _SegmentGroups(dataset, count, synchformer.config)
+    return make_rows(
+        folder, fingerprint, groups, count, encode, device=device, workers=workers, report=report
+    )
+
+
+@dataclass(frozen=True)
+class _Segments(Batch):
+    """frames: (B, T, H, W, 3) uint8."""
+
+    frames: Tensor
+    codes: Tensor
+
+    def to(self, device: torch.device) -> _Segments:
+        return _Segments(self.step, self.numbers, self.frames.to(device), self.codes.to(device))
+
+
+@dataclass(frozen=True)
+class _SegmentGroups:
+    """Segments as `make_rows` takes them, so many."""
+
+    dataset: Dataset
+    count: int
+    config: SynchformerConfig
+
+    def __getitem__(self, step: int) -> _Segments:
+        numbers = rows_of(step, self.count)
+        frames, codes = zip(*(self._segment(number) for number in numbers), strict=True)
+        return _Segments(
+            step, tuple(numbers), torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(codes))
+        )
+
+    def _segment(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        film, length = number // _OF_A_FILM % len(self.dataset), self.config.segment_frames
+        last = round(self.dataset.seconds * FILM_FPS) - length
+        first = int(keyed_generator(_SEGMENTS, number).integers(last + 1))
+        frames = self.dataset.frames(film, range(first, first + length))
+        assert frames is not None
+        step = self.config.patch_frames / FILM_FPS
+        code = sync_code(self.dataset.scene(film), first / FILM_FPS, self.config.time_steps, step)
+        return frames, code

@@ -1,0 +1,1 @@
+"""Synthesis: a scene -> a stereo waveform."""

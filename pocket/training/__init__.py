@@ -1,0 +1,1 @@
+"""Parts that several trainings share: batches, losses, the optimizer, export."""

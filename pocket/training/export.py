@@ -1,0 +1,102 @@
+"""Trained weights in the published file layout, which `get_pretrained_model` reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from audiox_ext.conditioning.conditioners import TextConditioner
+from audiox_ext.errors import TrainingError
+from audiox_ext.files import write_whole
+from audiox_ext.model import published_key
+from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+from audiox_ext.networks.vision.synchformer import PREFIX, Synchformer
+
+from ..diffusion.text import write_text_encoder
+from .weight_norm import plain_state, published_pair
+
+if TYPE_CHECKING:
+    from ..diffusion.training import DiffusionTraining
+
+
+def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
+    """Its plain weights, float32, under the keys of the module. Normalised ones are folded."""
+    from safetensors.torch import save_file
+
+    state = {key: value.cpu().contiguous() for key, value in plain_state(autoencoder).items()}
+    write_whole(path, lambda begun: save_file(state, begun))
+
+
+def write_synchformer(synchformer: Synchformer, path: Path) -> None:
+    """Its weights, float32, under the published keys."""
+    from safetensors.torch import save_file
+
+    state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
+    write_whole(path, lambda begun: save_file(state, begun))
+
+
+def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
+    """config.json, model.safetensors, text_encoder/ and synchformer_state_dict.safetensors, of the averaged
+    weights. Returns how many bytes they are. The folder is there whole or not at all.
+    """
+    with training.average.in_place():
+        write_whole(folder, lambda begun: _write(training, begun, dtype))
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _write(training: DiffusionTraining, folder: Path, dtype: torch.dtype) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    text = json.dumps(training.config.config_json, indent=1)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    save_file(_stored(published_state(training.model), dtype), folder / "model.safetensors")
+    for module in training.model.conditioner.conditioners.values():
+        if isinstance(module, TextConditioner) and module.text_encoder is not None:
+            write_text_encoder(module.text_encoder, folder / module.config.t5_model_name, dtype)
+    if training.synchformer is not None:
+        state = synchformer_state(training.synchformer)
+        save_file(_stored(state, dtype), folder / "synchformer_state_dict.safetensors")
+
+
+def published_state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model under the published keys: weight-normalised ones as pairs, without what stands
+    in files of its own.
+    """
+    outside = tuple(f"{name}." for name, m in model.named_modules() if getattr(m, "not_in_checkpoint", False))
+    normalised = {
+        f"{name}.weight" for name, m in model.named_modules() if getattr(m, "weight_norm", False) is True
+    }
+    state: dict[str, Tensor] = {}
+    for key, tensor in model.state_dict().items():
+        if outside and key.startswith(outside):
+            continue
+        if key in normalised:
+            state[f"{key}_g"], state[f"{key}_v"] = published_pair(tensor.float())
+        else:
+            state[published_key(key)] = tensor
+    return state
+
+
+def synchformer_state(synchformer: Synchformer) -> dict[str, Tensor]:
+    """The tensors of a sync encoder under the published keys; the inverse of `convert_synchformer_keys`."""
+    state = dict(synchformer.state_dict())
+    stem = "spatial_attn_agg.self_attn"
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{stem}.{part}.{kind}") for part in ("q", "kv")]
+        state[f"{stem}.in_proj_{kind}"] = torch.cat(parts)
+    return {f"{PREFIX}{key}": value for key, value in state.items()}
+
+
+def _stored(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """On the CPU, in one type. Raises `TrainingError` for what it cannot hold."""
+    stored = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    for key, value in stored.items():
+        if not bool(torch.isfinite(value).all()):
+            name = str(dtype).removeprefix("torch.")
+            raise TrainingError(f"{key} holds values that are too large for {name}: export as float32.")
+    return stored

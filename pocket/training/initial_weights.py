@@ -1,0 +1,255 @@
+"""Where training from nothing starts: what torch's layers draw, and what the engine leaves at zero because a
+checkpoint fills it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from audiox_ext.conditioning.conditioners import VideoConditioner
+from audiox_ext.config import ClipConditionerConfig, TextConditionerConfig
+from audiox_ext.model import AudioXModel
+from audiox_ext.networks.dit import DiffusionTransformer, rotary_width
+from audiox_ext.networks.layers import FourierFeatures
+from audiox_ext.networks.maf import MultimodalAdaptiveFusion
+from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
+from audiox_ext.networks.vision.clip import ClipVisionTower
+from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfig
+
+from ..sync.code import CODE
+
+_STILL = 0.05  # what stays is this much stronger than what changes, and would drown it
+_SMALL = 0.02  # deviation of embeddings, as is usual
+_WORDS = 24  # tokens of a text that are listened to at first
+_WORDS_GAIN = 2.0
+_REACH = 0.1  # seconds from a latent's middle, in which a video or a sound is listened to
+_MARK, _CONSTANT = 16.0, 8.0  # of the time token, and of all tokens after the first block
+_LOGITS = 3.0  # by how much a place changes how the time token is looked at
+_TOLD = 10.0  # size of what a head then adds
+# Of the heads that tell the place: how many times a pair of channels turns over all latents, and whether the
+# head looks a quarter of a turn later.
+_PLACES = ((0.4, False), (1.25, False), (1.25, True), (4.0, False), (4.0, True))
+
+
+def initialise(model: AudioXModel) -> None:
+    """Fill in the tables of a freshly built model, from torch's global generator.
+
+    The network starts as one that passes its input on: each branch of a block ends in zeros.
+    """
+    for module in model.modules():
+        if isinstance(module, FourierFeatures):
+            nn.init.normal_(module.weight)
+        elif isinstance(module, VideoConditioner):
+            initialise_video(module)
+        elif isinstance(module, ClipVisionTower):
+            embeddings = module.vision_model.embeddings
+            _embed(embeddings.class_embedding, embeddings.position_embedding.weight)
+        elif isinstance(module, MultimodalAdaptiveFusion):
+            # As far apart as what the layer norm behind them makes of them.
+            nn.init.normal_(module.unified_experts)
+    _quiet_branches(model)
+    if isinstance(model.network, DiffusionTransformer):
+        _tell_places(model.network, model.config.latent_count)
+    else:
+        _listen_in_time(model)
+
+
+def initialise_video(module: VideoConditioner) -> None:
+    """So that the tokens of a video say from the start when each is and what happens then.
+
+    The conditioner reads its buffers in rows that begin anywhere (spec, "Conditioners"). A code that comes
+    again every few channels is met in every row at the same place, whatever the row; so the time of a frame
+    is written in such a code, as `sync_code` writes what happens, and of each row its parts are passed on:
+    half of the outputs read the pictures, the other half the sync features.
+    """
+    config = module.config
+    frames, dim = config.frames, config.temporal_dim
+    pairs = CODE // 2
+    turns = 0.5 * (frames / 2.5) ** (torch.arange(pairs) / (pairs - 1))  # half a turn to one in five frames
+    angles = 2 * torch.pi * turns * ((torch.arange(frames) + 0.5) / frames)[:, None]
+    code = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    copies = code.repeat(1, -(-dim // CODE))[:, :dim]
+    with torch.no_grad():
+        module.Temp_pos_embedding.copy_(1.5 * copies)
+        outputs = config.out_features
+        half = outputs // 2 if config.with_sync else outputs
+        _read_rows(module.proj, range(half))
+        if config.with_sync:
+            nn.init.ones_(module.sync_weight)
+            _read_rows(module.proj_sync, range(half, outputs))
+        blank = torch.zeros(1, frames, config.clip.tokens, dim)
+        still = torch.zeros(1, config.sync_tokens, config.sync_dim) if config.with_sync else None
+        module.empty_visual_feat.copy_(module.fuse(blank, still))  # times are told without a video, too
+
+
+def _read_rows(layer: nn.Linear, outputs: range) -> None:
+    """Of those outputs, sixteen at a time read the code in one part of the row, averaged; the others
+    nothing, at first.
+    """
+    length, parts = layer.in_features, max(1, len(outputs) // CODE)
+    place = torch.arange(length)
+    nn.init.normal_(layer.weight, std=_SMALL / length**0.5)
+    nn.init.zeros_(layer.bias)
+    for number, output in enumerate(outputs):
+        part, channel = divmod(number, CODE)
+        here = (place % CODE == channel) & (place * parts // length == min(part, parts - 1))
+        layer.weight[output] += here / here.sum().clamp(min=1)
+
+
+def initialise_synchformer(synchformer: Synchformer) -> None:
+    """The same for a freshly built sync encoder.
+
+    Its patch filters start with what changes from one frame to the next, and with what is there, both seen
+    coarsely: rooms and noise, which random filters are full of, say nothing of when something happens.
+    """
+    _look_at_changes(synchformer.patch_embed_3d.proj)
+    _embed(
+        synchformer.cls_token,
+        synchformer.pos_embed,
+        synchformer.temp_embed,
+        synchformer.spatial_attn_agg.cls_token,
+    )
+
+
+@torch.no_grad()
+def _look_at_changes(layer: nn.Conv3d) -> None:
+    """Two halves of the filters (D, 3, frames, size, size): differences of the frames, and their means."""
+    filters, _, frames, size, _ = layer.weight.shape
+    half = filters // 2
+    grey = torch.full((1, 3), 3**-0.5)
+    for first, count, colours, time, gain in (
+        (0, half, grey, torch.linspace(-1, 1, frames), 1.0),
+        (half, filters - half, torch.eye(3), torch.ones(frames), _STILL),
+    ):
+        waves = _coarse_waves(size, -(-count // len(colours)))
+        made = torch.einsum("wyx,kc,t->wkctyx", waves, colours, time / time.norm()).flatten(0, 1)
+        layer.weight[first : first + count] = gain * made[:count]
+    assert layer.bias is not None
+    layer.bias.zero_()
+
+
+def _coarse_waves(size: int, count: int) -> Tensor:
+    """(count, size, size), the slowest products of cosines, each of norm 1."""
+    place = (torch.arange(size) + 0.5) / size
+    waves = torch.cos(torch.pi * torch.arange(size)[:, None] * place)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    order = sorted(((a, b) for a in range(size) for b in range(size)), key=lambda ab: (sum(ab), ab))
+    return torch.stack([waves[a][:, None] * waves[b] for a, b in order[:count]])
+
+
+def _quiet_branches(model: AudioXModel) -> None:
+    network = model.network
+    ends: list[nn.Module] = [network.preprocess_conv, network.postprocess_conv]
+    if isinstance(network, DiffusionTransformer):
+        for block in network.transformer.blocks():
+            ends += [block.self_attn.to_out, block.cross_attn.to_out, block.ff.ff[2]]
+    else:
+        for modulated in network.transformer.blocks():
+            ends += [modulated.linear1, modulated.ffn.w2]
+    for layer in ends:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def _listen_in_time(model: AudioXModel) -> None:
+    """For networks whose every latent has its own conditioning token: that of the text is the mean of the
+    words, those of video and sound are what is seen and heard at its time.
+    """
+    network, config = model.network, model.config
+    assert isinstance(network, MultimodalDiffusionTransformer)
+    layer = network.transformer.proj_mm_seq_len
+    nn.init.normal_(layer.weight, std=_SMALL / layer.in_features**0.5)
+    nn.init.normal_(layer.bias)  # all that tells the places apart where nothing is asked
+    rate, ratio = config.sample_rate, config.autoencoder.downsampling_ratio
+    # The time token, the first, is there for the whole sound, and listens to its beginning.
+    times = (torch.arange(layer.out_features) - 0.5).clamp(min=0) * ratio / rate
+    first = 0
+    for name, count in config.context_tokens().items():
+        columns, kind = layer.weight[:, first : first + count], config.conditioners[name]
+        if isinstance(kind, TextConditionerConfig):
+            columns[:, :_WORDS] += _WORDS_GAIN / _WORDS
+        elif isinstance(kind, ClipConditionerConfig) and kind.with_sync:
+            columns += _near(times, _sync_times(kind))
+        else:
+            columns += _near(times, (torch.arange(count) + 0.5) / count * config.conditioning_seconds)
+        first += count
+    for block in network.transformer.blocks():
+        bias = block.adaLN_modulation[1].get_parameter("bias")
+        shift1, scale1, gate1, shift2, scale2, gate2 = bias.chunk(6)
+        for part in (shift1, scale1, shift2, scale2):
+            nn.init.zeros_(part)
+        for part in (gate1, gate2):
+            nn.init.ones_(part)
+
+
+@torch.no_grad()
+def _tell_places(network: DiffusionTransformer, latents: int) -> None:
+    """So that tokens know from the start where they are, which is what the times of a video are good for.
+
+    Rotary positions only tell how far apart two tokens are. But the time token is the first, and how much a
+    token looks at it can depend on how far it is away. So the time token gets a mark; all tokens get a
+    constant in the first block, which asks for the mark in the second; and some heads of that, each with
+    one pair of channels that turns slowly, add what they see of the mark in a direction of their own.
+    Needs two blocks, channels that do not turn, and a head for each; one at least is left as it is drawn.
+    """
+    blocks, config = network.transformer.blocks(), network.config
+    places = _PLACES[: config.num_heads - 1]
+    width, head = config.embed_dim, config.head_dim
+    pairs = rotary_width(head) // 2
+    if len(blocks) < 2 or not places or head <= 2 * pairs:
+        return
+    directions = torch.randn(width, 2 + len(places))
+    directions = torch.linalg.qr(directions - directions.mean(dim=0)).Q
+    mark, constant, told = directions[:, 0], directions[:, 1], directions[:, 2:]
+    project = network.transformer.project_in.weight
+    project -= torch.outer(mark, mark @ project)
+    network.to_timestep_embed[2].bias += _MARK * mark
+    blocks[0].ff.ff[2].bias += _CONSTANT * constant
+    # What layer norm makes of them, where what is drawn adds a third to each number.
+    seen = _MARK / math.sqrt((_MARK**2 + _CONSTANT**2) / width)
+    asked = _CONSTANT / math.sqrt((width / 3 + _CONSTANT**2) / width)
+    attention = blocks[1].self_attn
+    weights = attention.to_qkv.weight.view(3, config.num_heads, head, width)
+    scale = math.sqrt(head) / (seen * asked)
+    slope, base = math.sqrt(_LOGITS * scale), math.sqrt(math.log(latents) * scale)
+    for number, (turns, later) in enumerate(places):
+        queries, keys, values = weights[:, number]
+        weights[:, number] *= 0.3
+        pair = round(-math.log(2 * math.pi * turns / latents, 10000) * pairs)
+        queries[pair] += slope * constant
+        keys[pair + pairs * later] += slope * mark
+        queries[2 * pairs] += base * constant
+        keys[2 * pairs] += base * mark
+        values[0] = mark / seen
+        attention.to_out.weight[:, number * head] += _TOLD * told[:, number]
+
+
+def _sync_times(config: ClipConditionerConfig) -> Tensor:
+    """(out_features,) seconds. What each token of a video reads of the sync features: segments of 0.64 s,
+    every 0.32 s, whose buffer is read in rows as it lies (see `initialise_video`).
+    """
+    sizes = SynchformerConfig()  # segments are the same at any size
+    tokens = torch.arange(config.sync_tokens)
+    segments, steps = tokens // sizes.time_steps, tokens % sizes.time_steps
+    middles = segments * sizes.segment_stride + (steps + 0.5) * sizes.patch_frames
+    rows = middles.repeat_interleave(config.sync_dim).view(-1, config.sync_tokens)
+    seconds = rows.mean(dim=1) / config.sync_fps
+    # As many rows as sync features are wide become as many tokens as the model has.
+    return seconds.repeat_interleave(config.out_features).view(config.out_features, -1).mean(dim=1)
+
+
+def _near(times: Tensor, others: Tensor) -> Tensor:
+    """(T, N): at times (T,), the mean of what is near of tokens at other times (N,), or of the nearest."""
+    distances = (times[:, None] - others).abs()
+    reach = torch.maximum(distances.amin(dim=1, keepdim=True) * 1.01, torch.tensor(_REACH))
+    weights = (1.001 - distances / reach).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _embed(*tables: nn.Parameter | Tensor) -> None:
+    for table in tables:
+        nn.init.normal_(table, std=_SMALL)

@@ -1,0 +1,111 @@
+"""What stays the same through a training, computed once: rows of tensors in files of a few hundred.
+
+    FOLDER/00000.safetensors, 00001.safetensors, ... and fingerprint.json: what they were made with
+
+A preparation that is broken off goes on after the last whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiox_ext.checkpoints.state_dict import read_tensors
+from audiox_ext.files import write_whole
+from audiox_ext.training.batches import AnyBatches, Batch, loader
+
+Report = Callable[[str], None]
+
+GROUP = 8  # rows that are made together
+_FILE = 25 * GROUP  # rows of a file
+_REPORT_EVERY = 5  # files
+
+
+class Rows:
+    """The rows of all files, mapped, not read. `rows[number]` gives a row's tensors, float32."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = tuple(files)
+        self._opened: dict[int, dict[str, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which maps the files by itself."""
+        return {"_files": self._files, "_opened": {}}
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        file, row = divmod(number, _FILE)
+        if file not in self._opened:
+            self._opened[file] = read_tensors(self._files[file])
+        return {key: value[row].float() for key, value in self._opened[file].items()}
+
+
+def digest_of(words: str, *parts: nn.Module | None) -> str:
+    """Changes with the words and with any weight of the parts."""
+    digest = hashlib.sha256(words.encode())
+    for part in parts:
+        for key, value in (part.state_dict() if part is not None else {}).items():
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def rows_of(step: int, count: int) -> range:
+    """The rows that group number `step` of `count` rows is to hold."""
+    return range(step * GROUP, min((step + 1) * GROUP, count))
+
+
+def make_rows(
+    folder: Path,
+    fingerprint: str,
+    groups: AnyBatches,
+    count: int,
+    encode: Callable[[Batch], dict[str, Tensor]],
+    *,
+    device: torch.device,
+    workers: int,
+    report: Report,
+) -> Rows:
+    """So many rows, made or found; what was made with another fingerprint is thrown away.
+
+    groups: what is encoded, by the number of the group (see `rows_of`), made by so many processes. encode: a
+    group on the device -> tensors of as many rows.
+    """
+    told = folder / "fingerprint.json"
+    if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_whole(told, partial(_write_text, json.dumps(fingerprint)))
+    files = [folder / f"{number:05}.safetensors" for number in range(-(-count // _FILE))]
+    done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
+    rows: list[dict[str, Tensor]] = []
+    for group in loader(
+        groups, done * _FILE // GROUP, -(-count // GROUP), workers if done < len(files) else 0
+    ):
+        rows.append(encode(group.to(device)))
+        ready = min((group.step + 1) * GROUP, count)
+        if ready == count or not ready % _FILE:
+            number = (ready - 1) // _FILE
+            _write(files[number], rows)
+            rows = []
+            if number % _REPORT_EVERY == 0 or ready == count:
+                report(f"{folder.name}: {ready} of {count} prepared")
+    return Rows(files)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+    write_whole(path, lambda begun: save_file(tensors, begun))

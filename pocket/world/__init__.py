@@ -1,0 +1,1 @@
+"""Scenes: random descriptions of sounds, and the films that go with them."""

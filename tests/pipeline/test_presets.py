@@ -1,0 +1,100 @@
+"""Named settings of the sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from golden_cases import relative_l2
+
+from audiox_ext.errors import InputError
+from audiox_ext.pipeline.make_audio import make_audio
+from audiox_ext.pipeline.presets import PRESETS, with_preset
+from audiox_ext.pipeline.request import AudioRequest
+from audiox_ext.sampling.sampling import SAMPLER_NAMES
+from audiox_ext.sampling.schedules import SCHEDULE_NAMES
+
+
+def asked(model: Any, **fields: Any) -> dict[str, Any]:
+    """What the engine is given for a request."""
+    seen: dict[str, Any] = {}
+
+    def record(model: Any, **arguments: Any) -> torch.Tensor:
+        seen.update(arguments)
+        return torch.zeros(1, 2, 81920)
+
+    make_audio(model, AudioRequest(prompt="rain", **fields), generate=record)
+    return seen
+
+
+def test_their_names_exist() -> None:
+    for preset in PRESETS.values():
+        assert preset.sampler_type in SAMPLER_NAMES
+        assert preset.schedule in SCHEDULE_NAMES
+
+
+def test_a_preset_fills_what_is_left_open(golden_model: Any) -> None:
+    filled = asked(golden_model("maf"), preset="balanced")
+    assert (filled["steps"], filled["sampler_type"], filled["schedule"]) == (
+        50,
+        "dpmpp-2m",
+        "polyexponential",
+    )
+    own = asked(golden_model("maf"), preset="balanced", steps=7, schedule="karras")
+    assert (own["steps"], own["sampler_type"], own["schedule"]) == (7, "dpmpp-2m", "karras")
+    assert "steps" not in asked(golden_model("maf"))
+
+
+def test_what_comes_from_outside_stays(golden_model: Any) -> None:
+    sigmas, solver = torch.tensor([5.0, 1.0, 0.0]), lambda denoise, x, sigmas, extra: x
+    given = asked(golden_model("maf"), preset="fast", sigmas=sigmas, solver=solver)
+    assert given["sigmas"] is sigmas
+    assert given["solver"] is solver
+    assert not {"steps", "schedule", "sampler_type"} & given.keys()
+
+
+def test_published_is_what_the_models_do_by_themselves(golden_model: Any) -> None:
+    model = golden_model("maf")
+    request = with_preset(model, AudioRequest(preset="published"))
+    defaults = model.defaults
+    assert (request.steps, request.sampler_type) == (defaults.steps, defaults.sampler_type)
+    short = {"prompt": "rain", "steps": 3, "seed": 4}
+    published = make_audio(model, AudioRequest(preset="published", **short), device="cpu")
+    assert torch.equal(published, make_audio(model, AudioRequest(**short), device="cpu"))
+    fast = make_audio(model, AudioRequest(preset="fast", **short), device="cpu")
+    assert relative_l2(fast, published) > 1e-3
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_student_goes_its_own_way_and_says_so(name: str, golden_model: Any, caplog: Any) -> None:
+    with caplog.at_level("INFO"):
+        assert not {"steps", "sampler_type", "schedule"} & asked(golden_model("turbo"), preset=name).keys()
+    assert f"preset {name} changes nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"preset": "fastest"}, r"no preset called 'fastest'.*published, balanced, fast"),
+        ({"schedule": "linear"}, r"no schedule called 'linear'.*karras"),
+        ({"guidance_interval": (0.8, 0.2)}, "from one share of the run to another"),
+        ({"guidance_rescale": 1.2}, r"guidance_rescale must be from 0 \(off\) to 1, got 1.2"),
+        ({"reuse_threshold": -1.0}, "reuse_threshold must be from 0"),
+        ({"reuse_threshold": float("nan")}, "reuse_threshold must be from 0"),
+        ({"sigmas": torch.tensor([1.0, 2.0])}, "fall from each to the next"),
+    ],
+)
+def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
+    with pytest.raises(InputError, match=message):
+        asked(golden_model("maf"), **fields)
+
+
+def test_what_else_is_asked_reaches_the_engine(golden_model: Any) -> None:
+    given = asked(
+        golden_model("maf"), guidance_interval=(0.1, 0.9), guidance_rescale=0.7, reuse_threshold=0.05
+    )
+    assert given["guidance_interval"] == (0.1, 0.9)
+    assert (given["scale_phi"], given["reuse_threshold"]) == (0.7, 0.05)
+    plain = asked(golden_model("maf"))
+    assert not {"guidance_interval", "scale_phi", "reuse_threshold", "schedule", "sigmas"} & plain.keys()
