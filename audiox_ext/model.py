@@ -5,7 +5,6 @@ B batch, N context tokens, D their width.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints.lora import MergedLoras
-from .checkpoints.state_dict import Shapes, published_shapes
 from .conditioning.conditioners import MultiConditioner
 from .conditioning.prompt_cache import PromptCache, cache_key
 from .conditioning.prompts import prompts_for
@@ -24,6 +22,7 @@ from .devices import Placement
 from .model_info import ModelFacts
 from .networks.autoencoder.autoencoder import Autoencoder, encoding_bytes
 from .networks.dit import DiffusionTransformer
+from .networks.keys import Shapes, published_key, published_shapes
 from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
@@ -205,13 +204,3 @@ def build_network(
     if config.network.type == "mmdit":
         return MultimodalDiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
     return DiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
-
-
-def published_key(key: str) -> str:
-    """The name that a checkpoint gives to one of our keys: fused projections are no layers there."""
-    return re.sub(r"\.in_proj\.(weight|bias)$", r".in_proj_\1", key)
-
-
-def module_key(key: str) -> str:
-    """The inverse of `published_key`."""
-    return re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", key)

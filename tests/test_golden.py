@@ -15,10 +15,11 @@ from golden_cases import KINDS, assert_close_l2, frames, golden_path, relative_l
 from torch import Tensor
 
 from audiox_ext.checkpoints.config_parser import parse_network_config
-from audiox_ext.checkpoints.state_dict import published_shapes, read_tensors, shapes_of
+from audiox_ext.checkpoints.state_dict import read_tensors, shapes_of
 from audiox_ext.conditioning import conditioners as conditioning_module
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.networks.dit import DiffusionTransformer
+from audiox_ext.networks.keys import published_shapes
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.sampling.guidance import GuidedVelocity
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from audiox_ext.checkpoints.config_parser import parse_config
-from audiox_ext.checkpoints.state_dict import published_shapes
 from audiox_ext.config import ClipConditionerConfig, TextConditionerConfig
 from audiox_ext.model import AudioXModel
+from audiox_ext.networks.keys import published_shapes
 from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfig
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from torch import Tensor
 from ..config import ModelConfig, TextConditionerConfig
 from ..errors import InputError, ModelNotFoundError
 from ..license import check_license
-from ..model import AudioXModel, module_key
+from ..model import AudioXModel
+from ..networks.keys import module_key
 from .catalog import (
     PUBLISHED,
     PUBLISHED_LICENSE,

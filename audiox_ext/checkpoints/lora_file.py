@@ -24,7 +24,7 @@ from .safetensors_writer import write_safetensors
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
-    from .state_dict import Shapes
+    from ..networks.keys import Shapes
 
 PREFIX = "diffusion_model."
 VERSION = 1

@@ -19,8 +19,9 @@ from ..errors import CheckpointError, InputError, ModelNotFoundError
 from ..license import check_license
 from ..low_precision import keep_blocks_in, within_range
 from ..mmap import converted
-from ..model import AudioXModel, module_key, published_key
+from ..model import AudioXModel
 from ..model_info import ModelFacts, StoredModel
+from ..networks.keys import module_key, published_key
 from ..networks.layers import Operations
 from ..networks.operations import PlainOperations
 from ..networks.vision.synchformer import Synchformer, synchformer_width

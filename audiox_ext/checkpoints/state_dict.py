@@ -1,24 +1,23 @@
 """State dicts: read from disk without running anything, unfold weight normalisation, compare with a module.
 
 A published file holds, for each weight-normalised convolution, `weight_g` (d0, 1, 1) and `weight_v` instead
-of `weight`. Modules mark such convolutions with the attribute `weight_norm = True`.
+of `weight`; `networks.keys.published_shapes` says for which.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..mmap import converted, let_go
-
-Shapes = dict[str, tuple[int, ...]]
+from ..networks.keys import Shapes
 
 _SHOWN = 8
 _SAFE_TORCH = (2, 6)  # the first whose weights_only=True nothing is known to get round
@@ -154,35 +153,6 @@ def fold(g: Tensor, v: Tensor) -> Tensor:
     folded = v * (g / norm.clamp_min(torch.finfo(dtype).tiny))
     let_go(source)
     return folded
-
-
-def published_shapes(module: nn.Module) -> Shapes:
-    """The keys and shapes that a published checkpoint has for this module (which may be on the meta device).
-
-    Every parameter and persistent buffer; a submodule with `weight_norm = True` shows weight_g (d0, 1, 1) and
-    weight_v instead of weight; a submodule with a method `unused_keys() -> dict[str, tuple[int, ...]]`, names
-    relative to it, adds those: keys that published files hold, without influence, for which nothing is built.
-    """
-    shapes: Shapes = {}
-    for name, submodule in module.named_modules(remove_duplicate=False):
-        prefix = f"{name}." if name else ""
-        for key, tensor in _own_tensors(submodule):
-            if key == "weight" and getattr(submodule, "weight_norm", False) is True:
-                shapes[f"{prefix}weight_g"] = (tensor.shape[0], *[1] * (tensor.dim() - 1))
-                shapes[f"{prefix}weight_v"] = tuple(tensor.shape)
-            else:
-                shapes[prefix + key] = tuple(tensor.shape)
-        unused = getattr(submodule, "unused_keys", None)
-        if callable(unused):
-            shapes |= {prefix + key: tuple(shape) for key, shape in unused().items()}
-    return shapes
-
-
-def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters(recurse=False, remove_duplicate=False)
-    for key, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-        if key not in module._non_persistent_buffers_set:
-            yield key, buffer
 
 
 def compare_keys(

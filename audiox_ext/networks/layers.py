@@ -54,7 +54,7 @@ class MultiheadAttention(nn.Module):
     """`torch.nn.MultiheadAttention`'s arithmetic with its fused projection as a layer that can be moved.
 
     Checkpoints name the projection `in_proj_weight` and `in_proj_bias`; here it is the layer `in_proj`, and
-    `model.module_key` translates.
+    `keys.module_key` translates.
     """
 
     def __init__(

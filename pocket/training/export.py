@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.errors import TrainingError
 from audiox_ext.files import write_whole
-from audiox_ext.model import published_key
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+from audiox_ext.networks.keys import published_key
 from audiox_ext.networks.vision.synchformer import PREFIX, Synchformer
 
 from ..diffusion.text import write_text_encoder

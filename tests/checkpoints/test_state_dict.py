@@ -14,12 +14,12 @@ from torch import nn
 from audiox_ext.checkpoints.state_dict import (
     compare_keys,
     fold_weight_norm,
-    published_shapes,
     read_tensors,
     rename_parametrizations,
     shapes_of,
 )
 from audiox_ext.errors import CheckpointError
+from audiox_ext.networks.keys import published_shapes
 
 CONVOLUTIONS = {
     "conv": lambda: nn.Conv1d(3, 5, 7),

@@ -19,7 +19,6 @@ from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.checkpoints.state_dict import (
     compare_keys,
     fold_weight_norm,
-    published_shapes,
     read_tensors,
     shapes_of,
 )
@@ -33,6 +32,7 @@ from audiox_ext.networks.autoencoder.chunks import (
     receptive_field,
 )
 from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, OobleckEncoder, SnakeBeta
+from audiox_ext.networks.keys import published_shapes
 from audiox_ext.random_numbers import RandomNumbers
 
 GOLDEN = ["base", "maf", "mmdit", "turbo"]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ...config import AutoencoderConfig, StrengthEncoderConfig
 from ...errors import ConfigError
+from ..keys import published_shapes
 from ..layers import DeviceLike, Operations
 from .chunks import (
     Check,
@@ -83,8 +84,6 @@ class Autoencoder(nn.Module):
         """The decoder's keys where none is built."""
         if "decoder" in self.model:
             return {}
-        from ...checkpoints.state_dict import published_shapes
-
         decoder = OobleckDecoder(self.config.decoder, device="meta")
         return {f"model.decoder.{key}": shape for key, shape in published_shapes(decoder).items()}
 

@@ -206,7 +206,7 @@ class OobleckDecoder(nn.Module):
 
 def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:
     conv = operations.Conv1d(in_channels, out_channels, kernel, **settings)
-    # Read by state_dict.published_shapes: in the file the weight is two tensors.
+    # Read by keys.published_shapes: in the file the weight is two tensors.
     conv.weight_norm = True
     return conv
 

@@ -18,9 +18,10 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...checkpoints.state_dict import compare_keys, published_shapes, read_tensors, shapes_of
+from ...checkpoints.state_dict import compare_keys, read_tensors, shapes_of
 from ...errors import CheckpointError, ConfigError, InputError
 from ...mmap import converted
+from ..keys import published_shapes
 from ..operations import plain_weights
 
 PREFIX = "vfeat_extractor."
