@@ -1,7 +1,7 @@
 """How far half precision is from float32 after a whole run: `python -m benchmarks.precision`.
 
 The golden checkpoints, small models of every kind, make the latents of one prompt with equal seeds in each
-precision of the network. Printed are the relative L2 distances from float32, solver by solver.
+precision of the network. Printed are the relative L2 distances from float32, sampler by sampler.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def main() -> None:
 
 
 def measure(kind: str, steps: int, seeds: int) -> list[dict[str, Any]]:
-    """A row for each solver of a golden model: its distances by precision."""
+    """A row for each sampler of a golden model: its distances by precision."""
     models = {precision: _load(kind, precision) for precision in ("fp32", *PRECISIONS)}
     few = models["fp32"].config.few_step_count
     rows = []
-    for solver in (None,) if few else SAMPLER_NAMES:
-        row: dict[str, Any] = {"model": kind, "solver": solver or "few steps", "steps": few or steps}
+    for sampler in (None,) if few else SAMPLER_NAMES:
+        row: dict[str, Any] = {"model": kind, "sampler": sampler or "few steps", "steps": few or steps}
         runs = {
-            name: [_latents(m, solver, row["steps"], s) for s in range(seeds)] for name, m in models.items()
+            name: [_latents(m, sampler, row["steps"], s) for s in range(seeds)] for name, m in models.items()
         }
         for precision in PRECISIONS:
             pairs = zip(runs[precision], runs["fp32"], strict=True)
@@ -84,17 +84,17 @@ def _load(kind: str, precision: Any) -> AudioXModel:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table in Markdown."""
     lines = [
-        f"| model | solver | steps | {' | '.join(PRECISIONS)} |",
+        f"| model | sampler | steps | {' | '.join(PRECISIONS)} |",
         "|---|---|---|" + "---|" * len(PRECISIONS),
     ]
     for row in rows:
         figures = " | ".join(f"{row[precision]:.1e}" for precision in PRECISIONS)
-        lines.append(f"| {row['model']} | {row['solver']} | {row['steps']} | {figures} |")
+        lines.append(f"| {row['model']} | {row['sampler']} | {row['steps']} | {figures} |")
     return "\n".join(lines)
 
 
-def _latents(model: Any, solver: str | None, steps: int, seed: int) -> Tensor:
-    settings: dict[str, Any] = {} if solver is None else {"sampler_type": solver}
+def _latents(model: Any, sampler: str | None, steps: int, seed: int) -> Tensor:
+    settings: dict[str, Any] = {} if sampler is None else {"sampler_type": sampler}
     return generate_diffusion_cond(
         model,
         steps=steps,

@@ -166,8 +166,8 @@ def table(reports: Mapping[str, QualityReport]) -> str:
         ("spectral distance to data", [report.spectral for report in of_all], " dB"),
         ("Fréchet distance to data", [report.frechet for report in of_all], ""),
         ("diversity", [report.diversity for report in of_all], ""),
-        ("seconds a sound", [report.seconds for report in of_all], ""),
-        ("network evaluations a sound", [report.evaluations for report in of_all], ""),
+        ("seconds per sound", [report.seconds for report in of_all], ""),
+        ("network evaluations per sound", [report.evaluations for report in of_all], ""),
     ):
         if any(value is not None for value in values):
             lines.append(_line(label, ["" if v is None else f"{v:.3g}{unit}" for v in values]))

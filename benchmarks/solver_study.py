@@ -5,7 +5,7 @@
     python -m benchmarks.solver_study --results study.jsonl --report docs
 
 The most telling settings come first. It may be stopped at any time: what is done is in the file, and the same
-command goes on from there. The report is `solver-study.md` with its pictures.
+command goes on from there. The report is `sampler-study.md` with its pictures.
 """
 
 from __future__ import annotations

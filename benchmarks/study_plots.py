@@ -78,12 +78,12 @@ def plot_cost(results: Sequence[Result], front: Sequence[Result], path: Path) ->
     panel = figure.subplots()
     for those, look in (
         (results, {"ls": "", "marker": "o", "ms": 4, "alpha": 0.4, "label": "a setting"}),
-        (front, {"marker": "o", "ms": 5, "drawstyle": "steps-post", "label": "nothing cheaper is as good"}),
+        (front, {"marker": "o", "ms": 5, "drawstyle": "steps-post", "label": "best at its cost"}),
     ):
         points = [(r.report.evaluations, mean_share(r.report)) for r in those if r.report is not None]
         if points:
             panel.plot(*zip(*sorted(points), strict=True), **look)
-    panel.set(xlabel="network evaluations a sound", ylabel=PANELS[0][0], xscale="log")
+    panel.set(xlabel="network evaluations per sound", ylabel=PANELS[0][0], xscale="log")
     panel.set(xticks=_EVALUATIONS, xticklabels=_EVALUATIONS)
     panel.minorticks_off()
     panel.grid(alpha=0.3)

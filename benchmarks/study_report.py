@@ -21,7 +21,7 @@ from .study_grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, settled
 from .study_plots import frechet, mean_share, plot_cost, plot_guidance, plot_samplers
 from .study_verdict import LEAST_SEEDS, conclusion, verdicts
 
-PAGE = "solver-study.md"
+PAGE = "sampler-study.md"
 _PICTURES = "images"
 _COLUMNS: tuple[tuple[str, Callable[[QualityReport], float | None], str], ...] = (
     ("mean of measures", mean_share, "{:.1f} %"),
@@ -63,13 +63,11 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         _samplers(plain, base),
         _section("Guidance", guidance, lambda s: f"cfg {s.cfg_scale:g}", "study-guidance.png"),
         _section(
-            "Guidance in a part of the run",
+            "Guidance in part of the run",
             _like(plain, base, "guidance_interval"),
             lambda s: "{:g} to {:g}".format(*s.guidance_interval),
         ),
-        _section(
-            "Blocks used again", _like(plain, base, "reuse_threshold"), lambda s: f"{s.reuse_threshold:g}"
-        ),
+        _section("Reused blocks", _like(plain, base, "reuse_threshold"), lambda s: f"{s.reuse_threshold:g}"),
         _schedules(plain, base),
         _precisions(alike, base),
         _cost(front),
@@ -102,7 +100,7 @@ def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
     base, *others = PRESETS
     for name in others:
         if min(len(runs[base]), len(runs[name])) < LEAST_SEEDS:
-            lines += ["", f"Whether {name} is as good as {base} takes {LEAST_SEEDS} seeds of both to say."]
+            lines += ["", f"Comparing {name} with {base} needs at least {LEAST_SEEDS} seeds of each."]
             continue
         found = verdicts(runs[base], runs[name])
         lines += ["", f"### {name} against {base}", "", conclusion(name, base, found), ""]
@@ -133,17 +131,17 @@ def comparable(results: Sequence[Result]) -> list[Result]:
 def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
     devices = " and ".join(sorted({result.device for result in results}))
     made = (
-        f"Made by `python -m benchmarks.solver_study` with {subject['model']} (weights "
-        f"{subject['weights']}) on {devices}: {len(results)} settings, each with "
-        f"{subject['items']} held-out items of each of {len(subject['groups'])} groups. "
-        "[quality.md](quality.md) says what is measured."
+        f"Written by `python -m benchmarks.solver_study`. Model: {subject['model']} (weights "
+        f"{subject['weights']}), on {devices}: {len(results)} settings, each with "
+        f"{subject['items']} held-out items in each of {len(subject['groups'])} groups. "
+        "[quality.md](quality.md#what-is-measured) explains the measures."
     )
     timed = any(result.report is not None and result.report.seconds is not None for result in results)
-    seconds = "; seconds are for one sound, prompts and decoding included" if timed else ""
+    seconds = " Seconds are per sound, including prompts and decoding." if timed else ""
     read = (
-        f"An evaluation is a pass through the network for one sound, a guided step being two{seconds}. Where "
-        f"nothing else is said the setting is that of the preset {BASE} with seed 0, and one thing is "
-        "changed. How far results differ by chance is what seeds change, as the presets show it."
+        f"One evaluation is one pass through the network for one sound; a guided step takes two.{seconds} "
+        f"Unless stated otherwise, a row is the preset {BASE} with seed 0 and one setting changed. The table "
+        "of presets shows how much results vary with the seed alone."
     )
     return f"# Samplers, steps and guidance, measured\n\n{made}\n\n{read}"
 
@@ -166,7 +164,7 @@ def _samplers(results: Sequence[Result], base: Sampling) -> str:
         f"{label}:\n\n{_grid('sampler', rows, value, form)}"
         for label, value, form in (_COLUMNS[0], _COLUMNS[2])
     ]
-    note = f"Columns are steps. {' and '.join(WITHOUT_STEPS)} takes as many as it needs, whatever is asked."
+    note = f"Columns are numbers of steps. {' and '.join(WITHOUT_STEPS)} chooses its own number."
     return "\n\n".join(
         ["## Samplers", _picture("quality against steps", "study-samplers.png"), note, *tables]
     )
@@ -184,7 +182,7 @@ def _schedules(results: Sequence[Result], base: Sampling) -> str:
     ]
     if not rows:
         return ""
-    same = "; ".join(f"{name} is {other}" for name, other in SAME_SCHEDULES.items())
+    same = "; ".join(f"{name} equals {other}" for name, other in SAME_SCHEDULES.items())
     label, value, form = _COLUMNS[0]
     return f"## Schedules\n\n{label}; {same}.\n\n{_grid('sampler, schedule', rows, value, form)}"
 
@@ -210,7 +208,7 @@ def _section(
 
 def _cost(front: Sequence[Result]) -> str:
     lines = ["## Cost and quality", "", _picture("quality against cost", "study-cost.png"), ""]
-    lines += ["What nothing as cheap or cheaper is as good as:", ""]
+    lines += ["The best settings for their cost: none that costs the same or less scores as high.", ""]
     rows = [((r.trial.label,), [r.report]) for r in front if r.report is not None]
     return "\n".join([*lines, *_figures(("setting",), rows)])
 
@@ -220,7 +218,7 @@ def _errors(results: Sequence[Result]) -> str:
     if not failed:
         return ""
     lines = [f"- {r.trial.label}: {' '.join(r.error.split())[:200]}" for r in failed]
-    return "\n".join(["## What did not work", "", *lines])
+    return "\n".join(["## Settings that failed", "", *lines])
 
 
 def _grid(

@@ -65,8 +65,8 @@ def conclusion(name: str, base: str, found: Sequence[Verdict]) -> str:
     """A sentence."""
     worse = [verdict.measure for verdict in found if verdict.judgement == "worse"]
     if not worse:
-        return f"{name} is nowhere worse than {base} by more than other seeds change."
-    return f"{name} is worse than {base}, by more than other seeds change, in: {', '.join(worse)}."
+        return f"{name} is on no measure worse than {base} by more than another seed changes it."
+    return f"{name} is worse than {base}, by more than another seed changes it, on: {', '.join(worse)}."
 
 
 def _verdict(

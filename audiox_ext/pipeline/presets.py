@@ -1,7 +1,7 @@
 """Named settings of the sampler: what it costs to be exact, and how little might do.
 
 This is the one place where their values stand. `balanced` and `fast` were measured with audiox-pocket
-(docs/solver-study.md): on no measure worse than `published` by more than other seeds change.
+(docs/sampler-study.md): on no measure worse than `published` by more than other seeds change.
 """
 
 from __future__ import annotations

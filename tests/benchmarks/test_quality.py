@@ -210,8 +210,8 @@ def test_the_table_says_shares_intervals_and_costs() -> None:
     )
     assert lines[3] == "| onsets (ball) | 75 % (30 to 95), 3 of 4 |  |"
     assert lines[4] == "| mean of these | 75.0 % | 100.0 % |"
-    assert "| seconds a sound | 1.25 |  |" in lines
-    assert "| network evaluations a sound | 100 |  |" in lines
+    assert "| seconds per sound | 1.25 |  |" in lines
+    assert "| network evaluations per sound | 100 |  |" in lines
     assert all(line.count("|") == 4 for line in lines)
 
 

@@ -209,18 +209,18 @@ def test_a_verdict_is_by_what_seeds_change() -> None:
 
 def test_a_conclusion_names_what_is_worse() -> None:
     base = [report(count) for count in (29, 30, 31)]
-    assert "nowhere worse" in conclusion("balanced", "published", verdicts(base, base))
+    assert "on no measure worse" in conclusion("balanced", "published", verdicts(base, base))
     found = verdicts(base, [report(10, frechet=9.0)] * 3)
-    assert conclusion("fast", "published", found).endswith("in: count, Fréchet distance.")
+    assert conclusion("fast", "published", found).endswith("on: count, Fréchet distance.")
 
 
 def test_no_verdict_without_several_seeds() -> None:
     with pytest.raises(InputError, match="There are 2 runs"):
         verdicts([report()] * 2, [report()] * 3)
     table = preset_tables([pretended(t) for t in preset_trials(DEFAULTS, 2)], DEFAULTS)
-    assert "takes 3 seeds of both" in table
+    assert "needs at least 3 seeds of each" in table
     table = preset_tables([pretended(t) for t in preset_trials(DEFAULTS, 3)], DEFAULTS)
-    assert "balanced is nowhere worse than published" in table
+    assert "balanced is on no measure worse than published" in table
     assert "fast is worse than published" in table
     assert "| count | 77.5 % | 65.0 % | 5.0 % | worse |" in table
 
