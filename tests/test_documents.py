@@ -1,0 +1,182 @@
+"""The documents: their links lead somewhere, their English is plain, the README fits on a screen or three.
+
+Needs neither torch nor ComfyUI, except for the page of the sampler study.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from plain_english import DIALECT, TERMS, scan
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-NOTICE.md")),
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "audiox_ext" / "models" / "audiox-pocket" / "README.md",
+        ROOT / "benchmarks" / "NOTES.md",
+        ROOT / "tests" / "golden" / "README.md",
+    )
+)
+# Folders whose comments, docstrings and strings are free of these phrases; others are being reworded.
+PLAIN_FOLDERS: tuple[str, ...] = ()
+# Quotations that stay, such as labels of nodes, by the name of the file.
+QUOTATIONS: dict[str, tuple[str, ...]] = {}
+README_LINES, README_COLUMNS = 200, 120
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def prose(document: str) -> str:
+    """Without code blocks, in which nothing is a link."""
+    return re.sub(r"^```.*?^```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
+
+
+def links(text: str) -> Iterator[str]:
+    """Addresses of links and pictures: inline, by reference, and in HTML."""
+    for match in re.finditer(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text):
+        yield match[1]
+    for match in re.finditer(r"^\[[^\]]+\]: +(\S+)$", text, re.MULTILINE):
+        yield match[1]
+    for match in re.finditer(r"<(?:img|a|source)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"", text):
+        yield match[1]
+
+
+def labels(text: str) -> tuple[set[str], set[str]]:
+    """(labels that are defined, labels that links use)."""
+    defined = {name.lower() for name in re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE)}
+    body = re.sub(r"^\[[^\]]+\]: .*$", "", re.sub(r"`[^`\n]+`", "", text), flags=re.MULTILINE)
+    used = set()
+    for shown, label in re.findall(r"(?<!\\)\[([^\[\]]+)\](?:\[([^\[\]]*)\])?(?![\[(:])", body):
+        used.add((label or shown).lower())
+    return defined, used
+
+
+def sections(text: str) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    seen: dict[str, int] = {}
+    anchors = set()
+    for title in re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
+        anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        count = seen.get(anchor, 0)
+        seen[anchor] = count + 1
+        anchors.add(f"{anchor}-{count}" if count else anchor)
+    return anchors
+
+
+def test_the_readme_is_a_front_door() -> None:
+    lines = read("README.md").splitlines()
+    assert len(lines) <= README_LINES
+    too_wide = {number: len(line) for number, line in enumerate(lines, 1) if len(line) > README_COLUMNS}
+    assert not too_wide
+    assert "python3 run.py test" in lines
+    assert "python3 run.py demo" in lines
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_files_and_sections_lead_somewhere(document: str) -> None:
+    broken = []
+    for target in links(prose(document)):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / name if name else ROOT / document
+        if not path.exists() or ROOT not in (path.resolve(), *path.resolve().parents):
+            broken.append(f"{target}: no such file")
+        elif anchor and (path.suffix != ".md" or anchor not in sections(path.read_text(encoding="utf-8"))):
+            broken.append(f"{target}: no such section")
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_label_of_a_link_is_defined_once_and_used(document: str) -> None:
+    text = prose(document)
+    names = [name.lower() for name in re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE)]
+    assert len(names) == len(set(names))
+    defined, used = labels(text)
+    assert defined <= used, f"never used: {sorted(defined - used)}"
+    if defined:
+        assert used <= defined, f"not defined: {sorted(used - defined)}"
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "docs/architecture.md"])
+def test_every_document_is_reached_from_the_readme(document: str) -> None:
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        for target in links(prose(name)):
+            path = ((ROOT / name).parent / target.partition("#")[0]).resolve()
+            if "://" not in target and path.suffix == ".md" and path.is_file():
+                waiting.append(path.relative_to(ROOT).as_posix())
+    assert document in reached
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_are_in_plain_english(document: str) -> None:
+    found = scan([ROOT / document], (*DIALECT, *TERMS), QUOTATIONS)
+    assert not found, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("folder", PLAIN_FOLDERS)
+def test_code_is_in_plain_english(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    found = scan(files, DIALECT, QUOTATIONS)
+    assert not found, "\n".join(map(str, found))
+
+
+def test_the_scan_finds_phrases_across_lines_and_not_in_code(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# It\n\nThe track is carried\non. It is made `anew`.\n\n```\nanew\n```\nmade anew\n")
+    assert [(hit.line, hit.text) for hit in scan([page])] == [(3, "carried on"), (9, "anew")]
+    code = tmp_path / "code.py"
+    code.write_text(
+        '"""It lets go\nof memory."""\n\n'
+        "anew = 1  # a name\n# what is carried\n# on\n"
+        'x = ("made an"\n     "ew") + f"{anew} anew"\n'
+    )
+    assert [(hit.line, hit.text) for hit in scan([code])] == [
+        (1, "lets go of"),
+        (5, "carried on"),
+        (7, "anew"),
+        (8, "anew"),
+    ]
+    assert scan([page], allowed={"page.md": ("carried\non", "made anew")}) == []
+
+
+def test_ordinary_english_passes_the_scan(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "There is no GPU. It is no longer used. Is there no other way? Who wrote it? Measure what is made.\n"
+        "The takes are told apart. It goes on sale. What is a latent? Go by train. As far as possible.\n"
+    )
+    assert scan([page], (*DIALECT, *TERMS)) == []
+
+
+def test_the_page_of_nodes_has_every_input_of_every_node_and_no_other() -> None:
+    texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    parts = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", read("docs/nodes.md"), re.MULTILINE | re.DOTALL))
+    for node in texts.values():
+        rows = re.findall(r"^\| (`[^|]*`) \|", parts[node["display_name"]], re.MULTILINE)
+        named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+        assert sorted(named) == sorted(node["inputs"]), node["display_name"]
+
+
+def test_the_page_of_the_study_is_what_its_generator_writes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="NO matplotlib: the page of the sampler study was not compared")
+    from benchmarks.study_report import PAGE, write_report
+
+    page, *_ = write_report(ROOT / "docs" / "sampler-study.jsonl", tmp_path)
+    assert page.read_text(encoding="utf-8") == read(f"docs/{PAGE}")
