@@ -131,7 +131,7 @@ def comparable(results: Sequence[Result]) -> list[Result]:
 def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
     devices = " and ".join(sorted({result.device for result in results}))
     made = (
-        f"Written by `python -m benchmarks.solver_study`. Model: {subject['model']} (weights "
+        f"Written by `python -m benchmarks.sampler_study`. Model: {subject['model']} (weights "
         f"{subject['weights']}), on {devices}: {len(results)} settings, each with "
         f"{subject['items']} held-out items in each of {len(subject['groups'])} groups. "
         "[quality.md](quality.md#what-is-measured) explains the measures."

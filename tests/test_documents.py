@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,3 +182,80 @@ def test_the_page_of_the_study_is_what_its_generator_writes(tmp_path: Path) -> N
 
     page, *_ = write_report(ROOT / "docs" / "sampler-study.jsonl", tmp_path)
     assert page.read_text(encoding="utf-8") == read(f"docs/{PAGE}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_and_modules_that_documents_name_exist(document: str) -> None:
+    text = read(document)
+    folders = "audiox_ext|benchmarks|docs|examples|locales|nodes|pocket|tests|tools|web"
+    missing = [
+        name for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", text) if not (ROOT / name).exists()
+    ]
+    for module in re.findall(rf"python -m ((?:{folders})(?:\.\w+)*)", text):
+        path = ROOT / module.replace(".", "/")
+        if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
+            missing.append(module)
+    assert not missing
+
+
+def options_of(arguments: list[str]) -> set[str]:
+    """The long options that a command's help lists, except --help."""
+    call = [sys.executable, "-m", *arguments, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)) - {"--help"}
+
+
+def part_of(document: str, *titles: str) -> str:
+    """The text of some sections of a document, with their subsections."""
+    text = read(document)
+    parts = []
+    for title in titles:
+        heading = re.search(rf"^(#+) {re.escape(title)}$", text, re.MULTILINE)
+        assert heading is not None, title
+        after = text[heading.end() :]
+        end = re.search(rf"^#{{1,{len(heading[1])}}} ", after, re.MULTILINE)
+        parts.append(after[: end.start()] if end else after)
+    return "\n".join(parts)
+
+
+COMMAND_LINE, TRAINING = "docs/command-line.md", "docs/training.md"
+
+
+@pytest.mark.parametrize(
+    ("command", "document", "titles"),
+    [
+        ("audiox_ext generate", COMMAND_LINE, ("generate",)),
+        ("audiox_ext edit", COMMAND_LINE, ("generate", "edit and extend")),
+        ("audiox_ext extend", COMMAND_LINE, ("generate", "edit and extend")),
+        ("audiox_ext extract", COMMAND_LINE, ("extract", "generate")),
+        ("audiox_ext inspect", COMMAND_LINE, ("inspect",)),
+        ("audiox_ext convert", COMMAND_LINE, ("convert",)),
+        ("audiox_ext view", COMMAND_LINE, ("view and level",)),
+        ("audiox_ext level", COMMAND_LINE, ("view and level",)),
+        ("audiox_ext train lora", TRAINING, ("On the command line",)),
+        ("audiox_ext train finetune", TRAINING, ("On the command line", "Fine-tuning a whole network")),
+        ("pocket dataset", TRAINING, ("Training a model from scratch",)),
+        ("pocket train autoencoder", TRAINING, ("Training a model from scratch",)),
+        ("pocket train sync", TRAINING, ("Training a model from scratch",)),
+        ("pocket train diffusion", TRAINING, ("Training a model from scratch",)),
+    ],
+)
+def test_the_documents_explain_every_option(command: str, document: str, titles: tuple[str, ...]) -> None:
+    pytest.importorskip("torch", reason="NO torch: the options of the commands were not compared")
+    of_all_commands = {"--verbose", "--models", "--output"}
+    missing = (
+        options_of(command.split())
+        - of_all_commands
+        - set(re.findall(r"--[a-z][a-z-]*", part_of(document, *titles)))
+    )
+    assert not missing
+    assert "`--models FOLDER`" in read(COMMAND_LINE)
+
+
+def test_the_documents_name_no_option_that_is_gone() -> None:
+    pytest.importorskip("torch", reason="NO torch: the options of the commands were not compared")
+    commands = ["generate", "edit", "extend", "extract", "inspect", "convert", "view", "level", "train lora"]
+    known = {"--help"}
+    for command in commands:
+        known |= options_of(["audiox_ext", *command.split()])
+    assert set(re.findall(r"`(--[a-z][a-z-]*)", read(COMMAND_LINE))) <= known

@@ -17,7 +17,7 @@ from audiox_ext.sampling.sampling import SAMPLER_NAMES
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES, noise_levels
 from benchmarks.quality_report import QualityReport
 from benchmarks.quality_sounds import Sampling
-from benchmarks.solver_study import main, run_study
+from benchmarks.sampler_study import main, run_study
 from benchmarks.study_file import Result, StudyFile, read_rows, result_of
 from benchmarks.study_grid import (
     INTERVALS,
@@ -317,7 +317,7 @@ def test_a_study_of_a_model(
         Trial(part="samplers", sampling=replace(two, sampler_type="k-magic")),
         Trial(part="precisions", sampling=replace(two, steps=3), precision="bf16"),
     ]
-    monkeypatch.setattr("benchmarks.solver_study.quick_grid", lambda defaults: trials)
+    monkeypatch.setattr("benchmarks.sampler_study.quick_grid", lambda defaults: trials)
     results = tmp_path / "study.jsonl"
     call = [str(tiny_folder("maf")), "--results", str(results), "--groups", "count", "--items", "2"]
     assert main([*call, "--quick", "--minutes", "1e-9"]) == 0

@@ -1,8 +1,8 @@
 """Which sampler, how many steps, how much guidance: every setting on the same held-out prompts.
 
-    python -m benchmarks.solver_study audiox-pocket --results study.jsonl
-    python -m benchmarks.solver_study audiox-pocket --results study.jsonl --presets --seeds 4
-    python -m benchmarks.solver_study --results study.jsonl --report docs
+    python -m benchmarks.sampler_study audiox-pocket --results study.jsonl
+    python -m benchmarks.sampler_study audiox-pocket --results study.jsonl --presets --seeds 4
+    python -m benchmarks.sampler_study --results study.jsonl --report docs
 
 The most telling settings come first. It may be stopped at any time: what is done is in the file, and the same
 command goes on from there. The report is `sampler-study.md` with its pictures.
@@ -160,7 +160,7 @@ def _study(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.solver_study", description=(__doc__ or "").split("\n", 1)[0]
+        prog="python -m benchmarks.sampler_study", description=(__doc__ or "").split("\n", 1)[0]
     )
     parser.add_argument("model", nargs="?", help="a name such as audiox-pocket, or a folder")
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="where results are kept")
