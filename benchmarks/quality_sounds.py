@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from audiox_ext.checkpoints.catalog import ModelFolders, find_files
+from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.checkpoints.pretrained import (
     config_of,
     find_synchformer_for,
     get_pretrained_model,
-    load_synchformer,
 )
 from audiox_ext.conditioning.video_features import (
     ImageSequence,

@@ -21,7 +21,7 @@ import torch
 
 from audiox_ext.errors import ConfigError, InputError, TrainingError
 from audiox_ext.files import write_whole
-from audiox_ext.networks.vision.synchformer import Synchformer, convert_synchformer_keys
+from audiox_ext.networks.vision.synchformer import Synchformer
 from audiox_ext.training.batches import AnyBatches, Batch
 from audiox_ext.training.trainer import Report, fit_supervised, require_lightning, steps_done
 
@@ -286,6 +286,8 @@ def _trained_before(path: Path, what: str) -> dict[str, torch.Tensor]:
 
 
 def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | None:
+    from audiox_ext.checkpoints.encoders import convert_synchformer_keys
+
     from .sync.training import build_synchformer, synchformer_config
 
     if synchformer_config(config) is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audiox_ext import AudioRequest, extract_video_features, get_pretrained_model, make_audio
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
-from audiox_ext.checkpoints.pretrained import load_synchformer
+from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.media.frames import Window, frames_from_video
 from audiox_ext.media.loudness import normalised
 from audiox_ext.plotting.layout import lay_out

@@ -24,8 +24,6 @@ from ..model_info import ModelFacts, StoredModel
 from ..networks.keys import module_key, published_key
 from ..networks.layers import Operations
 from ..networks.operations import PlainOperations
-from ..networks.vision.synchformer import Synchformer, synchformer_width
-from ..networks.vision.synchformer import load_synchformer as _read_synchformer
 from .catalog import (
     ALL_PATTERNS,
     PUBLISHED,
@@ -42,6 +40,7 @@ from .catalog import (
 )
 from .config_parser import parse_config, read_config
 from .download import fetch_repository, forget_unfinished, unfinished_repository
+from .encoders import load_text_encoder, synchformer_width
 from .late_folding import can_fold_late, fold_at_first_use, take_pairs
 from .state_dict import (
     compare_keys,
@@ -58,7 +57,6 @@ __all__ = [
     "find_synchformer_for",
     "get_pretrained_model",
     "list_models",
-    "load_synchformer",
     "stored_model",
     "synchformer_fingerprint",
 ]
@@ -139,20 +137,6 @@ def get_pretrained_model(
         model.placement = DevicePlacement(device, offload=True)
         return model, data
     return model.to(device), data
-
-
-def load_synchformer(
-    path: Path,
-    *,
-    operations: Operations = None,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    num_heads: int | None = None,
-) -> Synchformer:
-    """Synchformer's visual branch from a file. Raises `CheckpointError` when it does not fit."""
-    return _read_synchformer(
-        path, num_heads=num_heads, operations=operations, dtype=dtype or torch.float32, device=device
-    )
 
 
 def stored_model(name: str, folders: ModelFolders) -> StoredModel:
@@ -358,8 +342,6 @@ def _add_autoencoder(state: dict[str, Tensor], vae: Mapping[str, Tensor], want: 
 
 
 def _attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders, download: bool) -> None:
-    from ..conditioning.text_encoder import load_text_encoder
-
     for conditioner in model.conditioner.conditioners.values():
         if not isinstance(conditioner, TextConditioner):
             continue

@@ -142,12 +142,8 @@ def _video_features(
     folders: ModelFolders,
     weights: Path | None,
 ) -> VideoFeatures:
-    from ..checkpoints.pretrained import (
-        find_synchformer,
-        find_synchformer_for,
-        load_synchformer,
-        synchformer_fingerprint,
-    )
+    from ..checkpoints.encoders import load_synchformer
+    from ..checkpoints.pretrained import find_synchformer, find_synchformer_for, synchformer_fingerprint
     from ..conditioning.video_features import extract_video_features, seconds_to_cover
     from ..devices import available_device
     from ..media.frames import Window

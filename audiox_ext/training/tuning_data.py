@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints.catalog import ModelFolders, find_files, find_synchformer
-from ..checkpoints.pretrained import load_synchformer
+from ..checkpoints.encoders import load_synchformer
 from ..conditioning.video_features import SyncEncoder
 from ..config import ClipConditionerConfig
 from ..devices import Placement

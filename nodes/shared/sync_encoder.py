@@ -55,7 +55,7 @@ def sync_encoder(path: Path, fingerprint: str, owner: AudioXModelHandle | None) 
 
 
 def _load(path: Path) -> _Loaded:
-    from ...audiox_ext.checkpoints.pretrained import load_synchformer
+    from ...audiox_ext.checkpoints.encoders import load_synchformer
 
     with host.outside_inference_mode():
         network = load_synchformer(path, operations=host.float32_operations())

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from audiox_ext.checkpoints.encoders import SYNCHFORMER_PREFIX
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.errors import TrainingError
 from audiox_ext.files import write_whole
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.keys import published_key
-from audiox_ext.networks.vision.synchformer import PREFIX, Synchformer
+from audiox_ext.networks.vision.synchformer import Synchformer
 
 from ..diffusion.text import write_text_encoder
 from .weight_norm import plain_state, published_pair
@@ -89,7 +90,7 @@ def synchformer_state(synchformer: Synchformer) -> dict[str, Tensor]:
     for kind in ("weight", "bias"):
         parts = [state.pop(f"{stem}.{part}.{kind}") for part in ("q", "kv")]
         state[f"{stem}.in_proj_{kind}"] = torch.cat(parts)
-    return {f"{PREFIX}{key}": value for key, value in state.items()}
+    return {f"{SYNCHFORMER_PREFIX}{key}": value for key, value in state.items()}
 
 
 def _stored(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

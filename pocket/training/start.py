@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from audiox_ext.checkpoints.pretrained import get_pretrained_model, load_synchformer
+from audiox_ext.checkpoints.encoders import load_synchformer
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import InputError
 from audiox_ext.files import write_whole
 from audiox_ext.model import AudioXModel

@@ -17,8 +17,9 @@ from golden_cases import golden_path
 from audiox_ext.checkpoints import download as download_module
 from audiox_ext.checkpoints import pretrained as pretrained_module
 from audiox_ext.checkpoints.catalog import ModelFolders, find_synchformer, find_text_encoder, list_models
+from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.checkpoints.inspection import describe, inspect_checkpoint
-from audiox_ext.checkpoints.pretrained import get_pretrained_model, load_synchformer
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.errors import CheckpointError, ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.license import is_non_commercial

@@ -13,14 +13,16 @@ from golden_cases import assert_close_l2, frames, golden_path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from audiox_ext.checkpoints.encoders import (
+    config_from_state,
+    convert_synchformer_keys,
+    load_synchformer,
+)
 from audiox_ext.errors import CheckpointError, ConfigError, InputError
 from audiox_ext.networks.vision.synchformer import (
     DividedAttention,
     Synchformer,
     SynchformerConfig,
-    config_from_state,
-    convert_synchformer_keys,
-    load_synchformer,
 )
 
 TESTS = Path(__file__).parents[1]
@@ -157,14 +159,14 @@ def test_pickles_load_like_safetensors(
 ) -> None:
     path = tmp_path / f"synchformer{suffix}"
     torch.save({nested: state, "epoch": 3} if nested else state, path)
-    expected = load_synchformer(FILE, num_heads=3).state_dict()
-    actual = load_synchformer(path, num_heads=3).state_dict()
+    expected = load_synchformer(FILE, num_heads=3, dtype=None).state_dict()
+    actual = load_synchformer(path, num_heads=3, dtype=None).state_dict()
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
 def test_the_dtype_is_the_files_or_the_one_asked_for() -> None:
-    assert {p.dtype for p in load_synchformer(FILE, num_heads=3).parameters()} == {torch.float16}
+    assert {p.dtype for p in load_synchformer(FILE, num_heads=3, dtype=None).parameters()} == {torch.float16}
     model = load_synchformer(FILE, num_heads=3, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert not model.training
@@ -238,10 +240,10 @@ import comfy.options
 comfy.options.enable_args_parsing()
 import comfy.ops, torch
 sys.path[:0] = {paths!r}
-from audiox_ext.networks.vision.synchformer import load_synchformer
+from audiox_ext.checkpoints.encoders import load_synchformer
 from test_synchformer import FILE, golden_frames
 from golden_cases import assert_close_l2
-cast = load_synchformer(FILE, num_heads=3, operations=comfy.ops.manual_cast)
+cast = load_synchformer(FILE, num_heads=3, operations=comfy.ops.manual_cast, dtype=None)
 for module in cast.modules():
     if type(module).__module__ == "comfy.ops":
         assert module.comfy_cast_weights, type(module)

@@ -24,7 +24,7 @@ from training_miniature import (
 )
 
 from audiox_ext import generate_diffusion_cond, get_pretrained_model
-from audiox_ext.checkpoints.pretrained import load_synchformer
+from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.errors import InputError, TrainingError
 from pocket import pipeline as fitting

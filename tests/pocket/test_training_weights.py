@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL, ModelFolders
+from audiox_ext.checkpoints.encoders import convert_synchformer_keys, load_synchformer
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
-from audiox_ext.networks.vision.synchformer import convert_synchformer_keys, load_synchformer
 from pocket.autoencoder.latent_scale import DEVIATION
 from pocket.autoencoder.strength_decoder import build_decoder
 from pocket.metrics.measures import Score, judge, scores

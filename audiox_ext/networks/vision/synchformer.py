@@ -2,15 +2,15 @@
 
 B batch, T frames, S segments, G time steps of a segment (two frames each), P patches of a frame,
 N = 1 + G * P tokens of a segment, H heads, D width. Patches are ordered time-major. Module names are the keys
-under `vfeat_extractor.` in the file, after `convert_synchformer_keys`. Source: Iashin et al. 2024,
-Bertasius et al. 2021 (divided space-time attention), spec, "Synchformer".
+under `vfeat_extractor.` in the file, after `convert_synchformer_keys` in checkpoints/encoders.py.
+
+Source: Iashin et al. 2024, Bertasius et al. 2021 (divided space-time attention), spec, "Synchformer".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,13 +18,9 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...checkpoints.state_dict import compare_keys, read_tensors, shapes_of
-from ...errors import CheckpointError, ConfigError, InputError
-from ...mmap import converted
-from ..keys import published_shapes
+from ...errors import ConfigError, InputError
 from ..operations import plain_weights
 
-PREFIX = "vfeat_extractor."
 EPS = 1e-6
 
 
@@ -319,100 +315,3 @@ def _merge_repeats(segments: Sequence[Tensor]) -> tuple[list[int], list[int]]:
             distinct.append(i)
         which.append(len(distinct) - 1)
     return distinct, which
-
-
-def convert_synchformer_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file's tensors under this module's names.
-
-    Takes what lies under `vfeat_extractor.`, without that prefix; other prefixes are other branches. Leaves
-    out `patch_embed.*`, which the published code has and does not use. Splits the aggregation's in_proj,
-    whose rows are query, key, value, into `q` and `kv` (views, no copies). Raises `CheckpointError` when the
-    branch is not there.
-    """
-    converted: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        name = key.removeprefix(PREFIX)
-        if name == key or name.startswith("patch_embed."):
-            continue
-        stem, found, kind = name.rpartition("spatial_attn_agg.self_attn.in_proj_")
-        if found and not stem:
-            dim = tensor.shape[0] // 3
-            converted[f"spatial_attn_agg.self_attn.q.{kind}"] = tensor[:dim]
-            converted[f"spatial_attn_agg.self_attn.kv.{kind}"] = tensor[dim:]
-        else:
-            converted[name] = tensor
-    if not converted:
-        raise CheckpointError(
-            f"No key begins with {PREFIX}: these are not the weights of a Synchformer. "
-            "Use synchformer_state_dict.pth or .safetensors."
-        )
-    return converted
-
-
-def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None) -> SynchformerConfig:
-    """The sizes, from the shapes of converted tensors (`convert_synchformer_keys`).
-
-    num_heads: shapes do not tell; by default heads are 64 wide, as published. Raises `CheckpointError` when a
-    tensor that tells a size is missing or makes no sense, or num_heads is needed and not given.
-    """
-    try:
-        dim, _, patch_frames, patch_size, _ = state["patch_embed_3d.proj.weight"].shape
-        patches = state["pos_embed"].shape[1] - 1
-        time_steps = state["temp_embed"].shape[1]
-        mlp_dim = state["blocks.0.mlp.fc1.weight"].shape[0]
-        depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"These are not the weights of a Synchformer: its sizes cannot be read from them ({error})."
-        ) from None
-    if num_heads is None:
-        if dim % 64:
-            raise CheckpointError(f"This Synchformer is {dim} wide, not heads of 64: give its num_heads.")
-        num_heads = dim // 64
-    segment_frames = time_steps * patch_frames
-    return SynchformerConfig(
-        embed_dim=dim,
-        depth=depth,
-        num_heads=num_heads,
-        mlp_ratio=mlp_dim / dim,
-        image_size=round(patches**0.5) * patch_size,
-        patch_size=patch_size,
-        patch_frames=patch_frames,
-        segment_frames=segment_frames,
-        segment_stride=segment_frames // 2,
-    )
-
-
-def synchformer_width(path: str | Path) -> int:
-    """How wide the features of these weights are. Reads no values. Raises `CheckpointError`."""
-    return config_from_state(convert_synchformer_keys(read_tensors(path)), num_heads=1).embed_dim
-
-
-def load_synchformer(
-    path: str | Path,
-    *,
-    num_heads: int | None = None,
-    operations: Any = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-) -> Synchformer:
-    """The visual branch from synchformer_state_dict.safetensors, .pth, .pt or .ckpt, in evaluation mode.
-
-    num_heads: see `config_from_state`. operations: where layers come from, None for torch.nn. dtype: of the
-    weights, None for the file's own. No code in the file runs. Raises `CheckpointError`, with the path, for a
-    file that is missing, damaged, unsafe, or does not hold exactly the keys and shapes of this network.
-    """
-    try:
-        state = convert_synchformer_keys(read_tensors(path))
-        model = Synchformer(config_from_state(state, num_heads), operations or nn, device="meta")
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except CheckpointError as error:
-        message = str(error)
-        raise CheckpointError(message if str(path) in message else f"{path}: {message}") from None
-    difference = compare_keys(shapes_of(state), published_shapes(model))
-    if difference:
-        raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{difference}")
-    state = {key: converted(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
