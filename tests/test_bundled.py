@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from videos import frame_times, write_video
 
-from audiox_ext.checkpoints import download
+from audiox_ext.checkpoints import catalog
 from audiox_ext.checkpoints.catalog import BUNDLED, DEFAULT_MODEL, PUBLISHED, ModelFolders, list_models
 from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.checkpoints.inspection import inspect_checkpoint
@@ -54,8 +54,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("Something was to be fetched.")
 
-    monkeypatch.setattr(download, "fetch_repository", refuse)
-    monkeypatch.setattr("audiox_ext.checkpoints.pretrained.fetch_repository", refuse)
+    monkeypatch.setattr(catalog, "download_repository", refuse)
+    monkeypatch.setattr("audiox_ext.checkpoints.pretrained.download_repository", refuse)
 
 
 @pytest.fixture

@@ -1,54 +1,71 @@
-"""What is published, and where files are looked for on disk. Nothing here reads weights or the network."""
+"""The published models, the search for files on disk, and downloads from the Hugging Face hub.
+
+Nothing here reads weights.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError, ModelNotFoundError
+
+log = logging.getLogger(__name__)
 
 _WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt")
 _STUDENT = "audiox_turbo/audiox_turbo"
 _VAE_NAMES = ("VAE", "vae", "pretransform/vae", "pretransform/VAE")
 _SYNCHFORMER_NAMES = ("synchformer_state_dict", "synchformer/synchformer_state_dict")
+_DOWNLOAD_MARK = ".audiox-fetching"  # holds the repository's name while the download is incomplete
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedModel:
-    """A repository on the Hugging Face hub and what inference needs of it. Its weights are CC-BY-NC-4.0."""
+    """A repository on the Hugging Face hub. Its weights are CC-BY-NC-4.0.
+
+    Attributes:
+        repository: owner/name on the hub.
+        patterns: the files that inference needs.
+    """
 
     repository: str
     patterns: tuple[str, ...]
 
 
-_PLAIN = ("config.json", "model.ckpt", "model.safetensors", "VAE.ckpt", "synchformer_state_dict.*")
-_TURBO = ("config.json", "audiox_turbo/*", "pretransform/*", "synchformer/*")
+_STANDARD_FILES = ("config.json", "model.ckpt", "model.safetensors", "VAE.ckpt", "synchformer_state_dict.*")
+_TURBO_FILES = ("config.json", "audiox_turbo/*", "pretransform/*", "synchformer/*")
 PUBLISHED: dict[str, PublishedModel] = {
-    "AudioX": PublishedModel(repository="HKUSTAudio/AudioX", patterns=_PLAIN),
-    "AudioX-MAF": PublishedModel(repository="HKUSTAudio/AudioX-MAF", patterns=_PLAIN),
-    "AudioX-MAF-MMDiT": PublishedModel(repository="HKUSTAudio/AudioX-MAF-MMDiT", patterns=_PLAIN),
-    "AudioX-Turbo": PublishedModel(repository="HKUSTAudio/AudioX-Turbo", patterns=_TURBO),
+    "AudioX": PublishedModel(repository="HKUSTAudio/AudioX", patterns=_STANDARD_FILES),
+    "AudioX-MAF": PublishedModel(repository="HKUSTAudio/AudioX-MAF", patterns=_STANDARD_FILES),
+    "AudioX-MAF-MMDiT": PublishedModel(repository="HKUSTAudio/AudioX-MAF-MMDiT", patterns=_STANDARD_FILES),
+    "AudioX-Turbo": PublishedModel(repository="HKUSTAudio/AudioX-Turbo", patterns=_TURBO_FILES),
 }
-ALL_PATTERNS = tuple(dict.fromkeys(_PLAIN + _TURBO))
+ALL_PATTERNS = tuple(dict.fromkeys(_STANDARD_FILES + _TURBO_FILES))
 PUBLISHED_LICENSE = "cc-by-nc-4.0"
 TEXT_ENCODERS = {"t5-base": "google-t5/t5-base"}
 BUNDLED = Path(__file__).parents[1] / "models"
-"""Holds a folder for each model that is part of the package."""
+"""The folder of the models that come with this package, one folder per model."""
 DEFAULT_MODEL = "audiox-pocket"
-"""One of these."""
+"""The name of a bundled model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolders:
-    """Where to look for files, in order. Downloads go to the first of each.
+    """The folders to search for files, in order. Downloads go to the first of each kind.
 
-    audiox: folders that hold a folder a model. synchformer: further folders that may hold Synchformer's
-    weights. text_encoders: folders that may hold T5, as a folder `t5-base` or a single file. t5_tokenizer: a
-    tokenizer.json for a T5 that comes without one. bundled: like audiox, but looked at last and never written
-    to; a model of the user's own of the same name takes the place of one in there.
+    Attributes:
+        audiox: folders with one subfolder per model.
+        synchformer: more folders that may hold Synchformer's weights.
+        text_encoders: folders that may hold T5, as a folder `t5-base` or as a single file.
+        t5_tokenizer: the tokenizer.json for a T5 that comes without one.
+        bundled: like `audiox`, but searched last and never written to. A user's model takes precedence over a
+            bundled one of the same name.
     """
 
     audiox: tuple[Path, ...]
@@ -59,14 +76,26 @@ class ModelFolders:
 
     @classmethod
     def default(cls) -> ModelFolders:
-        """Without ComfyUI: $AUDIOX_MODELS, else ~/.cache/audiox."""
-        root = Path(os.environ.get("AUDIOX_MODELS") or Path.home() / ".cache" / "audiox")
+        """Return the folders outside ComfyUI: $AUDIOX_MODELS if set, otherwise ~/.cache/audiox."""
+        return cls.below(Path(os.environ.get("AUDIOX_MODELS") or Path.home() / ".cache" / "audiox"))
+
+    @classmethod
+    def below(cls, root: Path) -> ModelFolders:
+        """Return folders that all lie in `root`: one per model, and text_encoders."""
         return cls(audiox=(root,), synchformer=(root,), text_encoders=(root / "text_encoders",))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFiles:
-    """The files of one model. config: None where none is published. vae: the autoencoder alone."""
+    """The files of one model.
+
+    Attributes:
+        folder: the model's folder.
+        config: its config.json, None if it has none (AudioX-Turbo is published without).
+        weights: the main weights file.
+        vae: a file with the autoencoder alone, if there is one.
+        is_student: whether the weights have the layout of AudioX-Turbo.
+    """
 
     folder: Path
     config: Path | None
@@ -76,45 +105,54 @@ class CheckpointFiles:
 
 
 def list_models(folders: ModelFolders) -> list[str]:
-    """Names of the user's models on disk, of those that are part of the package, then of the published ones.
+    """List model names: the user's on disk, then the bundled ones, then the published ones.
 
-    So the first is one that works at once, and where the user has models, one of these.
+    The first one works without a download, and is one of the user's if there are any.
     """
-    found: list[str] = []
+    names: list[str] = []
     for root in folders.audiox:
-        found += [name for name in _model_folders(root) if name not in found]
-    found += [path.name for path in _bundled_models(folders) if path.name not in found]
-    return found + [name for name in PUBLISHED if name not in found]
+        names += [name for name in _model_names(root) if name not in names]
+    names += [path.name for path in _bundled_models(folders) if path.name not in names]
+    return names + [name for name in PUBLISHED if name not in names]
 
 
-def _model_folders(root: Path) -> list[str]:
+def _model_names(root: Path) -> list[str]:
+    """List the model folders in `root`, none if it cannot be read."""
     try:
         return sorted(path.name for path in root.iterdir() if path.is_dir() and holds_model(path))
-    except OSError:  # not there, or not ours to read
+    except OSError:
         return []
 
 
 def _bundled_models(folders: ModelFolders) -> list[Path]:
-    """Those with weights: what cannot be loaded must not be the first that is offered."""
-    paths = (root / name for root in folders.bundled for name in _model_folders(root))
-    return [path for path in paths if _first(path, ("model",)) is not None]
+    """List bundled models that have weights: the first model on offer must load."""
+    paths = (root / name for root in folders.bundled for name in _model_names(root))
+    return [path for path in paths if _first_weights(path, ("model",)) is not None]
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder looks like a model: a config.json, or the layout of AudioX-Turbo."""
-    return (folder / "config.json").is_file() or _first(folder, (_STUDENT,)) is not None
+    """Return whether a folder looks like a model: a config.json, or the layout of AudioX-Turbo."""
+    return (folder / "config.json").is_file() or _first_weights(folder, (_STUDENT,)) is not None
 
 
-def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | None:
-    """The folder of a model on disk, or None.
+def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Path | None:
+    """Find a model on disk.
 
-    name: a short name, a hub repository, or (allow_paths) the path of a folder.
-    Raises `InputError` for a name that is none of these.
+    Args:
+        name: a short name, a hub repository, or (with allow_paths) the path of a folder.
+        folders: where to search.
+        allow_paths: whether `name` may be a path.
+
+    Returns:
+        The model's folder, or None if it is not on disk.
+
+    Raises:
+        InputError: `name` is not a valid name.
     """
     path = Path(name).expanduser()
     if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
         return path
-    # Any folder that `list_models` offers is a name, whatever is in it beside letters.
+    # Every folder that `list_models` offers is a valid name, whatever characters it has.
     if name == path.name and name not in ("", ".", ".."):
         for root in folders.audiox:
             if holds_model(root / name):
@@ -123,16 +161,17 @@ def find_local(name: str, folders: ModelFolders, allow_paths: bool) -> Path | No
     if bundled is not None:
         return bundled
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name or name.startswith("."):
-        where = "the path of a folder, " if allow_paths else ""
+        path_hint = ", or the path of a folder that exists" if allow_paths else ""
         raise InputError(
-            f"{name!r} is no model name. Give {where}a name such as AudioX-Turbo, or owner/repository."
+            f"{name!r} is not a model name. Give a name such as AudioX-Turbo, a hub repository such as "
+            f"HKUSTAudio/AudioX{path_hint}."
         )
     stored = folder_name(name)
     return next((root / stored for root in folders.audiox if holds_model(root / stored)), None)
 
 
 def folder_name(name: str) -> str:
-    """What a model's folder is called: the short names are kept for the published models."""
+    """Return a model's folder name: short for published repositories, owner--name for others."""
     short = name.split("/")[-1]
     published = PUBLISHED.get(short)
     if published is not None and published.repository == name:
@@ -141,25 +180,29 @@ def folder_name(name: str) -> str:
 
 
 def find_files(folder: Path) -> CheckpointFiles:
-    """Where the parts of a model lie in its folder. Raises `ModelNotFoundError` when there are no weights."""
+    """Locate the parts of a model in its folder.
+
+    Raises:
+        ModelNotFoundError: there are no weights.
+    """
     config = folder / "config.json"
-    student = _first(folder, (_STUDENT,))
-    weights = _first(folder, ("model",)) or student or _only_weights(folder)
+    student = _first_weights(folder, (_STUDENT,))
+    weights = _first_weights(folder, ("model",)) or student or _only_weights(folder)
     if weights is None:
         partial = sorted(p.name for p in folder.rglob("*.incomplete")) + sorted(
             p.name for p in folder.glob("*.part")
         )
         hint = f" A download was left unfinished ({partial[0]})." if partial else ""
         raise ModelNotFoundError(
-            f"{folder} holds no weights (model.safetensors, model.ckpt or "
-            f"audiox_turbo/audiox_turbo.ckpt).{hint} "
-            "Put them there, or choose the published model so that it is fetched."
+            f"{folder} has no weights (model.safetensors, model.ckpt or "
+            f"audiox_turbo/audiox_turbo.ckpt).{hint} Put the file there, or choose a published model, which "
+            "is downloaded for you."
         )
     return CheckpointFiles(
         folder=folder,
         config=config if config.is_file() else None,
         weights=weights,
-        vae=_first(folder, _VAE_NAMES),
+        vae=_first_weights(folder, _VAE_NAMES),
         is_student=weights == student,
     )
 
@@ -167,64 +210,155 @@ def find_files(folder: Path) -> CheckpointFiles:
 def find_synchformer(
     folders: ModelFolders, near: Path | None = None, fits: Callable[[Path], bool] = lambda path: True
 ) -> Path | None:
-    """Synchformer's weights: beside the model `near`, else where they are looked for, else None.
+    """Find Synchformer's weights.
 
-    fits: whether weights will do; those that do not are passed over.
+    Args:
+        folders: where to search.
+        near: a model's folder, searched first.
+        fits: whether a file can be used; others are skipped.
+
+    Returns:
+        The file, or None.
     """
     places: list[Path] = [near] if near is not None else []
     places += folders.synchformer
     for root in folders.audiox:
         places += [root, *sorted(p for p in root.glob("*") if p.is_dir())]
     places += _bundled_models(folders)
-    found = (_first(place, _SYNCHFORMER_NAMES) for place in places)
-    return next((path for path in found if path is not None and fits(path)), None)
+    candidates = (_first_weights(place, _SYNCHFORMER_NAMES) for place in places)
+    return next((path for path in candidates if path is not None and fits(path)), None)
 
 
 def check_encoder_name(name: str) -> None:
-    """Raises `InputError` for a text encoder's name that leaves the model's folder."""
+    """Check that a text encoder's name stays in the model's folder.
+
+    Raises:
+        InputError: `name` is an absolute path or contains "..".
+    """
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise InputError(
-            f"config.json: t5_model_name is {name!r}; it must name a folder beside it or a model."
+            f"config.json: t5_model_name is {name!r}, which is outside the model's folder. Use t5-base, or "
+            "the name of a folder beside config.json."
         )
 
 
 def find_text_encoder(name: str, folders: ModelFolders, near: Path | None) -> tuple[Path, Path] | None:
-    """(weights, tokenizer.json) of the T5 called `name`: a folder in the model's own, or one of the shared
-    places.
+    """Find the T5 called `name` in the model's folder `near` or in the shared folders.
 
-    Raises `InputError` for a name that leaves the model's folder.
+    Returns:
+        The weights (a folder or a file) and the tokenizer.json, or None.
+
+    Raises:
+        InputError: `name` leads outside the model's folder.
     """
     check_encoder_name(name)
     short = name.split("/")[-1]
     places = [near / name, near / short] if near is not None else []
     places += [root / folder for root in folders.text_encoders for folder in (name, short)]
     for place in places:
-        tokenizer = place / "tokenizer.json"
-        if (
-            (place / "model.safetensors").is_file()
-            and (place / "config.json").is_file()
-            and tokenizer.is_file()
-        ):
-            return place, tokenizer
+        if all((place / file).is_file() for file in ("model.safetensors", "config.json", "tokenizer.json")):
+            return place, place / "tokenizer.json"
     if short != "t5-base" or folders.t5_tokenizer is None:
         return None
-    singles = (
+    single_files = (
         root / f"{stem}.safetensors" for root in folders.text_encoders for stem in ("t5-base", "t5_base")
     )
-    return next(((path, folders.t5_tokenizer) for path in singles if path.is_file()), None)
+    return next(((path, folders.t5_tokenizer) for path in single_files if path.is_file()), None)
 
 
-def _first(folder: Path, stems: Iterable[str]) -> Path | None:
+def _first_weights(folder: Path, stems: Iterable[str]) -> Path | None:
+    """Return the first weights file with one of these names without suffix."""
     paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in _WEIGHT_SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
 
 def _only_weights(folder: Path) -> Path | None:
-    """The one weights file of a folder whose name we do not know."""
-    beside = ("synchformer", "vae")
+    """Return the weights file with an unknown name, if there is exactly one."""
+    other_parts = ("synchformer", "vae")
     files = [
         path
         for path in sorted(folder.glob("*"))
-        if path.suffix in _WEIGHT_SUFFIXES and not path.stem.lower().startswith(beside)
+        if path.suffix in _WEIGHT_SUFFIXES and not path.stem.lower().startswith(other_parts)
     ]
     return files[0] if len(files) == 1 else None
+
+
+def unfinished_repository(folder: Path) -> str | None:
+    """Return the repository of an incomplete download into this folder, or None."""
+    try:
+        repository = (folder / _DOWNLOAD_MARK).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return repository if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) else None
+
+
+def clear_download_mark(folder: Path) -> None:
+    """Mark a folder as complete, wherever its files came from."""
+    with contextlib.suppress(OSError):
+        (folder / _DOWNLOAD_MARK).unlink(missing_ok=True)
+
+
+def download_repository(repository: str, patterns: Sequence[str], folder: Path) -> Path:
+    """Download files from the hub, with progress bars; an interrupted download resumes.
+
+    Args:
+        repository: owner/name.
+        patterns: the files to download, as in `fnmatch`.
+        folder: the destination.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ModelNotFoundError: the hub cannot be reached, the repository does not exist or needs a login, or the
+            disk is full. The message names the page and the folder for a download by hand.
+    """
+    from huggingface_hub import model_info, snapshot_download
+    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError
+
+    log.info("Downloading %s to %s", repository, folder)
+    page = f"https://huggingface.co/{repository}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _DOWNLOAD_MARK).write_text(repository, encoding="utf-8")
+        # List the files first: without a network, snapshot_download returns an incomplete folder as complete.
+        listing = [file.rfilename for file in model_info(repository).siblings or []]
+        names = _select(listing, patterns)
+        snapshot_download(repo_id=repository, allow_patterns=names, local_dir=str(folder))
+    except GatedRepoError:
+        raise ModelNotFoundError(
+            f"{page} needs a login. Accept its terms there, run `hf auth login`, and try again."
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelNotFoundError(
+            f"There is no repository {repository} on the Hugging Face hub. Check the name."
+        ) from None
+    except Exception as error:  # the hub's client raises errors of several HTTP libraries
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelNotFoundError(
+            f"{repository} could not be downloaded ({reason}). Check the network connection and the free "
+            f"disk space, then try again: the download resumes. Or download the files from {page} yourself "
+            f"and put them into {folder}."
+        ) from None
+    if not names:
+        raise ModelNotFoundError(
+            f"{page} has no files of an AudioX model (config.json and weights). Check the name."
+        )
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelNotFoundError(
+            f"{missing[0]} of {repository} was not downloaded. Try again: the download resumes."
+        )
+    clear_download_mark(folder)
+    return folder
+
+
+def _select(listing: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Select the files to download, without pickles that are also there as safetensors."""
+    names = [name for name in listing if any(fnmatch(name, pattern) for pattern in patterns)]
+    safe = {Path(name).with_suffix("") for name in names if name.endswith(".safetensors")}
+    return [
+        name
+        for name in names
+        if name.endswith(".safetensors") or name.endswith(".json") or Path(name).with_suffix("") not in safe
+    ]

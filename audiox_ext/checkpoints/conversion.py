@@ -28,7 +28,7 @@ from .catalog import (
     ModelFolders,
     check_encoder_name,
     find_files,
-    find_local,
+    find_model_folder,
 )
 from .config_parser import parse_config
 from .pretrained import DTYPES, built_keys, config_of, fitting_state
@@ -64,7 +64,7 @@ def convert_checkpoint(
     if precision not in DTYPES:
         raise InputError(f"precision is {precision!r}; choose one of {', '.join(DTYPES)}.")
     folders = folders or ModelFolders.default()
-    folder = find_local(name, folders, allow_paths=True)
+    folder = find_model_folder(name, folders, allow_paths=True)
     if folder is None:
         raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
     files = find_files(folder)

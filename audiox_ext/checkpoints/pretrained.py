@@ -31,20 +31,24 @@ from .catalog import (
     TEXT_ENCODERS,
     CheckpointFiles,
     ModelFolders,
+    clear_download_mark,
+    download_repository,
     find_files,
-    find_local,
+    find_model_folder,
     find_synchformer,
     find_text_encoder,
     folder_name,
     list_models,
+    unfinished_repository,
 )
 from .config_parser import parse_config, read_config
-from .download import fetch_repository, forget_unfinished, unfinished_repository
 from .encoders import load_text_encoder, synchformer_width
-from .late_folding import can_fold_late, fold_at_first_use, take_pairs
 from .state_dict import (
+    can_defer_folding,
     compare_keys,
+    fold_at_first_use,
     fold_weight_norm,
+    pop_weight_norm_pairs,
     read_tensors,
     rename_parametrizations,
     shapes_of,
@@ -125,9 +129,9 @@ def get_pretrained_model(
             keep_blocks_in(model, block_dtype)
     # Other layers and devices want the weights as they are, when they are moved.
     on_cpu = operations is None and torch.device(device).type == "cpu" and not offload
-    _load_weights(model, files, late=on_cpu and can_fold_late())
+    _load_weights(model, files, late=on_cpu and can_defer_folding())
     _attach_text_encoder(model, folder, folders, download)
-    forget_unfinished(folder)
+    clear_download_mark(folder)
     model.folder = folder
     model.eval().requires_grad_(False)
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)
@@ -144,7 +148,7 @@ def stored_model(name: str, folders: ModelFolders) -> StoredModel:
 
     Raises `ModelNotFoundError` or `ConfigError`.
     """
-    folder = find_local(name, folders, allow_paths=True)
+    folder = find_model_folder(name, folders, allow_paths=True)
     if folder is None:
         raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
     return StoredModel(parse_config(config_of(find_files(folder))), folder)
@@ -177,7 +181,7 @@ def synchformer_fingerprint(path: Path) -> str:
 def _model_folder(
     name: str, folders: ModelFolders, accepted: bool, download: bool, allow_paths: bool
 ) -> Path:
-    folder = find_local(name, folders, allow_paths)
+    folder = find_model_folder(name, folders, allow_paths)
     repository, target = None, None
     if folder is not None:
         # A download that was cut off goes on where it ended.
@@ -196,7 +200,7 @@ def _model_folder(
             f"and put its files into {target}."
         )
     try:
-        return fetch_repository(repository, published.patterns if published else ALL_PATTERNS, target)
+        return download_repository(repository, published.patterns if published else ALL_PATTERNS, target)
     except ModelNotFoundError as error:
         if folder is None:
             raise
@@ -283,7 +287,7 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> Non
     state = fitting_state(model, files)
     built = built_keys(model)
     state = {key: value for key, value in state.items() if key in built}
-    pairs = take_pairs(state, "pretransform.") if late else {}
+    pairs = pop_weight_norm_pairs(state, "pretransform.") if late else {}
     state = fold_weight_norm(state) | {key: v for key, (_, v) in pairs.items()}
     targets = dict(model.named_parameters()) | dict(model.named_buffers())
     loaded = {}
@@ -368,5 +372,5 @@ def _attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders
 def _fetch_text_encoder(name: str, folders: ModelFolders) -> tuple[Path, Path] | None:
     short = name.split("/")[-1]
     target = folders.text_encoders[0] / short
-    fetch_repository(TEXT_ENCODERS[short], ("config.json", "model.safetensors", "tokenizer.json"), target)
+    download_repository(TEXT_ENCODERS[short], ("config.json", "model.safetensors", "tokenizer.json"), target)
     return find_text_encoder(name, folders, None)

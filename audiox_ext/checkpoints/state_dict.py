@@ -1,7 +1,7 @@
-"""State dicts: read from disk without running anything, unfold weight normalisation, compare with a module.
+"""State dicts: read them from disk safely, compare them with a module, and fold weight norms.
 
-A published file holds, for each weight-normalised convolution, `weight_g` (d0, 1, 1) and `weight_v` instead
-of `weight`; `networks.keys.published_shapes` says for which.
+A published file has `weight_g` (d0, 1, 1) and `weight_v` instead of `weight` for each weight-normalised
+convolution; `networks.keys.published_shapes` says for which.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ..errors import CheckpointError
 from ..mmap import converted, let_go
 from ..networks.keys import Shapes
 
 _SHOWN = 8
-_SAFE_TORCH = (2, 6)  # the first whose weights_only=True nothing is known to get round
+_SAFE_TORCH = (2, 6)  # the first version whose weights_only=True has no known bypass
 _PARAMETRIZATIONS = {
     ".parametrizations.weight.original0": ".weight_g",
     ".parametrizations.weight.original1": ".weight_v",
@@ -28,27 +29,34 @@ _PARAMETRIZATIONS = {
 
 
 def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "model")) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a torch pickle (any other suffix), mapped on the CPU.
+    """Read the tensors of a .safetensors file, or of a torch pickle (any other suffix), on the CPU.
 
-    Of a mapped tensor only what is read comes into memory. What is written to it stays in this process: the
-    file does not change. Whoever replaces a file in use must write another and rename it: written over in
-    place, the weights change with it, or end the process where it becomes shorter.
+    The file is memory-mapped: a tensor takes memory only where it is read. Writing to a tensor does not
+    change the file. To replace a file in use, write another file and rename it. Overwriting it in place
+    changes the weights, or ends the process if the file becomes shorter. Pickles are read with
+    `weights_only=True`, so no code in them runs.
 
-    nested: keys under which a pickle may hold the state dict instead of being one; the first that holds a
-    mapping is taken. Values that are not tensors are left out. Pickles are read with `weights_only=True`: no
-    code in them runs.
-    Raises `CheckpointError` for a file that is missing, damaged, or holds anything but plain data.
+    Args:
+        path: the file.
+        nested: keys under which a pickle may hold the state dict. The mapping with the most tensors is taken.
+
+    Returns:
+        The tensors by key; all other values are left out.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than plain data.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing. Put the weights there, or choose another file.")
+        raise CheckpointError(f"{path} does not exist. Put the weights there, or choose another file.")
     content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
     if isinstance(content, Mapping):
         inside = (content[key] for key in nested if isinstance(content.get(key), Mapping))
         content = max((content, *inside), key=_tensor_count)
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f"{path} holds {type(content).__name__}, not a state dict. Fetch the right file."
+            f"{path} contains a {type(content).__name__}, not a state dict. Download the file again, or "
+            "choose another one."
         )
     return {
         key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
@@ -56,10 +64,12 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
 
 
 def _tensor_count(content: Mapping[Any, Any]) -> int:
+    """Count the tensors among a mapping's values."""
     return sum(isinstance(value, Tensor) for value in content.values())
 
 
 def _read_safetensors(path: Path) -> Any:
+    """Map a .safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -70,65 +80,140 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_pickle(path: Path) -> Any:
+    """Map a torch pickle, or read one from before torch 1.6."""
     if _torch_version() < _SAFE_TORCH:
         raise CheckpointError(
             f"{path} is a pickle, and torch {torch.__version__} cannot read pickles safely (CVE-2025-32434). "
-            "Update torch to 2.6 or newer, or use the weights as .safetensors."
+            "Update torch to 2.6 or newer, or use weights in a .safetensors file."
         )
     try:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
-            # Files from before torch 1.6 are no zip archives, and only archives can be mapped.
+            # Files from before torch 1.6 are not zip archives, and only archives can be mapped.
             if "mmap can only be used" not in str(error):
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors and plain data, which is never loaded because it "
-            f"could run code. Fetch it again from a source you trust. ({_first_line(error)})"
+            f"{path} is damaged, or contains more than tensors and plain data, which is never loaded because "
+            f"it could run code. Download it again from a source you trust. ({_first_line(error)})"
         ) from None
-    except Exception as error:  # a damaged pickle can make the reader raise anything; no code of it runs
+    except Exception as error:  # a damaged pickle can make the reader raise any error
         raise _damaged(path, error) from None
 
 
 def _torch_version() -> tuple[int, ...]:
+    """Return the (major, minor) version of torch."""
     return tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
+    """Return the error for a file that cannot be read."""
     size = path.stat().st_size if path.exists() else 0
     return CheckpointError(
-        f"{path} ({size} bytes) cannot be read: it is damaged or incomplete. Fetch it again. "
+        f"{path} ({size} bytes) is damaged or incomplete and cannot be read. Download it again. "
         f"({_first_line(error)})"
     )
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def rename_parametrizations(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, torch's newer names of weight-normalised pairs turned into weight_g and weight_v."""
+    """Rename weight-norm pairs from torch's newer names to weight_g and weight_v."""
     return {_published_name(key): tensor for key, tensor in state.items()}
 
 
 def _published_name(key: str) -> str:
+    """Return the published name of one key."""
     for new, old in _PARAMETRIZATIONS.items():
         if key.endswith(new):
             return key.removesuffix(new) + old
     return key
 
 
-def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every pair k.weight_g, k.weight_v as one k.weight = g * v / ||v||, the norm over all dimensions but 0.
+def compare_keys(
+    file_shapes: Mapping[str, tuple[int, ...]],
+    model_shapes: Mapping[str, tuple[int, ...]],
+    optional: Collection[str] = (),
+) -> str:
+    """Describe how the keys and shapes of a file differ from a model's.
 
-    state: also with torch's newer names (`parametrizations.weight.original0` and `1`). The pairs are taken
-    out of it one by one as they are folded, and their pages of a file let go of, so that no more than one
-    exists twice. Half of a pair stays as it is.
-    Returns a new dict with the other tensors untouched. Folded weights are float32 (float64 from float64),
-    also from half precision, which cannot hold what the product gains: the caller casts. Source: Salimans and
-    Kingma 2016.
+    Args:
+        file_shapes: shapes by key, as `shapes_of` returns them.
+        model_shapes: the shapes that the model needs.
+        optional: keys that may be missing or unexpected; their shapes are still compared.
+
+    Returns:
+        An empty string if they agree. Otherwise a line break, then a line each for missing and unexpected
+        keys and for wrong shapes, with the count and the first 8.
+    """
+    may_miss = set(optional)
+    problems = {
+        "missing": sorted(model_shapes.keys() - file_shapes.keys() - may_miss),
+        "unexpected": sorted(file_shapes.keys() - model_shapes.keys() - may_miss),
+        "wrong shape": [
+            f"{key}: file {tuple(file_shapes[key])}, model {tuple(model_shapes[key])}"
+            for key in sorted(model_shapes.keys() & file_shapes.keys())
+            if tuple(file_shapes[key]) != tuple(model_shapes[key])
+        ],
+    }
+    return "".join(f"\n  {kind} ({len(keys)}): {_shorten(keys)}" for kind, keys in problems.items() if keys)
+
+
+def _shorten(items: list[str]) -> str:
+    """List the first items, and the number of the others."""
+    # Shapes contain commas, so entries with shapes are separated by semicolons.
+    separator = "; " if any(": " in item for item in items) else ", "
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return separator.join(items[:_SHOWN]) + more
+
+
+def unfolded_shapes(
+    file_shapes: Mapping[str, tuple[int, ...]], model_shapes: Mapping[str, tuple[int, ...]]
+) -> Shapes:
+    """Return the shapes of a file as if its folded weights were still weight-norm pairs.
+
+    A folded weight of the wrong shape gives a pair of the wrong shape.
+
+    Args:
+        file_shapes: shapes by key; k.weight may be folded.
+        model_shapes: tells which weights are pairs in a published file.
+    """
+    shapes = {key: tuple(shape) for key, shape in file_shapes.items()}
+    for key in model_shapes:
+        stem = key.removesuffix("weight_v")
+        if stem == key or f"{stem}weight_g" not in model_shapes or f"{stem}weight" not in shapes:
+            continue
+        if key not in shapes and f"{stem}weight_g" not in shapes:
+            shapes[key] = shapes.pop(f"{stem}weight")
+            shapes[f"{stem}weight_g"] = tuple(model_shapes[f"{stem}weight_g"])
+    return shapes
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
+    """Return the shapes of a state dict's tensors by key."""
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace every pair k.weight_g, k.weight_v by k.weight = g * v / ||v||, the norm over all axes but 0.
+
+    Pairs are removed from `state` one by one as they are folded, so that only one exists twice in memory.
+    Half of a pair stays as it is.
+
+    Args:
+        state: may use torch's newer names (`parametrizations.weight.original0` and `1`). It is emptied of
+            pairs.
+
+    Returns:
+        A new dict; tensors without a pair are unchanged. Folded weights are float32 (float64 from float64),
+        even from half precision, whose range the product can exceed: the caller casts.
+
+    Source: Salimans and Kingma 2016.
     """
     for key in list(state):
         if _published_name(key) != key:
@@ -137,14 +222,14 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in list(state):
         stem, _, last = key.rpartition("weight_")
         if last == "g" and f"{stem}weight_v" in state:
-            folded[f"{stem}weight"] = fold(state.pop(key), state.pop(f"{stem}weight_v"))
+            folded[f"{stem}weight"] = fold_pair(state.pop(key), state.pop(f"{stem}weight_v"))
         elif key in state and not (last == "v" and f"{stem}weight_g" in state):
             folded[key] = state[key]
     return folded
 
 
-def fold(g: Tensor, v: Tensor) -> Tensor:
-    """g * v / ||v|| as in `fold_weight_norm`. The pages of a file that hold v are let go of."""
+def fold_pair(g: Tensor, v: Tensor) -> Tensor:
+    """Return g * v / ||v|| as in `fold_weight_norm`, and release the memory-mapped pages of v."""
     dtype = torch.promote_types(v.dtype, torch.float32)
     source, v = v, converted(v, dtype)
     g = g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))
@@ -155,54 +240,69 @@ def fold(g: Tensor, v: Tensor) -> Tensor:
     return folded
 
 
-def compare_keys(
-    have: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]], optional: Collection[str] = ()
-) -> str:
-    """An empty string when a file's keys and shapes (have) are a model's (want), else a report of all that
-    differs.
+def can_defer_folding() -> bool:
+    """Return whether this torch (2.5 or newer) calls a hook for everything that reads or replaces weights."""
+    return hasattr(nn.Module, "register_load_state_dict_pre_hook")
 
-    optional: keys that may be in the file or not; their shapes are still compared. The report has a line each
-    for what is missing, unexpected, and of the wrong shape, each with its count and at most the first 8, and
-    begins with a line break, so that it can follow a sentence.
+
+def pop_weight_norm_pairs(state: dict[str, Tensor], prefix: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Remove the pairs whose keys begin with `prefix` from `state`.
+
+    Returns:
+        (weight_g, weight_v) by the key of the weight.
     """
-    may_miss = set(optional)
-    problems = {
-        "missing": sorted(want.keys() - have.keys() - may_miss),
-        "unexpected": sorted(have.keys() - want.keys() - may_miss),
-        "wrong shape": [
-            f"{key}: file {tuple(have[key])}, model {tuple(want[key])}"
-            for key in sorted(want.keys() & have.keys())
-            if tuple(have[key]) != tuple(want[key])
-        ],
-    }
-    return "".join(
-        f"\n  {kind} ({len(found)}): {_shorten(found)}" for kind, found in problems.items() if found
-    )
+    stems = [
+        key.removesuffix("_v")
+        for key in state
+        if key.startswith(prefix) and key.endswith("weight_v") and f"{key.removesuffix('v')}g" in state
+    ]
+    return {stem: (state.pop(f"{stem}_g"), state.pop(f"{stem}_v")) for stem in stems}
 
 
-def _shorten(items: list[str]) -> str:
-    # Shapes hold commas, so entries that have them are kept apart by semicolons.
-    separator = "; " if any(": " in item for item in items) else ", "
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return separator.join(items[:_SHOWN]) + more
+class _WeightNorm(nn.Module):
+    """v -> gain * v / ||v||, in the type of v."""
+
+    def __init__(self, gain: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain)
+        self.gain: Tensor
+
+    def forward(self, v: Tensor) -> Tensor:
+        return fold_pair(self.gain, v).to(v.dtype)
 
 
-def unfolded_shapes(have: Mapping[str, tuple[int, ...]], want: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """A file's shapes, where it holds a folded k.weight for which a pair is wanted, with that pair instead.
+def fold_at_first_use(part: nn.Module, gains: Mapping[str, Tensor]) -> None:
+    """Fold the weights of `part` when it first runs; until then they stay memory-mapped.
 
-    A folded weight of another shape than the pair's gives a pair of the wrong shape.
+    A folded weight takes memory that cannot be given back, and half of an autoencoder runs at the very end of
+    a generation, the other half perhaps never. Reading a weight earlier returns it folded. Reading or
+    replacing the state dict folds all of them.
+
+    Args:
+        part: its layers hold weight_v as their weight.
+        gains: weight_g by the key of the layer's weight.
     """
-    shapes = {key: tuple(shape) for key, shape in have.items()}
-    for key in want:
-        stem = key.removesuffix("weight_v")
-        if stem == key or f"{stem}weight_g" not in want or f"{stem}weight" not in shapes:
+    for key, gain in gains.items():
+        layer = part.get_submodule(key.rpartition(".")[0])
+        # unsafe=True skips a check that would read the weight.
+        parametrize.register_parametrization(layer, "weight", _WeightNorm(gain), unsafe=True)
+    part.register_forward_pre_hook(_fold_now)
+    part.register_state_dict_pre_hook(_fold_now)
+    part.register_load_state_dict_pre_hook(_fold_now)
+
+
+def _fold_now(part: nn.Module, *_: Any) -> None:
+    """Fold every weight of `part` that still waits for it."""
+    layer: Any  # torch gives it the attributes that are used here
+    for layer in list(part.modules()):
+        if not parametrize.is_parametrized(layer, "weight"):
             continue
-        if key not in shapes and f"{stem}weight_g" not in shapes:
-            shapes[key] = shapes.pop(f"{stem}weight")
-            shapes[f"{stem}weight_g"] = tuple(want[f"{stem}weight_g"])
-    return shapes
-
-
-def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
-    """The keys of a state dict with the shapes of their tensors, as `compare_keys` takes them."""
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+        # Inference mode would turn the weights into tensors that cannot be changed later.
+        with torch.inference_mode(False), torch.no_grad():
+            weight = layer.weight
+        # torch's remove_parametrizations would also take the weight away from copies of the layer.
+        original = layer.parametrizations["weight"].original
+        original.data = weight
+        del layer.parametrizations
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        layer.register_parameter("weight", original)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...audiox_ext.checkpoints.catalog import (
     ModelFolders,
     find_files,
-    find_local,
+    find_model_folder,
     find_synchformer,
     find_text_encoder,
     list_models,
@@ -61,7 +61,7 @@ def model_stamp(name: str) -> Stamp:
     folders = host.model_folders()
     if name not in list_models(folders):
         return ()
-    folder = find_local(name, folders, allow_paths=False)
+    folder = find_model_folder(name, folders, allow_paths=False)
     return _stamp_of(_files_of_model(folder, folders)) if folder else ()
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ...audiox_ext.checkpoints.catalog import find_local, list_models
+from ...audiox_ext.checkpoints.catalog import find_model_folder, list_models
 from ...audiox_ext.errors import InputError
 from ..comfy import host
 from .fingerprints import model_stamp, noting_fetches
@@ -103,6 +103,6 @@ def _load_upstream(name: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
         engine="audiox",
         model=model,
         config=config,
-        folder=find_local(name, host.model_folders(), allow_paths=False),
+        folder=find_model_folder(name, host.model_folders(), allow_paths=False),
         accepted=accept_cc_by_nc,
     )

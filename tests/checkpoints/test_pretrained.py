@@ -14,7 +14,7 @@ import pytest
 import torch
 from golden_cases import golden_path
 
-from audiox_ext.checkpoints import download as download_module
+from audiox_ext.checkpoints import catalog
 from audiox_ext.checkpoints import pretrained as pretrained_module
 from audiox_ext.checkpoints.catalog import ModelFolders, find_synchformer, find_text_encoder, list_models
 from audiox_ext.checkpoints.encoders import load_synchformer
@@ -210,7 +210,7 @@ def test_a_named_licence_decides_not_the_folder(copy_of: Any) -> None:
 def test_nothing_is_downloaded_without_the_opt_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        pretrained_module, "fetch_repository", lambda repository, *rest: asked.append(repository)
+        pretrained_module, "download_repository", lambda repository, *rest: asked.append(repository)
     )
     for name in ("AudioX-Turbo", "HKUSTAudio/AudioX", "someone/unknown"):
         with pytest.raises(LicenseError):
@@ -229,7 +229,7 @@ def test_with_the_opt_in_the_published_files_are_fetched(
         asked.append((repository, patterns, folder))
         return Path(shutil.copytree(source, folder))
 
-    monkeypatch.setattr(pretrained_module, "fetch_repository", fetch)
+    monkeypatch.setattr(pretrained_module, "download_repository", fetch)
     root = tmp_path / "models"
     model, _ = get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
     assert asked[0][0] == "HKUSTAudio/AudioX-MAF"
@@ -247,7 +247,7 @@ def test_no_network_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(huggingface_hub, "model_info", unreachable)
     with pytest.raises(
-        ModelNotFoundError, match=r"(?s)could not be fetched.*huggingface.co/HKUSTAudio/AudioX-Turbo"
+        ModelNotFoundError, match=r"(?s)could not be downloaded.*huggingface.co/HKUSTAudio/AudioX-Turbo"
     ):
         get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True, folders=folders(tmp_path))
     with pytest.raises(ModelNotFoundError, match="downloads are off"):
@@ -299,10 +299,10 @@ def test_safetensors_are_fetched_instead_of_pickles(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(huggingface_hub, "model_info", lambda name: hub_listing(source))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    download_module.fetch_repository("a/b", ("*.json", "model.*", "VAE.ckpt", "synchformer*"), tmp_path / "m")
+    catalog.download_repository("a/b", ("*.json", "model.*", "VAE.ckpt", "synchformer*"), tmp_path / "m")
     assert sorted(asked) == ["VAE.ckpt", "config.json", "model.safetensors", "synchformer_state_dict.pth"]
-    with pytest.raises(ModelNotFoundError, match="holds no model of this kind"):
-        download_module.fetch_repository("a/b", ("*.onnx",), tmp_path / "n")
+    with pytest.raises(ModelNotFoundError, match="has no files of an AudioX model"):
+        catalog.download_repository("a/b", ("*.onnx",), tmp_path / "n")
 
 
 def test_a_short_name_means_the_published_model_alone(
@@ -314,7 +314,7 @@ def test_a_short_name_means_the_published_model_alone(
     def fetch(repository: str, patterns: Any, folder: Path) -> Path:
         return Path(shutil.copytree(source, folder))
 
-    monkeypatch.setattr(pretrained_module, "fetch_repository", fetch)
+    monkeypatch.setattr(pretrained_module, "download_repository", fetch)
     for name, expected in (("evil/AudioX-MAF", "evil--AudioX-MAF"), ("HKUSTAudio/AudioX-MAF", "AudioX-MAF")):
         model, _ = get_pretrained_model(name, accept_cc_by_nc=True, folders=folders(root))
         assert model.folder == root / expected
@@ -410,7 +410,7 @@ def test_each_kind_of_difference_is_named(copy_of: Any) -> None:
 def test_a_folder_without_weights(copy_of: Any) -> None:
     folder = copy_of("maf")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelNotFoundError, match="holds no weights"):
+    with pytest.raises(ModelNotFoundError, match="has no weights"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
     (folder / "model.ckpt.incomplete").touch()
     with pytest.raises(ModelNotFoundError, match="download was left unfinished"):
@@ -426,7 +426,7 @@ def test_a_folder_without_configuration(copy_of: Any) -> None:
 
 @pytest.mark.parametrize("name", ["../secret", "a/../../b", "/etc", "..", ".hidden", "a/b/c", "", "a b"])
 def test_names_with_path_tricks(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no model name"):
+    with pytest.raises(InputError, match="is not a model name"):
         get_pretrained_model(name, accept_cc_by_nc=True, folders=folders(tmp_path), allow_paths=False)
 
 

@@ -182,18 +182,18 @@ def test_a_truncated_file_is_named(tmp_path: Path, name: str, keep: int) -> None
     else:
         save_file(state, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"w\.(safetensors|ckpt).*Fetch it again"):
+    with pytest.raises(CheckpointError, match=r"w\.(safetensors|ckpt).*Download it again"):
         read_tensors(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing\.ckpt is missing"):
+    with pytest.raises(CheckpointError, match=r"nothing\.ckpt does not exist"):
         read_tensors(tmp_path / "nothing.ckpt")
 
 
 def test_a_pickle_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "w.ckpt")
-    with pytest.raises(CheckpointError, match="holds list, not a state dict"):
+    with pytest.raises(CheckpointError, match="contains a list, not a state dict"):
         read_tensors(tmp_path / "w.ckpt")
 
 

@@ -214,7 +214,7 @@ def test_other_weights_are_refused(
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     path.write_bytes(FILE.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=r"cut\.safetensors.*Fetch it again"):
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors.*Download it again"):
         load_synchformer(path)
 
 
