@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .checkpoints.lora import MergedLoras
 from .conditioning.conditioners import MultiConditioner
 from .conditioning.prompt_cache import PromptCache, cache_key
 from .conditioning.prompts import prompts_for
@@ -29,6 +29,28 @@ from .networks.mmdit import MultimodalDiffusionTransformer
 from .random_numbers import RandomNumbers
 
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
+
+
+class MergedLora(Protocol):
+    """What the model knows of a LoRA: `checkpoints.lora_file.Lora` is one."""
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its layers."""
+        ...
+
+
+@dataclass(eq=False)
+class MergedLoras:
+    """The LoRAs that are merged into a model's network; `checkpoints.lora.set_loras` changes them.
+
+    Attributes:
+        loras: Each LoRA with its strength.
+        originals: The weights as they were loaded, on the CPU, by name of the layer.
+    """
+
+    loras: tuple[tuple[MergedLora, float], ...] = ()
+    originals: dict[str, Tensor] = field(default_factory=dict)
 
 
 class AudioXModel(nn.Module, ModelFacts):

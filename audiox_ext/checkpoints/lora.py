@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +27,6 @@ log = logging.getLogger(__name__)
 
 LoraUse = tuple[Lora | str | Path, float]
 """(a LoRA, or its file, its strength)."""
-
-
-@dataclass(eq=False)
-class MergedLoras:
-    """What is merged into a model's network. originals: the weights as they were, on the CPU, by layer."""
-
-    loras: tuple[tuple[Lora, float], ...] = ()
-    originals: dict[str, Tensor] = field(default_factory=dict)
 
 
 def set_loras(model: AudioXModel, loras: Sequence[LoraUse] = (), *, accept_cc_by_nc: bool = False) -> None:
