@@ -11,6 +11,23 @@ from .errors import ConfigError
 NetworkType = Literal["dit", "mmdit"]
 Objective = Literal["v", "rectified_flow"]
 
+SAMPLER_NAMES = (
+    "dpmpp-3m-sde",
+    "dpmpp-2m-sde",
+    "k-heun",
+    "k-lms",
+    "k-dpmpp-2s-ancestral",
+    "k-dpm-2",
+    "k-dpm-fast",
+    "k-dpm-adaptive",
+    "dpmpp-2m",
+    "dpmpp-3m",
+    "unipc",
+    "er-sde",
+    "sa-solver",
+)
+"""The samplers of the v objective, by the names that config.json uses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OobleckEncoderConfig:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.operations import Linear, PlainOperations
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from audiox_ext.sampling.sampling import SAMPLER_NAMES
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 KINDS = ("base", "maf", "mmdit", "turbo")

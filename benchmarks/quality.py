@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.presets import PRESETS
-from audiox_ext.sampling.sampling import SAMPLER_NAMES
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 from pocket.metrics.classifier import trained_classifier
 from pocket.training.batches import fitted

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
-from audiox_ext.sampling.sampling import SAMPLER_NAMES
 from audiox_ext.sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES
 
 from .quality_sounds import Sampling

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import (
+    SAMPLER_NAMES,
     AudioAutoencoderConditionerConfig,
     AutoencoderConfig,
     ClipConditionerConfig,
@@ -30,7 +31,6 @@ from ..config import (
     TextConditionerConfig,
 )
 from ..errors import ConfigError
-from ..sampling.sampling import SAMPLER_NAMES
 
 log = logging.getLogger(__name__)
 

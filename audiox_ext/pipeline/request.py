@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..config import SAMPLER_NAMES
 from ..errors import InputError
 from ..media.waveforms import check_mixable
 from ..model_info import ModelFacts
 from ..sampling.external import ForeignSolver, check_takes_them
 from ..sampling.samplers import CANNOT_INPAINT
-from ..sampling.sampling import SAMPLER_NAMES
 from ..sampling.schedules import SCHEDULE_NAMES, checked_levels
 from .editing import LEAST_STRENGTH, SHORTEST, AudioEdit
 from .presets import PRESETS, WHOLE_RUN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..config import SAMPLER_NAMES
 from ..errors import InputError
 from ..random_numbers import RandomNumbers
 from .denoiser import StepCallback, VDenoiser
@@ -13,8 +14,6 @@ from .inpainting import Inpainting, StrengthInpainting
 from .sampler_run import SolverRun
 from .samplers import CANNOT_INPAINT, SOLVERS
 from .schedules import noise_levels
-
-SAMPLER_NAMES: tuple[str, ...] = tuple(SOLVERS)
 
 
 def sample_v(

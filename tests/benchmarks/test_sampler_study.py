@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
-from audiox_ext.sampling.sampling import SAMPLER_NAMES
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES, noise_levels
 from benchmarks.quality_report import QualityReport
 from benchmarks.quality_sounds import Sampling

@@ -96,7 +96,7 @@ def check_model_folders_keep_what_others_registered() -> None:
 
 def check_sampler_names_are_the_engines() -> None:
     sample(load("tiny-turbo"), steps=1)
-    assert pack("nodes.audiox_sampler").SAMPLERS == pack("audiox_ext.sampling.sampling").SAMPLER_NAMES
+    assert pack("nodes.audiox_sampler").SAMPLERS == pack("audiox_ext.config").SAMPLER_NAMES
 
 
 def check_equal_loaders_share_a_model() -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from golden_cases import relative_l2
 
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.make_audio import make_audio
 from audiox_ext.pipeline.presets import PRESETS, with_preset
 from audiox_ext.pipeline.request import AudioRequest
-from audiox_ext.sampling.sampling import SAMPLER_NAMES
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 
 

@@ -11,13 +11,14 @@ import torch
 from golden_cases import assert_close_l2, relative_l2
 from torch import Tensor
 
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.denoiser import StepInfo, VDenoiser, noise_level, noise_time
 from audiox_ext.sampling.inpainting import StrengthInpainting
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
 from audiox_ext.sampling.samplers import CANNOT_INPAINT
-from audiox_ext.sampling.sampling import SAMPLER_NAMES, sample_v
+from audiox_ext.sampling.sampling import sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
 SOLVERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]

@@ -15,6 +15,7 @@ from golden_cases import assert_close_l2, relative_l2, tone
 from torch import Tensor
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
@@ -24,7 +25,7 @@ from audiox_ext.sampling.multistep import er_scale, er_sde, sa_solver
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
 from audiox_ext.sampling.sampler_run import SolverRun
 from audiox_ext.sampling.samplers import CANNOT_INPAINT, SOLVERS
-from audiox_ext.sampling.sampling import SAMPLER_NAMES, sample_v
+from audiox_ext.sampling.sampling import sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
 DETERMINISTIC = (
@@ -177,6 +178,10 @@ def test_stochastic_solvers_give_the_right_spread(name: str) -> None:
     results = torch.cat([run(name, 40, seed=seed) for seed in range(30)])
     assert abs(float(results.std()) - 0.5) < 0.03
     assert relative_l2(run(name, 40, seed=1), run(name, 40, seed=2)) > 0.1
+
+
+def test_every_name_of_a_sampler_has_its_function() -> None:
+    assert tuple(SOLVERS) == SAMPLER_NAMES
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)

@@ -290,7 +290,7 @@ def test_equal_seeds_give_equal_long_sounds(kind: str, golden_model: Any) -> Non
 
 
 def test_every_solver_makes_long_sounds(golden_model: Any) -> None:
-    from audiox_ext.sampling.sampling import SAMPLER_NAMES
+    from audiox_ext.config import SAMPLER_NAMES
 
     model = golden_model("maf")
     for name in SAMPLER_NAMES:
