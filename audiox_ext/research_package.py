@@ -25,8 +25,8 @@ from .model_info import ModelFacts
 from .pipeline.timeline import Timeline
 from .pipeline.window_prompts import span_of
 from .sampling.denoiser import StepCallback, StepInfo
-from .sampling.external import ForeignSolver
-from .sampling.samplers import FURTHER_SOLVERS
+from .sampling.external import ExternalSampler
+from .sampling.samplers import FURTHER_SAMPLERS
 from .sampling.schedules import DEFAULT_SCHEDULE
 
 _MODULES = {
@@ -87,7 +87,7 @@ def upstream_generate(
     guidance_interval: tuple[float, float] | None = None,
     reuse_threshold: float = 0.0,
     sigmas: Tensor | None = None,
-    solver: ForeignSolver | None = None,
+    custom_sampler: ExternalSampler | None = None,
     **arguments: Any,
 ) -> Tensor:
     """`generate_diffusion_cond` of the research package, with every conditioning key present.
@@ -104,8 +104,8 @@ def upstream_generate(
         f"follow the schedule {schedule}": schedule not in (None, DEFAULT_SCHEDULE),
         "guide a part of the run alone": guidance_interval is not None,
         "use blocks of the network again": bool(reuse_threshold),
-        "take a sampler or sigmas of ComfyUI": sigmas is not None or solver is not None,
-        f"sample by {arguments.get('sampler_type')}": arguments.get("sampler_type") in FURTHER_SOLVERS,
+        "take a sampler or sigmas of ComfyUI": sigmas is not None or custom_sampler is not None,
+        f"sample by {arguments.get('sampler_type')}": arguments.get("sampler_type") in FURTHER_SAMPLERS,
     }
     for what, is_wanted in wanted.items():
         if is_wanted:

@@ -92,7 +92,7 @@ class AudioXSample(io.ComfyNode):
     ) -> io.NodeOutput:
         """One run of the model. What it raises is a sentence for the user."""
         from ..audiox_ext.pipeline.request import AudioRequest
-        from .comfy.samplers import levels_of, solver_of
+        from .comfy.samplers import adapt_sampler, levels_of
 
         handle = require_model(model)
         _check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))
@@ -125,7 +125,7 @@ class AudioXSample(io.ComfyNode):
             guidance_interval=(guidance_start, guidance_end),
             guidance_rescale=guidance_rescale,
             reuse_threshold=reuse_threshold,
-            solver=None if custom_sampler is None else solver_of(custom_sampler),
+            custom_sampler=None if custom_sampler is None else adapt_sampler(custom_sampler),
             sigmas=None if custom_sigmas is None else levels_of(custom_sigmas),
         )
         waveform, rate = handle.generate(request, host.StepProgress(live_preview))

@@ -17,7 +17,7 @@ from audiox_ext.sampling.denoiser import BrownianNoise
 
 SEEDS = [5, 6, 7]
 STEPPED = ("dpmpp-3m-sde", "k-dpmpp-2s-ancestral", "k-heun", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
-SOLVERS = [(kind, name) for kind in KINDS if kind != "turbo" for name in STEPPED]
+SAMPLERS = [(kind, name) for kind in KINDS if kind != "turbo" for name in STEPPED]
 # One generator's numbers in the order of a run: small shapes take another path through torch than large ones.
 SHAPES = ((3, 4, 7), (3, 64, 40), (3, 1, 1))
 
@@ -91,7 +91,7 @@ EDITS: dict[str, dict[str, Any]] = {
 PROMPT = {"text_prompt": "rain", "audio_prompt": sound(1)}
 
 
-@pytest.mark.parametrize(("kind", "name"), SOLVERS)
+@pytest.mark.parametrize(("kind", "name"), SAMPLERS)
 def test_an_item_of_a_batch_is_the_single_run_with_its_seed(kind: str, name: str, golden_model: Any) -> None:
     arguments = {"conditioning": PROMPT, "negative_conditioning": {"text_prompt": "x"}, "sampler_type": name}
     assert_items_are_single_runs(golden_model(kind), arguments, 1e-5)

@@ -124,7 +124,7 @@ def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> Non
         ({"prompt": "rain", "guidance_interval": (0.0, 0.5)}, "cannot guide a part of the run alone"),
         ({"prompt": "rain", "reuse_threshold": 0.1}, "cannot use blocks of the network again"),
         ({"prompt": "rain", "sigmas": torch.tensor([1.0, 0.0])}, "cannot take a sampler or sigmas"),
-        ({"prompt": "rain", "solver": print}, "cannot take a sampler or sigmas"),
+        ({"prompt": "rain", "custom_sampler": print}, "cannot take a sampler or sigmas"),
         ({"prompt": "rain", "preset": "fast"}, "cannot sample by dpmpp-2m"),
     ],
 )

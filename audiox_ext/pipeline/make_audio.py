@@ -172,7 +172,7 @@ def _settings(request: AudioRequest) -> dict[str, Any]:
         "schedule": request.schedule,
         "scale_phi": request.guidance_rescale,
         "reuse_threshold": request.reuse_threshold,
-        "solver": request.solver,
+        "custom_sampler": request.custom_sampler,
     }
     settings = {name: value for name, value in own.items() if value}
     if request.guidance_interval != WHOLE_RUN:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model_info import ModelFacts
 from ..random_numbers import RandomNumbers
 from ..sampling.denoiser import VDenoiser, Velocity, noise_level
-from ..sampling.external import check_takes_them
+from ..sampling.external import check_accepts_external
 from ..sampling.inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
 from ..sampling.rectified_flow import sample_euler, sample_few_steps
 from ..sampling.sampling import sample_v
@@ -48,8 +48,7 @@ class SamplingPlan:
         """(low, high) times of the network between which guidance is applied, None where it always is.
 
         Of step i of n it is where `guidance_interval` holds i / n, its end not included. The bounds lie
-        halfway between steps, so that no rounding decides; what a solver asks between two steps is decided by
-        its noise.
+        halfway between steps, so that no rounding decides. Between two steps the noise level decides.
         """
         start, end = self.settings.guidance_interval
         if (start, end) == (0, 1):
@@ -81,7 +80,7 @@ class SamplingPlan:
             sigma_min=self.sigma_min,
             sigma_max=self.sigma_max,
             sigmas=self.sigmas,
-            solver=self.settings.solver,
+            custom_sampler=self.settings.custom_sampler,
             random=random,
             **shared,
         )
@@ -102,7 +101,7 @@ def plan_sampling(
     has no use for and that would change what is meant.
     """
     flow = model.config.objective == "rectified_flow"
-    check_takes_them(model, settings.sigmas, settings.solver)
+    check_accepts_external(model, settings.sigmas, settings.custom_sampler)
     if flow and settings.schedule not in (None, DEFAULT_SCHEDULE):
         log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
     varies = init is not None and mask is None

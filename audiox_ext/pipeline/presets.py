@@ -54,7 +54,7 @@ def with_preset(model: ModelFacts, request: AudioRequest) -> AudioRequest:
     preset = PRESETS[request.preset]
     open_fields = {
         "steps": not request.steps and request.sigmas is None,
-        "sampler_type": not request.sampler_type and request.solver is None,
+        "sampler_type": not request.sampler_type and request.custom_sampler is None,
         "schedule": not request.schedule and request.sigmas is None,
         "guidance_interval": request.guidance_interval == WHOLE_RUN,
         "guidance_rescale": not request.guidance_rescale,

@@ -15,7 +15,7 @@ from ..config import SAMPLER_NAMES
 from ..errors import InputError
 from ..media.waveforms import check_mixable
 from ..model_info import ModelFacts
-from ..sampling.external import ForeignSolver, check_takes_them
+from ..sampling.external import ExternalSampler, check_accepts_external
 from ..sampling.samplers import CANNOT_INPAINT
 from ..sampling.schedules import SCHEDULE_NAMES, checked_levels
 from .editing import LEAST_STRENGTH, SHORTEST, AudioEdit
@@ -46,7 +46,7 @@ class AudioRequest:
     init_strength in (0, 1] how far; 1 leaves nothing of it. edit: a track to edit, which gives the length and
     the rate of the result. seed: at least 0; item i of a batch has seed + i. preset: one of
     `presets.PRESETS`, for what is left open. guidance_rescale: `SamplerSettings.scale_phi`; see there for
-    schedule, guidance_interval, reuse_threshold, sigmas and solver, too.
+    schedule, guidance_interval, reuse_threshold, sigmas and sampler, too.
     """
 
     prompt: str = ""
@@ -74,7 +74,7 @@ class AudioRequest:
     guidance_rescale: float = 0.0
     reuse_threshold: float = 0.0
     sigmas: Tensor | None = None
-    solver: ForeignSolver | None = None
+    custom_sampler: ExternalSampler | None = None
 
     def timeline(self) -> Timeline | None:
         """The prompt as a timeline, None where it is plain text. Raises `InputError` for a malformed one."""
@@ -112,10 +112,10 @@ def check_request(model: ModelFacts, request: AudioRequest) -> None:
             "There is nothing to make sound from: the prompt is empty, and no features, audio prompt, "
             "init_audio or edit is connected. Write a prompt, or connect one of these."
         )
-    check_takes_them(model, request.sigmas, request.solver)
+    check_accepts_external(model, request.sigmas, request.custom_sampler)
     if request.edit is None:
         _check_seconds(request.length(model))
-    elif model.config.objective == "v" and request.solver is None:
+    elif model.config.objective == "v" and request.custom_sampler is None:
         name = request.sampler_type or model.defaults.sampler_type
         if name in CANNOT_INPAINT:
             raise InputError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..model_info import ModelFacts
 from ..sampling.denoiser import StepCallback
-from ..sampling.external import ForeignSolver
+from ..sampling.external import ExternalSampler
 from ..sampling.schedules import SCHEDULE_NAMES
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class SamplerSettings:
 
     For the v objective alone: schedule, see `schedules`; rho, its parameter, None for its own; sigmas, noise
     levels (steps + 1,) in place of steps, bounds and schedule, of which a variation takes those below its own
-    level; solver, a function in place of sampler_type, see `foreign_solver`. With rectified flow schedule and
+    level; sampler, a function in place of sampler_type, see `external`. With rectified flow schedule and
     rho have no influence, and the other two are refused.
     """
 
@@ -64,7 +64,7 @@ class SamplerSettings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     reuse_threshold: float = 0.0
     sigmas: Tensor | None = None
-    solver: ForeignSolver | None = None
+    custom_sampler: ExternalSampler | None = None
     split_guidance: bool = False
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Denoiser, noise levels and noise sources for the v objective.
 
-B batch, C latent channels, L latents. A solver is a function of a denoiser and draws its random numbers from
+B batch, C latent channels, L latents. A sampler is a function of a denoiser and draws its random numbers from
 the source it is given. Sources: Karras et al. 2022 (arXiv 2206.00364), Lu et al. 2022 (arXiv 2206.00927,
 2211.01095).
 """

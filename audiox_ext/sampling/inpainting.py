@@ -34,7 +34,7 @@ class StrengthInpainting:
     0 stays exactly, 1 is made anew from pure noise; s between is the noised original while the run's time, 1
     at its start and 0 at its end, is above s, and free from then on, as in a variation that starts at s.
     While it is held, its clean latents are known: they take the place of the network's estimate, and so x
-    stays the original at the noise of the moment in every solver. Source: Differential Diffusion, Levin and
+    stays the original at the noise of the moment in every sampler. Source: Differential Diffusion, Levin and
     Fried 2023 (arXiv 2306.00950). Raises `InputError` for a mask that does not fit.
     """
 

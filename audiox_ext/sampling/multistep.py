@@ -1,5 +1,4 @@
-"""Solvers for the v objective that look back: one denoiser call a step, of higher order by what is known from
-the steps before.
+"""Multistep samplers for the v objective: one denoiser call per step, of higher order by earlier steps.
 
 With lambda = -log sigma the latents obey dx / dlambda = D - x, D being the clean latents expected: a step
 integrates the polynomial through the last D exactly, or corrects it. Sources: Lu et al. 2022 (arXiv
@@ -16,13 +15,13 @@ import torch
 from torch import Tensor
 
 from .denoiser import randn_like
-from .sampler_run import SolverRun
+from .sampler_run import SamplerRun
 
 Point = tuple[Tensor, float]
 """(clean latents expected, where: lambda, sigma or a share of a step)."""
 
 
-def dpmpp_2m(run: SolverRun, x: Tensor) -> Tensor:
+def dpmpp_2m(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2M), second order. Draws no random numbers."""
     earlier: Point | None = None  # with the lambda of the step
     for sigma, sigma_next in run.levels():
@@ -40,11 +39,11 @@ def dpmpp_2m(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def dpmpp_3m(run: SolverRun, x: Tensor) -> Tensor:
+def dpmpp_3m(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver++(3M), third order. Draws no random numbers.
 
     The second derivative is that of the parabola through the last three points, so that the order is three
-    indeed; the SDE solver of the same name takes half of it (as published).
+    indeed; the SDE sampler of the same name takes half of it (as published).
     """
     known: list[Point] = []  # with lambda, newest first
     for sigma, sigma_next in run.levels():
@@ -65,7 +64,7 @@ def dpmpp_3m(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _derivatives(run: SolverRun, known: Sequence[Point]) -> list[Tensor]:
+def _derivatives(run: SamplerRun, known: Sequence[Point]) -> list[Tensor]:
     """First and second derivative at the newest point of the parabola through three points, newest first;
     through two the first of the line, through one nothing.
     """
@@ -81,7 +80,7 @@ def _derivatives(run: SolverRun, known: Sequence[Point]) -> list[Tensor]:
     return [slope + bend * (at - at_before), 2 * bend]
 
 
-def unipc(run: SolverRun, x: Tensor) -> Tensor:
+def unipc(run: SamplerRun, x: Tensor) -> Tensor:
     """UniPC of order 3 with B(h) = e^h - 1, predicting clean latents: each step is predicted from the last
     ones, and corrected by what the denoiser then says of it, at no further call. Draws no random numbers.
 
@@ -103,7 +102,7 @@ def unipc(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def sa_solver(run: SolverRun, x: Tensor, tau: float = 1.0) -> Tensor:
+def sa_solver(run: SamplerRun, x: Tensor, tau: float = 1.0) -> Tensor:
     """SA-Solver: the Adams method, predictor and corrector, for the SDE whose noise tau scales; 1 is the
     reverse SDE, 0 the ODE. Draws normal numbers of x's shape after every step but the last.
 
@@ -129,7 +128,7 @@ def sa_solver(run: SolverRun, x: Tensor, tau: float = 1.0) -> Tensor:
 
 
 def _unified_step(
-    run: SolverRun,
+    run: SamplerRun,
     x: Tensor,
     known: Sequence[Point],
     at_next: float,
@@ -181,7 +180,7 @@ def er_scale(sigma: float) -> float:
     return sigma * (math.exp(sigma**0.3) + 10)
 
 
-def er_sde(run: SolverRun, x: Tensor, scale: Callable[[float], float] = er_scale) -> Tensor:
+def er_sde(run: SamplerRun, x: Tensor, scale: Callable[[float], float] = er_scale) -> Tensor:
     """ER-SDE-Solver-3. Draws normal numbers of x's shape after every step but the last.
 
     Its derivatives by sigma are those of the parabola through the last three points, the paper's those of

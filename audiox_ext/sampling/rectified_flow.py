@@ -1,4 +1,4 @@
-"""Solvers for the rectified-flow objective: Euler for the multi-step model, re-noising for its few-step
+"""Samplers for the rectified-flow objective: Euler for the multi-step model, re-noising for its few-step
 student.
 
 x_t = (1 - t) x0 + t noise, and the network predicts v = noise - x0 at time t. B batch, C channels, L latents.

@@ -1,4 +1,4 @@
-"""What the solvers of the v objective share: the denoiser, the schedule, and whom to tell of a step.
+"""What the samplers of the v objective share: the denoiser, the schedule, and whom to tell of a step.
 
 B batch, C latent channels, L latents.
 """
@@ -20,8 +20,8 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(kw_only=True)
-class SolverRun:
-    """What every solver of one generation needs: the denoiser, the schedule and whom to tell.
+class SamplerRun:
+    """What every sampler of one generation needs: the denoiser, the schedule and whom to tell.
 
     sigmas: (steps + 1,), on the CPU, and so is all that is computed of them: a number without dimensions
     reaches another device with the operation that uses it, and asking it whether it is 0 waits for nothing.
@@ -59,7 +59,7 @@ class SolverRun:
     def if_free(self, back: int, value: Tensor, otherwise: Tensor) -> Tensor:
         """value, or what stands in for it where latents were still held `back` steps ago.
 
-        A multi-step solver must not extrapolate from the original to the network's estimate.
+        A multi-step sampler must not extrapolate from the original to the network's estimate.
         """
         if self._strengths is None:
             return value

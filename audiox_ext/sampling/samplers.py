@@ -1,6 +1,6 @@
-"""The solvers for the v objective, by the names of k-diffusion.
+"""The samplers for the v objective, by the names of k-diffusion.
 
-A solver is a function of a run (denoiser, schedule, random numbers, whom to tell) and the noised latents x,
+A sampler is a function of a run (denoiser, schedule, random numbers, whom to tell) and the noised latents x,
 (B, C, L). Sources: Karras et al. 2022 (arXiv 2206.00364), Lu et al. 2022 (arXiv 2206.00927, 2211.01095).
 """
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from ..errors import InputError
 from .denoiser import BrownianNoise, randn_like
 from .multistep import dpmpp_2m, dpmpp_3m, er_sde, sa_solver, unipc
-from .sampler_run import Denoise, SolverRun
+from .sampler_run import Denoise, SamplerRun
 
 
-def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
+def _dpmpp_3m_sde(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver++(3M) SDE, eta 1. One denoiser call a step; Brownian noise."""
     noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: list[tuple[Tensor, Tensor]] = []  # (denoised, h) of the last steps, newest first
@@ -49,7 +49,7 @@ def _dpmpp_3m_sde(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
+def _dpmpp_2m_sde(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2M) SDE, midpoint, eta 1. One denoiser call a step; Brownian noise."""
     noise = BrownianNoise(x, run.sigmas, run.random)
     earlier: tuple[Tensor, Tensor] | None = None
@@ -69,7 +69,7 @@ def _dpmpp_2m_sde(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _heun(run: SolverRun, x: Tensor) -> Tensor:
+def _heun(run: SamplerRun, x: Tensor) -> Tensor:
     """Heun, second order (Karras et al. 2022, algorithm 1). Two denoiser calls a step, one in the last."""
     for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
@@ -83,7 +83,7 @@ def _heun(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _dpm_2(run: SolverRun, x: Tensor) -> Tensor:
+def _dpm_2(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver-2 as a midpoint rule in log sigma (Karras et al. 2022). Two denoiser calls a step, one in
     the last.
     """
@@ -99,7 +99,7 @@ def _dpm_2(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _lms(run: SolverRun, x: Tensor) -> Tensor:
+def _lms(run: SamplerRun, x: Tensor) -> Tensor:
     """Linear multistep, order 4. One denoiser call a step."""
     levels = run.sigmas.double().numpy()
     slopes: list[Tensor] = []
@@ -127,7 +127,7 @@ def _adams_weight(levels: object, index: int, back: int, order: int) -> float:
     return float(integral(float(levels[index + 1])))  # type: ignore[index]
 
 
-def _dpmpp_2s_ancestral(run: SolverRun, x: Tensor) -> Tensor:
+def _dpmpp_2s_ancestral(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver++(2S) with ancestral noise, eta 1. Two denoiser calls a step, one in the last."""
     for sigma, sigma_next in run.levels():
         denoised = run.denoise(x, sigma)
@@ -186,12 +186,12 @@ class _Exponential:
         return self.first(t_next) - torch.exp(-t_next) / r2 * (torch.expm1(h) / h - 1) * bend
 
 
-def _log_bounds(run: SolverRun) -> tuple[Tensor, Tensor]:
+def _log_bounds(run: SamplerRun) -> tuple[Tensor, Tensor]:
     bounds = -torch.tensor([run.sigma_max, run.sigma_min]).log()
     return bounds[0], bounds[1]
 
 
-def _dpm_fast(run: SolverRun, x: Tensor) -> Tensor:
+def _dpm_fast(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver with a budget of `steps` denoiser calls, eta 0; ends at sigma_min (Lu et al. 2022, section
     3.4).
     """
@@ -208,7 +208,7 @@ def _dpm_fast(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-def _dpm_adaptive(run: SolverRun, x: Tensor) -> Tensor:
+def _dpm_adaptive(run: SamplerRun, x: Tensor) -> Tensor:
     """DPM-Solver-12-3 with adaptive steps, order 3, eta 0; ends at sigma_min (Lu et al. 2022, appendix C).
 
     `steps` has no influence. The step size follows an integral controller over the error of the whole batch.
@@ -237,7 +237,7 @@ def _dpm_adaptive(run: SolverRun, x: Tensor) -> Tensor:
     return x
 
 
-SOLVERS: dict[str, Callable[[SolverRun, Tensor], Tensor]] = {
+SAMPLERS: dict[str, Callable[[SamplerRun, Tensor], Tensor]] = {
     "dpmpp-3m-sde": _dpmpp_3m_sde,
     "dpmpp-2m-sde": _dpmpp_2m_sde,
     "k-heun": _heun,
@@ -253,6 +253,6 @@ SOLVERS: dict[str, Callable[[SolverRun, Tensor], Tensor]] = {
     "sa-solver": sa_solver,
 }
 # Those that the research package does not have.
-FURTHER_SOLVERS = ("dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
+FURTHER_SAMPLERS = ("dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 # Two have no fixed steps, one builds on slopes from before latents were put back.
 CANNOT_INPAINT = ("k-lms", "k-dpm-fast", "k-dpm-adaptive")

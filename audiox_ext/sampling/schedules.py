@@ -101,7 +101,7 @@ def noise_levels(
     sigmas = chosen(steps, sigma_min, sigma_max, rho)
     sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
     if not bool((sigmas.diff() < 0).all()):
-        # A step of no length is a division by zero in the solvers that look back.
+        # A step of no length is a division by zero in the samplers that look back.
         raise InputError(
             f"{steps} steps of {schedule or DEFAULT_SCHEDULE} from {sigma_max:g} to {sigma_min:g}"
             f"{'' if rho is None else f' with rho {rho:g}'} lie too close together to be told apart. Make "

@@ -15,11 +15,11 @@ from torch import Tensor
 from ...audiox_ext.errors import InputError
 
 if TYPE_CHECKING:
-    from ...audiox_ext.sampling.external import ForeignSolver, SolverExtra
+    from ...audiox_ext.sampling.external import ExternalSampler, SamplerExtra
     from ...audiox_ext.sampling.sampler_run import Denoise
 
 
-def solver_of(sampler: object) -> ForeignSolver:
+def adapt_sampler(sampler: object) -> ExternalSampler:
     """The engine's view of a SAMPLER. Raises `InputError` for one that is made in another way than ComfyUI's
     own, or that wants to do the guidance itself.
     """
@@ -37,7 +37,7 @@ def solver_of(sampler: object) -> ForeignSolver:
         )
     options = dict(getattr(sampler, "extra_options", None) or {})
 
-    def solve(denoise: Denoise, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
+    def solve(denoise: Denoise, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
         def told(state: dict[str, Any]) -> None:
             # Some tell only the number of the step.
             sigma = state.get("sigma", sigmas[min(int(state["i"]), len(sigmas) - 1)])
@@ -55,7 +55,7 @@ class _Model:
     noise levels.
     """
 
-    def __init__(self, denoise: Denoise, extra: SolverExtra) -> None:
+    def __init__(self, denoise: Denoise, extra: SamplerExtra) -> None:
         self._denoise = denoise
         levels = _Levels()
         levels.set_parameters(extra.sigma_min, extra.sigma_max, 1.0)

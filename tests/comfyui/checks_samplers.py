@@ -47,7 +47,7 @@ def check_the_same_algorithms_give_the_same_sound() -> None:
 
 
 def check_euler_is_euler() -> None:
-    """Two steps of it by hand, through the engine's own door for solvers."""
+    """Two steps of it by hand, through the engine's own door for samplers."""
     handle = load("tiny-maf", "fp32")
     theirs = sample(handle, custom_sampler=comfys("euler"), custom_sigmas=karras(5))
 
@@ -59,7 +59,7 @@ def check_euler_is_euler() -> None:
         return x
 
     request = pack("audiox_ext.pipeline.request").AudioRequest(
-        prompt="rain", seconds=1.0, cfg_scale=2.0, seed=5, sigmas=karras(5), solver=euler
+        prompt="rain", seconds=1.0, cfg_scale=2.0, seed=5, sigmas=karras(5), custom_sampler=euler
     )
     with torch.inference_mode():
         ours, _ = handle.generate(request, lambda info: None)

@@ -47,10 +47,10 @@ def test_a_preset_fills_what_is_left_open(golden_model: Any) -> None:
 
 
 def test_what_comes_from_outside_stays(golden_model: Any) -> None:
-    sigmas, solver = torch.tensor([5.0, 1.0, 0.0]), lambda denoise, x, sigmas, extra: x
-    given = asked(golden_model("maf"), preset="fast", sigmas=sigmas, solver=solver)
+    sigmas, sampler = torch.tensor([5.0, 1.0, 0.0]), lambda denoise, x, sigmas, extra: x
+    given = asked(golden_model("maf"), preset="fast", sigmas=sigmas, custom_sampler=sampler)
     assert given["sigmas"] is sigmas
-    assert given["solver"] is solver
+    assert given["custom_sampler"] is sampler
     assert not {"steps", "schedule", "sampler_type"} & given.keys()
 
 

@@ -1,4 +1,4 @@
-"""Solvers from outside the engine, and what of them the engine sees to."""
+"""Samplers from outside the engine, and what of them the engine sees to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
 from audiox_ext.pipeline.request import AudioRequest
-from audiox_ext.sampling.external import SolverExtra
+from audiox_ext.sampling.external import SamplerExtra
 
 WANTED: dict[str, Any] = {
     "steps": 6,
@@ -26,7 +26,7 @@ WANTED: dict[str, Any] = {
 }
 
 
-def heun(denoise: Any, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
+def heun(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
     """As k-heun is here, by a hand that knows of sigmas a batch item alone."""
     every = torch.ones(x.shape[0])
     for sigma, sigma_next in pairwise(sigmas):
@@ -41,7 +41,7 @@ def heun(denoise: Any, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
     return x
 
 
-def ancestral(denoise: Any, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
+def ancestral(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
     """Forgets the latents at each step, and draws new noise from the seed that it is given."""
     generator = torch.Generator().manual_seed(extra.seed)
     for sigma, sigma_next in pairwise(sigmas):
@@ -58,47 +58,50 @@ def make(model: Any, **more: Any) -> Tensor:
 def test_the_same_algorithm_gives_the_same_sound(golden_model: Any) -> None:
     model = golden_model("maf")
     steps: list[tuple[int, int]] = []
-    told = make(model, solver=heun, callback=lambda info: steps.append((info.step, info.steps)))
+    told = make(model, custom_sampler=heun, callback=lambda info: steps.append((info.step, info.steps)))
     assert_close_l2(told, make(model, sampler_type="k-heun"), 1e-6)
     assert steps == [(i, 6) for i in range(1, 7)]
 
 
 def test_its_noise_follows_from_the_seed(golden_model: Any) -> None:
     model = golden_model("maf")
-    assert torch.equal(make(model, solver=ancestral), make(model, solver=ancestral))
-    assert relative_l2(make(model, solver=ancestral), make(model, solver=ancestral, seed=4)) > 0.1
+    assert torch.equal(make(model, custom_sampler=ancestral), make(model, custom_sampler=ancestral))
+    other_seed = make(model, custom_sampler=ancestral, seed=4)
+    assert relative_l2(make(model, custom_sampler=ancestral), other_seed) > 0.1
     seeds: list[int] = []
 
-    def peek(denoise: Any, x: Tensor, sigmas: Tensor, extra: SolverExtra) -> Tensor:
+    def peek(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
         seeds.append(extra.seed)
         return x
 
-    make(model, solver=peek)
-    make(model, solver=peek, seed=4)
+    make(model, custom_sampler=peek)
+    make(model, custom_sampler=peek, seed=4)
     assert len(set(seeds)) == 2
     assert 3 not in seeds, "else it would draw the initial noise once more"
 
 
 def test_a_batch_of_own_seeds(golden_model: Any) -> None:
     model = golden_model("maf")
-    batch = make(model, solver=heun, batch_size=2, seeds=[3, 9])
-    assert_close_l2(batch[1:], make(model, solver=heun, seed=9), 1e-5)
+    batch = make(model, custom_sampler=heun, batch_size=2, seeds=[3, 9])
+    assert_close_l2(batch[1:], make(model, custom_sampler=heun, seed=9), 1e-5)
 
 
-@pytest.mark.parametrize("solver", [heun, ancestral])
-def test_it_keeps_latents_and_varies_sounds(solver: Any, golden_model: Any) -> None:
+@pytest.mark.parametrize("sampler", [heun, ancestral])
+def test_it_keeps_latents_and_varies_sounds(sampler: Any, golden_model: Any) -> None:
     model = golden_model("maf")
     init = {"init_audio": (8000, tone(11, 8000, 440))}
     mask = torch.zeros(model.config.latent_count)
     mask[40:90] = 1
-    kept = make(model, solver=solver, latent_mask=mask, **init)
-    original = make(model, solver=solver, latent_mask=torch.zeros_like(mask), **init)
+    kept = make(model, custom_sampler=sampler, latent_mask=mask, **init)
+    original = make(model, custom_sampler=sampler, latent_mask=torch.zeros_like(mask), **init)
     assert torch.equal(kept[..., mask == 0], original[..., mask == 0])
     assert relative_l2(kept[..., mask == 1], original[..., mask == 1]) > 0.1
     # Half the strength is a mask of two values as well.
-    half = make(model, solver=solver, latent_mask=mask / 2, **init)
+    half = make(model, custom_sampler=sampler, latent_mask=mask / 2, **init)
     assert torch.equal(half[..., mask == 0], original[..., mask == 0])
-    near, far = (make(model, solver=solver, init_noise_level=level, **init) for level in (0.5, 300.0))
+    near, far = (
+        make(model, custom_sampler=sampler, init_noise_level=level, **init) for level in (0.5, 300.0)
+    )
     assert relative_l2(near, original) < relative_l2(far, original)
 
 
@@ -106,15 +109,16 @@ def test_what_it_cannot_keep_is_refused(golden_model: Any) -> None:
     model = golden_model("maf")
     init = {"init_audio": (8000, tone(2, 8000, 440))}
     with pytest.raises(InputError, match="mask_args work with this engine's own samplers alone"):
-        make(model, solver=heun, mask_args={"maskend": 50}, **init)
+        make(model, custom_sampler=heun, mask_args={"maskend": 50}, **init)
     ramp = torch.linspace(0, 1, model.config.latent_count)
     with pytest.raises(InputError, match="all to the same degree"):
-        make(model, solver=heun, latent_mask=ramp, **init)
+        make(model, custom_sampler=heun, latent_mask=ramp, **init)
 
 
 def test_windows_and_guidance_go_along(golden_model: Any) -> None:
     model, more = golden_model("maf"), {"sample_size": 400 * 512, "guidance_interval": (0.5, 1.0)}
-    assert_close_l2(make(model, solver=heun, **more), make(model, sampler_type="k-heun", **more), 1e-5)
+    external = make(model, custom_sampler=heun, **more)
+    assert_close_l2(external, make(model, sampler_type="k-heun", **more), 1e-5)
 
 
 def test_an_exception_in_the_callback_ends_it(golden_model: Any) -> None:
@@ -126,10 +130,10 @@ def test_an_exception_in_the_callback_ends_it(golden_model: Any) -> None:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        make(golden_model("maf"), solver=heun, callback=stop)
+        make(golden_model("maf"), custom_sampler=heun, callback=stop)
 
 
-@pytest.mark.parametrize("given", [{"solver": heun}, {"sigmas": torch.tensor([1.0, 0.0])}])
+@pytest.mark.parametrize("given", [{"custom_sampler": heun}, {"sigmas": torch.tensor([1.0, 0.0])}])
 def test_rectified_flow_refuses_it(given: dict[str, Any], golden_model: Any) -> None:
     with pytest.raises(InputError, match="takes its own steps"):
         make(golden_model("turbo"), **given)
@@ -137,6 +141,6 @@ def test_rectified_flow_refuses_it(given: dict[str, Any], golden_model: Any) -> 
         make_audio(golden_model("turbo"), AudioRequest(prompt="rain", **given), device="cpu")
 
 
-def test_a_solver_that_gives_something_else_is_named(golden_model: Any) -> None:
-    with pytest.raises(InputError, match="solver gave NoneType"):
-        make(golden_model("maf"), solver=lambda *arguments: None)
+def test_a_sampler_that_gives_something_else_is_named(golden_model: Any) -> None:
+    with pytest.raises(InputError, match="custom_sampler gave NoneType"):
+        make(golden_model("maf"), custom_sampler=lambda *arguments: None)

@@ -65,7 +65,7 @@ def test_so_it_is_with_rectified_flow(golden_model: Any, monkeypatch: pytest.Mon
     assert seen == [1, 1, 2, 2, 1, 1, 1, 1]
 
 
-def test_solvers_of_two_calls_are_decided_by_the_noise(
+def test_samplers_of_two_calls_are_decided_by_the_noise(
     golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = counted(golden_model("maf"), monkeypatch)

@@ -21,7 +21,7 @@ from audiox_ext.sampling.samplers import CANNOT_INPAINT
 from audiox_ext.sampling.sampling import sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
-SOLVERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]
+SAMPLERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]
 MULTI_STEP = ("dpmpp-2m-sde", "dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "sa-solver")
 ODE = ("k-heun", "k-dpm-2")
 LOW, HIGH, STEPS = 0.01, 50.0, 30
@@ -51,7 +51,7 @@ def flow_velocity(x: Tensor, t: Tensor) -> Tensor:
 
 
 def run(name: str, mask: Tensor, init: Tensor = INIT, steps: int = STEPS, **more: Any) -> Tensor:
-    """A solver of the v objective by its name, "euler" or "few"."""
+    """A sampler of the v objective by its name, "euler" or "few"."""
     keep = StrengthInpainting(init=init, mask=mask)
     if name == "euler":
         return sample_euler(flow_velocity, normal(7), steps=steps, inpainting=keep, **more)
@@ -82,7 +82,7 @@ def free_run(name: str) -> Tensor:
     return sample_v(VDenoiser(v_velocity), normal(7), sampler_type=name, **settings)
 
 
-ALL = [*SOLVERS, "euler", "few"]
+ALL = [*SAMPLERS, "euler", "few"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -118,7 +118,7 @@ def test_the_more_strength_the_further_from_the_original(name: str) -> None:
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.8])
 @pytest.mark.parametrize("name", ALL)
 def test_a_strength_is_a_variation_from_that_noise_level(name: str, strength: float) -> None:
-    """Exactly where the solver draws nothing; elsewhere in spread and distance to the original."""
+    """Exactly where the sampler draws nothing; elsewhere in spread and distance to the original."""
     result = run(name, torch.full((400,), strength))
     random = RandomNumbers.from_seed(1)
     if name in ("euler", "few"):
@@ -207,6 +207,6 @@ def test_masks_that_do_not_fit_are_refused(mask: Tensor, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", CANNOT_INPAINT)
-def test_some_solvers_have_no_strengths(name: str) -> None:
+def test_some_samplers_have_no_strengths(name: str) -> None:
     with pytest.raises(InputError, match="cannot keep parts of the sound"):
         run(name, torch.ones(400))

@@ -1,4 +1,4 @@
-"""Properties of the solvers: order, seeds, callbacks, and what is left untouched."""
+"""Properties of the samplers: order, seeds, callbacks, and what is left untouched."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from audiox_ext.sampling.denoiser import BrownianNoise, StepInfo, VDenoiser
 from audiox_ext.sampling.inpainting import Inpainting
 from audiox_ext.sampling.multistep import er_scale, er_sde, sa_solver
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
-from audiox_ext.sampling.sampler_run import SolverRun
-from audiox_ext.sampling.samplers import CANNOT_INPAINT, SOLVERS
+from audiox_ext.sampling.sampler_run import SamplerRun
+from audiox_ext.sampling.samplers import CANNOT_INPAINT, SAMPLERS
 from audiox_ext.sampling.sampling import sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
@@ -74,7 +74,7 @@ def exact_solution(sigma_end: float) -> Tensor:
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_deterministic_solvers_follow_the_known_solution(name: str) -> None:
+def test_deterministic_samplers_follow_the_known_solution(name: str) -> None:
     end = 0.01 if name in ("k-dpm-fast", "k-dpm-adaptive") else 0.0
     limit = 3e-2 if name == "k-dpm-adaptive" else 5e-3  # its own tolerance is 1e-2 a step
     assert relative_l2(run(name, 90), exact_solution(end)) < limit
@@ -94,11 +94,11 @@ def test_order_of_convergence(name: str, order: int) -> None:
     assert coarse / fine > 2**order * 0.6, f"error fell only {coarse / fine:.1f} times when the steps doubled"
 
 
-def test_the_er_sde_solver_without_its_noise_is_an_ode_solver_of_its_order(
+def test_the_er_sde_sampler_without_its_noise_is_an_ode_solver_of_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ode = partial(er_sde, scale=lambda sigma: sigma)
-    monkeypatch.setitem(SOLVERS, "er-sde", ode)
+    monkeypatch.setitem(SAMPLERS, "er-sde", ode)
     assert_close_l2(run("er-sde", 9, seed=1), run("er-sde", 9, seed=2), 1e-6)
     coarse, fine = (relative_l2(run("er-sde", n, sigma_min=1e-3), exact_solution(0.0)) for n in (40, 80))
     assert coarse / fine > 2**3 * 0.9
@@ -107,7 +107,7 @@ def test_the_er_sde_solver_without_its_noise_is_an_ode_solver_of_its_order(
 def test_the_sa_solver_without_its_noise_is_an_adams_method_of_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(SOLVERS, "sa-solver", partial(sa_solver, tau=0.0))
+    monkeypatch.setitem(SAMPLERS, "sa-solver", partial(sa_solver, tau=0.0))
     assert torch.equal(run("sa-solver", 9, seed=1), run("sa-solver", 9, seed=2))
     coarse, fine = (relative_l2(run("sa-solver", n, sigma_min=1e-3), exact_solution(0.0)) for n in (12, 24))
     assert coarse / fine > 2**3 * 0.9
@@ -126,7 +126,7 @@ def test_sa_solver_renews_the_noise_that_tau_says() -> None:
     for tau in (1.0, 0.5):
         seen.clear()
         random = RandomNumbers.from_seed(1)
-        run = SolverRun(network=nothing, sigmas=torch.tensor([high, low, 0.0]), random=random, **settings)
+        run = SamplerRun(network=nothing, sigmas=torch.tensor([high, low, 0.0]), random=random, **settings)
         sa_solver(run, torch.full((1, 2, 50_000), high), tau)
         kept = (low / high) ** (1 + tau**2)
         assert float(seen[1].mean()) == pytest.approx(high * kept, abs=0.01)
@@ -145,7 +145,7 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 
     settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
     x = torch.full((1, 2, 50_000), high)
-    er_sde(SolverRun(network=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings), x)
+    er_sde(SamplerRun(network=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings), x)
     kept = er_scale(low) / er_scale(high)
     assert float(seen[1].mean()) == pytest.approx(high * kept, abs=0.01)
     assert float(seen[1].std()) == pytest.approx(math.sqrt(low**2 - (high * kept) ** 2), rel=0.01)
@@ -155,7 +155,7 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 @pytest.mark.parametrize(
     ("name", "draws"), [("dpmpp-2m", 0), ("dpmpp-3m", 0), ("unipc", 0), ("er-sde", 8), ("sa-solver", 8)]
 )
-def test_what_the_further_solvers_draw(name: str, draws: int) -> None:
+def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
     """As their docstrings say; the generator stands where that many draws leave it."""
     left, wanted = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
     noise = torch.randn(1, 3, 40, generator=torch.Generator().manual_seed(7))
@@ -174,14 +174,14 @@ def test_what_the_further_solvers_draw(name: str, draws: int) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in DETERMINISTIC])
-def test_stochastic_solvers_give_the_right_spread(name: str) -> None:
+def test_stochastic_samplers_give_the_right_spread(name: str) -> None:
     results = torch.cat([run(name, 40, seed=seed) for seed in range(30)])
     assert abs(float(results.std()) - 0.5) < 0.03
     assert relative_l2(run(name, 40, seed=1), run(name, 40, seed=2)) > 0.1
 
 
 def test_every_name_of_a_sampler_has_its_function() -> None:
-    assert tuple(SOLVERS) == SAMPLER_NAMES
+    assert tuple(SAMPLERS) == SAMPLER_NAMES
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
@@ -456,7 +456,7 @@ def test_senseless_masks_are_refused(mask: dict[str, float], message: str, golde
 
 
 @pytest.mark.parametrize("name", CANNOT_INPAINT)
-def test_some_solvers_cannot_inpaint(name: str, golden_model: Any) -> None:
+def test_some_samplers_cannot_inpaint(name: str, golden_model: Any) -> None:
     with pytest.raises(InputError, match="cannot keep parts of the sound"):
         generate_diffusion_cond(
             golden_model("base"),
@@ -525,7 +525,7 @@ def test_init_audio_in_the_other_order(golden_model: Any) -> None:
     assert torch.equal(first, second)
 
 
-def test_a_network_that_gives_nothing_ends_the_adaptive_solver() -> None:
+def test_a_network_that_gives_nothing_ends_the_adaptive_sampler() -> None:
     noise = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="not a number"):
         sample_v(

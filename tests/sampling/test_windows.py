@@ -289,7 +289,7 @@ def test_equal_seeds_give_equal_long_sounds(kind: str, golden_model: Any) -> Non
     assert relative_l2(make(3, window_overlap=5.0), first) > 1e-4
 
 
-def test_every_solver_makes_long_sounds(golden_model: Any) -> None:
+def test_every_sampler_makes_long_sounds(golden_model: Any) -> None:
     from audiox_ext.config import SAMPLER_NAMES
 
     model = golden_model("maf")
