@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 
 from audiox_ext.media.audio_video import read_audio, write_audio
+from audiox_ext.media.loudness import loudness_level, peak_level
 from audiox_ext.plotting.layout import lay_out
 from pocket.synth.rendering import render
 from pocket.world.animations import film
 from pocket.world.preview import write_video
 from pocket.world.score import draw_scene
 from tools import demo_report
+from tools.audible import LOUDNESS
 from tools.film import FILM, FPS, SIZE, film_scene, write_film
 from tools.picture import SIZE as PICTURE_SIZE
 
@@ -131,6 +133,14 @@ def test_it_makes_a_sound_and_a_film_without_anything_else(made: tuple[Path, str
     assert read_audio(out / "words.wav")[0].shape == (2, 312 * 512)
     assert read_audio(out / "demo.mp4")[0].shape[1] / RATE == pytest.approx(film_scene().seconds, abs=0.1)
     assert told.count("on screen") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["words.wav", "demo.mp4"])
+def test_what_it_makes_is_audible_and_does_not_clip(name: str, made: tuple[Path, str]) -> None:
+    sound, rate = read_audio(made[0] / name)
+    assert loudness_level(sound, rate) == pytest.approx(LOUDNESS, abs=0.2)
+    assert peak_level(sound) <= -1
 
 
 @pytest.mark.slow
