@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .conditioning.conditioners import MultiConditioner
 from .conditioning.prompt_cache import PromptCache, cache_key
-from .conditioning.prompts import prompts_for
+from .conditioning.prompts import parse_prompts
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
 from .devices import Placement
 from .model_info import ModelFacts
@@ -166,7 +166,7 @@ class AudioXModel(nn.Module, ModelFacts):
         random: RandomNumbers,
         masks: bool,
     ) -> Tensor:
-        prompts = prompts_for(name, self.config, items)
+        prompts = parse_prompts(name, self.config, items)
         once = all(item is items[0] for item in items) and not module.draws_random_numbers
         given = prompts[:1] if once else prompts
         key = cache_key(name, module, given, getattr(placement, "device", None))

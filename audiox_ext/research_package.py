@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checkpoints.catalog import PUBLISHED, PUBLISHED_LICENSE
 from .checkpoints.config_parser import parse_config
-from .conditioning.prompts import video_prompt
+from .conditioning.prompts import parse_video_prompt
 from .config import ModelConfig
 from .devices import available_device, best_device
 from .errors import AudioXError, InputError
@@ -177,7 +177,9 @@ def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -
     item = span_of(item, config, 0.0)
     frames = round(config.conditioning_seconds * config.video_fps)
     samples = round(config.conditioning_seconds * config.sample_rate)
-    video = video_prompt(item.get("video_prompt")) or {"video_tensors": torch.zeros(1, frames, 3, 224, 224)}
+    video = parse_video_prompt(item.get("video_prompt")) or {
+        "video_tensors": torch.zeros(1, frames, 3, 224, 224)
+    }
     video = {"video_sync_frames": torch.zeros(1, 240, 768), **video}
     video["video_tensors"] = video["video_tensors"].float()
     audio = item.get("audio_prompt")

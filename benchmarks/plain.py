@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiox_ext.conditioning.conditioners import TextConditioner, VideoConditioner
-from audiox_ext.conditioning.prompts import prompts_for
+from audiox_ext.conditioning.prompts import parse_prompts
 from audiox_ext.devices import Placement
 from audiox_ext.model import AudioXModel, Network
 from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, SnakeBeta
@@ -89,7 +89,7 @@ def plain_conditioning(
     """
     tokens: dict[str, Tensor] = {}
     for name, module in model.conditioner.conditioners.items():
-        prompts = prompts_for(name, model.config, items)
+        prompts = parse_prompts(name, model.config, items)
         if isinstance(module, TextConditioner):
             tokens[name] = _plain_text(module, prompts)
         elif isinstance(module, VideoConditioner):

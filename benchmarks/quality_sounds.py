@@ -21,13 +21,10 @@ from audiox_ext.checkpoints.pretrained import (
     find_synchformer_for,
     get_pretrained_model,
 )
-from audiox_ext.conditioning.video_features import (
-    ImageSequence,
-    VideoFeatures,
-    extract_video_features,
-)
+from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features
 from audiox_ext.config import TextConditionerConfig
 from audiox_ext.errors import InputError
+from audiox_ext.media.frames import ImageSequence
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.presets import PRESETS, WHOLE_RUN

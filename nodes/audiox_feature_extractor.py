@@ -91,7 +91,7 @@ class AudioXExtractFeatures(io.ComfyNode):
             extract_video_features,
             seconds_to_cover,
         )
-        from ..audiox_ext.media.frames import Window
+        from ..audiox_ext.media.frames import TimeRange
         from ..audiox_ext.media.object_mask import ObjectMask
         from .shared.sync_encoder import sync_encoder
         from .shared.video_input import clip_of
@@ -100,7 +100,7 @@ class AudioXExtractFeatures(io.ComfyNode):
             raise InputError(f"resize is {resize!r}, which is not one of {', '.join(RESIZE_MODES)}.")
         handle = None if model is None else require_model(model)
         seconds = handle.conditioning_seconds if handle else _SECONDS
-        window = Window(start=start, duration=duration or None)
+        window = TimeRange(start=start, duration=duration or None)
         clip = clip_of(
             video,
             images,
@@ -113,13 +113,13 @@ class AudioXExtractFeatures(io.ComfyNode):
         object_mask = None
         if mask is not None:
             object_mask = ObjectMask(mask=mask, strength=mask_strength, clip=mask_clip, sync=mask_sync)
-        seconds = seconds_to_cover(clip.source, at_least=seconds, window=clip.window, trim=clip.trim)
+        seconds = seconds_to_cover(clip.source, at_least=seconds, time_range=clip.window, trim=clip.trim)
         weights, fingerprint = _synchformer(handle)
         features = extract_video_features(
             clip.source,
             encode_sync=sync_encoder(weights, fingerprint, handle) if weights else None,
             sync_fingerprint=fingerprint,
-            window=clip.window,
+            time_range=clip.window,
             trim=clip.trim,
             video_fps=handle.video_fps if handle else _VIDEO_FPS,
             seconds=seconds,

@@ -90,7 +90,7 @@ class AudioXTrainLora(io.ComfyNode):
         """One training, or the rest of one that was cancelled."""
         import torch
 
-        from ..audiox_ext.plotting.sound_image import image_batch
+        from ..audiox_ext.plotting.sound_image import stack_images
         from ..audiox_ext.training.finetune import train_lora, training_precision
         from ..audiox_ext.training.settings import LoraSettings
 
@@ -119,7 +119,7 @@ class AudioXTrainLora(io.ComfyNode):
                 report=_telling(lines),
                 on_step=training.TrainingProgress(),
             )
-        picture = image_batch([result.curve])
+        picture = stack_images([result.curve])
         sound = {"waveform": result.sound[None].float().contiguous(), "sample_rate": result.rate}
         report = "\n".join(lines)
         return io.NodeOutput(place.name, picture, sound, report, ui=ui.PreviewImage(picture, cls=cls))

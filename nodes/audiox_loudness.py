@@ -48,7 +48,7 @@ class AudioXLoudness(io.ComfyNode):
     @classmethod
     def execute(cls, audio: dict[str, Any], mode: Mode, target: float, ceiling: float) -> io.NodeOutput:
         """The sounds at their new level, and what it is."""
-        from ..audiox_ext.media.loudness import normalised, report
+        from ..audiox_ext.media.loudness import describe_gains, normalise
 
         waveform, rate = sounds_of(audio, "audio")
         if mode == "peak" and target < _QUIET_PEAK:
@@ -57,8 +57,8 @@ class AudioXLoudness(io.ComfyNode):
                 "with mode loudness.",
                 target,
             )
-        louder = normalised(waveform, rate, mode=mode, target=target, ceiling=ceiling)
-        return io.NodeOutput({**audio, "waveform": louder}, report(waveform, louder, rate))
+        louder = normalise(waveform, rate, mode=mode, target=target, ceiling=ceiling)
+        return io.NodeOutput({**audio, "waveform": louder}, describe_gains(waveform, louder, rate))
 
 
 def _settings() -> list[io.Input]:

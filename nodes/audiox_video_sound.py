@@ -56,9 +56,9 @@ class AudioXVideoSound(io.ComfyNode):
         filename_prefix: str,
     ) -> io.NodeOutput:
         """The file that was written, shown in the node and handed on."""
-        from ..audiox_ext.media.audio_video import carrying_suffix
-        from ..audiox_ext.media.frames import probe_video
-        from ..audiox_ext.media.soundtrack import Mix, put_sound_on_video
+        from ..audiox_ext.media.muxing import choose_video_suffix
+        from ..audiox_ext.media.probing import probe_video
+        from ..audiox_ext.media.soundtrack import Mix, add_sound_to_video
 
         _require_choice("mode", mode, MODES)
         _require_choice("length", length, LENGTHS)
@@ -72,9 +72,9 @@ class AudioXVideoSound(io.ComfyNode):
         with _as_file(video) as clip:
             info = probe_video(clip.source)
             # Pictures that are encoded anew become H.264, which belongs into .mp4.
-            suffix = ".mp4" if any(clip.trim) or mix.shortest else carrying_suffix(clip.source)
+            suffix = ".mp4" if any(clip.trim) or mix.shortest else choose_video_suffix(clip.source)
             place = host.output_place(filename_prefix, suffix, info.width, info.height)
-            put_sound_on_video(
+            add_sound_to_video(
                 clip.source,
                 (waveform[0], rate),
                 place.path,

@@ -51,20 +51,20 @@ class AudioXView(io.ComfyNode):
     ) -> io.NodeOutput:
         """A picture of every sound of the batch, which the node shows as well."""
         from ..audiox_ext.media.waveforms import check_waveform
-        from ..audiox_ext.plotting.sound_image import draw_sound, image_batch, seconds_shown
+        from ..audiox_ext.plotting.sound_image import draw_sound, stack_images, visible_seconds
 
         waveforms, rate = sounds_of(audio, "audio")
         sounds = [check_waveform(waveform, rate) for waveform in waveforms]
         size, length = (width, height), duration or None
         frames: list[TimedFrame] = []
         if video is not None or images is not None:
-            shown = seconds_shown(sounds[0], rate, start, length)
+            shown = visible_seconds(sounds[0], rate, start, length)
             frames = _frames(video, images, fps=fps, start=start, seconds=shown, size=size)
         pictures = []
         for sound in sounds:
             host.check_cancelled()
             pictures.append(draw_sound(sound, rate, size=size, start=start, duration=length, frames=frames))
-        batch = image_batch(pictures)
+        batch = stack_images(pictures)
         return io.NodeOutput(batch, audio, ui=ui.PreviewImage(batch, cls=cls))
 
 
@@ -78,21 +78,18 @@ def _frames(
     size: tuple[int, int],
 ) -> list[TimedFrame]:
     """As many pictures as the strip holds; none if the video ends before `start`."""
-    from ..audiox_ext.media.frames import Window
-    from ..audiox_ext.plotting.film_strip import film_strip, video_aspect
-    from ..audiox_ext.plotting.sound_image import strip_size
+    from ..audiox_ext.media.frames import TimeRange
+    from ..audiox_ext.plotting.sound_image import fill_film_strip
     from .shared.video_input import clip_of
 
-    window = Window(start=start, duration=seconds)
+    window = TimeRange(start=start, duration=seconds)
     clip = clip_of(video, images, fps=fps, video_info=None, window=window, seconds=seconds)
-    count, height = strip_size(size, video_aspect(clip.source))
-    return film_strip(
+    return fill_film_strip(
         clip.source,
-        window=clip.window,
+        size=size,
+        time_range=clip.window,
         trim=clip.trim,
         seconds=seconds,
-        count=count,
-        height=height,
         check_cancelled=host.check_cancelled,
     )
 

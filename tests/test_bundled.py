@@ -23,7 +23,7 @@ from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.checkpoints.inspection import inspect_checkpoint
 from audiox_ext.checkpoints.pretrained import find_synchformer_for, get_pretrained_model, stored_model
 from audiox_ext.cli.main import main as command_line
-from audiox_ext.conditioning.feature_file import read_features
+from audiox_ext.conditioning.feature_cache import read_features
 from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.pipeline.make_audio import make_audio

@@ -9,8 +9,9 @@ import torch
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from torch import Tensor
 
-from audiox_ext.media.audio_video import read_audio, replace_audio_track, write_audio
-from audiox_ext.media.loudness import loudness_level, peak_level
+from audiox_ext.media.audio_video import read_audio, write_audio
+from audiox_ext.media.loudness import measure_loudness, measure_peak
+from audiox_ext.media.muxing import replace_audio_track
 
 LOUDNESS = -16.0  # LUFS, as streaming services play sounds of this kind
 CEILING = -1.5  # dBFS; AAC adds up to half a decibel to a peak, and the file is to stay below -1
@@ -40,14 +41,14 @@ def bring_to_loudness(waveform: Tensor, rate: int) -> Tensor:
         A sound of the same shape. It is quieter than `LOUDNESS` if its peaks would have to be lowered by more
         than 6 dB. Silence stays silence.
     """
-    peak = peak_level(waveform)
+    peak = measure_peak(waveform)
     if math.isinf(peak):
         return waveform
     gain = -peak  # loudness is first measured at full scale, where the absolute gate hides nothing
     limited = waveform
     for _ in range(_ATTEMPTS):
         limited = limit_peaks(waveform * 10 ** (gain / 20), rate)
-        missing = LOUDNESS - loudness_level(limited, rate)
+        missing = LOUDNESS - measure_loudness(limited, rate)
         most = CEILING + _LIMITED - peak
         if not math.isfinite(missing) or abs(missing) < _PRECISION or (gain == most and missing > 0):
             break

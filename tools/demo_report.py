@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from audiox_ext.media.audio_video import read_audio
-from audiox_ext.media.loudness import measured_level
+from audiox_ext.media.loudness import measure_sound
 from pocket.metrics.listening import onsets
 from pocket.metrics.measures import ONSET_TOLERANCE, Finding, judge
 from pocket.world.scenes import Asked, Part, Scene
@@ -82,7 +82,7 @@ def _print_properties(file: Path, waveform: Tensor, rate: int) -> None:
     channels, length = waveform.shape
     _print(f"\n{file}\n{file.with_suffix('.png')}")
     _print(f"  sound     {length / rate:.2f} s, {rate} Hz, {channels} channels")
-    _print(f"  level     {measured_level(waveform, rate)}")
+    _print(f"  level     {measure_sound(waveform, rate)}")
 
 
 def _print(text: str) -> None:

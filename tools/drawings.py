@@ -16,12 +16,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from audiox_ext.checkpoints.config_parser import parse_config, read_config
-from audiox_ext.media.frames import Window
+from audiox_ext.media.frames import TimeRange
 from audiox_ext.model_info import ModelFacts
 from audiox_ext.pipeline.editing import AudioEdit, Region, WindowJob, edit_track
-from audiox_ext.plotting.film_strip import film_strip, video_aspect
 from audiox_ext.plotting.layout import lay_out
-from audiox_ext.plotting.sound_image import draw_sound, strip_size
+from audiox_ext.plotting.sound_image import draw_sound, fill_film_strip
 
 ROOT = Path(__file__).parents[1]
 HELP = ROOT / "web" / "docs" / "images"
@@ -112,9 +111,8 @@ def _scene(time: float, width: int, height: int) -> Image.Image:
 def draw_with_video(file: Path, folder: Path) -> None:
     """The music under pictures of the video, which is written to `folder`."""
     size, video, music = (1000, 560), write_film(folder / "film.mp4"), make_music()
-    count, height = strip_size(size, video_aspect(video))
     seconds = music.shape[-1] / RATE
-    frames = film_strip(video, window=Window(), seconds=seconds, count=count, height=height)
+    frames = fill_film_strip(video, size=size, time_range=TimeRange(), seconds=seconds)
     _save(draw_sound(music, RATE, size=size, frames=frames, title="Chords and drums (synthesised)"), file)
 
 

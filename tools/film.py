@@ -38,9 +38,9 @@ def write_film(path: Path) -> None:
     """An .mp4 of it. Raises MediaError where it cannot be written."""
     import av
 
-    from audiox_ext.media.encoding import output_file
+    from audiox_ext.media.encoding import open_output
 
-    with output_file(path, "mp4", {"movflags": "+faststart"}) as output:
+    with open_output(path, "mp4", {"movflags": "+faststart"}) as output:
         options = {"crf": "20", "preset": "slow"}
         stream: Any = output.add_stream("libx264", rate=Fraction(FPS), options=options)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"

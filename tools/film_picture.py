@@ -16,8 +16,8 @@ from torch import Tensor
 from audiox_ext import AudioRequest, extract_video_features, get_pretrained_model, make_audio
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 from audiox_ext.checkpoints.encoders import load_synchformer
-from audiox_ext.media.frames import Window, frames_from_video
-from audiox_ext.media.loudness import normalised
+from audiox_ext.media.frames import TimeRange, sample_frames
+from audiox_ext.media.loudness import normalise
 from audiox_ext.plotting.layout import lay_out
 from audiox_ext.plotting.sound_image import draw_sound
 from tools.film import FILM, PROMPT, film_scene
@@ -49,7 +49,7 @@ def make_sound() -> tuple[Tensor, int]:
     )
     request = AudioRequest(prompt=PROMPT, features=features, seconds=features.duration)
     waveform = make_audio(model, request, device="cpu")[0]
-    return normalised(waveform, model.sample_rate, mode="peak", target=-1.0, ceiling=-1.0), model.sample_rate
+    return normalise(waveform, model.sample_rate, mode="peak", target=-1.0, ceiling=-1.0), model.sample_rate
 
 
 def draw(waveform: Tensor, rate: int, blows: Sequence[float]) -> Image.Image:
@@ -88,8 +88,8 @@ def draw(waveform: Tensor, rate: int, blows: Sequence[float]) -> Image.Image:
 
 def read_frame(time: float) -> Image.Image:
     """The film's frame at a time in seconds, as a square of `FRAME` pixels."""
-    window = Window(start=time, duration=1.0)
-    pixels = frames_from_video(FILM, rates=(1.0,), seconds=1.0, window=window).frames[0][0]
+    moment = TimeRange(start=time, duration=1.0)
+    pixels = sample_frames(FILM, rates=(1.0,), seconds=1.0, time_range=moment).frames[0][0]
     frame = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     return frame.resize((FRAME, FRAME), Image.Resampling.LANCZOS)
 

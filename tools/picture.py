@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from audiox_ext.media.audio_video import read_audio
-from audiox_ext.media.frames import Window
-from audiox_ext.plotting.film_strip import TimedFrame, film_strip, video_aspect
+from audiox_ext.media.frames import TimeRange
+from audiox_ext.plotting.film_strip import TimedFrame
 from audiox_ext.plotting.layout import lay_out
-from audiox_ext.plotting.sound_image import draw_sound, strip_size
+from audiox_ext.plotting.sound_image import draw_sound, fill_film_strip
 
 SIZE = (1100, 650)
 _MARK = (255, 255, 255, 150)
@@ -36,8 +36,7 @@ def draw(
     frames: list[TimedFrame] = []
     if video is not None:
         seconds = waveform.shape[1] / rate
-        count, height = strip_size(SIZE, video_aspect(video))
-        frames = film_strip(video, window=Window(), seconds=seconds, count=count, height=height)
+        frames = fill_film_strip(video, size=SIZE, time_range=TimeRange(), seconds=seconds)
     picture = draw_sound(waveform, rate, size=SIZE, frames=frames, title=title)
     _draw_marks(picture, [mark / (waveform.shape[1] / rate) for mark in marks], len(waveform), bool(frames))
     picture.save(file)

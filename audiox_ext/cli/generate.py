@@ -144,7 +144,8 @@ def _add_output(command: argparse.ArgumentParser, what: str) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from ..media.audio_video import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+    from ..media.audio_video import AUDIO_SUFFIXES
+    from ..media.muxing import VIDEO_SUFFIXES
 
     check_suffix(options.output, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
     _check_video(options)
@@ -241,7 +242,8 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
 
 
 def _write(options: argparse.Namespace, model: AudioXModel, request: AudioRequest, waveforms: Tensor) -> None:
-    from ..media.audio_video import VIDEO_SUFFIXES, replace_audio_track, write_audio
+    from ..media.audio_video import write_audio
+    from ..media.muxing import VIDEO_SUFFIXES, replace_audio_track
 
     rate = request.rate(model)
     duration = waveforms.shape[-1] / rate
@@ -261,8 +263,9 @@ def _write(options: argparse.Namespace, model: AudioXModel, request: AudioReques
 
 def _check_video(options: argparse.Namespace) -> None:
     """Refuse what could not be read or written before the long work, not after it."""
-    from ..media.audio_video import AUDIO_SUFFIXES, VIDEO_SUFFIXES
-    from ..media.images import is_still
+    from ..media.audio_video import AUDIO_SUFFIXES
+    from ..media.images import is_image_path
+    from ..media.muxing import VIDEO_SUFFIXES
 
     suffix = options.output.suffix.lower()
     if suffix in VIDEO_SUFFIXES and options.video is None:
@@ -287,7 +290,7 @@ def _check_video(options: argparse.Namespace) -> None:
     if idle and options.video is None:
         raise InputError(f"{', '.join(idle)} is about a video, and there is none. Give --video.")
     check_places(options)
-    if suffix in VIDEO_SUFFIXES and is_still(options.video):
+    if suffix in VIDEO_SUFFIXES and is_image_path(options.video):
         raise InputError(
             f"{options.video.name} has no moving pictures to copy into {options.output.name}. Give a sound "
             f"file as the output ({', '.join(AUDIO_SUFFIXES)})."
@@ -295,7 +298,7 @@ def _check_video(options: argparse.Namespace) -> None:
 
 
 def _say_if_cut(options: argparse.Namespace, seconds: float) -> None:
-    from ..media.frames import probe_video
+    from ..media.probing import probe_video
 
     rest = probe_video(options.video).duration - options.start
     if rest > seconds + 0.1:

@@ -129,13 +129,13 @@ def _view(options: argparse.Namespace) -> None:
 
 def _level(options: argparse.Namespace) -> None:
     from ..media.audio_video import AUDIO_SUFFIXES, read_audio, write_audio
-    from ..media.loudness import normalised, report
+    from ..media.loudness import describe_gains, normalise
 
     check_suffix(options.output, AUDIO_SUFFIXES)
     check_places(options)
     waveform, rate = read_audio(options.sound)
     by_peak = options.peak is not None
-    result = normalised(
+    result = normalise(
         waveform,
         rate,
         mode="peak" if by_peak else "loudness",
@@ -143,4 +143,4 @@ def _level(options: argparse.Namespace) -> None:
         ceiling=options.ceiling,
     )
     write_audio(options.output, result, rate)
-    print(f"{options.output}: {report(waveform[None], result[None], rate).partition(': ')[2]}")
+    print(f"{options.output}: {describe_gains(waveform[None], result[None], rate).partition(': ')[2]}")

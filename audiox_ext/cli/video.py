@@ -14,7 +14,8 @@ from .common import add_device, check_places, model_folders
 
 if TYPE_CHECKING:
     from ..checkpoints.catalog import ModelFolders
-    from ..conditioning.video_features import ImageSequence, VideoFeatures
+    from ..conditioning.video_features import VideoFeatures
+    from ..media.frames import ImageSequence
     from ..media.object_mask import ObjectMask
     from ..model import AudioXModel
     from ..model_info import StoredModel
@@ -58,18 +59,18 @@ def frame_source(options: argparse.Namespace, shortest: float) -> Path | ImageSe
     asked for, or else for `shortest` seconds, as it is where the seconds are not those of the whole sound:
     past its end it stands still anyway. Raises InputError and MediaError.
     """
-    from ..conditioning.video_features import ImageSequence
-    from ..media.images import is_still, read_pictures
+    from ..media.frames import ImageSequence
+    from ..media.images import is_image_path, read_images
 
     path: Path = options.video
     each: float = options.seconds_per_image
     if not (math.isfinite(each) and each >= 0):
         raise InputError(f"--seconds-per-image is {each}: give the seconds that each picture is shown.")
-    if not is_still(path):
+    if not is_image_path(path):
         if each:
             raise InputError(f"--seconds-per-image is about pictures, and {path.name} is a video.")
         return path
-    images = read_pictures(path)
+    images = read_images(path)
     if not each and len(images) > 1:
         raise InputError(
             f"{path} holds {len(images)} pictures: say how long each is shown, with --seconds-per-image."
@@ -111,7 +112,7 @@ def add_extract(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _extract(options: argparse.Namespace) -> None:
     from ..checkpoints.pretrained import stored_model
-    from ..conditioning.feature_file import write_features
+    from ..conditioning.feature_cache import write_features
 
     folders = model_folders(options)
     if options.output.suffix.lower() != ".safetensors":
@@ -128,7 +129,7 @@ def features_of(
 ) -> VideoFeatures | None:
     """The features of --video or --features, None where neither is given."""
     if options.features is not None:
-        from ..conditioning.feature_file import read_features
+        from ..conditioning.feature_cache import read_features
 
         return read_features(options.features)
     if options.video is None:
@@ -146,7 +147,7 @@ def _video_features(
     from ..checkpoints.pretrained import find_synchformer, find_synchformer_for, synchformer_fingerprint
     from ..conditioning.video_features import extract_video_features, seconds_to_cover
     from ..devices import available_device
-    from ..media.frames import Window
+    from ..media.frames import TimeRange
 
     encode: Callable[[Any], Any] | None = None
     fingerprint = ""
@@ -168,17 +169,17 @@ def _video_features(
                 return synchformer(frames.to(device)).float().cpu()
 
     rate: dict[str, Any] = {} if model is None else {"video_fps": model.video_fps}
-    window = Window(start=options.start, duration=options.duration)
+    window = TimeRange(start=options.start, duration=options.duration)
     shortest = 10.0 if model is None else model.conditioning_seconds
     source = frame_source(options, shortest)
-    seconds = seconds_to_cover(source, at_least=shortest, window=window)
+    seconds = seconds_to_cover(source, at_least=shortest, time_range=window)
     if options.command == "generate" and options.seconds:
         seconds = min(seconds, max(shortest, options.seconds))
     return extract_video_features(
         source,
         encode_sync=encode,
         sync_fingerprint=fingerprint,
-        window=window,
+        time_range=window,
         seconds=seconds,
         resize=options.resize,
         mask=object_mask(options),

@@ -1,12 +1,14 @@
-"""Extracted video features on disk, so that a second run on the same video starts at once.
+"""Stores extracted video features on disk: as a file of the user's choice, and in a cache folder.
 
-One safetensors file a result. Its name is a hash of the video's content and of every setting, so an entry
-can be old but never wrong. Files appear by renaming: several processes may share a folder.
+Each result is one safetensors file. In the cache its name is a hash of the video's content and of every
+setting, so an entry can be old but never wrong. Files appear by renaming: several processes may share a
+folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -16,50 +18,66 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from ..media.containers import MediaSource
-from .feature_file import FORMAT, pack_features, tensor_bytes, unpack_features
-from .video_features import ImageSequence, VideoFeatures
+from ..errors import InputError
+from ..files import write_whole
+from ..media.frames import ImageSequence, VideoSource
+from .video_features import VideoFeatures
 
 if TYPE_CHECKING:
     from ..media.object_mask import ObjectMask
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1  # raise it whenever the same settings begin to give other features
+
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial"
-_FORGOTTEN = 3600.0  # seconds after which a partial file is taken for the remains of a crash
+_STALE_AFTER = 3600.0  # seconds; older partial files are leftovers of a crash
 _BLOCK = 1 << 20  # bytes
 
 
 class FeatureCache:
-    """A folder of features that never grows beyond a limit; the least recently used ones go first.
+    """A folder of features with a size limit; the least recently used entries are deleted first.
 
-    No trouble with the folder ends a run: it is logged, and the features are computed.
+    A problem with the folder never stops a run: it is logged, and the features are computed.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = 2 << 30) -> None:
+        """Use a folder, which is created when the first entry is stored.
+
+        Args:
+            folder: Where the entries lie.
+            limit_bytes: Largest size of all entries together.
+        """
         self.folder, self.limit_bytes = Path(folder), limit_bytes
 
     def key(
         self,
-        source: MediaSource | ImageSequence,
+        source: VideoSource,
         settings: Any,
         sync_fingerprint: str,
         mask: ObjectMask | None = None,
     ) -> str:
-        """Name of the result for this content. settings: anything whose repr tells all that matters.
+        """Name the entry for this content and these settings.
 
-        Files that cannot be read get a key too: extraction says better what is wrong with them.
+        Unreadable files get a key as well: extraction gives the better error message.
+
+        Args:
+            source: The video.
+            settings: Anything whose repr contains every setting that changes the features.
+            sync_fingerprint: Identifies the Synchformer weights; "" without them.
+            mask: The object mask, if there is one.
         """
         parts: tuple[Any, ...] = (FORMAT, _content(source), settings, sync_fingerprint)
         if mask is not None:
-            parts += (_pictures_digest(mask.pictures, ""), float(mask.strength), mask.clip, mask.sync)
+            parts += (_images_digest(mask.masks, ""), float(mask.strength), mask.clip, mask.sync)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def get(self, key: str) -> VideoFeatures | None:
-        """The features of `put`, bit by bit, or None. A damaged file is deleted."""
+        """Return the stored features, bit for bit, or None. A damaged entry is deleted."""
         path = self._path(key)
         try:
             data = path.read_bytes()
@@ -70,18 +88,18 @@ class FeatureCache:
             return None
         try:
             features = unpack_features(data)
-        except Exception as error:  # whatever a damaged file makes the parsers raise
-            log.warning("Cached features %s are damaged (%s); they are made again.", path, error)
+        except Exception as error:  # the parsers raise many types for damaged files
+            log.warning("Cached features %s are damaged (%s). Extracting them again.", path, error)
             _delete(path)
             return None
         try:
-            os.utime(path)  # used just now: last in the queue to be evicted
+            os.utime(path)  # marks it as the most recently used
         except OSError as error:
             log.debug("%s: %s", path, error)
         return features
 
     def put(self, key: str, features: VideoFeatures) -> None:
-        """Store features, then delete the least recently used ones beyond the limit."""
+        """Store features, then delete the least recently used entries beyond the limit."""
         path = self._path(key)
         partial = self.folder / f"{uuid.uuid4().hex}{_PARTIAL}"
         try:
@@ -99,32 +117,105 @@ class FeatureCache:
         return self.folder / (key + _SUFFIX)
 
     def _evict(self) -> None:
+        """Delete the oldest entries beyond the limit, and leftovers of crashes."""
         entries = sorted(self._entries(_SUFFIX), key=lambda entry: entry[1].st_mtime_ns, reverse=True)
         total = 0
-        for path, state in entries:  # the latest first
-            total += state.st_size
+        for path, stat in entries:  # the most recently used first
+            total += stat.st_size
             if total > self.limit_bytes:
                 _delete(path)
-        for path, state in self._entries(_PARTIAL):
-            if time.time() - state.st_mtime > _FORGOTTEN:
+        for path, stat in self._entries(_PARTIAL):
+            if time.time() - stat.st_mtime > _STALE_AFTER:
                 _delete(path)
 
     def _entries(self, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
         for path in list(self.folder.glob("*" + suffix)):
             try:
                 yield path, path.stat()
-            except OSError:  # another process was faster
+            except OSError:  # another process has deleted it
                 continue
 
 
-def _content(source: MediaSource | ImageSequence) -> str:
-    """A hash of the video itself, which says nothing of where it lies."""
+def write_features(path: Path, features: VideoFeatures) -> None:
+    """Write features to a .safetensors file, which appears only once it is complete.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    data = pack_features(features)
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(data)
+
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        raise InputError(
+            f"The features cannot be written to {path} ({error}). Choose another place."
+        ) from None
+
+
+def read_features(path: Path) -> VideoFeatures:
+    """Read a file of `write_features`.
+
+    Raises:
+        InputError: The file cannot be read, or does not contain intact video features.
+    """
+    try:
+        return unpack_features(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"The features {path} cannot be read ({error}). Check the path, or extract them again."
+        ) from None
+    except Exception as error:  # the parsers raise many types for foreign or damaged files
+        raise InputError(
+            f"{path} does not contain video features, or they are damaged ({error}). Extract them again."
+        ) from None
+
+
+def pack_features(features: VideoFeatures) -> bytes:
+    """Pack features into the bytes of a safetensors file, which `unpack_features` restores bit for bit."""
+    from safetensors.torch import save
+
+    tensors = {"frames": features.frames.contiguous()}
+    if features.sync is not None:
+        tensors["sync"] = features.sync.contiguous()
+    about = {"duration": features.duration, "fps": features.fps, "digest": _tensors_digest(tensors)}
+    return save(tensors, {"format": str(FORMAT), "features": json.dumps(about)})
+
+
+def unpack_features(data: bytes) -> VideoFeatures:
+    """Restore features from the bytes of a safetensors file.
+
+    Raises:
+        ValueError: The file has another format version, or its content has changed.
+        Exception: Many types, for a damaged file.
+    """
+    from safetensors.torch import load
+
+    length = int.from_bytes(data[:8], "little")  # of the JSON header, whose metadata `load` does not return
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    if metadata["format"] != str(FORMAT):
+        raise ValueError(f"its format is {metadata['format']}, not {FORMAT}")
+    about, tensors = json.loads(metadata["features"]), load(data)
+    if _tensors_digest(tensors) != about["digest"]:
+        raise ValueError("its content has changed")
+    return VideoFeatures(
+        frames=tensors["frames"],
+        sync=tensors.get("sync"),
+        duration=float(about["duration"]),
+        fps=float(about["fps"]),
+    )
+
+
+def _content(source: VideoSource) -> str:
+    """A hash of the video itself, wherever it lies."""
     if isinstance(source, ImageSequence):
-        return "images " + _pictures_digest(source.images, f" {source.fps}")
+        return "images " + _images_digest(source.images, f" {source.fps}")
     if isinstance(source, str | Path):
         try:
-            state = os.stat(source)
-            return "file " + _file_digest(os.path.abspath(source), state.st_size, state.st_mtime_ns)
+            stat = os.stat(source)
+            return "file " + _file_digest(os.path.abspath(source), stat.st_size, stat.st_mtime_ns)
         except OSError as error:
             return f"unreadable {source} {error}"
     if not hasattr(source, "seek"):
@@ -133,16 +224,9 @@ def _content(source: MediaSource | ImageSequence) -> str:
     return "file " + _stream_digest(source)
 
 
-def _pictures_digest(pictures: Tensor, about: str) -> str:
-    digest = hashlib.sha256(f"{pictures.dtype} {tuple(pictures.shape)}{about}".encode())
-    for picture in pictures:  # one by one: no second copy of the whole
-        digest.update(tensor_bytes(picture))
-    return digest.hexdigest()
-
-
 @lru_cache(maxsize=256)
 def _file_digest(path: str, size: int, mtime_ns: int) -> str:
-    """Hash of a file, remembered while its size and time of change stay the same."""
+    """Hash of a file, cached while its size and modification time stay the same."""
     with open(path, "rb") as file:
         return _stream_digest(file)
 
@@ -152,6 +236,26 @@ def _stream_digest(file: Any) -> str:
     while block := file.read(_BLOCK):
         digest.update(block)
     return digest.hexdigest()
+
+
+def _images_digest(images: Tensor, about: str) -> str:
+    digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)}{about}".encode())
+    for image in images:  # one at a time: no second copy of the whole batch
+        digest.update(_tensor_bytes(image))
+    return digest.hexdigest()
+
+
+def _tensors_digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(_tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _tensor_bytes(tensor: Tensor) -> Any:
+    """The values of a tensor of any type, as a buffer."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def _delete(path: Path) -> None:

@@ -20,19 +20,19 @@ _ALIASES = {
 }
 
 
-def prompts_for(name: str, config: ModelConfig, conditioning: Sequence[Mapping[str, Any]]) -> list[Any]:
+def parse_prompts(name: str, config: ModelConfig, conditioning: Sequence[Mapping[str, Any]]) -> list[Any]:
     """The prompts of a batch for the conditioner `name`. An absent one becomes the trained empty input."""
     kind = config.conditioners[name]
     values = [item.get(name) for item in conditioning]
     if isinstance(kind, TextConditionerConfig):
-        return [text_prompt(value) for value in values]
+        return [parse_text_prompt(value) for value in values]
     if isinstance(kind, ClipConditionerConfig):
-        return [video_prompt(value) for value in values]
+        return [parse_video_prompt(value) for value in values]
     length = round(config.conditioning_seconds * config.sample_rate)
-    return [audio_prompt(value, config.audio_channels, length) for value in values]
+    return [parse_audio_prompt(value, config.audio_channels, length) for value in values]
 
 
-def text_prompt(value: Any) -> str:
+def parse_text_prompt(value: Any) -> str:
     """A string; None becomes empty. Raises `InputError` for anything else."""
     if value is None:
         return ""
@@ -41,7 +41,7 @@ def text_prompt(value: Any) -> str:
     return value
 
 
-def video_prompt(value: Any) -> dict[str, Tensor] | None:
+def parse_video_prompt(value: Any) -> dict[str, Tensor] | None:
     """{"video_tensors": (1, T, 3, H, W) in 0..255, "video_sync_frames": (1, N, D)}, or None for no video."""
     if value is None:
         return None
@@ -66,7 +66,7 @@ def video_prompt(value: Any) -> dict[str, Tensor] | None:
     return found
 
 
-def audio_prompt(value: Any, channels: int, length: int) -> Tensor:
+def parse_audio_prompt(value: Any, channels: int, length: int) -> Tensor:
     """(channels, length) float32 at the model's rate.
 
     value: a waveform (S,), (C, S) or (1, C, S), or None for silence. A longer one keeps its beginning; a

@@ -1,13 +1,13 @@
-"""A video as the models want it: pictures for CLIP, and what Synchformer sees in the pictures for timing.
+"""Extracts what the models see of a video: frames for CLIP, and Synchformer features for timing.
 
-T frames, N pictures, H height, W width, C channels, D width of the sync features.
+T frames, N sync tokens, H height, W width, C channels, D width of the sync features.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,61 +15,40 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..media.frames import (
-    Change,
-    Resize,
-    SampledFrames,
-    Trim,
-    VideoSource,
-    Window,
-    check_images,
-    decoded_times,
-    frames_from_images,
-    frames_from_video,
-    packet_times,
-    probe_video,
-    span_of,
-)
-from ..media.object_mask import MaskedFrames, ObjectMask, count_error, first_frame
+from ..media.frames import FrameTransform, Resize, TimeRange, Trim, VideoSource, sample_frames
+from ..media.object_mask import MaskOverlay, ObjectMask, find_first_frame, mask_count_error
+from ..media.probing import decode_frame_times, probe_video, read_packet_times
 
 if TYPE_CHECKING:
     from .feature_cache import FeatureCache
 
 log = logging.getLogger(__name__)
 
-FRAME_SIZE = 224  # pixels a side, of both encoders
+FRAME_SIZE = 224  # pixels per side, for both encoders
 SyncEncoder = Callable[[Tensor], Tensor]
 """(1, T, 3, 224, 224) float32 in [-1, 1] -> (1, N, D); T = 250 and N = 240 for the published 10 s. T is never
-larger: longer videos are encoded in pieces.
+larger: longer videos are encoded in chunks.
 """
 
 MAX_SECONDS = 600.0
-"""The longest part of a video that is looked at."""
+"""The longest part of a video that is extracted."""
 
-_PIECE = 250  # frames that are encoded at once
-_STEP = 240  # frames from one piece to the next: its 30 segments begin every 8 frames
-_SEGMENT = 16  # frames of a segment
-_NOTICED = 0.1  # seconds that a video may lack without a word
-
-
-@dataclass(frozen=True)
-class ImageSequence:
-    """A batch of pictures as a video: images (N, H, W, C), float 0..1, C 1, 3 or 4; fps frames per second,
-    for a slideshow 1 / the seconds that each picture is held.
-    """
-
-    images: Tensor
-    fps: float
+_CHUNK = 250  # frames that are encoded at once
+_CHUNK_STEP = 240  # frames between the starts of chunks: its 30 segments begin every 8 frames
+_SEGMENT = 16  # frames per Synchformer segment
+_SHORT_BY = 0.1  # seconds that a video may be too short without a warning
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFeatures:
-    """What the video conditioner takes.
+    """The input of a video conditioner.
 
-    frames: (T, 3, 224, 224) uint8, T = seconds * video_fps, for at least the conditioning seconds.
-    sync: (1, N, D) float32, N = 240 for 10 s and 8 more for each further 0.32 s, None when no Synchformer
-    weights were used.
-    duration: seconds of real video inside the window. fps: average rate of the source.
+    Attributes:
+        frames: (T, 3, 224, 224) uint8, T = seconds * video_fps, for at least the conditioning seconds.
+        sync: (1, N, D) float32, N = 240 for 10 s and 8 more for each further 0.32 s; None if no Synchformer
+            weights were used.
+        duration: Seconds of real video in the time range.
+        fps: Average frame rate of the source.
     """
 
     frames: Tensor
@@ -77,22 +56,29 @@ class VideoFeatures:
     duration: float
     fps: float
 
-    def video_prompt(self) -> dict[str, Tensor]:
-        """`video_prompt` of a conditioning: "video_tensors" (1, T, 3, 224, 224) float32 0..255, and, if there
-        are sync features, "video_sync_frames" (1, N, D).
+    def video_prompt(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+        """Build the `video_prompt` of a conditioning.
+
+        Args:
+            dtype: Of the frames. The result of a generation is the same with torch.uint8, which takes a
+                quarter of the memory (ten minutes as float32 take 2 GB).
+
+        Returns:
+            "video_tensors", (1, T, 3, 224, 224) in 0..255, and with sync features "video_sync_frames",
+            (1, N, D).
         """
-        prompt = {"video_tensors": self.frames[None].float()}
+        prompt = {"video_tensors": self.frames[None].to(dtype)}
         if self.sync is not None:
             prompt["video_sync_frames"] = self.sync
         return prompt
 
 
 def extract_video_features(
-    source: VideoSource | ImageSequence,
+    source: VideoSource,
     *,
     encode_sync: SyncEncoder | None,
     sync_fingerprint: str = "",
-    window: Window = Window(),  # noqa: B008 (frozen)
+    time_range: TimeRange = TimeRange(),  # noqa: B008 (frozen)
     trim: Trim | None = None,
     video_fps: float = 5,
     sync_fps: float = 25,
@@ -102,165 +88,187 @@ def extract_video_features(
     cache: FeatureCache | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> VideoFeatures:
-    """Features of `seconds` seconds from window.start on, the last frame being held past the window's end.
+    """Extract features of `seconds` seconds from time_range.start on, in one decoding pass.
 
-    source, window, trim, resize, check_cancelled: see `frames_from_video`. Both rates come from one decode
-    pass; without `encode_sync` only video_fps is sampled and there are no sync features. sync_fingerprint
-    tells the weights of encode_sync; with an empty one nothing is cached, lest other weights' results pass.
-    mask: the object to score; one mask, or one a frame of the source, of its trimmed part, or of the window.
-    Memory: 4.5 MB a second with sync features, 0.75 MB without. seconds: see `seconds_to_cover`. Raises
-    InputError and MediaError.
+    Past the end of the time range, the last frame is repeated. Memory: 4.5 MB per second with sync features,
+    0.75 MB without.
+
+    Args:
+        source: A path, a seekable binary file, or images.
+        encode_sync: Synchformer; None: only video_fps is sampled, and there are no sync features.
+        sync_fingerprint: Identifies the weights of encode_sync; without it, their results are not cached.
+        time_range: The part of the trimmed video to use.
+        trim: (start, duration) of the part of the source that counts as the video.
+        video_fps: Frames per second for CLIP.
+        sync_fps: Frames per second for Synchformer.
+        seconds: Length of the features; see `seconds_to_cover`.
+        resize: "squash" to a square, or "crop" to the centre square first.
+        mask: The object to score: one mask, or one per frame of the source, of its trimmed part, or of the
+            time range.
+        cache: Where results are looked up and stored.
+        check_cancelled: Called for every decoded frame; may raise.
+
+    Raises:
+        InputError: A setting, the images or the mask is invalid.
+        MediaError: The file cannot be read.
     """
-    mask = _effective(mask, encode_sync is not None)
+    settings = _Settings(
+        rates=(video_fps,) if encode_sync is None else (video_fps, sync_fps),
+        seconds=seconds,
+        time_range=time_range,
+        trim=trim,
+        resize=resize,
+        mask=_effective(mask, encode_sync is not None),
+    )
     key = None
     if cache is not None and (encode_sync is None or sync_fingerprint):
-        times = (window.start, window.duration or 0, *(trim or (0, 0)), seconds)
-        rates = (video_fps, 0 if encode_sync is None else sync_fps)
-        settings = (*map(float, (*times, *rates)), resize, FRAME_SIZE)
-        key = cache.key(source, settings, "" if encode_sync is None else sync_fingerprint, mask)
-        found = cache.get(key)
-        if found is not None:
-            _say_if_short(found, window)
-            return found
-    wanted = (video_fps,) if encode_sync is None else (video_fps, sync_fps)
-    changes: tuple[Change | None, ...] = ()
-    if mask is not None:
-        masked = _masked(mask, source, window, trim, resize, check_cancelled)
-        changes = (masked if mask.clip else None, masked if mask.sync else None)[: len(wanted)]
-    sampled = _sample(source, wanted, seconds, window, trim, resize, changes, check_cancelled)
-    features = VideoFeatures(
-        frames=sampled.frames[0],
-        sync=None if encode_sync is None else _encode(encode_sync, sampled.frames[1]),
-        duration=sampled.duration,
-        fps=sampled.fps,
-    )
+        fingerprint = "" if encode_sync is None else sync_fingerprint
+        key = cache.key(source, settings.cache_key(), fingerprint, settings.mask)
+        cached = cache.get(key)
+        if cached is not None:
+            _warn_if_short(cached, time_range)
+            return cached
+    features = _extract(source, encode_sync, settings, check_cancelled)
     if cache is not None and key is not None:
         cache.put(key, features)
-    _say_if_short(features, window)
+    _warn_if_short(features, time_range)
     return features
 
 
 def seconds_to_cover(
-    source: VideoSource | ImageSequence,
+    source: VideoSource,
     *,
     at_least: float,
-    window: Window = Window(),  # noqa: B008 (frozen)
+    time_range: TimeRange = TimeRange(),  # noqa: B008 (frozen)
     trim: Trim | None = None,
 ) -> float:
-    """How much of a video to extract so that all of it is seen: the length of the window's real material, at
-    least `at_least` (a model's conditioning seconds), at most `MAX_SECONDS`.
+    """Compute how many seconds to extract so that the features cover the whole time range.
 
-    Raises InputError and MediaError.
+    Args:
+        source: The video.
+        at_least: Lower bound in seconds: the conditioning seconds of the model.
+        time_range: The part of the trimmed video to use.
+        trim: (start, duration) of the part of the source that counts as the video.
+
+    Returns:
+        Seconds of real material, within at_least..`MAX_SECONDS`.
+
+    Raises:
+        InputError: The images are invalid.
+        MediaError: The file cannot be read.
     """
-    if isinstance(source, ImageSequence):
-        length = len(source.images) / source.fps if source.fps > 0 else 0.0
-    else:
-        length = probe_video(source).duration
+    length = probe_video(source).duration
     if trim is not None:
         length = min(length - trim[0], trim[1] or length)
-    length -= window.start
-    if window.duration is not None:
-        length = min(length, window.duration)
+    length -= time_range.start
+    if time_range.duration is not None:
+        length = min(length, time_range.duration)
     return min(MAX_SECONDS, max(at_least, length))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What to extract; see `extract_video_features`."""
+
+    rates: tuple[float, ...]
+    seconds: float
+    time_range: TimeRange
+    trim: Trim | None
+    resize: Resize
+    mask: ObjectMask | None
+
+    def cache_key(self) -> tuple[float | str, ...]:
+        """Every setting that changes the features, apart from the mask."""
+        video_fps, sync_fps = (*self.rates, 0)[:2]
+        times = (self.time_range.start, self.time_range.duration or 0, *(self.trim or (0, 0)), self.seconds)
+        return (*map(float, (*times, video_fps, sync_fps)), self.resize, FRAME_SIZE)
+
+
+def _extract(
+    source: VideoSource,
+    encode_sync: SyncEncoder | None,
+    settings: _Settings,
+    check_cancelled: Callable[[], None] | None,
+) -> VideoFeatures:
+    """Sample the frames, mask them and encode the sync features."""
+    transforms: tuple[FrameTransform | None, ...] = ()
+    mask = settings.mask
+    if mask is not None:
+        overlay = _mask_overlay(mask, source, settings, check_cancelled)
+        transforms = (overlay if mask.clip else None, overlay if mask.sync else None)[: len(settings.rates)]
+    sampled = sample_frames(
+        source,
+        rates=settings.rates,
+        seconds=settings.seconds,
+        time_range=settings.time_range,
+        trim=settings.trim,
+        size=FRAME_SIZE,
+        resize=settings.resize,
+        transforms=transforms,
+        check_cancelled=check_cancelled,
+    )
+    return VideoFeatures(
+        frames=sampled.frames[0],
+        sync=None if encode_sync is None else _encode_sync(encode_sync, sampled.frames[1]),
+        duration=sampled.duration,
+        fps=sampled.fps,
+    )
+
+
 def _effective(mask: ObjectMask | None, with_sync: bool) -> ObjectMask | None:
-    """The mask as far as it changes anything: equal results have equal keys."""
+    """The mask without settings that change nothing, so that equal results share a cache key."""
     if mask is not None and not with_sync:
         mask = replace(mask, sync=False)
     return None if mask is None or mask.is_idle() else mask
 
 
-def _masked(
+def _mask_overlay(
     mask: ObjectMask,
-    source: VideoSource | ImageSequence,
-    window: Window,
-    trim: Trim | None,
-    resize: Resize,
+    source: VideoSource,
+    settings: _Settings,
     check_cancelled: Callable[[], None] | None,
-) -> MaskedFrames:
-    """The masks laid on the frames of the source. Raises InputError unless their number fits."""
-    if isinstance(source, ImageSequence):
-        check_images(source.images, source.fps)
-        picture = (source.images.shape[1], source.images.shape[2])
-    else:
-        info = probe_video(source)
-        picture = (info.height, info.width)
-    count, first, times = len(mask.pictures), 0, list[float]()
+) -> MaskOverlay:
+    """Match the masks to frames of the source. Raises InputError if their number fits no part of it."""
+    info = probe_video(source)
+    count, first, times = len(mask.masks), 0, list[float]()
     if count > 1:
-        spans = list(dict.fromkeys((span_of(window, trim), span_of(Window(), trim), (0.0, math.inf))))
-        times = _source_times(source)
-        fitting = first_frame(count, times, spans)
-        if fitting is None and not isinstance(source, ImageSequence):
-            times = decoded_times(source, check_cancelled)
-            fitting = first_frame(count, times, spans)
-        if fitting is None:
-            raise count_error(count, times, spans)
-        first = fitting
-    return MaskedFrames(mask, times=times, first=first, picture=picture, size=FRAME_SIZE, resize=resize)
-
-
-def _source_times(source: VideoSource | ImageSequence) -> list[float]:
-    if isinstance(source, ImageSequence):
-        return [index / source.fps for index in range(len(source.images))]
-    return packet_times(source)
-
-
-def _say_if_short(features: VideoFeatures, window: Window) -> None:
-    if window.duration is not None and features.duration < window.duration - _NOTICED:
-        log.warning(
-            "The video lasts %.2f s of the %.2f s asked for: its last picture is held for the rest.",
-            features.duration,
-            window.duration,
-        )
-
-
-def _sample(
-    source: VideoSource | ImageSequence,
-    rates: tuple[float, ...],
-    seconds: float,
-    window: Window,
-    trim: Trim | None,
-    resize: Resize,
-    changes: Sequence[Change | None],
-    check_cancelled: Callable[[], None] | None,
-) -> SampledFrames:
-    if isinstance(source, ImageSequence):
-        return frames_from_images(
-            source.images,
-            fps=source.fps,
-            rates=rates,
-            seconds=seconds,
-            window=window,
-            trim=trim,
-            size=FRAME_SIZE,
-            resize=resize,
-            changes=changes,
-            check_cancelled=check_cancelled,
-        )
-    return frames_from_video(
-        source,
-        rates=rates,
-        seconds=seconds,
-        window=window,
-        trim=trim,
-        size=FRAME_SIZE,
-        resize=resize,
-        changes=changes,
-        check_cancelled=check_cancelled,
+        ranges = (settings.time_range.in_source(settings.trim), TimeRange().in_source(settings.trim))
+        intervals = list(dict.fromkeys((*ranges, (0.0, math.inf))))
+        times = read_packet_times(source)
+        match = find_first_frame(count, times, intervals)
+        if match is None:
+            times = decode_frame_times(source, check_cancelled)
+            match = find_first_frame(count, times, intervals)
+        if match is None:
+            raise mask_count_error(count, times, intervals)
+        first = match
+    frame_size = (info.height, info.width)
+    return MaskOverlay(
+        mask, times=times, first=first, frame_size=frame_size, size=FRAME_SIZE, resize=settings.resize
     )
 
 
-def _encode(encode_sync: SyncEncoder, frames: Tensor) -> Tensor:
-    """(T, 3, 224, 224) uint8 -> the encoder's (1, N, D), float32 on the CPU."""
-    # A segment depends on its own frames only, so pieces that begin with a segment give what the whole gives.
-    pieces = []
-    for start in range(0, max(1, len(frames) - _SEGMENT + 1), _STEP):
-        pixels = frames[None, start : start + _PIECE].to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+def _warn_if_short(features: VideoFeatures, time_range: TimeRange) -> None:
+    """Log a warning if the video ends before the time range does."""
+    if time_range.duration is not None and features.duration < time_range.duration - _SHORT_BY:
+        log.warning(
+            "The video has only %.2f s of the requested %.2f s. Its last frame is repeated for the rest.",
+            features.duration,
+            time_range.duration,
+        )
+
+
+def _encode_sync(encode_sync: SyncEncoder, frames: Tensor) -> Tensor:
+    """(T, 3, 224, 224) uint8 -> (1, N, D) float32 on the CPU."""
+    # A segment depends on its own frames alone, so chunks that begin with a segment give the same features.
+    chunks = []
+    for start in range(0, max(1, len(frames) - _SEGMENT + 1), _CHUNK_STEP):
+        pixels = frames[None, start : start + _CHUNK].to(torch.float32).div_(255).sub_(0.5).div_(0.5)
         sync = encode_sync(pixels).detach().to("cpu", torch.float32).contiguous()
         if sync.ndim != 3 or len(sync) != 1:
             raise InputError(
-                f"The sync encoder gave shape {tuple(sync.shape)}: (1, tokens, width) is wanted."
+                f"The sync encoder returned shape {tuple(sync.shape)} instead of (1, tokens, width). Use the "
+                "Synchformer weights that belong to the model."
             )
-        pieces.append(sync)
-    return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
+        chunks.append(sync)
+    return torch.cat(chunks, dim=1) if len(chunks) > 1 else chunks[0]

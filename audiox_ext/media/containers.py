@@ -1,8 +1,9 @@
-"""Audio and video files as PyAV opens them: readable errors, the right stream, decoding past damage."""
+"""Opens audio and video files with PyAV: readable errors, the right stream, decoding past damage."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,96 +22,116 @@ log = logging.getLogger(__name__)
 
 # Seconds. Far above the rounding of i / fps in a double, far below the tick of any container.
 TOLERANCE = 1e-6
-# Shorter ways are decoded instead: a seek costs more than a second of frames.
+# Seconds. Earlier starts are reached by decoding: a seek costs more than a second of frames.
 _SHORTEST_SEEK = 1.0
-# Without an index (MPEG-TS) a seek lands between keyframes: further tries start so much earlier.
-_EARLIER = (0.0, 2.0, 10.0)
+# Seconds. Without an index (MPEG-TS) a seek lands between keyframes: retries start this much earlier.
+_RETRY_OFFSETS = (0.0, 2.0, 10.0)
 
-MediaSource = str | Path | BinaryIO  # a path, or a seekable binary file
+MediaSource = str | Path | BinaryIO
+"""A path, or a seekable binary file."""
 
 
 @contextmanager
 def open_media(source: MediaSource) -> Iterator[InputContainer]:
-    """Open a path or a seekable binary file with PyAV. Raises MediaError if it is no readable media."""
+    """Open a path or a seekable binary file with PyAV.
+
+    Raises:
+        MediaError: There is no such file, or it is not readable audio or video.
+    """
     import av
 
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
-            raise MediaError(f"There is no file {path}: check the path.")
+            raise MediaError(f"There is no file {path}. Check the path.")
         size = path.stat().st_size
-        file: Any = str(path.absolute())  # absolute: a name with a colon would be taken for a protocol
+        file: Any = str(path.absolute())  # FFmpeg reads "name:" at the start of a relative path as a protocol
     elif not hasattr(source, "seek"):
-        raise MediaError(f"A {type(source).__name__} cannot be read: give a path or a seekable binary file.")
+        raise MediaError(f"A {type(source).__name__} cannot be read. Give a path or a seekable binary file.")
     else:
         size = source.seek(0, 2)
         source.seek(0)
         file = source
     if size == 0:
-        raise MediaError(f"{name_of(source)} is empty (0 bytes): choose another file.")
+        raise MediaError(f"{source_name(source)} is empty (0 bytes). Choose another file.")
     try:
         container = av.open(file, metadata_errors="ignore")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(
-            f"{name_of(source)} cannot be read ({error}): it is no audio or video, or damaged, or cut off."
+            f"{source_name(source)} cannot be read ({error}). It is not an audio or video file, or "
+            "it is damaged or incomplete. Choose another file."
         ) from error
     with container:
         yield container
 
 
-def name_of(source: MediaSource) -> str:
-    """How messages call a source."""
+def source_name(source: MediaSource) -> str:
+    """The name of a source in messages."""
     return str(source) if isinstance(source, str | Path) else "The file in memory"
 
 
 @contextmanager
-def frames_shown(
+def open_frames(
     source: MediaSource, start: float = 0.0, check_cancelled: Callable[[], None] | None = None
 ) -> Iterator[tuple[InputContainer, VideoStream, Iterator[tuple[float, VideoFrame]]]]:
-    """Open a video and decode from the frame that is on screen at `start`, or from a little before it.
+    """Open a video and decode from the frame that is on screen at `start`, or from a little earlier.
 
-    Gives the container, its video stream, and an iterator over at least one (time, frame): seconds since the
-    start of the stream, in display order. check_cancelled is called for every frame. Raises MediaError.
+    Args:
+        source: A path or a seekable binary file.
+        start: Seconds since the start of the stream.
+        check_cancelled: Called for every decoded frame; may raise.
+
+    Yields:
+        The container, its video stream, and an iterator over at least one (time, frame) pair in display
+        order; times are seconds since the start of the stream.
+
+    Raises:
+        MediaError: The file cannot be read, or no frame of it can be decoded.
     """
     for seek_to in _seek_points(start):
         with open_media(source) as container:
             stream = video_stream(container, source)
-            shown = _timed_frames(container, stream, seek_to, check_cancelled)
-            first = next(shown, None)
+            timed_frames = _timed_frames(container, stream, seek_to, check_cancelled)
+            first = next(timed_frames, None)
             if seek_to is not None and (first is None or first[0] > start + TOLERANCE):
                 continue  # the seek landed too late; the last seek point is None, the beginning
             if first is None:
                 raise MediaError(
-                    f"No frame of {name_of(source)} can be decoded: the file is damaged or cut off."
+                    f"No frame of {source_name(source)} can be decoded. The file is damaged or "
+                    "incomplete. Choose another file."
                 )
-            yield container, stream, chain([first], shown)
+            yield container, stream, chain([first], timed_frames)
             return
 
 
 def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:
-    """The first moving-picture stream (cover art is none), decoding with threads. Raises MediaError."""
+    """Find the first video stream, skipping cover art, and let it decode with threads.
+
+    Raises:
+        MediaError: There is none that can be decoded.
+    """
     from av.stream import Disposition
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             stream.thread_type = "AUTO"
             return stream
-    holds = "only audio" if container.streams.audio else "no video that can be decoded"
-    raise MediaError(f"{name_of(source)} holds {holds}: choose a file with a video track.")
+    content = "only audio" if container.streams.audio else "no video that can be decoded"
+    raise MediaError(f"{source_name(source)} contains {content}. Choose a file with a video track.")
 
 
 def frame_rate(stream: VideoStream) -> float:
-    """Average frames per second, 0 if the container does not say."""
+    """Average frames per second; 0 if unknown."""
     return float(stream.average_rate or stream.guessed_rate or 0)
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that show the frame upright (0..3). Older PyAV does not know: 0."""
+    """Counter-clockwise quarter turns (0..3) that bring a frame upright; always 0 in older PyAV."""
     return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
 def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> None:
-    """Go to the keyframe at or before `seconds` of the stream, if the container can."""
+    """Seek to the keyframe at or before `seconds` of the stream, if the container supports it."""
     import av
 
     try:
@@ -120,11 +141,11 @@ def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> Non
 
 
 def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """All frames from here on, in display order; what cannot be decoded is left out, with one warning."""
+    """All frames from here on, in display order. Damaged packets are skipped, with one warning."""
     import av
 
-    # AVI stores no display times, and what is guessed for H.264 in it is up to two frames off: there the
-    # decoding times are handed out in display order instead.
+    # AVI stores no display times, and FFmpeg's guesses for H.264 in it are up to two frames off: assign the
+    # decoding times in display order instead.
     unstamped = "avi" in container.format.name.split(",")
     times: deque[int | None] = deque()
     packets, broken = container.demux(stream), 0
@@ -132,13 +153,13 @@ def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[
         while True:
             try:
                 packet = next(packets, None)
-            except av.error.FFmpegError:  # the container breaks off: get what the decoder still holds
+            except av.error.FFmpegError:  # the file ends early: flush the decoder
                 broken, packet = broken + 1, None
             if unstamped and packet is not None and packet.size:
                 times.append(packet.dts)
             try:
                 frames = stream.codec_context.decode(packet) if packet is None else packet.decode()
-            except (av.error.FFmpegError, EOFError):  # flushing twice is EOFError, and no damage
+            except (av.error.FFmpegError, EOFError):  # flushing twice raises EOFError and is not damage
                 broken += packet is not None
                 frames = []
                 if packet is not None and times:
@@ -151,7 +172,7 @@ def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[
                 break
     finally:
         if broken:
-            log.warning("%d packets of the video cannot be decoded; going on with the rest.", broken)
+            log.warning("Skipped %d video packets that cannot be decoded.", broken)
 
 
 def tick(stream: VideoStream) -> float:
@@ -161,10 +182,52 @@ def tick(stream: VideoStream) -> float:
 
 
 def frame_seconds(frame: VideoFrame, fps: float) -> float:
-    """How long a frame stays on screen: as it says itself, else one frame of the average rate."""
-    own = getattr(frame, "duration", 0) or 0  # older PyAV does not tell
+    """Seconds that a frame stays on screen: its own duration if it has one, else 1 / fps."""
+    ticks = getattr(frame, "duration", 0) or 0  # older PyAV has no such attribute
     base = frame.time_base
-    return float(own * base) if own > 0 and base else 1 / (fps or 25.0)
+    return float(ticks * base) if ticks > 0 and base else 1 / (fps or 25.0)
+
+
+def video_end(
+    container: InputContainer, stream: VideoStream, *, at_least: float, stop: float = math.inf
+) -> float:
+    """Find where a video ends, from the header, or else from the remaining packets.
+
+    Args:
+        container: The open file.
+        stream: Its video stream.
+        at_least: Seconds; a lower bound, from the frames that were already decoded.
+        stop: Seconds; packets are read only up to here.
+
+    Returns:
+        Seconds since the start of the stream.
+    """
+    origin = (stream.start_time or 0) * tick(stream)
+    if stream.duration:
+        return max(at_least, stream.duration * tick(stream))
+    tagged = _parse_clock(stream.metadata.get("DURATION", ""))  # Matroska has no field for a track's length
+    if tagged is not None:
+        return max(at_least, tagged - origin)
+    if container.duration:
+        return max(at_least, ((container.start_time or 0) + container.duration) / 1e6 - origin)
+    end = at_least
+    for packet in container.demux(stream):
+        if packet.pts is not None:
+            end = max(end, (packet.pts + (packet.duration or 0)) * tick(stream) - origin)
+        elif packet.size:  # a bare stream: count its frames
+            end += 1 / (frame_rate(stream) or 25.0)
+        if end > stop:
+            break
+    return end
+
+
+def _parse_clock(text: str) -> float | None:
+    """'00:01:02.500' -> 62.5; None if it is not a time."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return None
 
 
 def _timed_frames(
@@ -173,8 +236,8 @@ def _timed_frames(
     seek_to: float | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """(seconds since the start of the stream, frame), from the keyframe before `seek_to` on."""
-    origin = stream.start_time  # None (bare streams): counted from the first frame, and no seeking
+    """(seconds since the start of the stream, frame) pairs, from the keyframe before `seek_to` on."""
+    origin = stream.start_time  # None in bare streams: count from the first frame, without seeking
     if seek_to is not None and origin is not None:
         _seek(container, stream, seek_to)
     rate = frame_rate(stream) or 25.0
@@ -192,6 +255,6 @@ def _timed_frames(
 
 
 def _seek_points(start: float) -> list[float | None]:
-    """Places to decode from, best first; the last one, the beginning, always works."""
-    points = [start - earlier for earlier in _EARLIER]
+    """Times to try seeking to, best first; the last, None, is the beginning and always works."""
+    points = [start - offset for offset in _RETRY_OFFSETS]
     return [*(point for point in points if point >= _SHORTEST_SEEK), None]

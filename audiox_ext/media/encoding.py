@@ -68,7 +68,7 @@ AAC = AudioCodec(
 
 
 @contextmanager
-def output_file(
+def open_output(
     path: Path, container: str, options: dict[str, str] | None = None
 ) -> Iterator[OutputContainer]:
     """Open a container that appears at `path` when the block ends well; on any error nothing is left behind.
@@ -142,7 +142,7 @@ class AudioEncoder:
         return np.ascontiguousarray((levels << 8).T).reshape(1, -1), "s32"
 
 
-class PictureEncoder:
+class VideoEncoder:
     """The video track of an output container: upright, with the colours of the source."""
 
     def __init__(

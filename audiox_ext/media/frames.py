@@ -1,16 +1,15 @@
-"""Video frames at exact times, from one decode pass.
+"""Samples frames from a video or an image sequence at exact times, in one decoding pass.
 
-The frame at time t is the one on the screen at t: the last whose own timestamp is <= t. Before the first
-frame it is the first, past the end it is the last. Times are seconds from the start of the video stream
-(its start_time is 0 here), so variable frame rates need no special case. Each picked frame is shrunk at once
-and the big one forgotten: memory does not grow with the length or the size of the video.
+The frame at time t is the one on screen at t: the last frame whose timestamp is at most t. Before the first
+frame it is the first, past the end it is the last. Times are seconds from the start of the video stream, so
+variable frame rates need no special case. Each sampled frame is resized at once and the original dropped:
+memory does not grow with the length or the size of the video.
 
-N pictures, T frames, H height, W width.
+N images, T sampled frames, H height, W width, C channels.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,64 +25,118 @@ from .containers import (
     MediaSource,
     frame_rate,
     frame_seconds,
-    frames_shown,
-    open_media,
+    open_frames,
     quarter_turns,
-    tick,
-    video_stream,
+    video_end,
 )
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
-log = logging.getLogger(__name__)
-
-VideoSource = MediaSource
 Resize = Literal["squash", "crop"]
 Trim = tuple[float, float]
-Change = Callable[[float, Tensor], Tensor]
-"""(time of a source frame in seconds, its shrunk picture (3, size, size) uint8) -> another such picture."""
+"""(start, duration) in seconds: the part of a file that counts as the video. Duration 0: to the end."""
+
+FrameTransform = Callable[[float, Tensor], Tensor]
+"""(time of a source frame in seconds, resized frame (3, size, size) uint8) -> another such frame."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoInfo:
-    """What a video says of itself. Seconds, frames per second (average; 0 = unknown), pixels as displayed."""
+@dataclass(frozen=True)
+class ImageSequence:
+    """A batch of images that is played as a video.
 
-    duration: float
+    Attributes:
+        images: (N, H, W, C) floating point, 0..1 (clamped); C is 1 (grey), 3 (RGB) or 4 (RGBA over black).
+        fps: Frames per second; for a slideshow, 1 / the seconds that each image is shown.
+    """
+
+    images: Tensor
     fps: float
-    width: int
-    height: int
-    has_audio: bool
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.images) / self.fps
+
+    def check(self) -> None:
+        """Check shape, type and frame rate.
+
+        Raises:
+            InputError: The images cannot be played as a video.
+        """
+        images, fps = self.images, self.fps
+        if not (math.isfinite(fps) and fps > 0):
+            raise InputError(f"fps of the images is {fps}. Give a frame rate above 0.")
+        if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
+            raise InputError(
+                f"The images have shape {tuple(images.shape)}. Connect a batch of shape (count, height, "
+                "width, channels) with at least one image and 1, 3 or 4 channels."
+            )
+        if not images.is_floating_point():
+            raise InputError(f"The images are {images.dtype}. Convert them to floating point in 0..1.")
+
+
+VideoSource = MediaSource | ImageSequence
+"""A path, a seekable binary file, or images that are played as a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
-    """The part to look at, in seconds of the (trimmed) source. `duration` None: to the end.
+class TimeRange:
+    """A part of the (trimmed) video.
 
-    Raises InputError unless start >= 0 and duration > 0.
+    Attributes:
+        start: Seconds, 0 or later.
+        duration: Seconds, above 0; None: to the end.
+
+    Raises:
+        InputError: A value is out of range.
     """
 
     start: float = 0.0
     duration: float | None = None
 
     def __post_init__(self) -> None:
+        """Check both times."""
         if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"The start is {self.start} s: give a time of 0 s or later.")
+            raise InputError(f"start is {self.start} s. Give a time of 0 s or later.")
         if self.duration is not None and not (math.isfinite(self.duration) and self.duration > 0):
             raise InputError(
-                f"The duration is {self.duration} s: give one above 0 s, or leave it out to go to the end."
+                f"duration is {self.duration} s. Give one above 0 s, or none to use the video to its end."
             )
+
+    def in_source(self, trim: Trim | None) -> tuple[float, float]:
+        """Convert to seconds of the whole source.
+
+        Args:
+            trim: The part of the source in which this range counts; None: all of it.
+
+        Returns:
+            (start, end); the end may be infinite.
+
+        Raises:
+            InputError: The trim is impossible, or the range begins after its end.
+        """
+        origin, length = trim or (0.0, 0.0)
+        if not (math.isfinite(origin) and origin >= 0 and math.isfinite(length) and length >= 0):
+            raise InputError(
+                f"The video is trimmed to start {origin} s, duration {length} s. Give 0 s or more for both."
+            )
+        if length and self.start >= length:
+            raise InputError(_past_the_end(self.start, length))
+        ends = [origin + length] if length else []
+        if self.duration is not None:
+            ends.append(origin + self.start + self.duration)
+        return origin + self.start, min(ends, default=math.inf)
 
 
 @dataclass(frozen=True)
 class SampledFrames:
     """Frames at one or more rates.
 
-    frames: one (T, 3, size, size) uint8 tensor a rate, T = round(seconds * rate).
-    duration: seconds of real material inside the window; it may exceed the seconds that were sampled.
-    fps: average frame rate of the source.
+    Attributes:
+        frames: One (T, 3, size, size) uint8 tensor per rate, T = round(seconds * rate).
+        duration: Seconds of real material in the time range; may exceed the seconds that were sampled.
+        fps: Average frame rate of the source.
     """
 
     frames: tuple[Tensor, ...]
@@ -91,130 +144,85 @@ class SampledFrames:
     fps: float
 
 
-def probe_video(source: VideoSource) -> VideoInfo:
-    """Length, rate and displayed size, from the header and the first frame. Raises MediaError."""
-    with frames_shown(source) as (container, stream, shown):
-        time, frame = next(shown)
-        width, height = frame.width, frame.height
-        if quarter_turns(frame) % 2:
-            width, height = height, width
-        return VideoInfo(
-            duration=_end(container, stream, at_least=time + frame_seconds(frame, frame_rate(stream))),
-            fps=frame_rate(stream),
-            width=width,
-            height=height,
-            has_audio=bool(container.streams.audio),
-        )
-
-
-def packet_times(source: VideoSource) -> list[float]:
-    """When each frame comes up, in seconds, ascending; from the packets alone, which takes a moment.
-
-    Some formats have packets that show nothing (VP8), or two for a frame: `decoded_times` is sure. Raises
-    MediaError.
-    """
-    import av
-
-    stamps: list[int | None] = []
-    with open_media(source) as container:
-        stream = video_stream(container, source)
-        unstamped = "avi" in container.format.name.split(",")  # its display times are guesses
-        try:
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    stamps.append(packet.dts if unstamped or packet.pts is None else packet.pts)
-        except av.error.FFmpegError as error:  # it breaks off here, as it will for the decoder
-            log.debug("%s", error)
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        if len(known) < len(stamps) or not known:  # a bare stream, whose times are counted
-            return [index / (frame_rate(stream) or 25.0) for index in range(len(stamps))]
-        origin = known[0] if stream.start_time is None else stream.start_time
-        return [(stamp - origin) * tick(stream) for stamp in known]
-
-
-def decoded_times(source: VideoSource, check_cancelled: Callable[[], None] | None = None) -> list[float]:
-    """Like `packet_times`, by decoding every frame. check_cancelled is called for each."""
-    with frames_shown(source, check_cancelled=check_cancelled) as (_, _, shown):
-        return sorted(time for time, _ in shown)
-
-
-def frames_from_video(
+def sample_frames(
     source: VideoSource,
     *,
     rates: Sequence[float],
     seconds: float,
-    window: Window,
+    time_range: TimeRange,
     trim: Trim | None = None,
     size: int = 224,
     resize: Resize = "squash",
-    changes: Sequence[Change | None] = (),
+    transforms: Sequence[FrameTransform | None] = (),
     check_cancelled: Callable[[], None] | None = None,
 ) -> SampledFrames:
-    """Frames on screen at window.start + i / rate, for each rate, from one decode pass.
+    """Sample the frames on screen at time_range.start + i / rate, for each rate, in one decoding pass.
 
-    source: a path, or a seekable binary file (read from its beginning, whatever its position).
-    rates: frames per second. seconds: how much to sample; what lies past the end of the window, of the trim
-    or of the video repeats the last frame. trim: (start, duration), the part of the file that `window` counts
-    in; duration 0 = to the end. resize: "squash" to size x size, or "crop" to the centre square first;
-    bilinear with antialiasing. Rotation metadata is applied. changes: for each rate, what its pictures go
-    through in the end; none if empty. check_cancelled is called for every decoded frame and may raise.
+    Args:
+        source: A path, a seekable binary file (read from its beginning), or an `ImageSequence`.
+        rates: Frames per second.
+        seconds: Length to sample. Past the end of the time range, the trim or the video, the last frame is
+            repeated.
+        time_range: The part of the trimmed video to sample.
+        trim: (start, duration) of the part of the source that counts as the video; duration 0: to the end.
+        size: Side of the sampled frames in pixels.
+        resize: "squash" to size x size, or "crop" to the centre square first; bilinear with antialiasing.
+            Rotation metadata is applied.
+        transforms: Per rate, a final change to its frames, or None; empty: no changes.
+        check_cancelled: Called for every source frame; may raise.
 
-    Raises InputError for impossible times and rates, MediaError for what cannot be read. A video that breaks
-    off is used as far as it goes, with a warning in the log.
+    Returns:
+        The frames, the length of real material, and the source's frame rate. A damaged video is used up to
+        the damage, with a warning in the log.
+
+    Raises:
+        InputError: A time, a rate or the images are impossible, or an image that is used holds NaN.
+        MediaError: The file cannot be read.
     """
     _check_request(rates, seconds, size, resize)
-    start, limit = span_of(window, trim)
-    picks = _Picks(rates, seconds, start, size, changes)
-    with frames_shown(source, start, check_cancelled) as (container, stream, shown):
-        picks.take(shown, limit, lambda frame: _shrink_frame(frame, size, resize))
+    if isinstance(source, ImageSequence):
+        source.check()
+    start, limit = time_range.in_source(trim)
+    sampler = _FrameSampler(rates, seconds, start, size, transforms)
+    if isinstance(source, ImageSequence):
+        end = _sample_images(
+            sampler, source, limit, lambda image: _resize_image(image, size, resize), check_cancelled
+        )
+        return SampledFrames(sampler.frames, min(limit, end) - start, float(source.fps))
+    with open_frames(source, start, check_cancelled) as (container, stream, timed_frames):
+        sampler.take(timed_frames, limit, lambda frame: _resize_frame(frame, size, resize))
         fps = frame_rate(stream)
-        if picks.exhausted:
-            end = picks.seen + frame_seconds(picks.last, fps)
+        if sampler.exhausted:
+            end = sampler.latest_time + frame_seconds(sampler.held, fps)
         else:
-            end = _end(container, stream, at_least=picks.seen, stop=limit)
-    if start >= end - TOLERANCE:
-        raise InputError(_past_the_end(start, end))
-    return SampledFrames(picks.frames, min(limit, end) - start, fps)
+            end = video_end(container, stream, at_least=sampler.latest_time, stop=limit)
+    _ensure_before_end(start, end)
+    return SampledFrames(sampler.frames, min(limit, end) - start, fps)
 
 
-def frames_from_images(
-    images: Tensor,
-    *,
-    fps: float,
-    rates: Sequence[float],
-    seconds: float,
-    window: Window,
-    trim: Trim | None = None,
-    size: int = 224,
-    resize: Resize = "squash",
-    changes: Sequence[Change | None] = (),
-    check_cancelled: Callable[[], None] | None = None,
-) -> SampledFrames:
-    """Like `frames_from_video`, from a batch of pictures, number i on screen from i / fps to (i + 1) / fps.
+def _sample_images(
+    sampler: _FrameSampler,
+    source: ImageSequence,
+    limit: float,
+    shrink: Callable[[Tensor], Tensor],
+    check_cancelled: Callable[[], None] | None,
+) -> float:
+    """Pass the images through the sampler. Returns the end of the sequence in seconds."""
+    _ensure_before_end(sampler.start, source.duration)
 
-    images: (N, H, W, C), floating point, 0..1 (clamped), C = 1 grey, 3 RGB or 4 RGBA (laid over black).
-    Raises InputError, also for NaN in a picture that is used.
-    """
-    _check_request(rates, seconds, size, resize)
-    check_images(images, fps)
-    start, limit = span_of(window, trim)
-    end = len(images) / fps
-    if start >= end - TOLERANCE:
-        raise InputError(_past_the_end(start, end))
-
-    def shown() -> Iterator[tuple[float, Tensor]]:
-        for index in range(math.floor((start + TOLERANCE) * fps), len(images)):
+    def timed_images() -> Iterator[tuple[float, Tensor]]:
+        first = math.floor((sampler.start + TOLERANCE) * source.fps)
+        for index in range(first, len(source.images)):
             if check_cancelled is not None:
                 check_cancelled()
-            yield index / fps, images[index]
+            yield index / source.fps, source.images[index]
 
-    picks = _Picks(rates, seconds, start, size, changes)
-    picks.take(shown(), limit, lambda image: _shrink(_to_uint8(image), size, resize))
-    return SampledFrames(picks.frames, min(limit, end) - start, float(fps))
+    sampler.take(timed_images(), limit, shrink)
+    return source.duration
 
 
-class _Picks:
-    """The frames wanted, filled in while pictures pass by in the order of their times."""
+class _FrameSampler:
+    """Collects the requested frames while source frames pass by in the order of their times."""
 
     def __init__(
         self,
@@ -222,157 +230,110 @@ class _Picks:
         seconds: float,
         start: float,
         size: int,
-        changes: Sequence[Change | None] = (),
+        transforms: Sequence[FrameTransform | None] = (),
     ) -> None:
         self.frames = tuple(
             torch.empty(round(seconds * rate), 3, size, size, dtype=torch.uint8) for rate in rates
         )
-        self._rates, self._start = tuple(rates), start
-        self._changes = tuple(changes) or (None,) * len(self._rates)
+        self.start = start
+        self._rates = tuple(rates)
+        self._transforms = tuple(transforms) or (None,) * len(self._rates)
         self._filled = [0] * len(self.frames)
-        self.last: Any = None  # the picture held at the end
-        self._time = 0.0  # its time
-        self.seen = 0.0  # time of the latest picture that passed by
-        self.exhausted = False  # whether the source ran out, rather than enough being found
+        self.held: Any = None  # the source frame that is on screen
+        self._held_since = 0.0
+        self.latest_time = 0.0  # of the latest source frame that passed by
+        self.exhausted = False  # whether the source ended before all frames were collected
 
-    def take(self, shown: Iterable[tuple[float, Any]], limit: float, shrink: Callable[[Any], Tensor]) -> None:
-        """Pick from (time, picture) pairs. Pictures that come up at `limit` or later are not seen."""
-        for time, picture in shown:
-            if self.last is not None:
-                self.seen = max(self.seen, time)
+    def take(
+        self, timed_frames: Iterable[tuple[float, Any]], limit: float, shrink: Callable[[Any], Tensor]
+    ) -> None:
+        """Collect from (time, frame) pairs. Frames that appear at `limit` or later are ignored."""
+        for time, frame in timed_frames:
+            if self.held is not None:
+                self.latest_time = max(self.latest_time, time)
                 if time >= limit - TOLERANCE:
                     break
-                if self._fill(self.last, time, shrink):
+                if self._fill(time, shrink):
                     return
-            self.last, self._time, self.seen = picture, time, max(self.seen, time)
+            self.held, self._held_since, self.latest_time = frame, time, max(self.latest_time, time)
         else:
             self.exhausted = True
-        self._fill(self.last, math.inf, shrink)
+        self._fill(math.inf, shrink)
 
-    def _fill(self, picture: Any, until: float, shrink: Callable[[Any], Tensor]) -> bool:
-        """Take `picture` for the wanted times before `until`. Returns whether all are found."""
-        # shrunk and changed once, whatever number of rates and times want it
+    def _fill(self, until: float, shrink: Callable[[Any], Tensor]) -> bool:
+        """Use the held frame for the requested times before `until`. Returns whether all are collected."""
+        # Resized and transformed once, however many rates and times use it.
         small: Tensor | None = None
-        changed: dict[Change | None, Tensor] = {}
+        transformed: dict[FrameTransform | None, Tensor] = {}
         for index, (rate, out) in enumerate(zip(self._rates, self.frames, strict=True)):
             first = stop = self._filled[index]
-            while stop < len(out) and self._start + stop / rate + TOLERANCE < until:
+            while stop < len(out) and self.start + stop / rate + TOLERANCE < until:
                 stop += 1
             if stop > first:
-                small = shrink(picture) if small is None else small
-                change = self._changes[index]
-                if change not in changed:
-                    changed[change] = small if change is None else change(self._time, small)
-                # numpy copies in this thread; torch would wake its pool for each of these small copies
-                out.numpy()[first:stop] = changed[change].numpy()
+                small = shrink(self.held) if small is None else small
+                transform = self._transforms[index]
+                if transform not in transformed:
+                    transformed[transform] = (
+                        small if transform is None else transform(self._held_since, small)
+                    )
+                # numpy copies in this thread; torch would wake its thread pool for each small copy.
+                out.numpy()[first:stop] = transformed[transform].numpy()
                 self._filled[index] = stop
-        return all(done == len(out) for done, out in zip(self._filled, self.frames, strict=True))
-
-
-def _end(container: InputContainer, stream: VideoStream, *, at_least: float, stop: float = math.inf) -> float:
-    """Where the video ends, in seconds: what the header says, else the packets from here on up to `stop`."""
-    origin = (stream.start_time or 0) * tick(stream)
-    if stream.duration:
-        return max(at_least, stream.duration * tick(stream))
-    tagged = _clock(stream.metadata.get("DURATION", ""))  # Matroska has no field for one track's length
-    if tagged is not None:
-        return max(at_least, tagged - origin)
-    if container.duration:
-        return max(at_least, ((container.start_time or 0) + container.duration) / 1e6 - origin)
-    end = at_least
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * tick(stream) - origin)
-        elif packet.size:  # a bare stream, whose times are counted
-            end += 1 / (frame_rate(stream) or 25.0)
-        if end > stop:
-            break
-    return end
-
-
-def _clock(text: str) -> float | None:
-    """'00:01:02.500' -> 62.5; None if it is no time."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except ValueError:
-        return None
-
-
-def span_of(window: Window, trim: Trim | None) -> tuple[float, float]:
-    """Start and end of the window in seconds of the whole source; the end may be infinite.
-
-    Raises InputError for an impossible trim, and for a window that begins after its end.
-    """
-    origin, length = trim or (0.0, 0.0)
-    if not (math.isfinite(origin) and origin >= 0 and math.isfinite(length) and length >= 0):
-        raise InputError(f"The video is trimmed to start {origin} s, duration {length} s: give 0 s or more.")
-    if length and window.start >= length:
-        raise InputError(_past_the_end(window.start, length))
-    ends = [origin + length] if length else []
-    if window.duration is not None:
-        ends.append(origin + window.start + window.duration)
-    return origin + window.start, min(ends, default=math.inf)
+        return all(count == len(out) for count, out in zip(self._filled, self.frames, strict=True))
 
 
 def _check_request(rates: Sequence[float], seconds: float, size: int, resize: str) -> None:
+    """Raise InputError for lengths, rates and sizes that give no frames."""
     if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"{seconds} s of frames were asked for: give a number of seconds above 0.")
+        raise InputError(f"The length to sample is {seconds} s. Give a number of seconds above 0.")
     for rate in rates:
         if not (math.isfinite(rate) and rate > 0 and round(seconds * rate) > 0):
-            raise InputError(f"A rate of {rate} frames per second gives no frame in {seconds} s: raise it.")
+            raise InputError(f"A frame rate of {rate} gives no frame in {seconds} s. Choose a higher rate.")
     if size < 1:
-        raise InputError(f"Frames of {size} pixels were asked for: give a size of 1 or more.")
+        raise InputError(f"The frame size is {size} pixels. Choose 1 or more.")
     if resize not in get_args(Resize):
-        raise InputError(f"resize is {resize!r}: choose one of {', '.join(get_args(Resize))}.")
+        raise InputError(f"resize is {resize!r}. Choose one of {', '.join(get_args(Resize))}.")
+
+
+def _ensure_before_end(start: float, end: float) -> None:
+    """Raise InputError unless a video that ends at `end` shows anything from `start` on."""
+    if start >= end - TOLERANCE:
+        raise InputError(_past_the_end(start, end))
 
 
 def _past_the_end(start: float, end: float) -> str:
-    return f"The start is {start:g} s, but the video is only {end:.6g} s long: choose an earlier start."
+    return f"start is {start:g} s, but the video is only {end:.6g} s long. Choose an earlier start."
 
 
-def check_images(images: Tensor, fps: float) -> None:
-    """Raises InputError unless they are pictures as `frames_from_images` takes them, and fps is above 0."""
-    if not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"The images have {fps} frames per second: give a rate above 0.")
-    if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
-        raise InputError(
-            f"The images have shape {tuple(images.shape)}: (count, height, width, channels) is wanted, "
-            "with at least one image and 1, 3 or 4 channels."
-        )
-    if not images.is_floating_point():
-        raise InputError(f"The images are {images.dtype}: floating point in 0..1 is wanted.")
-
-
-def _to_uint8(image: Tensor) -> Tensor:
-    """(H, W, C) floating point 0..1 -> (H, W, 3) uint8. Raises InputError for NaN."""
+def _resize_image(image: Tensor, size: int, resize: Resize) -> Tensor:
+    """(H, W, C) floating point 0..1 -> (3, size, size) uint8. Raises InputError for NaN."""
     image = image.detach().to("cpu", torch.float32)
     if image.isnan().any():
-        raise InputError("An image holds NaN (no number): check the node that made it.")
+        raise InputError("An image contains NaN. Check the node that made it.")
     image = image.clamp(0, 1)
-    if image.shape[-1] == 4:  # hidden colours of transparent places would otherwise show up
+    if image.shape[-1] == 4:  # transparent pixels may hide colours: lay them over black
         image = image[..., :3] * image[..., 3:]
-    return image.mul(255).round().to(torch.uint8).expand(-1, -1, 3)
+    return _resize_pixels(image.mul(255).round().to(torch.uint8).expand(-1, -1, 3), size, resize)
 
 
-def _shrink_frame(frame: VideoFrame, size: int, resize: Resize) -> Tensor:
+def _resize_frame(frame: VideoFrame, size: int, resize: Resize) -> Tensor:
     """A decoded frame -> (3, size, size) uint8, upright."""
-    # RGB has no matrix of its own, but older PyAV uses the source's only if another one is named here
-    picture = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
-    small = _shrink(torch.from_numpy(picture), size, resize)
+    # RGB has no matrix of its own, but older PyAV uses the source's matrix only if another one is named here.
+    pixels = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
+    small = _resize_pixels(torch.from_numpy(pixels), size, resize)
     turns = quarter_turns(frame)
     return torch.rot90(small, turns, dims=(1, 2)) if turns else small  # resizing commutes with turning
 
 
-def _shrink(picture: Tensor, size: int, resize: Resize) -> Tensor:
+def _resize_pixels(pixels: Tensor, size: int, resize: Resize) -> Tensor:
     """(H, W, 3) uint8 -> (3, size, size) uint8.
 
-    torch's own uint8 kernel: within one level of float arithmetic with rounding, and ten times as fast.
+    torch's uint8 kernel stays within one step of rounded float arithmetic and is ten times as fast.
     """
     if resize == "crop":
-        height, width = picture.shape[:2]
+        height, width = pixels.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        picture = picture[top : top + side, left : left + side]
-    batch = picture.permute(2, 0, 1)[None]
+        pixels = pixels[top : top + side, left : left + side]
+    batch = pixels.permute(2, 0, 1)[None]
     return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)[0]

@@ -17,26 +17,26 @@ import torch
 from torch import Tensor
 
 from ..errors import MediaError
-from .containers import frames_shown, quarter_turns
-from .frames import packet_times
+from .containers import open_frames, quarter_turns
+from .probing import read_packet_times
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 _ENOUGH = 448  # pixels of the shorter side that are kept: twice what the encoders see
 _ENOUGH_MASK = 224  # a video has thousands of masks: as much as the encoders see
 
 
-def is_still(path: Path) -> bool:
+def is_image_path(path: Path) -> bool:
     """Whether a path is a picture or a folder, rather than a video."""
-    return path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES
+    return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_pictures(path: Path) -> Tensor:
+def read_images(path: Path) -> Tensor:
     """A picture, or those of a folder in the order of their names (2 before 10): (N, H, W, 3) float32 0..1.
 
     Large ones are reduced, those of another size than the first are stretched to its size. Raises MediaError.
@@ -48,20 +48,20 @@ def read_pictures(path: Path) -> Tensor:
 def read_masks(path: Path) -> Tensor:
     """Masks from a picture, a folder of them, or a video, one a frame: (N, H, W) uint8 0..255, by brightness.
 
-    Their shorter side has at most 224 pixels: a minute at 25 frames a second takes 130 MB. As `read_pictures`
+    Their shorter side has at most 224 pixels: a minute at 25 frames a second takes 130 MB. As `read_images`
     otherwise.
     """
-    if is_still(path):
+    if is_image_path(path):
         files = _files(path)
         return _stack(_opened(files, "L"), len(files), _ENOUGH_MASK)
-    return _stack(_frames(path), len(packet_times(path)), _ENOUGH_MASK)
+    return _stack(_frames(path), len(read_packet_times(path)), _ENOUGH_MASK)
 
 
 def _files(path: Path) -> list[Path]:
     """The picture, or those of a folder in their order. Raises MediaError for a folder without any."""
     files = sorted(_pictures_in(path), key=_natural) if path.is_dir() else [path]
     if not files:
-        raise MediaError(f"The folder {path} holds no picture ({', '.join(PICTURE_SUFFIXES)}).")
+        raise MediaError(f"The folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
     return files
 
 
@@ -84,7 +84,7 @@ def _opened(files: Sequence[Path], mode: str) -> Iterator[Image]:
 def _frames(path: Path) -> Iterator[Image]:
     from PIL import Image
 
-    with frames_shown(path) as (_, _, shown):
+    with open_frames(path) as (_, _, shown):
         for _, frame in shown:
             # by way of RGB: grey alone would keep the video's range, where white is 235
             picture = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
@@ -116,7 +116,7 @@ def _stack(pictures: Iterator[Image], expected: int, enough: int) -> Tensor:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 

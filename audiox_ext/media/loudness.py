@@ -38,7 +38,7 @@ _MEASURED: dict[int, tuple[int | None, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class SoundMeasurement:
     """peak: dBFS of the largest sample. loudness: LUFS, None where pyloudnorm or the rate does not allow it.
 
     Both are -inf for silence.
@@ -53,13 +53,13 @@ class Level:
         return f"peak {self.peak:.1f} dBFS, {loudness}"
 
 
-def peak_level(waveform: Tensor) -> float:
+def measure_peak(waveform: Tensor) -> float:
     """Decibels of the largest sample of (C, S) against full scale, which is 1; -inf for silence."""
     peak = float(waveform.abs().max())
     return 20 * math.log10(peak) if peak >= _SILENCE else -math.inf
 
 
-def loudness_level(waveform: Tensor, rate: int) -> float:
+def measure_loudness(waveform: Tensor, rate: int) -> float:
     """Integrated loudness of (C, S) in LUFS; -inf for silence and for what lies below the gate of -70 LUFS.
 
     C is 1 to 6 in WAVE order, the LFE channel (4th of 6) does not count. A sound shorter than 0.4 s is
@@ -97,18 +97,18 @@ def loudness_level(waveform: Tensor, rate: int) -> float:
     return float(pyloudnorm.Meter(rate, filter_class="DeMan").integrated_loudness(measured.numpy()))
 
 
-def measured_level(waveform: Tensor, rate: int) -> Level:
+def measure_sound(waveform: Tensor, rate: int) -> SoundMeasurement:
     """Peak, and loudness where it can be measured, of (C, S). Raises InputError for what is no sound."""
     waveform = check_waveform(waveform, rate)
     try:
-        loudness = loudness_level(waveform, rate)
+        loudness = measure_loudness(waveform, rate)
     except InputError as error:
         log.debug("No loudness: %s", error)
         loudness = None
-    return Level(peak=peak_level(waveform), loudness=loudness)
+    return SoundMeasurement(peak=measure_peak(waveform), loudness=loudness)
 
 
-def normalised(
+def normalise(
     waveform: Tensor, rate: int, *, mode: Mode = "loudness", target: float = -16.0, ceiling: float = -1.0
 ) -> Tensor:
     """The same sound, float32 on the CPU, with its peak at `target` dBFS or its loudness at `target` LUFS.
@@ -116,7 +116,7 @@ def normalised(
     waveform: (C, S), or (B, C, S), where every item gets a gain of its own. target, ceiling: 0 or less.
     Loudness: a gain that would take the peak above `ceiling` dBFS is held there, so that nothing clips, and
     the log says what loudness was reached. Peak: `ceiling` is not used. Silence stays silence.
-    Raises InputError for what is no sound, for levels that cannot be, and as `loudness_level` does.
+    Raises InputError for what is no sound, for levels that cannot be, and as `measure_loudness` does.
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}, which is not one of {', '.join(MODES)}.")
@@ -133,7 +133,7 @@ def normalised(
 
 def _normalised(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling: float) -> Tensor:
     """One item, (C, S)."""
-    peak = peak_level(waveform)
+    peak = measure_peak(waveform)
     if math.isinf(peak):
         log.warning("The sound is silent: its level stays as it is.")
         return waveform.clone()
@@ -143,7 +143,7 @@ def _normalised(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling:
     # level it gets, where the gate may hide more.
     limit, gain, reached = ceiling - peak, -peak, -math.inf
     for _ in range(_MEASUREMENTS):
-        loudness = loudness_level(waveform * 10 ** (gain / 20), rate)
+        loudness = measure_loudness(waveform * 10 ** (gain / 20), rate)
         if math.isinf(loudness):
             break
         reached = loudness
@@ -164,11 +164,11 @@ def _normalised(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling:
     return waveform * 10 ** (gain / 20)
 
 
-def report(before: Tensor, after: Tensor, rate: int) -> str:
+def describe_gains(before: Tensor, after: Tensor, rate: int) -> str:
     """A line for each item of two (B, C, S): the gain between them, and the level of the second."""
     lines = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
-        peak, level = peak_level(old), measured_level(new, rate)
+        peak, level = measure_peak(old), measure_sound(new, rate)
         gain = 0.0 if math.isinf(peak) else level.peak - peak
         lines.append(f"{number}: gain {gain:+.1f} dB, {level}")
     return "\n".join(lines)

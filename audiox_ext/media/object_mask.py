@@ -32,7 +32,8 @@ NEUTRAL = 127.5
 
 _SAME_SHAPE = 0.01  # by how much the proportions of mask and frame may differ without a word
 
-Span = tuple[float, float]
+Interval = tuple[float, float]
+"""(start, end) in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,11 +65,11 @@ class ObjectMask:
             )
         if not (self.mask.is_floating_point() or self.mask.dtype in (torch.bool, torch.uint8)):
             raise InputError(f"The mask is {self.mask.dtype}: floating point in 0..1 is wanted.")
-        if self.mask.is_floating_point() and any(_has_nan(picture) for picture in self.pictures):
+        if self.mask.is_floating_point() and any(_has_nan(picture) for picture in self.masks):
             raise InputError("The mask holds NaN (no number): check the node that made it.")
 
     @property
-    def pictures(self) -> Tensor:
+    def masks(self) -> Tensor:
         """The masks as (N, H, W)."""
         return self.mask if self.mask.ndim == 3 else self.mask[None]
 
@@ -77,7 +78,7 @@ class ObjectMask:
         return self.strength == 0 or not (self.clip or self.sync)
 
 
-class MaskedFrames:
+class MaskOverlay:
     """Masks laid over frames: called with (time of a source frame in seconds, (3, size, size) uint8).
 
     first: which of the source's frames, whose times these are, the first mask belongs to. picture: (height,
@@ -90,29 +91,29 @@ class MaskedFrames:
         *,
         times: Sequence[float],
         first: int,
-        picture: tuple[int, int],
+        frame_size: tuple[int, int],
         size: int,
         resize: Resize,
     ) -> None:
         self._mask, self._times, self._first = mask, times, first
-        self._picture, self._size, self._resize = picture, size, resize
+        self._frame_size, self._size, self._resize = frame_size, size, resize
         # The mask in use, and how much of each pixel it keeps, and what grey it adds. All in numpy, which
         # works in this thread: torch would wake its pool for each of these small steps.
         self._index = -1
         self._keep: NDArray[np.floating[Any]] = np.empty(0)
         self._add: NDArray[np.floating[Any]] = np.empty(0)
         self._scratch = np.empty((0, 0), np.float32)
-        _warn(mask, picture)
+        _warn(mask, frame_size)
 
     def __call__(self, time: float, frame: Tensor) -> Tensor:
         index = self._number(time)
         if index != self._index:
-            grey = self._mask.strength * (1 - self._shrink(self._mask.pictures[index]))
+            grey = self._mask.strength * (1 - self._shrink(self._mask.masks[index]))
             self._index, self._keep, self._add = index, 1 - grey, grey * NEUTRAL + 0.5  # 0.5: to round
         return torch.from_numpy((frame.numpy() * self._keep + self._add).astype(np.uint8))
 
     def _number(self, time: float) -> int:
-        count = len(self._mask.pictures)
+        count = len(self._mask.masks)
         if count == 1:
             return 0
         return min(max(0, bisect_right(self._times, time + TOLERANCE) - 1 - self._first), count - 1)
@@ -120,7 +121,7 @@ class MaskedFrames:
     def _shrink(self, mask: Tensor) -> NDArray[np.float32]:
         """(H, W) -> (size, size), 0..1 in steps of 1/255, cut and resized as the frame is."""
         if self._resize == "crop":
-            height, width = self._picture
+            height, width = self._frame_size
             side = min(height, width)
             rows = _scaled(slice((height - side) // 2, (height + side) // 2), len(mask) / height)
             columns = _scaled(slice((width - side) // 2, (width + side) // 2), mask.shape[1] / width)
@@ -145,23 +146,23 @@ class MaskedFrames:
         return np.asarray(small[0, 0].numpy(), np.float32) / np.float32(255)
 
 
-def first_frame(count: int, times: Sequence[float], spans: Sequence[Span]) -> int | None:
-    """The frame that the first of `count` masks belongs to, if they are one a frame of one of the spans.
+def find_first_frame(count: int, times: Sequence[float], intervals: Sequence[Interval]) -> int | None:
+    """The frame that the first of `count` masks belongs to, if they are one a frame of one of the intervals.
 
-    times: of the frames, ascending. spans: (start, end) in seconds. A frame that came up before a span and is
-    still on screen at its start may count or not: players differ in it. None: they fit no span.
+    times: of the frames, ascending. A frame that appeared before an interval and is
+    still on screen at its start may count or not: players differ in it. None: they fit no interval.
     """
-    for span in spans:
-        shown = _on_screen(times, span)
-        for first in (shown.start, bisect_left(times, span[0] - TOLERANCE)):
+    for interval in intervals:
+        shown = _on_screen(times, interval)
+        for first in (shown.start, bisect_left(times, interval[0] - TOLERANCE)):
             if shown.stop - first == count:
                 return first
     return None
 
 
-def count_error(count: int, times: Sequence[float], spans: Sequence[Span]) -> InputError:
+def mask_count_error(count: int, times: Sequence[float], intervals: Sequence[Interval]) -> InputError:
     """Says how many masks there are, and how many are wanted."""
-    used, *wider = [len(_on_screen(times, span)) for span in spans]
+    used, *wider = [len(_on_screen(times, interval)) for interval in intervals]
     others = [number for number in dict.fromkeys(wider) if number != used]
     whole = f"{max(wider)} frames, {used} of them in the part that is used" if others else f"{used} frames"
     wanted = " or ".join(map(str, [*others, used]))
@@ -171,10 +172,10 @@ def count_error(count: int, times: Sequence[float], spans: Sequence[Span]) -> In
     )
 
 
-def _on_screen(times: Sequence[float], span: Span) -> range:
-    """Numbers of the frames that are seen from the start of the span to its end."""
-    first = max(0, bisect_right(times, span[0] + TOLERANCE) - 1)
-    return range(first, max(first, bisect_left(times, span[1] - TOLERANCE)))
+def _on_screen(times: Sequence[float], interval: Interval) -> range:
+    """Numbers of the frames that are seen from the start of the interval to its end."""
+    first = max(0, bisect_right(times, interval[0] + TOLERANCE) - 1)
+    return range(first, max(first, bisect_left(times, interval[1] - TOLERANCE)))
 
 
 def _numbers(mask: Tensor) -> NDArray[np.float32]:
@@ -194,7 +195,7 @@ def _scaled(part: slice, scale: float) -> slice:
 
 
 def _warn(mask: ObjectMask, picture: tuple[int, int]) -> None:
-    height, width = mask.pictures.shape[1:]
+    height, width = mask.masks.shape[1:]
     if abs(width * picture[0] / (height * picture[1]) - 1) > _SAME_SHAPE:
         log.warning(
             "The mask is %d x %d and the video %d x %d: it is stretched to fit, which moves its edges.",
@@ -203,7 +204,7 @@ def _warn(mask: ObjectMask, picture: tuple[int, int]) -> None:
             picture[1],
             picture[0],
         )
-    if not any(_numbers(one).max() > 0 for one in mask.pictures):
+    if not any(_numbers(one).max() > 0 for one in mask.masks):
         log.warning(
             "The mask is empty (0 everywhere): all of the video counts as background and turns grey. Check "
             "the node that made it, or invert it."

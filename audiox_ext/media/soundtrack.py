@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .audio_video import read_soundtrack, replace_audio_track
+from .audio_video import read_soundtrack
 from .containers import MediaSource
-from .frames import probe_video
+from .muxing import replace_audio_track
+from .probing import probe_video
 from .waveforms import check_waveform, conform_audio
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Mix:
     shortest: bool = False
 
 
-def put_sound_on_video(
+def add_sound_to_video(
     video: MediaSource,
     sound: tuple[Tensor, int],
     out: Path,
@@ -88,7 +89,7 @@ def put_sound_on_video(
             sounds.append(
                 PlacedSound(waveform=waveform, rate=rate, start=start - begin, gain=mix.original_gain)
             )
-    mixed, rate = mixed_down(sounds, length)
+    mixed, rate = mix_down(sounds, length)
     replace_audio_track(
         video,
         mixed,
@@ -101,7 +102,7 @@ def put_sound_on_video(
     )
 
 
-def mixed_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int]:
+def mix_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int]:
     """((2, S) float32, rate): all sounds together, as far as they lie in 0..seconds.
 
     rate is the highest of theirs; S ends with the last sound. A mix that would clip is scaled down as a

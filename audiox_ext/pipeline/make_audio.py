@@ -224,7 +224,7 @@ def _text(request: AudioRequest, total: float, start: float) -> str | Timeline:
 
 
 def _video_prompt(model: ModelFacts, features: VideoFeatures, start: float) -> dict[str, Tensor]:
-    """As `VideoFeatures.video_prompt`, but the frames stay bytes: as numbers ten minutes take 2 GB."""
+    """The features from second `start` on. Raises InputError if sync features are missing."""
     if model.needs_sync and features.sync is None:
         raise InputError(
             "This model follows the video through Synchformer features, and the connected features "
@@ -232,10 +232,7 @@ def _video_prompt(model: ModelFacts, features: VideoFeatures, start: float) -> d
             "weights were found, put synchformer_state_dict.safetensors (or .pth) beside the model's "
             "config.json, or into models/selva or models/mmaudio, and extract the features again."
         )
-    prompt = {"video_tensors": features.frames[None]}
-    if features.sync is not None:
-        prompt["video_sync_frames"] = features.sync
-    return from_second(prompt, model.config, start)
+    return from_second(features.video_prompt(dtype=torch.uint8), model.config, start)
 
 
 def _example(model: ModelFacts, example: SoundWithRate, start: float, seconds: float) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..conditioning.prompts import video_prompt
+from ..conditioning.prompts import parse_video_prompt
 from ..config import ClipConditionerConfig, ModelConfig
 
 SEGMENT_STRIDE = 8  # frames from one Synchformer segment to the next
@@ -49,7 +49,7 @@ def span_of(
 
 def _video_span(value: Any, config: ClipConditionerConfig, start: float, cuts: Cuts) -> Any:
     """The prompt itself where nothing is cut off."""
-    prompt = video_prompt(value)
+    prompt = parse_video_prompt(value)
     if prompt is None:
         return None
     frames, sync = prompt["video_tensors"], prompt.get("video_sync_frames")

@@ -21,7 +21,7 @@ _ANCHORS = (
 ).split()
 
 
-def colours(values: Floats) -> Bytes:
+def apply_colormap(values: Floats) -> Bytes:
     """values: any shape, 0 dark to 1 bright, clipped, NaN as 0. Returns their shape + (3,), RGB."""
     scaled = np.nan_to_num(values * 255.0, nan=0.0, posinf=255.0, neginf=0.0)
     return _table()[np.clip(np.rint(scaled), 0, 255).astype(np.uint8)]

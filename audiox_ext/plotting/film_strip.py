@@ -1,4 +1,4 @@
-"""A few pictures of a video, evenly spaced in time, to be drawn along a time line."""
+"""Samples a few frames of a video, evenly spaced in time, to be drawn along a time axis."""
 
 from __future__ import annotations
 
@@ -9,88 +9,89 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..conditioning.video_features import ImageSequence
-from ..media.frames import VideoSource, Window, frames_from_images, frames_from_video, probe_video
+from ..media.frames import ImageSequence, TimeRange, Trim, VideoSource, sample_frames
+from ..media.probing import probe_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Seconds between pictures from which on each is sought in the file: nearer ones are quicker met in passing.
+# Seconds between frames from which seeking to each frame is quicker than decoding everything in between.
 _WORTH_A_SEEK = 4.0
 
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A picture, upright and in its true proportions, and the second at which it is on the screen."""
+    """A video frame, upright and in its true proportions.
+
+    Attributes:
+        time: Seconds from the start of the strip at which the frame is on screen.
+        image: RGB.
+    """
 
     time: float
     image: Image
 
 
-def video_aspect(source: VideoSource | ImageSequence) -> float:
-    """Width / height as displayed. Raises MediaError."""
-    if isinstance(source, ImageSequence):
-        return source.images.shape[2] / max(1, source.images.shape[1])
-    info = probe_video(source)
-    return info.width / max(1, info.height)
-
-
-def film_strip(
-    source: VideoSource | ImageSequence,
+def sample_film_strip(
+    source: VideoSource,
     *,
-    window: Window,
+    time_range: TimeRange,
     seconds: float,
     count: int,
     height: int,
-    trim: tuple[float, float] | None = None,
+    trim: Trim | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> list[TimedFrame]:
-    """`count` pictures, `height` pixels high, i * seconds / count after window.start (their time counts from
-    there); those past the end of the window or of the video are left out, so there may be none.
+    """Sample `count` frames, one every seconds / count from time_range.start on.
 
-    source, window, trim, check_cancelled: see `frames_from_video`. Raises InputError and MediaError.
+    Args:
+        source: A path, a seekable binary file, or images.
+        time_range: The part of the trimmed video to use.
+        seconds: Length of the strip.
+        count: Number of frames.
+        height: Of the frames, in pixels.
+        trim: (start, duration) of the part of the source that counts as the video.
+        check_cancelled: Called for every decoded frame; may raise.
+
+    Returns:
+        The frames up to the end of the time range or of the video; there may be none.
+
+    Raises:
+        InputError: A setting or the images are invalid.
+        MediaError: The file cannot be read.
     """
-    width = max(1, round(height * video_aspect(source)))
-    end = min(_end(source, trim), window.start + (window.duration or math.inf))
-    if end <= window.start:
+    info = probe_video(source)
+    width = max(1, round(height * info.aspect_ratio))
+    trim_start, trim_duration = trim or (0.0, 0.0)
+    video_end = min(info.duration - trim_start, trim_duration or math.inf)
+    end = min(video_end, time_range.start + (time_range.duration or math.inf))
+    if end <= time_range.start:
         return []
     settings: dict[str, Any] = {"trim": trim, "size": max(width, height), "check_cancelled": check_cancelled}
     step = seconds / count
-    times, pictures = [], []
     if isinstance(source, ImageSequence) or step < _WORTH_A_SEEK:
-        settings |= {"rates": (count / seconds,), "seconds": seconds, "window": window}
-        if isinstance(source, ImageSequence):
-            sampled = frames_from_images(source.images, fps=source.fps, **settings)
-        else:
-            sampled = frames_from_video(source, **settings)
-        shown = math.ceil(sampled.duration / step - 1e-6)
-        times = [index * step for index in range(min(count, shown))]
-        pictures = list(sampled.frames[0])
+        sampled = sample_frames(
+            source, rates=(count / seconds,), seconds=seconds, time_range=time_range, **settings
+        )
+        visible = math.ceil(sampled.duration / step - 1e-6)
+        times = [index * step for index in range(min(count, visible))]
+        squares = list(sampled.frames[0])
     else:
-        times = [index * step for index in range(count) if window.start + index * step < end - 1e-6]
+        times = [index * step for index in range(count) if time_range.start + index * step < end - 1e-6]
+        squares = []
         for time in times:
-            moment = Window(start=window.start + time, duration=step)
-            settings |= {"rates": (1.0,), "seconds": 1.0, "window": moment}
-            pictures.append(frames_from_video(source, **settings).frames[0][0])
+            moment = TimeRange(start=time_range.start + time, duration=step)
+            sampled = sample_frames(source, rates=(1.0,), seconds=1.0, time_range=moment, **settings)
+            squares.append(sampled.frames[0][0])
     return [
-        TimedFrame(time, _proportioned(picture, width, height))
-        for time, picture in zip(times, pictures, strict=False)
+        TimedFrame(time, _unsquash(square, width, height))
+        for time, square in zip(times, squares, strict=False)
     ]
 
 
-def _end(source: VideoSource | ImageSequence, trim: tuple[float, float] | None) -> float:
-    """Where the (trimmed) video ends, in its own seconds."""
-    if isinstance(source, ImageSequence):
-        end = len(source.images) / source.fps
-    else:
-        end = probe_video(source).duration
-    start, length = trim or (0.0, 0.0)
-    return min(end - start, length or math.inf)
-
-
-def _proportioned(square: torch.Tensor, width: int, height: int) -> Image:
-    """(3, side, side) uint8, squashed -> a picture of its true proportions."""
+def _unsquash(square: torch.Tensor, width: int, height: int) -> Image:
+    """(3, side, side) uint8, squashed -> an image of its true proportions."""
     from PIL import Image
 
-    whole = Image.fromarray(square.permute(1, 2, 0).contiguous().numpy())
-    return whole.resize((width, height), Image.Resampling.LANCZOS)
+    image = Image.fromarray(square.permute(1, 2, 0).contiguous().numpy())
+    return image.resize((width, height), Image.Resampling.LANCZOS)

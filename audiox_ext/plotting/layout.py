@@ -93,7 +93,7 @@ def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]
     times = [index * step for index in range(first, last + 1)]
     if milliseconds:
         return [(time, f"{1000 * time:.{max(0, digits - 3)}f} ms") for time in times]
-    return [(time, clock(time) if minutes else f"{time:.{digits}f} s") for time in times]
+    return [(time, format_clock(time) if minutes else f"{time:.{digits}f} s") for time in times]
 
 
 def _time_step(least: float) -> float:
@@ -103,7 +103,7 @@ def _time_step(least: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
-def clock(seconds: float, digits: int = 0) -> str:
+def format_clock(seconds: float, digits: int = 0) -> str:
     """75 -> "1:15"; from an hour on "1:01:15"."""
     whole = round(seconds * 10**digits)
     minutes, rest = divmod(whole, 60 * 10**digits)
@@ -112,10 +112,10 @@ def clock(seconds: float, digits: int = 0) -> str:
     return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
 
 
-def length_text(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length or a time for the caption."""
     if seconds >= 60:
-        return clock(seconds, 1)
+        return format_clock(seconds, 1)
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.4g} ms"
 
 
@@ -130,7 +130,7 @@ def font(size: int) -> Any:
         return ImageFont.load_default()
 
 
-def plain(text: str) -> str:
+def to_ascii(text: str) -> str:
     """`text` in letters that the font has: without accents, others as question marks."""
     parts = unicodedata.normalize("NFKD", text)
     kept = (letter for letter in parts if not unicodedata.combining(letter))
@@ -142,7 +142,7 @@ def text_width(text: str, size: int) -> int:
     return math.ceil(font(size).getlength(text))
 
 
-def shortened(text: str, size: int, room: int) -> str:
+def shorten(text: str, size: int, room: int) -> str:
     """`text`, cut off with dots so that it is at most `room` wide; "" where not even the dots fit."""
     if text_width(text, size) <= room:
         return text
@@ -151,7 +151,7 @@ def shortened(text: str, size: int, room: int) -> str:
     return f"{text.rstrip()}..." if text else ""
 
 
-def write(
+def draw_text(
     draw: ImageDraw, place: tuple[float, float], text: str, *, size: int, anchor: str, fill: Any
 ) -> None:
     """One line of text. anchor: "l", "m" or "r", then "t", "m" or "b", for what of it lies at `place`.

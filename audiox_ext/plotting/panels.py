@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .colormap import Floats, colours
+from .colormap import Floats, apply_colormap
 from .film_strip import TimedFrame
-from .layout import Box, Layout, frequency_ticks, plain, shortened, text_width, time_ticks, write
+from .layout import Box, Layout, draw_text, frequency_ticks, shorten, text_width, time_ticks, to_ascii
 from .spectrogram import FLOOR, Columns, Outline
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def draw_track(canvas: Canvas, box: Box, part: Outline, *, highest: float, name:
         if box.height > 2 * unit:
             canvas.draw.rectangle((box.left + 3, box.top + 3, right, bottom), fill=_PLATE)
         centre = (box.left + 3 + right) / 2, (box.top + 3 + bottom) / 2
-        write(canvas.draw, centre, name, size=unit, anchor="mm", fill=_BRIGHT)
+        draw_text(canvas.draw, centre, name, size=unit, anchor="mm", fill=_BRIGHT)
 
 
 def _marks(height: float) -> list[tuple[float, str]]:
@@ -162,24 +162,24 @@ def draw_caption(canvas: Canvas, facts: Sequence[str], title: str) -> None:
     right = layout.bar.right + round(2.5 * unit)
     text = "   ".join(facts)
     room = right - left - text_width(text, unit) - 2 * unit
-    title = shortened(plain(title), unit, room) if room > 0 else ""
+    title = shorten(to_ascii(title), unit, room) if room > 0 else ""
     if title:
-        write(canvas.draw, (left, middle), title, size=unit, anchor="lm", fill=_BRIGHT)
+        draw_text(canvas.draw, (left, middle), title, size=unit, anchor="lm", fill=_BRIGHT)
         _label(canvas, (right, middle), text, anchor="rm")
         return
     if text_width(text, unit) > right - left:
-        left, text = unit, shortened(text, unit, right - unit)
+        left, text = unit, shorten(text, unit, right - unit)
     _label(canvas, (left, middle), text, anchor="lm")
 
 
 def _paste(canvas: Canvas, box: Box, levels: Floats) -> None:
     from PIL import Image
 
-    canvas.image.paste(Image.fromarray(colours(1 - levels / FLOOR)), (box.left, box.top))
+    canvas.image.paste(Image.fromarray(apply_colormap(1 - levels / FLOOR)), (box.left, box.top))
 
 
 def _label(canvas: Canvas, place: tuple[float, float], text: str, *, anchor: str) -> None:
-    write(canvas.draw, place, text, size=canvas.layout.unit, anchor=anchor, fill=_FAINT)
+    draw_text(canvas.draw, place, text, size=canvas.layout.unit, anchor=anchor, fill=_FAINT)
 
 
 def _tick(canvas: Canvas, box: Box, y: int, label: str, at: float | None = None) -> None:

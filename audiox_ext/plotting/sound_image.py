@@ -6,7 +6,7 @@ B pictures, C channels, S samples, L latents, H height, W width. Drawn with Pill
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.frames import TimeRange, Trim, VideoSource
+from ..media.probing import probe_video
 from ..media.waveforms import check_waveform
-from .colormap import colours
-from .film_strip import TimedFrame
-from .layout import lay_out, length_text
+from .colormap import apply_colormap
+from .film_strip import TimedFrame, sample_film_strip
+from .layout import format_duration, lay_out
 from .panels import (
     PAGE,
     Canvas,
@@ -89,7 +91,7 @@ def frequency_range(rate: int) -> tuple[float, float]:
     return min(LOWEST, rate / 200), rate / 2
 
 
-def seconds_shown(waveform: Tensor, rate: int, start: float, duration: float | None) -> float:
+def visible_seconds(waveform: Tensor, rate: int, start: float, duration: float | None) -> float:
     """How much of a sound (C, S) is in the part. Raises InputError if there is nothing of it."""
     length = waveform.shape[1] / rate
     if not (math.isfinite(start) and 0 <= start < length):
@@ -105,7 +107,45 @@ def strip_size(size: tuple[int, int], aspect: float) -> tuple[int, int]:
     return max(1, math.ceil(strip.width / max(1.0, strip.height * aspect) - 0.05)), strip.height
 
 
-def image_batch(pictures: Sequence[Image]) -> Tensor:
+def fill_film_strip(
+    source: VideoSource,
+    *,
+    size: tuple[int, int],
+    time_range: TimeRange,
+    seconds: float,
+    trim: Trim | None = None,
+    check_cancelled: Callable[[], None] | None = None,
+) -> list[TimedFrame]:
+    """Sample as many frames as fit the film strip of a picture of `size`.
+
+    Args:
+        source: A path, a seekable binary file, or images.
+        size: (width, height) of the picture in pixels.
+        time_range: The part of the trimmed video to use.
+        seconds: Length of the strip.
+        trim: (start, duration) of the part of the source that counts as the video.
+        check_cancelled: Called for every decoded frame; may raise.
+
+    Returns:
+        The frames up to the end of the time range or of the video; there may be none.
+
+    Raises:
+        InputError: A setting or the images are invalid.
+        MediaError: The file cannot be read.
+    """
+    count, height = strip_size(size, probe_video(source).aspect_ratio)
+    return sample_film_strip(
+        source,
+        time_range=time_range,
+        seconds=seconds,
+        count=count,
+        height=height,
+        trim=trim,
+        check_cancelled=check_cancelled,
+    )
+
+
+def stack_images(pictures: Sequence[Image]) -> Tensor:
     """RGB pictures of one size -> (B, H, W, 3) float32 in 0..1, as ComfyUI has images."""
     return torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).float().div_(255)
 
@@ -123,16 +163,16 @@ def draw_latents(latents: Tensor, *, size: tuple[int, int] = (512, 192)) -> Imag
     numbers = np.nan_to_num(values.cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = np.percentile(numbers, (1, 99))
     scaled = (numbers - low) / max(float(high - low), 1e-6)
-    return Image.fromarray(colours(scaled)).resize(size, Image.Resampling.NEAREST)
+    return Image.fromarray(apply_colormap(scaled)).resize(size, Image.Resampling.NEAREST)
 
 
-def decibels(amplitude: float) -> str:
+def format_decibels(amplitude: float) -> str:
     """A level relative to full scale, for people."""
     return f"{20 * math.log10(amplitude):.1f} dBFS" if amplitude > 0 else "-inf dBFS"
 
 
 def _view(waveform: Tensor, rate: int, start: float, duration: float | None, count: int) -> View:
-    end = start + seconds_shown(waveform, rate, start, duration)
+    end = start + visible_seconds(waveform, rate, start, duration)
     return View(start=start, end=end, columns=Columns(first=start * rate, last=end * rate, count=count))
 
 
@@ -149,16 +189,16 @@ def _facts(waveform: Tensor, rate: int, view: View) -> list[str]:
     """What the caption says of the part that is shown."""
     length = waveform.shape[1] / rate
     whole = view.start == 0 and view.end >= length
-    part = "" if whole else f"{length_text(view.start)} to {length_text(view.end)} of "
+    part = "" if whole else f"{format_duration(view.start)} to {format_duration(view.end)} of "
     first = min(int(view.start * rate), waveform.shape[1] - 1)
     shown = waveform[:, first : max(first + 1, math.ceil(view.end * rate))]
     lowest, highest = shown.aminmax()
     rms = float(torch.linalg.vector_norm(shown)) / math.sqrt(shown.numel())
     count = {1: "mono", 2: "stereo"}.get(len(waveform), f"{len(waveform)} channels")
     return [
-        part + length_text(length),
+        part + format_duration(length),
         f"{rate / 1000:g} kHz",
         count,
-        f"peak {decibels(float(max(-lowest, highest)))}",
-        f"RMS {decibels(rms)}",
+        f"peak {format_decibels(float(max(-lowest, highest)))}",
+        f"RMS {format_decibels(rms)}",
     ]

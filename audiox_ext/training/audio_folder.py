@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..media.audio_video import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from ..media.audio_video import AUDIO_SUFFIXES
+from ..media.muxing import VIDEO_SUFFIXES
 
 TABLES = ("captions.csv", "metadata.csv", "metadata.jsonl", "captions.jsonl")
 _SOUNDS = {*AUDIO_SUFFIXES, ".aac", ".ac3", ".aif", ".aiff", ".au", ".caf", ".mka", ".oga", ".wma", ".wv"}

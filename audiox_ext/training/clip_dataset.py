@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..conditioning.prompts import prompts_for
+from ..conditioning.prompts import parse_prompts
 from ..conditioning.video_features import extract_video_features
 from ..devices import Placement
 from ..files import try_to_write
-from ..media.frames import Window
+from ..media.frames import TimeRange
 from ..model import AudioXModel
 from ..random_numbers import RandomNumbers
 from .user_clips import Clip
@@ -125,7 +125,7 @@ class ClipEncoder:
         features = extract_video_features(
             clip.file.path,
             encode_sync=self._encode_sync,
-            window=Window(start=clip.start, duration=model.conditioning_seconds),
+            time_range=TimeRange(start=clip.start, duration=model.conditioning_seconds),
             video_fps=model.video_fps,
             seconds=model.conditioning_seconds,
         )
@@ -139,7 +139,7 @@ class ClipEncoder:
             if prompts and name not in prompts:
                 continue
             device = self._placement.use(f"conditioner.{name}", module, _BYTES)
-            tokens[name] = module(prompts_for(name, self._model.config, [prompts]), device, random).cpu()
+            tokens[name] = module(parse_prompts(name, self._model.config, [prompts]), device, random).cpu()
         return tokens
 
     @torch.no_grad()

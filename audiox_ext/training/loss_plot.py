@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plotting.colormap import Floats
-from ..plotting.layout import Box, plain, shortened, text_width, write
+from ..plotting.layout import Box, draw_text, shorten, text_width, to_ascii
 from ..plotting.panels import PAGE
 
 if TYPE_CHECKING:
@@ -117,26 +117,26 @@ def _draw_axes(draw: Any, scale: _Scale, unit: int) -> None:
     for loss in _round_steps(scale.low, scale.high, max(2, box.height // (4 * unit))):
         y = scale.y(loss)
         draw.line((box.left + 1, y, box.right - 1, y), fill=_GRID)
-        write(draw, (box.left - unit // 2, y), f"{loss:.4g}", size=unit, anchor="rm", fill=_LETTERS)
+        draw_text(draw, (box.left - unit // 2, y), f"{loss:.4g}", size=unit, anchor="rm", fill=_LETTERS)
     for step in _round_steps(0, scale.last, max(2, box.width // (8 * unit))):
         x = scale.x(step)
         draw.line((x, box.top + 1, x, box.bottom - 1), fill=_GRID)
-        write(draw, (x, box.bottom + unit), f"{step:g}", size=unit, anchor="mt", fill=_LETTERS)
+        draw_text(draw, (x, box.bottom + unit), f"{step:g}", size=unit, anchor="mt", fill=_LETTERS)
 
 
 def _draw_legend(draw: Any, box: Box, unit: int, title: str, validated: bool) -> None:
     names = [("loss of a step", _STEP), ("mean", _MEAN)] + ([("validation", _VALIDATION)] * validated)
     x = box.right
     for name, colour in reversed(names):
-        write(draw, (x, 1.5 * unit), name, size=unit, anchor="rm", fill=_LETTERS)
+        draw_text(draw, (x, 1.5 * unit), name, size=unit, anchor="rm", fill=_LETTERS)
         x -= text_width(name, unit) + unit
         draw.line((x - unit, round(1.5 * unit), x, round(1.5 * unit)), fill=colour, width=3)
         x -= 2 * unit
     room = x - box.left
-    write(
+    draw_text(
         draw,
         (box.left, 1.5 * unit),
-        shortened(plain(title), unit, room),
+        shorten(to_ascii(title), unit, room),
         size=unit,
         anchor="lm",
         fill=_LETTERS,

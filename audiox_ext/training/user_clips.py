@@ -174,7 +174,7 @@ def _sound(file: CaptionedFile) -> tuple[Tensor, int, float]:
 
 def _seconds_of_pictures(file: CaptionedFile) -> float:
     """0 for a file that holds none."""
-    from ..media.frames import probe_video
+    from ..media.probing import probe_video
 
     with open_media(file.path) as container:
         try:

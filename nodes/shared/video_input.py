@@ -14,8 +14,7 @@ from ...audiox_ext.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...audiox_ext.conditioning.video_features import ImageSequence
-    from ...audiox_ext.media.frames import VideoSource, Window
+    from ...audiox_ext.media.frames import TimeRange, VideoSource
 
 
 log = logging.getLogger(__name__)
@@ -29,8 +28,8 @@ class Clip:
     source's own, which for a still says only how long it is held.
     """
 
-    source: VideoSource | ImageSequence
-    window: Window
+    source: VideoSource
+    window: TimeRange
     trim: tuple[float, float] | None = None
     fps: float | None = None
 
@@ -41,7 +40,7 @@ def clip_of(
     *,
     fps: float,
     video_info: dict[str, Any] | None,
-    window: Window,
+    window: TimeRange,
     seconds: float,
     seconds_per_image: float = 0.0,
 ) -> Clip:
@@ -55,7 +54,7 @@ def clip_of(
         raise InputError(
             f"seconds_per_image is {seconds_per_image}: give the seconds that each picture is shown, or 0."
         )
-    from ...audiox_ext.conditioning.video_features import ImageSequence
+    from ...audiox_ext.media.frames import ImageSequence
 
     hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
     if video is not None and images is not None:
@@ -77,18 +76,17 @@ def clip_of(
     return _clip_of_images(images, fps if video_info is None else _loaded_fps(video_info), window, seconds)
 
 
-def _clip_of_images(images: Tensor, fps: float, window: Window, seconds: float) -> Clip:
+def _clip_of_images(images: Tensor, fps: float, window: TimeRange, seconds: float) -> Clip:
     """One image is a still, on screen for as long as is asked for, and not for a frame's time."""
-    from ...audiox_ext.conditioning.video_features import ImageSequence
-    from ...audiox_ext.media.frames import Window
+    from ...audiox_ext.media.frames import ImageSequence, TimeRange
 
     if len(images) != 1:
         return Clip(source=ImageSequence(images, fps), window=window)
     length = window.duration or seconds
-    return Clip(source=ImageSequence(images, 1 / length), window=Window(duration=length), fps=fps)
+    return Clip(source=ImageSequence(images, 1 / length), window=TimeRange(duration=length), fps=fps)
 
 
-def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
+def _clip_of_video(video: Input.Video, window: TimeRange, seconds: float) -> Clip:
     # The default get_stream_source() encodes the whole video to memory first, and in ComfyUI 0.3.64 fails
     # doing so.
     own_stream = type(video).get_stream_source is not Input.Video.get_stream_source
@@ -101,20 +99,20 @@ def _clip_of_video(video: Input.Video, window: Window, seconds: float) -> Clip:
                 return Clip(source=source, trim=trim if any(trim) else None, window=window)
         else:
             video, window = _only_the_window(video, window, seconds)
-    from ...audiox_ext.conditioning.video_features import ImageSequence
+    from ...audiox_ext.media.frames import ImageSequence
 
     components = video.get_components()
     return Clip(source=ImageSequence(components.images, float(components.frame_rate)), window=window)
 
 
-def _only_the_window(video: Input.Video, window: Window, seconds: float) -> tuple[Input.Video, Window]:
+def _only_the_window(video: Input.Video, window: TimeRange, seconds: float) -> tuple[Input.Video, TimeRange]:
     """The video cut down to the window before its frames are decoded:
 
     all of them are held in memory at once, at full size, so without a duration it is the model's own length.
     Raises `InputError` if nothing of it is in the window.
     """
     from ...audiox_ext.conditioning.video_features import MAX_SECONDS
-    from ...audiox_ext.media.frames import Window
+    from ...audiox_ext.media.frames import TimeRange
 
     length = min(window.duration or seconds, MAX_SECONDS)
     if not window.duration:
@@ -124,7 +122,7 @@ def _only_the_window(video: Input.Video, window: Window, seconds: float) -> tupl
         raise InputError(
             f"The start is {window.start:g} s, which is past the end of the video: choose an earlier start."
         )
-    return trimmed, Window(duration=length)
+    return trimmed, TimeRange(duration=length)
 
 
 def _loaded_fps(video_info: object) -> float:

@@ -61,9 +61,9 @@ def write_video(path: Path, frames: np.ndarray, fps: float, waveform: np.ndarray
     import av
     import torch
 
-    from audiox_ext.media.encoding import AAC, AudioEncoder, output_file
+    from audiox_ext.media.encoding import AAC, AudioEncoder, open_output
 
-    with output_file(path, "mp4", {"movflags": "+faststart"}) as output:
+    with open_output(path, "mp4", {"movflags": "+faststart"}) as output:
         pace = Fraction(fps).limit_denominator(60000)
         stream: Any = output.add_stream("libx264", rate=pace, options={"crf": "18", "preset": "fast"})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"

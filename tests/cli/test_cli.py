@@ -17,7 +17,7 @@ from random_loras import random_lora
 from audiox_ext.checkpoints.lora_file import write_lora
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.cli.main import main
-from audiox_ext.conditioning.feature_file import read_features
+from audiox_ext.conditioning.feature_cache import read_features
 from audiox_ext.media.audio_video import read_audio, write_audio
 
 ROOT = Path(__file__).parents[2]

@@ -19,13 +19,9 @@ from torch import Tensor
 from videos import code_picture, frame_times, read_code
 
 from audiox_ext.conditioning.feature_cache import FeatureCache, _file_digest
-from audiox_ext.conditioning.video_features import (
-    ImageSequence,
-    VideoFeatures,
-    extract_video_features,
-)
+from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features
 from audiox_ext.errors import InputError
-from audiox_ext.media.frames import Window
+from audiox_ext.media.frames import ImageSequence, TimeRange
 
 
 class FakeSync:
@@ -74,7 +70,7 @@ def same(a: VideoFeatures | None, b: VideoFeatures) -> bool:
 
 def test_features_have_the_shapes_and_times_of_the_models(video: Path) -> None:
     encode = FakeSync()
-    features = extract(video, encode_sync=encode, seconds=10, window=Window(start=1.0))
+    features = extract(video, encode_sync=encode, seconds=10, time_range=TimeRange(start=1.0))
     assert features.frames.shape == (50, 3, 224, 224)
     assert features.frames.dtype == torch.uint8
     assert [read_code(frame) for frame in features.frames] == [*range(25, 100, 5), *[99] * 35]
@@ -121,12 +117,12 @@ def test_a_video_shorter_than_asked_for_is_held_and_said_to_be(
 ) -> None:
     one = ImageSequence(torch.rand(1, 8, 8, 3), 25)
     for _ in range(2):  # from the cache, too
-        features = extract(one, cache, encode_sync=None, window=Window(duration=60), seconds=60)
+        features = extract(one, cache, encode_sync=None, time_range=TimeRange(duration=60), seconds=60)
         assert features.frames.shape[0] == 300
         assert bool((features.frames == features.frames[0]).all())
-        assert "lasts 0.04 s of the 60.00 s asked for" in caplog.text
+        assert "only 0.04 s of the requested 60.00 s" in caplog.text
         caplog.clear()
-    extract(one, encode_sync=None, window=Window(duration=0.1))
+    extract(one, encode_sync=None, time_range=TimeRange(duration=0.1))
     assert not caplog.text
 
 
@@ -159,8 +155,8 @@ def test_what_a_video_is_called_does_not_matter(video: Path, cache: FeatureCache
 @pytest.mark.parametrize(
     "other",
     [
-        {"window": Window(start=0.5)},
-        {"window": Window(duration=0.5)},
+        {"time_range": TimeRange(start=0.5)},
+        {"time_range": TimeRange(duration=0.5)},
         {"trim": (0.5, 0.0)},
         {"trim": (0.0, 0.5)},
         {"video_fps": 8},
@@ -235,7 +231,7 @@ def test_damaged_entries_are_made_again(
     encode = FakeSync()
     assert same(extract(video, cache, encode_sync=encode), first)
     assert len(encode.calls) == 1
-    assert "made again" in caplog.text
+    assert "Extracting them again" in caplog.text
     assert same(extract(video, cache, encode_sync=encode), first)
     assert len(encode.calls) == 1  # the new entry is whole
 

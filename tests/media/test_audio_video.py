@@ -17,13 +17,11 @@ from torch import Tensor
 from videos import code_picture, frame_times, packets, read_code, write_video
 
 from audiox_ext.errors import InputError, MediaError
-from audiox_ext.media.audio_video import (
-    conform_audio,
-    read_audio,
-    replace_audio_track,
-    write_audio,
-)
-from audiox_ext.media.frames import Window, frames_from_video, probe_video
+from audiox_ext.media.audio_video import read_audio, write_audio
+from audiox_ext.media.frames import TimeRange, sample_frames
+from audiox_ext.media.muxing import replace_audio_track
+from audiox_ext.media.probing import probe_video
+from audiox_ext.media.waveforms import conform_audio
 
 
 def sine(frequency: float, rate: int, seconds: float = 1.0, level: float = 0.5) -> Tensor:
@@ -261,7 +259,7 @@ def new_track(source: Path, out: Path, seconds: float = 1.0, **settings: float |
 
 
 def seen(path: Path, seconds: float) -> list[int]:
-    frames = frames_from_video(path, rates=(25,), seconds=seconds, window=Window()).frames[0]
+    frames = sample_frames(path, rates=(25,), seconds=seconds, time_range=TimeRange()).frames[0]
     return [read_code(frame) for frame in frames]
 
 
@@ -360,7 +358,9 @@ def test_phone_clips_stay_upright(duration: float | None, tmp_path: Path) -> Non
     info = probe_video(tmp_path / "out.mp4")
     assert (info.width, info.height) == (48, 64)
     frame = (
-        frames_from_video(tmp_path / "out.mp4", rates=(5,), seconds=1, window=Window()).frames[0][0].float()
+        sample_frames(tmp_path / "out.mp4", rates=(5,), seconds=1, time_range=TimeRange())
+        .frames[0][0]
+        .float()
     )
     assert frame[:, 20, 112].mean() > 200  # the left of the stored picture is the top
     assert frame[:, 200, 112].mean() < 50
@@ -381,7 +381,7 @@ def test_a_part_behind_the_break_of_a_file_is_refused(tmp_path: Path) -> None:
     )
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "in.mkv").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="breaks off at"):
+    with pytest.raises(InputError, match="the video ends at"):
         replace_audio_track(tmp_path / "in.mkv", stereo(), 44100, tmp_path / "out.mkv", start=2.5)
     assert not (tmp_path / "out.mkv").exists()
 

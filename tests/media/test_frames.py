@@ -21,13 +21,8 @@ from PIL import Image
 from videos import code_picture, frame_times, on_screen, read_code, stamps, video_bytes
 
 from audiox_ext.errors import InputError, MediaError
-from audiox_ext.media.frames import (
-    SampledFrames,
-    Window,
-    frames_from_images,
-    frames_from_video,
-    probe_video,
-)
+from audiox_ext.media.frames import ImageSequence, SampledFrames, TimeRange, sample_frames
+from audiox_ext.media.probing import probe_video
 
 RATES = (5, 25)
 SOURCE_RATES = [Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, 60]
@@ -36,8 +31,8 @@ CONTAINERS = {"mp4": Fraction(1, 90000), "matroska": Fraction(1, 1000), "mpegts"
 
 def sample(source: Any, start: float = 0.0, seconds: float = 1.0, **settings: Any) -> SampledFrames:
     source = io.BytesIO(source) if isinstance(source, bytes) else source
-    window = Window(start=start, duration=settings.pop("duration", None))
-    return frames_from_video(source, **{"rates": RATES, "seconds": seconds, "window": window} | settings)
+    window = TimeRange(start=start, duration=settings.pop("duration", None))
+    return sample_frames(source, **{"rates": RATES, "seconds": seconds, "time_range": window} | settings)
 
 
 def codes(frames: torch.Tensor) -> list[int]:
@@ -207,8 +202,8 @@ def test_squash_keeps_the_sides_and_crop_cuts_them() -> None:
 
 def test_shrinking_agrees_with_float_arithmetic() -> None:
     picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8))
-    small = frames_from_images(
-        picture[None].float() / 255, fps=1, rates=(1,), seconds=1, window=Window()
+    small = sample_frames(
+        ImageSequence(picture[None].float() / 255, 1), rates=(1,), seconds=1, time_range=TimeRange()
     ).frames[0][0]
     exact = torch.nn.functional.interpolate(
         picture.permute(2, 0, 1)[None].double(), size=(224, 224), mode="bilinear", antialias=True
@@ -319,9 +314,9 @@ def batch(count: int = 30) -> torch.Tensor:
 
 
 def from_images(images: torch.Tensor, fps: float = 10.0, **settings: Any) -> SampledFrames:
-    window = Window(start=settings.pop("start", 0.0), duration=settings.pop("duration", None))
-    return frames_from_images(
-        images, fps=fps, **{"rates": RATES, "seconds": 1.0, "window": window} | settings
+    window = TimeRange(start=settings.pop("start", 0.0), duration=settings.pop("duration", None))
+    return sample_frames(
+        ImageSequence(images, fps), **{"rates": RATES, "seconds": 1.0, "time_range": window} | settings
     )
 
 
@@ -370,7 +365,7 @@ def test_impossible_images_are_refused(images: torch.Tensor, message: str) -> No
 
 @pytest.mark.parametrize("fps", [0, -5, math.nan, math.inf])
 def test_impossible_image_rates_are_refused(fps: float) -> None:
-    with pytest.raises(InputError, match="frames per second"):
+    with pytest.raises(InputError, match=f"fps of the images is {fps}"):
         from_images(batch(2), fps)
 
 
@@ -396,13 +391,13 @@ def test_cancelling_leaves_the_file_usable(clip: bytes) -> None:
 @pytest.mark.parametrize("start", [-1, math.nan, math.inf])
 def test_impossible_starts_are_refused(start: float) -> None:
     with pytest.raises(InputError, match="start"):
-        Window(start=start)
+        TimeRange(start=start)
 
 
 @pytest.mark.parametrize("duration", [0, -1, math.nan, math.inf])
 def test_impossible_durations_are_refused(duration: float) -> None:
     with pytest.raises(InputError, match="duration"):
-        Window(duration=duration)
+        TimeRange(duration=duration)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from videos import code_picture, frame_times, read_code, write_video
 
 from audiox_ext.cli.main import main
 from audiox_ext.cli.video import frame_source
-from audiox_ext.conditioning.feature_file import read_features
-from audiox_ext.conditioning.video_features import ImageSequence, VideoFeatures
+from audiox_ext.conditioning.feature_cache import read_features
+from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import InputError, MediaError
-from audiox_ext.media import images as still_pictures
-from audiox_ext.media.images import read_masks, read_pictures
+from audiox_ext.media import images as images_module
+from audiox_ext.media.frames import ImageSequence
+from audiox_ext.media.images import read_images, read_masks
 
 
 def save(path: Path, index: int, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Path:
@@ -50,7 +51,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
         save(folder / f"picture{index}.png", index)
     (folder / "notes.txt").write_text("no picture")
     save(folder / ".hidden.png", 7)
-    pictures = read_pictures(folder)
+    pictures = read_images(folder)
     assert pictures.shape == (3, 48, 64, 3)
     assert codes(pictures.mul(255).permute(0, 3, 1, 2)) == [1, 2, 10]
 
@@ -82,7 +83,7 @@ def test_pictures_are_brought_to_one_size(tmp_path: Path, caplog: pytest.LogCapt
     save(tmp_path / "all" / "2.png", 5, (400, 300), "L")
     assert not caplog.text
     save(tmp_path / "all" / "3.png", 6, (300, 300))
-    pictures = read_pictures(tmp_path / "all")
+    pictures = read_images(tmp_path / "all")
     assert pictures.shape == (3, 448, 597, 3)
     assert codes(pictures.mul(255).permute(0, 3, 1, 2)) == [3, 5, 6]
     assert "Picture 3 has other proportions" in caplog.text
@@ -90,12 +91,12 @@ def test_pictures_are_brought_to_one_size(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_transparent_and_turned_pictures(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(tmp_path / "clear.png")
-    assert read_pictures(tmp_path / "clear.png").max() == 0
+    assert read_images(tmp_path / "clear.png").max() == 0
     turned = Image.new("RGB", (20, 10))
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_pictures(tmp_path / "turned.jpg").shape == (1, 20, 10, 3)
+    assert read_images(tmp_path / "turned.jpg").shape == (1, 20, 10, 3)
 
 
 def test_masks_from_a_picture_a_folder_and_a_video(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_masks_from_a_picture_a_folder_and_a_video(tmp_path: Path) -> None:
 def test_masks_of_a_video_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int) -> None:
     """Bytes, no larger than what the encoders see, whatever number of frames the packets tell."""
     write_video(tmp_path / "masks.mp4", frame_times(30, 5), width=640, height=480)
-    monkeypatch.setattr(still_pictures, "packet_times", lambda _: [0.0] * told)
+    monkeypatch.setattr(images_module, "read_packet_times", lambda _: [0.0] * told)
     masks = read_masks(tmp_path / "masks.mp4")
     assert (masks.dtype, masks.shape) == (torch.uint8, (30, 224, 299))
     assert codes(masks[:, None]) == list(range(30))
@@ -183,7 +184,7 @@ def test_pictures_are_no_video_to_put_a_sound_on(tmp_path: Path, capsys: Any) ->
     assert run("generate", "--model", "x", "--video", still, "-o", tmp_path / "out.mp4") == 1
     assert "no moving pictures" in capsys.readouterr().err
     with pytest.raises(MediaError, match="cannot be read"):
-        read_pictures(tmp_path / "missing.png")
+        read_images(tmp_path / "missing.png")
 
 
 def test_a_mask_for_finished_features_is_refused(tmp_path: Path, capsys: Any) -> None:

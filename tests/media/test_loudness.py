@@ -17,24 +17,20 @@ from torch import Tensor
 from videos import frame_times, packets, write_video
 
 from audiox_ext.errors import AudioXError, InputError
-from audiox_ext.media.audio_video import (
-    carrying_suffix,
-    conform_audio,
-    read_audio,
-    read_soundtrack,
-    replace_audio_track,
-)
+from audiox_ext.media.audio_video import read_audio, read_soundtrack
 from audiox_ext.media.containers import open_media
-from audiox_ext.media.frames import probe_video
 from audiox_ext.media.loudness import (
     Mode,
-    loudness_level,
-    measured_level,
-    normalised,
-    peak_level,
-    report,
+    describe_gains,
+    measure_loudness,
+    measure_peak,
+    measure_sound,
+    normalise,
 )
-from audiox_ext.media.soundtrack import Mix, PlacedSound, mixed_down, put_sound_on_video
+from audiox_ext.media.muxing import choose_video_suffix, replace_audio_track
+from audiox_ext.media.probing import probe_video
+from audiox_ext.media.soundtrack import Mix, PlacedSound, add_sound_to_video, mix_down
+from audiox_ext.media.waveforms import conform_audio
 
 
 def sine(frequency: float, rate: int = 48000, seconds: float = 20.0, level: float = 0.0) -> Tensor:
@@ -81,14 +77,14 @@ def test_the_reference_tone_of_bs1770_reads_3_decibels_below_full_scale(rate: in
     silent = torch.zeros_like(tone)
     # The standard allows the meter's filter 0.1 dB; at 48 kHz its coefficients are given, and it is exact.
     allowed = 0.005 if rate == 48000 else 0.03
-    assert loudness_level(torch.stack([tone, silent]), rate) == pytest.approx(-3.01, abs=allowed)
-    assert loudness_level(tone[None], rate) == pytest.approx(-3.01, abs=allowed)
+    assert measure_loudness(torch.stack([tone, silent]), rate) == pytest.approx(-3.01, abs=allowed)
+    assert measure_loudness(tone[None], rate) == pytest.approx(-3.01, abs=allowed)
 
 
 @pytest.mark.parametrize("level", [-23.0, -33.0])
 def test_cases_1_and_2_of_ebu_tech_3341(level: float) -> None:
     tone = sine(1000, level=level)
-    assert loudness_level(torch.stack([tone, tone]), 48000) == pytest.approx(level, abs=0.1)
+    assert measure_loudness(torch.stack([tone, tone]), 48000) == pytest.approx(level, abs=0.1)
 
 
 def test_cases_3_and_4_of_ebu_tech_3341() -> None:
@@ -98,7 +94,7 @@ def test_cases_3_and_4_of_ebu_tech_3341() -> None:
     third = torch.cat([tone(-36, 10), tone(-23, 60), tone(-36, 10)])
     fourth = torch.cat([tone(-72, 10), tone(-36, 10), tone(-23, 60), tone(-36, 10), tone(-72, 10)])
     for wave in (third, fourth):
-        assert loudness_level(torch.stack([wave, wave]), 48000) == pytest.approx(-23, abs=0.1)
+        assert measure_loudness(torch.stack([wave, wave]), 48000) == pytest.approx(-23, abs=0.1)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -108,24 +104,24 @@ def test_cases_3_and_4_of_ebu_tech_3341() -> None:
 def test_loudness_is_what_ffmpeg_measures(channels: int, layout: str, rate: int) -> None:
     wave = noise(channels, 3.03, rate, seed=channels)  # not a whole number of blocks
     # Rounding of the filters' coefficients; a channel weighed wrongly is off by 0.1 and more.
-    assert loudness_level(wave, rate) == pytest.approx(loudness_of_ffmpeg(wave, rate, layout), abs=0.02)
+    assert measure_loudness(wave, rate) == pytest.approx(loudness_of_ffmpeg(wave, rate, layout), abs=0.02)
 
 
 def test_a_short_sound_is_measured_with_silence_around_it() -> None:
     tone = sine(997, seconds=0.1)[None]
     padded = torch.nn.functional.pad(tone, (0, round(0.3 * 48000)))
-    assert loudness_level(tone, 48000) == pytest.approx(loudness_level(padded, 48000), abs=1e-6)
+    assert measure_loudness(tone, 48000) == pytest.approx(measure_loudness(padded, 48000), abs=1e-6)
     # A quarter of the block is 6 dB less; a filter that rings on into the silence adds a little.
-    assert loudness_level(tone, 48000) == pytest.approx(-3.01 - 6.02, abs=0.1)
-    assert math.isfinite(loudness_level(torch.ones(1, 1), 44100))
+    assert measure_loudness(tone, 48000) == pytest.approx(-3.01 - 6.02, abs=0.1)
+    assert math.isfinite(measure_loudness(torch.ones(1, 1), 44100))
 
 
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(InputError, match="7 channels"):
-        loudness_level(noise(7), 44100)
+        measure_loudness(noise(7), 44100)
     with pytest.raises(InputError, match="4000 Hz"):
-        loudness_level(noise(), 4000)
-    level = measured_level(noise(8), 44100)
+        measure_loudness(noise(), 4000)
+    level = measure_sound(noise(8), 44100)
     assert level.loudness is None
     assert str(level).endswith("loudness not measured")
 
@@ -133,9 +129,9 @@ def test_what_cannot_be_measured_is_said() -> None:
 def test_without_pyloudnorm_the_peak_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyloudnorm", None)
     with pytest.raises(InputError, match="python -m pip install pyloudnorm"):
-        normalised(noise(), 44100, mode="loudness")
-    assert peak_level(normalised(noise(), 44100, mode="peak", target=-3)) == pytest.approx(-3, abs=1e-4)
-    assert "not measured" in report(noise()[None], noise()[None], 44100)
+        normalise(noise(), 44100, mode="loudness")
+    assert measure_peak(normalise(noise(), 44100, mode="peak", target=-3)) == pytest.approx(-3, abs=1e-4)
+    assert "not measured" in describe_gains(noise()[None], noise()[None], 44100)
 
 
 # --- another level
@@ -144,10 +140,10 @@ def test_without_pyloudnorm_the_peak_still_works(monkeypatch: pytest.MonkeyPatch
 def test_the_peak_lands_on_its_target() -> None:
     wave = noise()
     for target in (0.0, -1.0, -60.0):
-        out = normalised(wave, 44100, mode="peak", target=target, ceiling=-30)
-        assert peak_level(out) == pytest.approx(target, abs=1e-4)
+        out = normalise(wave, 44100, mode="peak", target=target, ceiling=-30)
+        assert measure_peak(out) == pytest.approx(target, abs=1e-4)
         assert float(out.abs().max()) <= 1
-        gain = 10 ** ((target - peak_level(wave)) / 20)
+        gain = 10 ** ((target - measure_peak(wave)) / 20)
         torch.testing.assert_close(out, wave * gain, rtol=1e-5, atol=0)
 
 
@@ -155,46 +151,46 @@ def test_the_peak_lands_on_its_target() -> None:
 @pytest.mark.parametrize("quieter", [0.0, -60.0, -90.0])
 def test_the_loudness_lands_on_its_target_however_quiet_the_sound_was(quieter: float, target: float) -> None:
     wave = noise() * 10 ** (quieter / 20)
-    out = normalised(wave, 44100, mode="loudness", target=target)
-    assert loudness_level(out, 44100) == pytest.approx(target, abs=0.05)
+    out = normalise(wave, 44100, mode="loudness", target=target)
+    assert measure_loudness(out, 44100) == pytest.approx(target, abs=0.05)
 
 
 def test_the_gain_is_exactly_the_difference() -> None:
     tone = torch.stack([sine(1000, level=-23), sine(1000, level=-23)])
-    out = normalised(tone, 48000, mode="loudness", target=-16)
-    gain = -16 - loudness_level(tone, 48000)
+    out = normalise(tone, 48000, mode="loudness", target=-16)
+    gain = -16 - measure_loudness(tone, 48000)
     torch.testing.assert_close(out, tone * 10 ** (gain / 20), rtol=1e-5, atol=0)
-    assert peak_level(out) == pytest.approx(-16, abs=0.1)
+    assert measure_peak(out) == pytest.approx(-16, abs=0.1)
 
 
 @pytest.mark.parametrize("mode", ["peak", "loudness"])
 def test_the_stereo_image_stays(mode: Mode) -> None:
     wave = noise() * torch.tensor([[1.0], [0.1]])
-    out = normalised(wave, 44100, mode=mode, target=-20)
+    out = normalise(wave, 44100, mode=mode, target=-20)
     assert float(out[0].norm() / out[1].norm()) == pytest.approx(float(wave[0].norm() / wave[1].norm()))
-    assert normalised(torch.stack([wave[0], 0 * wave[0]]), 44100, mode=mode)[1].abs().max() == 0
+    assert normalise(torch.stack([wave[0], 0 * wave[0]]), 44100, mode=mode)[1].abs().max() == 0
 
 
 def test_the_ceiling_holds_the_gain_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
     wave = 0.01 * noise()
     wave[0, 1000] = 0.5  # one click far above the rest
-    out = normalised(wave, 44100, mode="loudness", target=-16, ceiling=-2)
-    assert peak_level(out) == pytest.approx(-2, abs=1e-4)
+    out = normalise(wave, 44100, mode="loudness", target=-16, ceiling=-2)
+    assert measure_peak(out) == pytest.approx(-2, abs=1e-4)
     torch.testing.assert_close(out / out[0, 1000], wave / wave[0, 1000])  # nothing was limited
-    reached = loudness_level(out, 44100)
+    reached = measure_loudness(out, 44100)
     assert reached < -17
     assert f"{reached:.1f} LUFS in place of -16" in caplog.text
     caplog.clear()
-    assert peak_level(normalised(wave, 44100, mode="loudness", target=-60, ceiling=-2)) < -10
+    assert measure_peak(normalise(wave, 44100, mode="loudness", target=-60, ceiling=-2)) < -10
     assert not caplog.text
 
 
 @pytest.mark.parametrize("mode", ["peak", "loudness"])
 def test_silence_stays_silence(mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     for wave in (torch.zeros(2, 44100), torch.zeros(1, 3), torch.full((2, 44100), 1e-9)):
-        assert torch.equal(normalised(wave, 44100, mode=mode), wave)
+        assert torch.equal(normalise(wave, 44100, mode=mode), wave)
     assert caplog.text.count("silent") == 3
-    assert measured_level(torch.zeros(2, 44100), 44100).loudness == -math.inf
+    assert measure_sound(torch.zeros(2, 44100), 44100).loudness == -math.inf
 
 
 @pytest.mark.parametrize("mode", ["peak", "loudness"])
@@ -203,7 +199,7 @@ def test_nothing_ever_becomes_nan(mode: Mode) -> None:
     click[0, 5] = 1e-6
     inaudible = torch.ones(2, 88200)  # a constant, which the measure filters away
     for wave in (click, inaudible, 30 * noise(), noise(1, 1e-4), noise().double(), noise().half()):
-        out = normalised(wave, 44100, mode=mode)
+        out = normalise(wave, 44100, mode=mode)
         assert out.dtype == torch.float32
         assert out.isfinite().all()
         assert out.abs().max() <= 1
@@ -212,10 +208,10 @@ def test_nothing_ever_becomes_nan(mode: Mode) -> None:
 @pytest.mark.parametrize("mode", ["peak", "loudness"])
 def test_batch_items_are_on_their_own(mode: Mode) -> None:
     items = [noise(seed=1), 0.1 * noise(seed=2), torch.zeros(2, 132300)]
-    out = normalised(torch.stack(items), 44100, mode=mode, target=-25)
+    out = normalise(torch.stack(items), 44100, mode=mode, target=-25)
     for item, alone in zip(out, items, strict=True):
-        assert torch.equal(item, normalised(alone, 44100, mode=mode, target=-25))
-    lines = report(torch.stack(items), out, 44100).splitlines()
+        assert torch.equal(item, normalise(alone, 44100, mode=mode, target=-25))
+    lines = describe_gains(torch.stack(items), out, 44100).splitlines()
     assert [line[:2] for line in lines] == ["0:", "1:", "2:"]
     measured = "peak -25.0 dBFS" if mode == "peak" else "loudness -25.0 LUFS"
     assert measured in lines[0]
@@ -225,17 +221,17 @@ def test_batch_items_are_on_their_own(mode: Mode) -> None:
 
 def test_bad_settings_and_sounds_are_explained() -> None:
     with pytest.raises(InputError, match="'rms'"):
-        normalised(noise(), 44100, mode="rms")  # type: ignore[arg-type]
+        normalise(noise(), 44100, mode="rms")  # type: ignore[arg-type]
     for value in (0.1, math.nan, -math.inf):
         with pytest.raises(InputError, match="target is"):
-            normalised(noise(), 44100, target=value)
+            normalise(noise(), 44100, target=value)
         with pytest.raises(InputError, match="ceiling is"):
-            normalised(noise(), 44100, ceiling=value)
+            normalise(noise(), 44100, ceiling=value)
     broken = noise()
     broken[0, 7] = math.nan
     for wave in (broken, torch.zeros(2, 0), torch.zeros(0, 2, 5), torch.zeros(5), torch.ones(2, 5).int()):
         with pytest.raises(AudioXError):
-            normalised(wave, 44100)
+            normalise(wave, 44100)
 
 
 # --- mixing
@@ -244,7 +240,7 @@ def test_bad_settings_and_sounds_are_explained() -> None:
 def test_sounds_are_mixed_where_they_begin() -> None:
     one, two = torch.full((1, 100), 0.25), torch.full((2, 50), 0.5)
     half = -20 * math.log10(2)
-    mix, rate = mixed_down(
+    mix, rate = mix_down(
         [
             PlacedSound(waveform=one, rate=100, start=0.5),
             PlacedSound(waveform=two, rate=100, start=-0.2, gain=half),
@@ -260,12 +256,12 @@ def test_sounds_are_mixed_where_they_begin() -> None:
 def test_a_mix_that_would_clip_is_made_quieter_as_a_whole(caplog: pytest.LogCaptureFixture) -> None:
     wave = 0.5 * sine(440, 8000, 1.0)[None]
     loud = PlacedSound(waveform=wave, rate=8000, gain=20)
-    mix, _ = mixed_down([loud, PlacedSound(waveform=wave, rate=8000)], seconds=2)
+    mix, _ = mix_down([loud, PlacedSound(waveform=wave, rate=8000)], seconds=2)
     assert float(mix.abs().max()) == pytest.approx(1)
     torch.testing.assert_close(mix[0] / mix[0].abs().max(), wave[0] / wave.abs().max(), atol=1e-5, rtol=0)
     assert "14.8 dB above full scale" in caplog.text
     with pytest.raises(InputError, match="gain is nan"):
-        mixed_down([PlacedSound(waveform=wave, rate=8000, gain=math.nan)], seconds=2)
+        mix_down([PlacedSound(waveform=wave, rate=8000, gain=math.nan)], seconds=2)
 
 
 # --- on a video
@@ -283,7 +279,7 @@ def test_the_pictures_are_copied_and_the_sound_is_in_place(tmp_path: Path) -> No
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(60, 30), audio_seconds=2, width=66, height=50)
     wave = 3 * noise(2, 1.0, seed=3)
-    put_sound_on_video(source, (wave, 44100), out, Mix(start=0.5))
+    add_sound_to_video(source, (wave, 44100), out, Mix(start=0.5))
     assert packets(out) == packets(source)
     assert probe_video(out).duration == pytest.approx(2, abs=2e-3)
     found = read_soundtrack(out)
@@ -301,8 +297,8 @@ def test_the_videos_own_sound_is_mixed_in_at_its_place(tmp_path: Path) -> None:
     source, first, second = tmp_path / "in.mp4", tmp_path / "first.mkv", tmp_path / "second.mp4"
     write_video(source, frame_times(75, 25))
     own, new = 3 * noise(1, 1.0, seed=4), 3 * noise(1, 1.0, 48000, seed=5)
-    put_sound_on_video(source, (own, 44100), first, Mix(start=0.25))
-    put_sound_on_video(first, (new, 48000), second, Mix(start=1.5, original_gain=-6.0))
+    add_sound_to_video(source, (own, 44100), first, Mix(start=0.25))
+    add_sound_to_video(first, (new, 48000), second, Mix(start=1.5, original_gain=-6.0))
     heard, rate = read_audio(second)
     assert rate == 48000
     sent = conform_audio(own, 44100, target_rate=48000)[0]
@@ -344,7 +340,7 @@ def test_a_trimmed_video_keeps_its_own_sound_in_time(tmp_path: Path) -> None:
     own = 3 * noise(1, 3.0, seed=6)
     replace_audio_track(source, own, 44100, with_sound)
     settings = Mix(original_gain=0.0, gain=-60.0)
-    put_sound_on_video(with_sound, (noise(), 44100), out, settings, trim=(1.0, 1.5))
+    add_sound_to_video(with_sound, (noise(), 44100), out, settings, trim=(1.0, 1.5))
     heard, rate = read_audio(out)
     assert probe_video(out).duration == pytest.approx(1.5, abs=0.05)
     assert delay(heard[0], own[0]) / rate == pytest.approx(-1.0, abs=1e-3)
@@ -353,9 +349,9 @@ def test_a_trimmed_video_keeps_its_own_sound_in_time(tmp_path: Path) -> None:
 def test_the_shortest_decides_if_wanted(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(75, 25))
-    put_sound_on_video(source, (noise(2, 1.0), 44100), out, Mix(start=0.4, shortest=True))
+    add_sound_to_video(source, (noise(2, 1.0), 44100), out, Mix(start=0.4, shortest=True))
     assert probe_video(out).duration == pytest.approx(1.4, abs=0.041)
-    put_sound_on_video(source, (noise(2, 9.0), 44100), out, Mix(shortest=True))
+    add_sound_to_video(source, (noise(2, 9.0), 44100), out, Mix(shortest=True))
     assert packets(out) == packets(source)
 
 
@@ -364,9 +360,9 @@ def test_a_sound_beside_the_video_is_refused(tmp_path: Path) -> None:
     write_video(source, frame_times(25, 25))
     for start, trim in ((1.0, (0.0, 0.0)), (-3.0, (0.0, 0.0)), (0.4, (0.25, 0.25))):
         with pytest.raises(InputError, match="choose a start"):
-            put_sound_on_video(source, (noise(), 44100), out, Mix(start=start), trim=trim)
+            add_sound_to_video(source, (noise(), 44100), out, Mix(start=start), trim=trim)
     with pytest.raises(InputError, match="sample rate is 0"):
-        put_sound_on_video(source, (noise(), 0), out, Mix())
+        add_sound_to_video(source, (noise(), 0), out, Mix())
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -387,7 +383,7 @@ def test_pictures_go_where_their_codec_is_taken(
         time_base=Fraction(1, 1000),
         options={"threads": "1"},
     )  # fmt: skip
-    assert carrying_suffix(io.BytesIO(source.read_bytes())) == suffix
+    assert choose_video_suffix(io.BytesIO(source.read_bytes())) == suffix
     replace_audio_track(io.BytesIO(source.read_bytes()), noise(), 44100, tmp_path / f"out{suffix}")
     assert packets(tmp_path / f"out{suffix}") == packets(source)
 
@@ -430,6 +426,6 @@ def test_a_video_without_sound_is_mixed_with_nothing(
 ) -> None:
     caplog.set_level(logging.INFO)
     write_video(tmp_path / "in.mp4", frame_times(25, 25))
-    put_sound_on_video(tmp_path / "in.mp4", (noise(), 44100), tmp_path / "out.mp4", Mix(original_gain=0.0))
+    add_sound_to_video(tmp_path / "in.mp4", (noise(), 44100), tmp_path / "out.mp4", Mix(original_gain=0.0))
     assert "no sound of its own" in caplog.text
     assert read_audio(tmp_path / "out.mp4")[0].abs().max() > 0.01

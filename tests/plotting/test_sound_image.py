@@ -16,14 +16,29 @@ from PIL import Image
 from torch import Tensor
 from videos import frame_times, read_code, write_video
 
-from audiox_ext.conditioning.video_features import ImageSequence
 from audiox_ext.errors import InputError
-from audiox_ext.media.frames import Window
-from audiox_ext.plotting.colormap import colours
-from audiox_ext.plotting.film_strip import TimedFrame, film_strip, video_aspect
-from audiox_ext.plotting.layout import Box, Layout, clock, lay_out, plain, shortened, text_width, time_ticks
+from audiox_ext.media.frames import ImageSequence, TimeRange
+from audiox_ext.media.probing import probe_video
+from audiox_ext.plotting.colormap import apply_colormap
+from audiox_ext.plotting.film_strip import TimedFrame, sample_film_strip
+from audiox_ext.plotting.layout import (
+    Box,
+    Layout,
+    format_clock,
+    lay_out,
+    shorten,
+    text_width,
+    time_ticks,
+    to_ascii,
+)
 from audiox_ext.plotting.panels import frequency_row
-from audiox_ext.plotting.sound_image import draw_latents, draw_sound, frequency_range, image_batch, strip_size
+from audiox_ext.plotting.sound_image import (
+    draw_latents,
+    draw_sound,
+    frequency_range,
+    stack_images,
+    strip_size,
+)
 from audiox_ext.plotting.spectrogram import FLOOR, Columns, log_frequencies, outline, spectrogram
 
 RATE, SIZE = 44100, (1100, 650)
@@ -246,8 +261,8 @@ def coded_video(path: Path, *, rate: int, frames: int, **settings: Any) -> Path:
 @pytest.mark.parametrize(("seconds", "count"), [(4.0, 7), (40.0, 8)])  # met in passing, and sought
 def test_the_film_strip_shows_what_is_on_screen(seconds: float, count: int, tmp_path: Path) -> None:
     video = coded_video(tmp_path / "v.mp4", rate=25, frames=round(25 * seconds), width=192, height=96)
-    strip = film_strip(video, window=Window(start=0.5), seconds=seconds, count=8, height=48)
-    assert video_aspect(video) == pytest.approx(2)
+    strip = sample_film_strip(video, time_range=TimeRange(start=0.5), seconds=seconds, count=8, height=48)
+    assert probe_video(video).aspect_ratio == pytest.approx(2)
     for index, frame in enumerate(strip):
         assert frame.image.size == (96, 48)
         assert frame.time == pytest.approx(index * seconds / 8)
@@ -258,14 +273,14 @@ def test_the_film_strip_shows_what_is_on_screen(seconds: float, count: int, tmp_
 
 def test_the_film_strip_ends_with_the_video(tmp_path: Path) -> None:
     video = coded_video(tmp_path / "v.mp4", rate=25, frames=50)
-    strip = film_strip(video, window=Window(), seconds=8.0, count=8, height=48)
+    strip = sample_film_strip(video, time_range=TimeRange(), seconds=8.0, count=8, height=48)
     assert [frame.time for frame in strip] == [0.0, 1.0]
-    strip = film_strip(video, window=Window(), seconds=80.0, count=8, height=48)
+    strip = sample_film_strip(video, time_range=TimeRange(), seconds=80.0, count=8, height=48)
     assert [frame.time for frame in strip] == [0.0]
-    assert film_strip(video, window=Window(start=3.0), seconds=4.0, count=8, height=48) == []
+    assert sample_film_strip(video, time_range=TimeRange(start=3.0), seconds=4.0, count=8, height=48) == []
     images = ImageSequence(torch.rand(10, 20, 40, 3), 5.0)
-    assert len(film_strip(images, window=Window(), seconds=4.0, count=8, height=48)) == 4
-    assert film_strip(images, window=Window(start=2.5), seconds=4.0, count=8, height=48) == []
+    assert len(sample_film_strip(images, time_range=TimeRange(), seconds=4.0, count=8, height=48)) == 4
+    assert sample_film_strip(images, time_range=TimeRange(start=2.5), seconds=4.0, count=8, height=48) == []
 
 
 def test_the_strip_is_filled() -> None:
@@ -278,13 +293,13 @@ def test_the_strip_is_filled() -> None:
 
 def test_colours_rise_evenly_in_lightness() -> None:
     """CIE 1976 L* of the colours is nearly a straight line (the line is straight in CAM02-UCS)."""
-    linear = colours(np.linspace(0, 1, 101)) / 255
+    linear = apply_colormap(np.linspace(0, 1, 101)) / 255
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     luminance = linear @ (0.2126, 0.7152, 0.0722)
     lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
     assert (np.diff(lightness) > 0).all()
     assert np.abs(lightness - np.linspace(lightness[0], lightness[-1], 101)).max() < 6
-    clipped = colours(np.array([np.nan, -1.0, 2.0, np.inf])).tolist()
+    clipped = apply_colormap(np.array([np.nan, -1.0, 2.0, np.inf])).tolist()
     assert clipped == [[0, 0, 4], [0, 0, 4], [252, 253, 191], [252, 253, 191]]
 
 
@@ -309,7 +324,7 @@ def test_broken_latents_are_drawn_all_the_same() -> None:
 
 def test_pictures_become_a_batch_of_images() -> None:
     pictures = [Image.new("RGB", (40, 30), (255, 0, 51)), Image.new("RGB", (40, 30))]
-    batch = image_batch(pictures)
+    batch = stack_images(pictures)
     assert batch.shape == (2, 30, 40, 3)
     assert batch[0, 0, 0].tolist() == pytest.approx([1.0, 0.0, 0.2])
     assert batch[1].max() == 0
@@ -328,8 +343,8 @@ def test_time_labels_do_not_touch(end: float, width: int) -> None:
 
 
 def test_times_and_names_are_legible() -> None:
-    assert [clock(seconds) for seconds in (0, 59.6, 75, 3675)] == ["0:00", "1:00", "1:15", "1:01:15"]
-    assert clock(75.25, 1) == "1:15.2"
-    assert plain("Übung é 中") == "Ubung e ?"
-    assert shortened("a long title", 13, 50).endswith("...")
-    assert text_width(shortened("a long title", 13, 50), 13) <= 50
+    assert [format_clock(seconds) for seconds in (0, 59.6, 75, 3675)] == ["0:00", "1:00", "1:15", "1:01:15"]
+    assert format_clock(75.25, 1) == "1:15.2"
+    assert to_ascii("Übung é 中") == "Ubung e ?"
+    assert shorten("a long title", 13, 50).endswith("...")
+    assert text_width(shorten("a long title", 13, 50), 13) <= 50

@@ -594,11 +594,11 @@ def test_a_dict_is_a_list_of_one_and_aliases_are_known(golden_model: Any) -> Non
 
 
 def test_a_short_audio_prompt_ends_where_the_prompt_ends() -> None:
-    from audiox_ext.conditioning.prompts import audio_prompt
+    from audiox_ext.conditioning.prompts import parse_audio_prompt
 
-    padded = audio_prompt(torch.ones(1, 4), channels=2, length=10)
+    padded = parse_audio_prompt(torch.ones(1, 4), channels=2, length=10)
     assert padded.tolist() == [[0.0] * 6 + [1.0] * 4] * 2
-    assert audio_prompt(torch.arange(12.0), 2, 10)[0].tolist() == list(range(10))
+    assert parse_audio_prompt(torch.arange(12.0), 2, 10)[0].tolist() == list(range(10))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

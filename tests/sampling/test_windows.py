@@ -14,15 +14,10 @@ from golden_cases import assert_close_l2, frames, golden_path, relative_l2, sync
 from torch import Tensor
 
 from audiox_ext.checkpoints.state_dict import read_tensors
-from audiox_ext.conditioning.video_features import (
-    ImageSequence,
-    VideoFeatures,
-    extract_video_features,
-    seconds_to_cover,
-)
+from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features, seconds_to_cover
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.errors import InputError
-from audiox_ext.media.frames import Window
+from audiox_ext.media.frames import ImageSequence, TimeRange
 from audiox_ext.pipeline.generate import decode_latents, generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
 from audiox_ext.pipeline.request import AudioRequest
@@ -592,10 +587,10 @@ def test_a_long_video_gets_features_for_all_of_it() -> None:
 def test_the_length_that_is_looked_at() -> None:
     clip = ImageSequence(torch.zeros(1000, 2, 2, 3), 10)  # 100 s
     assert seconds_to_cover(clip, at_least=10) == 100
-    assert seconds_to_cover(clip, at_least=10, window=Window(start=70)) == 30
-    assert seconds_to_cover(clip, at_least=10, window=Window(start=70, duration=12)) == 12
-    assert seconds_to_cover(clip, at_least=10, window=Window(start=97)) == 10
-    assert seconds_to_cover(clip, at_least=10, window=Window(start=2), trim=(10.0, 40.0)) == 38
+    assert seconds_to_cover(clip, at_least=10, time_range=TimeRange(start=70)) == 30
+    assert seconds_to_cover(clip, at_least=10, time_range=TimeRange(start=70, duration=12)) == 12
+    assert seconds_to_cover(clip, at_least=10, time_range=TimeRange(start=97)) == 10
+    assert seconds_to_cover(clip, at_least=10, time_range=TimeRange(start=2), trim=(10.0, 40.0)) == 38
     assert seconds_to_cover(ImageSequence(torch.zeros(9000, 1, 1, 3), 10), at_least=10) == 600
 
 

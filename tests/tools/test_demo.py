@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from audiox_ext.media.audio_video import read_audio, write_audio
-from audiox_ext.media.loudness import loudness_level, peak_level
+from audiox_ext.media.loudness import measure_loudness, measure_peak
 from audiox_ext.plotting.layout import lay_out
 from pocket.synth.rendering import render
 from pocket.world.animations import film
@@ -139,8 +139,8 @@ def test_it_makes_a_sound_and_a_film_without_anything_else(made: tuple[Path, str
 @pytest.mark.parametrize("name", ["words.wav", "demo.mp4"])
 def test_what_it_makes_is_audible_and_does_not_clip(name: str, made: tuple[Path, str]) -> None:
     sound, rate = read_audio(made[0] / name)
-    assert loudness_level(sound, rate) == pytest.approx(LOUDNESS, abs=0.2)
-    assert peak_level(sound) <= -1
+    assert measure_loudness(sound, rate) == pytest.approx(LOUDNESS, abs=0.2)
+    assert measure_peak(sound) <= -1
 
 
 @pytest.mark.slow
