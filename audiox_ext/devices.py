@@ -11,9 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .errors import InputError
+from .errors import InputError, is_out_of_memory
 from .mmap import let_go_of
-from .networks.autoencoder.chunks import is_out_of_memory as is_out_of_memory
 
 log = logging.getLogger(__name__)
 

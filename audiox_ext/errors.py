@@ -34,3 +34,13 @@ class LicenseError(AudioXError, PermissionError):
 
 class TrainingError(AudioXError, RuntimeError):
     """A training that cannot go on."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device ran out of memory; torch reports that in several ways."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    phrases = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)

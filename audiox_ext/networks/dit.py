@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from ..config import NetworkConfig
 from .base import LatentProjections, NetworkShell
 from .block_cache import BlockReuse, through_blocks
-from .layers import DeviceLike, GammaNorm, Operations
+from .layers import DeviceLike, GammaNorm, Operations, RotaryTable
 from .operations import attention_of
-from .rotary import RotaryTable
 from .token_merging import merge_equal_tokens
 
 

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from ..config import NetworkConfig
 from .base import LatentProjections, NetworkShell
 from .block_cache import BlockReuse, through_blocks
-from .layers import DeviceLike, Operations
+from .layers import DeviceLike, Operations, RotaryTable
 from .operations import attention_of
-from .rotary import RotaryTable
 
 
 class Modulation(NamedTuple):

@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..devices import Placement, is_out_of_memory
-from ..errors import InputError
+from ..devices import Placement
+from ..errors import InputError, is_out_of_memory
 from ..model import Network
 from ..networks.block_cache import BlockReuse
 from .guidance import GuidedVelocity

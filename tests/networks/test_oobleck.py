@@ -25,13 +25,14 @@ from audiox_ext.checkpoints.state_dict import (
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from audiox_ext.errors import ConfigError, InputError
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
-from audiox_ext.networks.autoencoder.chunks import (
-    decode_in_chunks,
-    encode_in_chunks,
+from audiox_ext.networks.autoencoder.oobleck import (
+    OobleckDecoder,
+    OobleckEncoder,
+    SnakeBeta,
+    decoder_receptive_field,
     encoder_receptive_field,
-    receptive_field,
 )
-from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, OobleckEncoder, SnakeBeta
+from audiox_ext.networks.autoencoder.tiling import decode_in_chunks, encode_in_chunks
 from audiox_ext.networks.keys import published_shapes
 from audiox_ext.random_numbers import RandomNumbers
 
@@ -158,7 +159,7 @@ def test_final_tanh_bounds_the_waveform() -> None:
 def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
     """Latents inside it move the middle latent's samples, those just outside do not."""
     decoder = tiny_decoder(strides)
-    reach = receptive_field(decoder.config)
+    reach = decoder_receptive_field(decoder.config)
     hop = int(torch.tensor(strides).prod())
     torch.manual_seed(2)
     latents = torch.randn(1, 2, 2 * reach + 3, dtype=torch.float64, requires_grad=True)
@@ -194,7 +195,7 @@ def test_the_receptive_field_of_the_encoder_is_exact(strides: tuple[int, ...]) -
 
 def test_the_receptive_fields_of_the_published_size() -> None:
     config = autoencoder_config(TESTS / "configs" / "AudioX-MAF.json")
-    assert receptive_field(config.decoder) == 10
+    assert decoder_receptive_field(config.decoder) == 10
     assert encoder_receptive_field(config.encoder) == 8
 
 
@@ -217,7 +218,9 @@ def test_chunks_that_cannot_fit_are_refused() -> None:
     decoder, latents = tiny_decoder((2, 4)), torch.zeros(1, 2, 40, dtype=torch.float64)
     with pytest.raises(InputError, match="at least 1 latent, got 0"):
         decode_in_chunks(decoder, latents, 0)
-    with pytest.raises(InputError, match=f"at least {receptive_field(decoder.config)} latents.*got 2"):
+    with pytest.raises(
+        InputError, match=f"at least {decoder_receptive_field(decoder.config)} latents.*got 2"
+    ):
         decode_in_chunks(decoder, latents, 8, overlap=2)
 
 

@@ -7,36 +7,42 @@ B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...config import AutoencoderConfig, StrengthEncoderConfig
-from ...errors import ConfigError
+from ...errors import ConfigError, is_out_of_memory
 from ..keys import published_shapes
 from ..layers import DeviceLike, Operations
-from .chunks import (
-    Check,
-    Free,
-    decode_in_chunks,
-    encode_in_chunks,
-    encoder_receptive_field,
-    is_out_of_memory,
-    receptive_field,
-)
 from .oobleck import OobleckDecoder, OobleckEncoder
 from .spectral import HEARD, LatentMap, check_strengths, latent_map, strengths
-
-if TYPE_CHECKING:
-    from ...random_numbers import RandomNumbers
+from .tiling import Check, Free, decode_in_chunks, encode_in_chunks
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 32  # latents
+
+
+class NormalNumbers(Protocol):
+    """A source of standard normal numbers; `audiox_ext.random_numbers.RandomNumbers` is one."""
+
+    @property
+    def sources(self) -> int:
+        """1, or the size of the batch where each item has its own generator."""
+        ...
+
+    def item(self, index: int, /) -> NormalNumbers:
+        """The source for one batch item alone."""
+        ...
+
+    def normal(self, shape: Sequence[int], /) -> Tensor:
+        """Standard normal numbers, float32."""
+        ...
 
 
 def encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
@@ -90,7 +96,7 @@ class Autoencoder(nn.Module):
     def encode(
         self,
         waveforms: Tensor,
-        random: RandomNumbers,
+        random: NormalNumbers,
         piece: int | None = None,
         check: Check | None = None,
         free: Free | None = None,
@@ -110,7 +116,7 @@ class Autoencoder(nn.Module):
     def encode_once(
         self,
         waveform: Tensor,
-        random: RandomNumbers,
+        random: NormalNumbers,
         piece: int | None = None,
         check: Check | None = None,
         free: Free | None = None,
@@ -142,7 +148,7 @@ class Autoencoder(nn.Module):
         encoder = self.model["encoder"]
         assert isinstance(encoder, OobleckEncoder)
         latents = waveforms.shape[-1] // self.config.downsampling_ratio
-        chunk = _chunk(latents, piece, encoder_receptive_field(self.config.encoder))
+        chunk = _chunk(latents, piece, encoder.receptive_field)
         encoded = self._in_chunks(partial(encode_in_chunks, encoder), waveforms, chunk, check, free)
         mean, scale = encoded.chunk(2, dim=1)
         return mean, F.softplus(scale) + 1e-4
@@ -157,8 +163,9 @@ class Autoencoder(nn.Module):
         """(B, latent_dim, L) -> (B, C, S), float32. piece, check, free: as in `posterior`, of what is
         decoded.
         """
-        chunk = _chunk(latents.shape[-1], piece, receptive_field(self.config.decoder))
-        work = partial(decode_in_chunks, self._decoder())
+        decoder = self._decoder()
+        chunk = _chunk(latents.shape[-1], piece, decoder.receptive_field)
+        work = partial(decode_in_chunks, decoder)
         return self._in_chunks(work, latents.float(), chunk, check, free)
 
     def latent_map(self, device: DeviceLike = None) -> LatentMap:

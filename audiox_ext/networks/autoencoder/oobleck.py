@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config import OobleckDecoderConfig, OobleckEncoderConfig
 from ...errors import ConfigError
-from .tiles import run_in_tiles
+from .tiling import run_in_tiles
 
 DILATIONS = (1, 3, 9)
 UNIT_FIELD = 3 * sum(DILATIONS)  # samples on either side that the residual units of a stage see
@@ -138,6 +138,11 @@ class OobleckEncoder(nn.Module):
             _conv(operations, widths[-1], config.latent_dim, 3, padding=1, **factory),
         )
 
+    @property
+    def receptive_field(self) -> int:
+        """How many latents' samples on either side of its own a latent depends on."""
+        return encoder_receptive_field(self.config)
+
     def forward(self, waveform: Tensor) -> Tensor:
         return self.layers(waveform)
 
@@ -173,6 +178,11 @@ class OobleckDecoder(nn.Module):
             nn.Tanh() if config.final_tanh else nn.Identity(),
         )
 
+    @property
+    def receptive_field(self) -> int:
+        """How many latents on either side of a latent its samples depend on."""
+        return decoder_receptive_field(self.config)
+
     def forward(self, latents: Tensor) -> Tensor:
         inputs = (latents, *self.parameters())
         differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
@@ -202,6 +212,35 @@ class OobleckDecoder(nn.Module):
                 overlap=-(-(UNIT_FIELD + 3) // stride) + 2,
             )
         return x
+
+
+def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
+    """How many latents on either side of a latent its samples depend on.
+
+    Followed from the samples of one latent back to the latents; further away, a change of the latents changes
+    nothing, not even by the zeros with which a convolution pads what has been cut off.
+    """
+    first, last = 0, math.prod(config.strides) - 1
+    first, last = first - 3, last + 3  # the last convolution
+    for stride in config.strides:
+        first, last = first - UNIT_FIELD, last + UNIT_FIELD
+        # Output o of the transposed convolution reads inputs i: 0 <= o + padding - i * stride < 2 * stride.
+        padding = math.ceil(stride / 2)
+        first, last = -((2 * stride - 1 - padding - first) // stride), (last + padding) // stride
+    return max(-first, last) + 3  # the first convolution
+
+
+def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
+    """How many latents' samples on either side of its own a latent depends on."""
+    first, last = -1, 1  # the last convolution
+    for stride in reversed(config.strides):
+        # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.
+        padding = math.ceil(stride / 2)
+        first, last = first * stride - padding, last * stride - padding + 2 * stride - 1
+        first, last = first - UNIT_FIELD, last + UNIT_FIELD
+    first, last = first - 3, last + 3  # the first convolution
+    hop = math.prod(config.strides)
+    return max(-(first // hop), last // hop)
 
 
 def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:

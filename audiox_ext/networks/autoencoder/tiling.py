@@ -1,20 +1,22 @@
-"""The autoencoder in pieces that overlap by as much as it sees: memory is bounded, and nothing changes.
+"""Runs a network along time in tiles or chunks: memory is bounded, and the result is the same.
 
-B batch, C channels, S samples, L latents, hop the product of the strides.
+Neighbours overlap by as much of the input as an output depends on.
+
+B batch, C channels, N steps of the input, `factor` steps of the output for each, S samples, L latents, hop
+the product of the strides.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ...config import OobleckDecoderConfig, OobleckEncoderConfig
 from ...errors import InputError
-from .oobleck import UNIT_FIELD, OobleckDecoder, OobleckEncoder
-from .tiles import run_in_tiles
 
 Check = Callable[[], None]
 """Called before each piece; what it raises ends the work."""
@@ -23,45 +25,64 @@ Free = Callable[[], None]
 """Gives back the memory that a device caches."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory: torch tells so in several ways."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+class ChunkedDecoder(Protocol):
+    """Latents (B, latent_dim, L) -> waveform (B, out_channels, L * hop); `OobleckDecoder` is one."""
+
+    config: OobleckDecoderConfig
+
+    @property
+    def receptive_field(self) -> int:
+        """How many latents on either side of a latent its samples depend on."""
+        ...
+
+    def __call__(self, latents: Tensor, /) -> Tensor:
+        """Decode all latents at once."""
+        ...
 
 
-def receptive_field(config: OobleckDecoderConfig) -> int:
-    """How many latents on either side of a latent its samples depend on.
+class ChunkedEncoder(Protocol):
+    """Waveform (B, in_channels, S) -> (B, latent_dim, L); `OobleckEncoder` is one."""
 
-    Followed from the samples of one latent back to the latents; further away, a change of the latents changes
-    nothing, not even by the zeros with which a convolution pads what has been cut off.
+    config: OobleckEncoderConfig
+
+    @property
+    def receptive_field(self) -> int:
+        """How many latents' samples on either side of its own a latent depends on."""
+        ...
+
+    def __call__(self, waveform: Tensor, /) -> Tensor:
+        """Encode the whole waveform at once."""
+        ...
+
+
+def run_in_tiles(
+    network: Callable[[Tensor], Tensor],
+    x: Tensor,
+    out: Tensor,
+    *,
+    tile: int,
+    factor: int,
+    overlap: int,
+    check: Check | None = None,
+) -> Tensor:
+    """Fill `out` (B, C_out, N * factor) with what `network` makes of x (B, C, N), `tile` steps at a time.
+
+    overlap: steps on either side of a tile that its result depends on. check: called before each tile; what
+    it raises ends the work. Returns `out`.
     """
-    first, last = 0, math.prod(config.strides) - 1
-    first, last = first - 3, last + 3  # the last convolution
-    for stride in config.strides:
-        first, last = first - UNIT_FIELD, last + UNIT_FIELD
-        # Output o of the transposed convolution reads inputs i: 0 <= o + padding - i * stride < 2 * stride.
-        padding = math.ceil(stride / 2)
-        first, last = -((2 * stride - 1 - padding - first) // stride), (last + padding) // stride
-    return max(-first, last) + 3  # the first convolution
-
-
-def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
-    """How many latents' samples on either side of its own a latent depends on; as `receptive_field`."""
-    first, last = -1, 1  # the last convolution
-    for stride in reversed(config.strides):
-        # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.
-        padding = math.ceil(stride / 2)
-        first, last = first * stride - padding, last * stride - padding + 2 * stride - 1
-        first, last = first - UNIT_FIELD, last + UNIT_FIELD
-    first, last = first - 3, last + 3  # the first convolution
-    hop = math.prod(config.strides)
-    return max(-(first // hop), last // hop)
+    length = x.shape[-1]
+    for start in range(0, length, tile):
+        if check is not None:
+            check()
+        end, before = min(start + tile, length), min(overlap, start)
+        piece = network(x[..., start - before : end + overlap])
+        first = before * factor
+        out[..., start * factor : end * factor] = piece[..., first : first + (end - start) * factor]
+    return out
 
 
 def decode_in_chunks(
-    decoder: OobleckDecoder,
+    decoder: ChunkedDecoder,
     latents: Tensor,
     chunk: int,
     overlap: int | None = None,
@@ -70,11 +91,11 @@ def decode_in_chunks(
     """What `decoder(latents)` gives, from pieces.
 
     latents: (B, latent_dim, L). chunk: latents a piece contributes; with L <= chunk it is the plain decode.
-    overlap: latents of context on either side, by default and at least `receptive_field(decoder.config)`,
+    overlap: latents of context on either side, by default and at least `decoder.receptive_field`,
     with which the pieces meet without a seam. Returns (B, out_channels, L * hop). Raises `InputError` when
     chunk is below 1 or overlap too small.
     """
-    overlap = _checked("decoder", chunk, overlap, receptive_field(decoder.config))
+    overlap = _checked("decoder", chunk, overlap, decoder.receptive_field)
     length = latents.shape[-1]
     hop = math.prod(decoder.config.strides)
     if length <= chunk:
@@ -85,7 +106,7 @@ def decode_in_chunks(
 
 
 def encode_in_chunks(
-    encoder: OobleckEncoder,
+    encoder: ChunkedEncoder,
     waveform: Tensor,
     chunk: int,
     overlap: int | None = None,
@@ -96,7 +117,7 @@ def encode_in_chunks(
     waveform: (B, in_channels, S), S any. chunk, overlap: in latents, as in `decode_in_chunks`. Returns (B,
     latent_dim, L). Raises `InputError` as there.
     """
-    overlap = _checked("encoder", chunk, overlap, encoder_receptive_field(encoder.config))
+    overlap = _checked("encoder", chunk, overlap, encoder.receptive_field)
     hop = math.prod(encoder.config.strides)
     length = waveform.shape[-1] // hop
     if length <= chunk:
