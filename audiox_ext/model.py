@@ -5,6 +5,7 @@ B batch, N context tokens, D their width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
 from .random_numbers import RandomNumbers
+
+log = logging.getLogger(__name__)
 
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
 
@@ -226,3 +229,63 @@ def build_network(
     if config.network.type == "mmdit":
         return MultimodalDiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
     return DiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
+
+
+def compile_network(model: AudioXModel, device: torch.device | str) -> bool:
+    """Compile the transformer blocks with torch.compile; that happens when they first run.
+
+    All blocks run the same code, so the first one is compiled and the others reuse it. Sizes are dynamic:
+    another length, batch or prompt is not compiled again once a few kinds of them were seen (one sound or
+    several, with equal tokens in the prompt or without). On a CPU a compiled network is slower than the
+    engine's own, because matrix products take nearly all the time.
+
+    Args:
+        model: The model whose network is compiled.
+        device: The device that the network will run on.
+
+    Returns:
+        False where torch.compile does not work: the network is unchanged, and the log says why.
+    """
+    device = torch.device(device)
+    if device.type == "cpu":
+        log.warning("A compiled network is slower than a plain one on a CPU.")
+    problem = compiler_problem(device)
+    if problem:
+        log.warning("torch.compile does not work here, so the network is not compiled. %s", problem)
+        return False
+    for block in model.network.transformer.blocks():
+        block.compile(dynamic=True)
+    return True
+
+
+def compiler_problem(device: torch.device) -> str:
+    """Compile something small for a device.
+
+    Returns:
+        The error in parentheses, or an empty string when compiling works.
+    """
+    try:
+        compiled = torch.compile(nn.GELU(), dynamic=True)
+        with torch.no_grad():
+            compiled(torch.zeros(2, 8, device=device))
+    except Exception as error:  # compilers and drivers have errors of every kind
+        return f"({type(error).__name__}: {(str(error).strip() or '?').splitlines()[0][:200]})"
+    return ""
+
+
+def set_block_dtype(model: AudioXModel, dtype: torch.dtype) -> None:
+    """Give the matrices and filters of the transformer blocks another type, before weights are loaded.
+
+    They are nearly all of a network. Biases, norms and everything outside the blocks keep their type.
+
+    Args:
+        model: A model on the meta device, of layers that cast their weights before they compute, as
+            ComfyUI's do.
+        dtype: The type, also one in which nothing can compute, such as torch.float8_e4m3fn.
+    """
+    for block in model.network.transformer.blocks():
+        for layer in block.modules():
+            weight = layer._parameters.get("weight")
+            if weight is not None and weight.dim() >= 2:
+                empty = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+                layer.register_parameter("weight", nn.Parameter(empty, requires_grad=False))

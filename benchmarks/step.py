@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from audiox_ext.compilation import compile_network
 from audiox_ext.devices import DevicePlacement
+from audiox_ext.model import compile_network
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.guidance import GuidedVelocity
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 from golden_cases import assert_close_l2, golden_path
 
-from audiox_ext import compilation
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from audiox_ext.compilation import compile_network
+from audiox_ext.model import compile_network, compiler_problem
 from audiox_ext.sampling.guidance import GuidedVelocity
 
 
 def need_a_compiler() -> None:
-    why = compilation._why_not(torch.device("cpu"))
+    why = compiler_problem(torch.device("cpu"))
     if why:
         pytest.skip(f"NO COMPILER for torch.compile here {why}")
 

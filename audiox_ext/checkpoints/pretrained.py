@@ -12,14 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..compilation import compile_network
 from ..conditioning.conditioners import TextConditioner
 from ..devices import DevicePlacement
 from ..errors import CheckpointError, InputError, ModelNotFoundError
 from ..license import check_license
-from ..low_precision import keep_blocks_in, within_range
 from ..mmap import converted
-from ..model import AudioXModel
+from ..model import AudioXModel, compile_network, set_block_dtype
 from ..model_info import ModelFacts, StoredModel
 from ..networks.keys import module_key, published_key
 from ..networks.layers import Operations
@@ -46,6 +44,7 @@ from .encoders import load_text_encoder, synchformer_width
 from .state_dict import (
     can_defer_folding,
     compare_keys,
+    ensure_within_range,
     fold_at_first_use,
     fold_weight_norm,
     pop_weight_norm_pairs,
@@ -126,7 +125,7 @@ def get_pretrained_model(
         layers = operations or PlainOperations
         model = AudioXModel(config, layers, dtype, compute_dtype, rest_operations=rest_operations)
         if block_dtype is not None:
-            keep_blocks_in(model, block_dtype)
+            set_block_dtype(model, block_dtype)
     # Other layers and devices want the weights as they are, when they are moved.
     on_cpu = operations is None and torch.device(device).type == "cpu" and not offload
     _load_weights(model, files, late=on_cpu and can_defer_folding())
@@ -294,7 +293,7 @@ def _load_weights(model: AudioXModel, files: CheckpointFiles, late: bool) -> Non
     # In the order of the file, so that it is read from its beginning to its end.
     for key in sorted(state, key=lambda key: state[key].data_ptr()):
         own = module_key(key)
-        loaded[own] = within_range(key, converted(state.pop(key), targets[own].dtype))
+        loaded[own] = ensure_within_range(key, converted(state.pop(key), targets[own].dtype))
     model.load_state_dict(loaded, strict=True, assign=True)
     for name, half in model.pretransform.model.items():
         prefix = f"pretransform.model.{name}."

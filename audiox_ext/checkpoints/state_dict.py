@@ -306,3 +306,14 @@ def _fold_now(part: nn.Module, *_: Any) -> None:
         del layer.parametrizations
         layer.__class__ = parametrize.type_before_parametrizations(layer)
         layer.register_parameter("weight", original)
+
+
+def ensure_within_range(key: str, weight: Tensor) -> Tensor:
+    """Return `weight`. Raises `CheckpointError` where fp8 could not hold one of its values."""
+    # float8_e4m3fn has no infinity: a value that is too large becomes NaN.
+    if weight.dtype == torch.float8_e4m3fn and bool(weight.isnan().any()):
+        raise CheckpointError(
+            f"{key} holds a value beyond {torch.finfo(weight.dtype).max:.0f}, which fp8 cannot hold. Choose "
+            "another precision for this model."
+        )
+    return weight

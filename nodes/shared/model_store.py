@@ -74,7 +74,7 @@ def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool
         block_dtype=chosen.blocks,
     )
     if compile:
-        from ...audiox_ext.compilation import compile_network
+        from ...audiox_ext.model import compile_network
 
         compile_network(model, host.network_device())
     placement = host.ComfyPlacement(model.parts())

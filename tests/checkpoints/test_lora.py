@@ -15,7 +15,6 @@ from golden_cases import KINDS, assert_close_l2, golden_path, relative_l2
 from random_loras import explicit_weights, random_lora
 from torch import Tensor
 
-from audiox_ext import compilation
 from audiox_ext import devices as placement
 from audiox_ext.checkpoints.config_parser import parse_config, read_config
 from audiox_ext.checkpoints.lora import set_loras
@@ -29,10 +28,9 @@ from audiox_ext.checkpoints.lora_file import (
     write_lora,
 )
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from audiox_ext.compilation import compile_network
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.errors import CheckpointError, InputError, LicenseError
-from audiox_ext.model import AudioXModel
+from audiox_ext.model import AudioXModel, compile_network, compiler_problem
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 
 Load = Callable[..., AudioXModel]
@@ -313,7 +311,7 @@ def test_a_copy_of_a_model_is_a_model_of_its_own(fresh: Load) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_network_hears_of_it(fresh: Load) -> None:
-    why = compilation._why_not(torch.device("cpu"))
+    why = compiler_problem(torch.device("cpu"))
     if why:
         pytest.skip(f"NO COMPILER for torch.compile here {why}")
     model, plain = fresh("maf"), fresh("maf")
