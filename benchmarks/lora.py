@@ -28,7 +28,7 @@ from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.presets import PRESETS
 from audiox_ext.random_numbers import keyed_generator
-from audiox_ext.training.finetune import TuningRequest, train_lora
+from audiox_ext.training.finetune import TrainingRequest, train_lora
 from audiox_ext.training.settings import LoraSettings
 from pocket.captions.captions import caption
 from pocket.metrics.classifier import Classifier
@@ -117,15 +117,17 @@ def measure(options: argparse.Namespace) -> Outcome:
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         rank=options.rank,
-        keep_share=options.keep_share,
+        preservation_fraction=options.preservation_fraction,
         patience=0,
-        sound_every=0,
+        preview_every=0,
     )
-    request = TuningRequest(
+    request = TrainingRequest(
         model=options.model,
         dataset=write_clips(output / "clips", model, options.clips, [KIND]),
         output=output,
-        keep=write_clips(output / "keep", model, options.keep, film_share=_FILMS) if options.keep else None,
+        preservation_dataset=write_clips(output / "keep", model, options.keep, film_share=_FILMS)
+        if options.keep
+        else None,
         accept_cc_by_nc=options.accept_cc_by_nc,
         device=torch.device(options.device),
     )

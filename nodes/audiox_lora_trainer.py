@@ -16,7 +16,7 @@ from .shared.sockets import AudioXModelHandle, AudioXModelSocket, require_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..audiox_ext.training.finetune import TuningRequest
+    from ..audiox_ext.training.finetune import TrainingRequest
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class AudioXTrainLora(io.ComfyNode):
                     display_name="losses", tooltip="The loss of every step, and of the validations."
                 ),
                 io.Audio.Output(
-                    display_name="sound", tooltip="What the model with the LoRA makes of sound_prompt."
+                    display_name="sound", tooltip="What the model with the LoRA makes of preview_prompt."
                 ),
                 io.String.Output(
                     display_name="report", tooltip="What was trained on, what was left out, how it went."
@@ -84,14 +84,14 @@ class AudioXTrainLora(io.ComfyNode):
         caption: str = "",
         keep_folder: str = "",
         patience: int = 5,
-        sound_prompt: str = "",
+        preview_prompt: str = "",
         save_memory: bool = False,
     ) -> io.NodeOutput:
         """One training, or the rest of one that was cancelled."""
         import torch
 
         from ..audiox_ext.plotting.sound_image import stack_images
-        from ..audiox_ext.training.finetune import train_lora, training_precision
+        from ..audiox_ext.training.finetune import choose_precision, train_lora
         from ..audiox_ext.training.settings import LoraSettings
 
         place = training.lora_place(name)
@@ -103,9 +103,9 @@ class AudioXTrainLora(io.ComfyNode):
             batch_size=batch_size,
             seed=seed,
             patience=patience,
-            sound_prompt=sound_prompt,
+            preview_prompt=preview_prompt,
             gradient_checkpointing=save_memory,
-            precision=training_precision(request.device),
+            precision=choose_precision(request.device),
         )
         if not resume:
             (place.state / "last.ckpt").unlink(missing_ok=True)
@@ -137,8 +137,8 @@ def _telling(lines: list[str]) -> Callable[[str], None]:
 
 def _request(
     handle: AudioXModelHandle, dataset: str, keep: str, caption: str, place: training.LoraPlace
-) -> TuningRequest:
-    from ..audiox_ext.training.finetune import TuningRequest
+) -> TrainingRequest:
+    from ..audiox_ext.training.finetune import TrainingRequest
 
     if handle.folder is None:
         raise InputError(
@@ -150,11 +150,11 @@ def _request(
             "The model has a LoRA already, and training would be without it. Connect the AudioX Model Loader "
             "itself; the LoRAs can be used together afterwards."
         )
-    return TuningRequest(
+    return TrainingRequest(
         model=handle.folder,
         dataset=training.input_folder(dataset, "dataset_folder"),
         output=place.state,
-        keep=training.input_folder(keep, "keep_folder") if keep.strip() else None,
+        preservation_dataset=training.input_folder(keep, "keep_folder") if keep.strip() else None,
         default_caption=caption,
         accept_cc_by_nc=handle.accepted,
         folders=model_folders(),
@@ -253,7 +253,7 @@ def _settings() -> list[io.Input]:
             ),
         ),
         io.String.Input(
-            "sound_prompt",
+            "preview_prompt",
             default="",
             optional=True,
             tooltip="What to make on the way and at the end, to listen to. Empty: the first caption.",

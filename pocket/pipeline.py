@@ -22,8 +22,7 @@ import torch
 from audiox_ext.errors import ConfigError, InputError, TrainingError
 from audiox_ext.files import write_whole
 from audiox_ext.networks.vision.synchformer import Synchformer
-from audiox_ext.training.batches import AnyBatches, Batch
-from audiox_ext.training.trainer import Report, fit_supervised, require_lightning, steps_done
+from audiox_ext.training.trainer import Batch, BatchSource, Report, count_steps, fit, require_lightning
 
 from .settings import TrainingConfig
 from .training.batches import CropBatches
@@ -94,14 +93,14 @@ def _train_waves(
     torch.manual_seed(settings.seed)
     whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
     sounds = None
-    if begun is None and not steps_done(place / "last.ckpt"):
+    if begun is None and not count_steps(place / "last.ckpt"):
         first, _ = _crops(config, settings.start_sounds, whole, 1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
     module = AutoencoderTraining(sizes, settings, sounds, begun)
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
-    with module.average.in_place():
+    with module.average.apply():
         plain = _plain_autoencoder(module.autoencoder, sizes)
     if begun is None:
         by = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
@@ -187,7 +186,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     place = folder / "sync"
     _fit(module, batches, held_out, place, device, report)
     result = place / "synchformer.safetensors"
-    with module.average.in_place():
+    with module.average.apply():
         write_synchformer(module.synchformer, result)
     return result
 
@@ -231,7 +230,7 @@ def train_diffusion(
     if teacher is not None:
         module.teacher = read_teacher(teacher, config, device)
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
-    if begun is None and settings.caption_steps and not steps_done(place / "last.ckpt"):
+    if begun is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
         _understand_captions(module, words / "captions.safetensors", report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
@@ -259,7 +258,7 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
         learn_captions(module, config.dataset("training", film_share=config.data.film_share), report)
         state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
         write_whole(path, lambda begun: save_file(state, begun))
-    module.finish_building()
+    module.start_averaging()
 
 
 def _trained_parts(
@@ -304,7 +303,7 @@ def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | 
 
 def _prepared_batches(
     module: DiffusionTraining, folder: Path, device: torch.device, report: Report
-) -> tuple[AnyBatches, AnyBatches]:
+) -> tuple[BatchSource, BatchSource]:
     """For training and for validation. Makes what is not there yet."""
     from .training.prepared_batches import PreparedBatches
 
@@ -314,7 +313,7 @@ def _prepared_batches(
     module.model.to(device)
     if module.synchformer is not None:
         module.synchformer.to(device)
-    made: list[AnyBatches] = []
+    made: list[BatchSource] = []
     for split in SPLITS:
         counts = {"sounds": config.data.sounds, "films": config.data.films if share else 0}
         if split == "held out":
@@ -336,21 +335,21 @@ def _prepared_batches(
 
 def _fit(
     module: TrainingModule,
-    batches: AnyBatches,
-    held_out: AnyBatches,
+    batches: BatchSource,
+    held_out: BatchSource,
     place: Path,
     device: str | torch.device,
     report: Report,
 ) -> None:
-    from audiox_ext.training.callbacks import Supervision
+    from audiox_ext.training.callbacks import TrainingCallback
 
     settings = module.settings
 
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
 
-    supervision = Supervision(place / "last.ckpt", validation, report)
-    fit_supervised(module, batches, supervision, place, device)
+    callback = TrainingCallback(place / "last.ckpt", validation, report)
+    fit(module, settings, batches, callback, place, device)
 
 
 def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:

@@ -28,7 +28,7 @@ from audiox_ext.config import (
 )
 from audiox_ext.errors import ConfigError
 from audiox_ext.networks.autoencoder.spectral import check_strengths
-from audiox_ext.training.settings import RunSettings, at_least
+from audiox_ext.training.settings import RunSettings, check_minimum
 
 from .world.dataset import Dataset, Split
 from .world.kinds import KNOWN_KINDS
@@ -56,12 +56,12 @@ class AutoencoderSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "crops", 1)
-        at_least(self, "start_sounds", 1)
+        check_minimum(self, "crops", 1)
+        check_minimum(self, "start_sounds", 1)
         if not 0 <= self.moved_share <= 1:
             raise ConfigError(f"moved_share must lie in [0, 1], got {self.moved_share}.")
         for name in ("stft_weight", "log_share", "wave_weight", "kl_weight"):
-            at_least(self, name, 0)
+            check_minimum(self, name, 0)
         if not self.fft_sizes or min(self.fft_sizes) < 16:
             raise ConfigError(f"fft_sizes must be sizes of at least 16 samples, got {self.fft_sizes}.")
         if not self.crop_seconds > 0:
@@ -95,8 +95,8 @@ class DiffusionSettings(RunSettings):
             value = getattr(self, item.name)
             if item.name.endswith(("_dropout", "teacher_share")) and not 0 <= value <= 1:
                 raise ConfigError(f"{item.name} must lie in [0, 1], got {value}.")
-        at_least(self, "noise_spread", 0)
-        at_least(self, "caption_steps", 0)
+        check_minimum(self, "noise_spread", 0)
+        check_minimum(self, "caption_steps", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,8 @@ class SyncSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "segments", 1)
-        at_least(self, "onset_weight", 0)
+        check_minimum(self, "segments", 1)
+        check_minimum(self, "onset_weight", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

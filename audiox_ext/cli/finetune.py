@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .common import add_device, model_folders
 
 if TYPE_CHECKING:
-    from ..training.finetune import TuningRequest
+    from ..training.finetune import TrainingRequest
 
 
 def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -64,16 +64,22 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--caption", default="", metavar="TEXT", help="of every sound that has none")
     command.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="sounds that the model is to go on making as it does"
+        "--preserve",
+        "--keep",
+        dest="preservation_dataset",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of sounds that the model should still make as before",
     )
     command.add_argument("--accept-cc-by-nc", action="store_true", help="for weights under CC-BY-NC")
     add_device(command)
 
 
 def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> None:
-    def number(name: str, kind: Any, default: Any, text: str) -> None:
+    def number(name: str, kind: Any, default: Any, text: str, other: str | None = None) -> None:
+        names = [f"--{name}"] + ([f"--{other}"] if other else [])
         command.add_argument(
-            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default {default:g})"
+            *names, type=kind, default=default, metavar="N", help=f"{text} (default {default:g})"
         )
 
     number("steps", int, 1000, "steps of the optimiser")
@@ -81,17 +87,25 @@ def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> 
     number("learning-rate", float, learning_rate, "largest, after a short rise; then it falls")
     number("warmup-steps", int, 50, "of that rise")
     number("ema-decay", float, 0.99, "of the averaged weights, which are the result; 0 for the last ones")
-    number("held-out", float, 0.1, "share of the files for validation")
+    number("held-out-fraction", float, 0.1, "fraction of the files for validation", "held-out")
     number("validate-every", int, 100, "steps from one validation to the next")
     number("patience", int, 5, "validations without a better loss after which it ends; 0: never")
     number("checkpoint-every", int, 100, "steps from one checkpoint to the next")
-    number("sound-every", int, 250, "steps from one sound to listen to on the way to the next; 0: none")
-    number("sound-steps", int, 50, "of the sampling of these sounds")
-    number("shortest", float, 0.5, "seconds that a file must have")
+    number("preview-every", int, 250, "steps between preview sounds; 0 makes none", "sound-every")
+    number("preview-steps", int, 50, "sampling steps of a preview sound", "sound-steps")
+    number("min-seconds", float, 0.5, "shortest file that is used, in seconds", "shortest")
     number("context-dropout", float, 0.1, "share of sounds trained without a prompt, for guidance")
-    number("keep-share", float, 0.25, "share of a batch for the sounds of --keep")
+    number(
+        "preservation-fraction", float, 0.25, "fraction of a batch for the sounds of --preserve", "keep-share"
+    )
     number("seed", int, 0, "of all random numbers")
-    command.add_argument("--sound-prompt", default="", metavar="TEXT", help="default: the first caption")
+    command.add_argument(
+        "--preview-prompt",
+        "--sound-prompt",
+        default="",
+        metavar="TEXT",
+        help="prompt of the preview sounds (default: the first caption)",
+    )
     command.add_argument(
         "--precision", choices=("auto", "32", "bf16"), default="auto", help="auto: bf16 on a GPU that has it"
     )
@@ -106,37 +120,37 @@ _SETTINGS = (
     "learning_rate",
     "warmup_steps",
     "ema_decay",
-    "held_out",
+    "held_out_fraction",
     "validate_every",
     "patience",
     "checkpoint_every",
-    "sound_every",
-    "sound_steps",
-    "sound_prompt",
-    "shortest",
+    "preview_every",
+    "preview_steps",
+    "preview_prompt",
+    "min_seconds",
     "context_dropout",
-    "keep_share",
+    "preservation_fraction",
     "seed",
     "gradient_checkpointing",
 )
 
 
 def _settings(options: argparse.Namespace, device: Any) -> dict[str, Any]:
-    from ..training.finetune import training_precision
+    from ..training.finetune import choose_precision
 
     values = {name: getattr(options, name) for name in _SETTINGS}
-    precision = training_precision(device) if options.precision == "auto" else options.precision
+    precision = choose_precision(device) if options.precision == "auto" else options.precision
     return {**values, "precision": precision}
 
 
-def _request(options: argparse.Namespace, device: Any) -> TuningRequest:
-    from ..training.finetune import TuningRequest
+def _request(options: argparse.Namespace, device: Any) -> TrainingRequest:
+    from ..training.finetune import TrainingRequest
 
-    return TuningRequest(
+    return TrainingRequest(
         model=options.model,
         dataset=options.dataset,
         output=options.output,
-        keep=options.keep,
+        preservation_dataset=options.preservation_dataset,
         default_caption=options.caption,
         accept_cc_by_nc=options.accept_cc_by_nc,
         folders=model_folders(options),

@@ -1,184 +1,226 @@
-"""Clips as the network sees them: everything else of the model has done its work once, before training.
+"""The clips of a user's folder as training data: encoded once, split, and served in batches.
 
-B batch, C latent channels, L latents, N context tokens, M those that differ from the one before, D their
-width.
+B batch.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from ..conditioning.prompts import parse_prompts
-from ..conditioning.video_features import extract_video_features
+from ..checkpoints.catalog import ModelFolders, find_files, find_synchformer
+from ..checkpoints.encoders import load_synchformer
+from ..conditioning.video_features import SyncEncoder
+from ..config import ClipConditionerConfig
 from ..devices import Placement
-from ..files import try_to_write
-from ..media.frames import TimeRange
+from ..errors import MediaError
 from ..model import AudioXModel
-from ..random_numbers import RandomNumbers
-from .user_clips import Clip
+from ..networks.vision.synchformer import Synchformer
+from ..random_numbers import keyed_generator
+from .audio_clips import ClipShape, ClipSummary, cut_clips
+from .audio_folder import AudioFolder
+from .clip_encoder import ClipEncoder, EncodedClip, read_clips, write_clips
 
-if TYPE_CHECKING:
-    from ..conditioning.video_features import SyncEncoder
+_ORDER_KEY = 203  # keeps these random numbers apart from others
+_SYNCHFORMER_BYTES = 2**30  # that it needs beside its weights, roughly
+_MIN_FILES_TO_SPLIT = 4
 
-log = logging.getLogger(__name__)
-
-# Some conditioners hide a random part of their prompt, even of an empty one: so many draws are kept.
-_DRAWS = 4
-_SEED = 2**40  # of these draws
-_BYTES = 512 * 2**20  # a conditioner's need beside its weights, roughly
-_VERSION = 1  # of the file
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PackedContext:
-    """A context, equal neighbours kept once: tokens (M, D), counts (M,). Of a text alone, a tenth is left."""
-
-    tokens: Tensor
-    counts: Tensor
-
-    @classmethod
-    def of(cls, context: Tensor) -> PackedContext:
-        """context: (N, D)."""
-        tokens, counts = torch.unique_consecutive(context, dim=0, return_counts=True)
-        return cls(tokens=tokens.contiguous(), counts=counts)
-
-    def whole(self) -> Tensor:
-        """(N, D), the same values."""
-        return self.tokens.repeat_interleave(self.counts, dim=0)
+_NO_SYNCHFORMER = (
+    "No Synchformer weights (synchformer_state_dict.safetensors or .pth) were found, so only the sound of "
+    "the videos is used. To train with the pictures too, put the weights beside the model's config.json."
+)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedClip:
-    """file: its name in the folder. mean, deviation: of the latents, (C, L). contexts: by what is shown
-    ("text", and for videos "video" and "both"), one for each draw.
+@dataclass(frozen=True, eq=False)
+class ClipBatch:
+    """A batch of clips. They stay on the CPU; the step moves what it needs.
+
+    Attributes:
+        step: number of the batch, from 0.
+        clips: B of them.
+        preserved_count: clips at the end that belong to the preservation dataset.
     """
 
-    name: str
-    file: str
-    caption: str
-    mean: Tensor
-    deviation: Tensor
-    contexts: Mapping[str, tuple[PackedContext, ...]]
+    step: int
+    clips: tuple[EncodedClip, ...]
+    preserved_count: int = 0
 
     @property
-    def is_video(self) -> bool:
-        return "video" in self.contexts
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the clips, for messages."""
+        return tuple(clip.name for clip in self.clips)
+
+    def to(self, device: torch.device) -> ClipBatch:
+        """Return the batch itself."""
+        return self
 
 
-class ClipEncoder:
-    """Encodes clips with a model, under its placement. encode_sync: None where a video prompt needs no sync
-    features.
+@dataclass(frozen=True)
+class ClipBatches:
+    """Makes batches by their number: pass after pass over all clips, each in another order.
 
-    uses_videos: False for a model without eyes, or without what it needs to follow a video.
+    Attributes:
+        clips: to train on.
+        size: of a batch.
+        seed: of the order.
+        preservation_clips: a second set, of sounds whose quality is to be preserved.
+        preserved_count: clips of that set in every batch.
     """
 
-    def __init__(
-        self,
-        model: AudioXModel,
-        placement: Placement,
-        encode_sync: SyncEncoder | None,
-        uses_videos: bool,
-    ) -> None:
-        self._model, self._encode_sync, self._uses_videos = model, encode_sync, uses_videos
-        self._placement = placement
-        self._empty = [self._tokens({}, _random(draw)) for draw in range(_DRAWS)]
+    clips: Sequence[EncodedClip]
+    size: int
+    seed: int
+    preservation_clips: Sequence[EncodedClip] = ()
+    preserved_count: int = 0
 
-    @torch.no_grad()
-    def encode(self, clip: Clip) -> EncodedClip:
-        """Raises `MediaError` for a video whose pictures cannot be read."""
-        mean, deviation = self._posterior(clip.waveform)
-        prompts: dict[str, Any] = {"text_prompt": clip.file.caption}
-        shown: dict[str, tuple[str, ...]] = {"text": ("text_prompt",)}
-        if clip.has_pictures and self._uses_videos:
-            prompts["video_prompt"] = self._video_prompt(clip)
-            shown |= {"video": ("video_prompt",), "both": ("text_prompt", "video_prompt")}
-        own = self._tokens(prompts, _random(0))
-        contexts = {
-            kind: tuple(self._context(empty, own, names) for empty in self._empty)
-            for kind, names in shown.items()
-        }
-        return EncodedClip(
-            name=clip.name,
-            file=clip.file.name,
-            caption=clip.file.caption,
-            mean=mean,
-            deviation=deviation,
-            contexts=contexts,
-        )
+    def __getitem__(self, step: int) -> ClipBatch:
+        """Make batch number `step`."""
+        clips = self._draw(self.clips, step, self.size - self.preserved_count, 0)
+        preserved = self._draw(self.preservation_clips, step, self.preserved_count, 1)
+        return ClipBatch(step, (*clips, *preserved), self.preserved_count)
 
-    def _posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        autoencoder = self._model.pretransform
-        device = self._placement.use("autoencoder", autoencoder, _BYTES)
-        piece = self._model.config.latent_count
-        mean, deviation = autoencoder.posterior(waveform[None].to(device), piece)
-        return mean[0].float().cpu(), deviation[0].float().cpu()
-
-    def _video_prompt(self, clip: Clip) -> dict[str, Tensor]:
-        model = self._model
-        features = extract_video_features(
-            clip.file.path,
-            encode_sync=self._encode_sync,
-            time_range=TimeRange(start=clip.start, duration=model.conditioning_seconds),
-            video_fps=model.video_fps,
-            seconds=model.conditioning_seconds,
-        )
-        return features.video_prompt()
-
-    @torch.no_grad()
-    def _tokens(self, prompts: Mapping[str, Any], random: RandomNumbers) -> dict[str, Tensor]:
-        """(1, N, D) of each conditioner that has a prompt; without any, of all, of the trained empty one."""
-        tokens = {}
-        for name, module in self._model.conditioner.conditioners.items():
-            if prompts and name not in prompts:
-                continue
-            device = self._placement.use(f"conditioner.{name}", module, _BYTES)
-            tokens[name] = module(parse_prompts(name, self._model.config, [prompts]), device, random).cpu()
-        return tokens
-
-    @torch.no_grad()
-    def _context(
-        self, empty: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Iterable[str]
-    ) -> PackedContext:
-        tokens = {**empty, **{name: own[name] for name in names if name in own}}
-        return PackedContext.of(self._model.assemble_context(tokens, self._placement)[0].float().cpu())
+    def _draw(self, clips: Sequence[EncodedClip], step: int, count: int, purpose: int) -> list[EncodedClip]:
+        drawn = []
+        for number in range(step * count, (step + 1) * count):
+            epoch, position = divmod(number, len(clips))
+            order = keyed_generator(_ORDER_KEY, self.seed, purpose, epoch).permutation(len(clips))
+            drawn.append(clips[order[position]])
+        return drawn
 
 
-def _random(draw: int) -> RandomNumbers:
-    return RandomNumbers.from_seed(_SEED + draw)
+def make_validation_batches(clips: Sequence[EncodedClip], size: int, items: int) -> list[ClipBatch]:
+    """Return batches of at least `items` clips in all, each clip equally often."""
+    repeats = -(-items // len(clips)) if items else 0
+    repeated = [clip for _ in range(repeats) for clip in clips]
+    return [
+        ClipBatch(step, tuple(repeated[start : start + size]))
+        for step, start in enumerate(range(0, len(repeated), size))
+    ]
 
 
-def read_clips(path: Path, key: str) -> tuple[list[EncodedClip], list[str]] | None:
-    """(clips, lines) that `write_clips` has written under the same key; None where there is no such thing."""
-    if not path.is_file():
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["version"] != _VERSION or content["key"] != key:
-            return None
-        return [_clip(entry) for entry in content["clips"]], list(content["lines"])
-    except Exception as error:  # a damaged file can make the reader raise anything
-        log.warning("%s cannot be read (%s): the sounds are encoded anew.", path, error)
-        return None
+def split_clips(
+    clips: Sequence[EncodedClip], fraction: float, seed: int
+) -> tuple[list[EncodedClip], list[EncodedClip]]:
+    """Split clips into a training and a validation set, file by file, by a hash of the name.
 
-
-def write_clips(path: Path, key: str, clips: Sequence[EncodedClip], lines: Sequence[str]) -> None:
-    """Keep encoded clips, and what was told of them, for a training that goes on. A disk that is full is only
-    told.
+    Args:
+        clips: to split.
+        fraction: of the files that validation gets, at least one of them. With 0, or with fewer than four
+            files, validation gets none.
+        seed: another seed gives another split.
     """
-    entries = [asdict(clip) for clip in clips]
-    content = {"version": _VERSION, "key": key, "clips": entries, "lines": list(lines)}
-    try_to_write(path, lambda begun: torch.save(content, begun))
+    files = sorted({clip.file for clip in clips}, key=lambda name: _hash(f"{seed} {name}"))
+    count = max(1, round(fraction * len(files))) if fraction and len(files) >= _MIN_FILES_TO_SPLIT else 0
+    validation_files = set(files[:count])
+    return (
+        [clip for clip in clips if clip.file not in validation_files],
+        [clip for clip in clips if clip.file in validation_files],
+    )
 
 
-def _clip(entry: dict[str, Any]) -> EncodedClip:
-    contexts = {
-        kind: tuple(PackedContext(**packed) for packed in draws) for kind, draws in entry["contexts"].items()
-    }
-    return EncodedClip(**{**entry, "contexts": contexts})
+def hash_content(folder: AudioFolder) -> str:
+    """Return a hash that changes when files are added, removed, replaced or captioned differently."""
+    return _hash(json.dumps([(f.name, f.path.stat().st_size, f.caption) for f in folder.files]))
+
+
+def load_encoded_clips(
+    model: AudioXModel,
+    folder: AudioFolder,
+    cache_file: Path,
+    *,
+    min_seconds: float,
+    folders: ModelFolders,
+    on_clip: Callable[[int, int], None],
+) -> tuple[list[EncodedClip], list[str]]:
+    """Encode a folder's clips, or read them from a file if nothing has changed.
+
+    Args:
+        model: to encode with.
+        folder: the sounds.
+        cache_file: to read or write.
+        min_seconds: shortest file that is used.
+        folders: to search for Synchformer weights.
+        on_clip: called after each encoded clip with (clips so far, least number of all clips). It may raise.
+
+    Returns:
+        (clips, sentences about them for the user).
+
+    Raises:
+        InputError: no clip can be used.
+    """
+    config = model.config
+    shape = ClipShape(
+        rate=config.sample_rate,
+        channels=config.audio_channels,
+        samples=config.latent_count * config.autoencoder.downsampling_ratio,
+        min_seconds=min_seconds,
+    )
+    placement = model.placement
+    assert placement is not None
+    encode_sync, uses_videos, note = _choose_video_encoding(model, folder, folders, placement)
+    key = _make_cache_key(model, folder, shape, note)
+    cached = read_clips(cache_file, key)
+    if cached is not None:
+        return cached
+    summary = ClipSummary(folder, shape)
+    encoder = ClipEncoder(model, placement, encode_sync, uses_videos)
+    clips = []
+    for clip in cut_clips(folder, shape, summary):
+        try:
+            clips.append(encoder.encode(clip))
+        except MediaError as error:  # unreadable pictures
+            summary.skip(clip.file, error)
+            continue
+        summary.add(clip)
+        on_clip(len(clips), max(len(clips), len(folder.files)))
+    placement.free_memory(models=True)
+    summary.check()
+    sentences = summary.describe() + ([note] if note and summary.videos else [])
+    write_clips(cache_file, key, clips, sentences)
+    return clips, sentences
+
+
+def _choose_video_encoding(
+    model: AudioXModel, folder: AudioFolder, folders: ModelFolders, placement: Placement
+) -> tuple[SyncEncoder | None, bool, str]:
+    """Return (sync encoder, whether videos are encoded, sentence that says why not)."""
+    if not any(isinstance(c, ClipConditionerConfig) for c in model.config.conditioners.values()):
+        return None, False, "This model takes no videos, so only their sound is used."
+    if not model.needs_sync or not any(file.may_be_video for file in folder.files):
+        return None, True, ""
+    path = find_synchformer(folders, near=model.folder)
+    if path is None:
+        return None, False, _NO_SYNCHFORMER
+    weights = path
+
+    @cache
+    def network() -> Synchformer:
+        return load_synchformer(weights)
+
+    @torch.no_grad()
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        device = placement.use("synchformer", network(), _SYNCHFORMER_BYTES)
+        return network()(frames.to(device))
+
+    return encode, True, ""
+
+
+def _make_cache_key(model: AudioXModel, folder: AudioFolder, shape: ClipShape, note: str) -> str:
+    assert model.folder is not None, "a model that was loaded from files"
+    weights = find_files(model.folder).weights
+    stamps = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in (weights, *(file.path for file in folder.files))
+    ]
+    captions = [file.caption for file in folder.files]
+    return _hash(json.dumps([stamps, captions, repr(shape), note]))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

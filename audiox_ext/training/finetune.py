@@ -1,11 +1,11 @@
-"""A model trained further on a user's sounds, as one call each: to a LoRA, or to a model of its own.
+"""Trains an existing model on a user's sounds, to a LoRA or to a model of its own.
 
-    FOLDER/clips.pt      the sounds, encoded; FOLDER/kept_clips.pt those of a second folder
-    FOLDER/last.ckpt     where a training that was broken off goes on; FOLDER/events for TensorBoard
-    FOLDER/sounds/       what it sounds like on the way; FOLDER/losses.png how it goes
+    FOLDER/clips.pt      the encoded sounds; FOLDER/preservation_clips.pt those of the preservation dataset
+    FOLDER/last.ckpt     the last checkpoint; FOLDER/events for TensorBoard
+    FOLDER/sounds/       preview sounds; FOLDER/losses.png a plot of the loss
     FOLDER/<name>.safetensors or FOLDER/model/   the result
 
-A call that finds a last.ckpt goes on from it, and gives what it would have given without the break.
+A call that finds last.ckpt resumes from it, with the result of an unbroken training.
 """
 
 from __future__ import annotations
@@ -27,32 +27,42 @@ from ..devices import DevicePlacement
 from ..errors import AudioXError, InputError
 from ..files import write_whole
 from ..model import AudioXModel
-from .audio_folder import UserFolder, read_folder
-from .clip_dataset import EncodedClip
+from .audio_folder import AudioFolder, read_audio_folder
+from .clip_dataset import ClipBatches, hash_content, load_encoded_clips, make_validation_batches, split_clips
+from .clip_encoder import EncodedClip
 from .settings import FinetuneSettings, LoraSettings, TuningSettings
-from .trainer import Report, fit_supervised, require_lightning, steps_done
-from .tuning_data import ClipBatches, content_key, encoded_clips, split, validation_batches
+from .trainer import Report, count_steps, fit, require_lightning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .objective import AsBefore, NetworkTraining
-    from .tuning_supervision import OnStep
+    from .callbacks import OnStep
+    from .objective import BaseModel, NetworkTraining
 
 log = logging.getLogger(__name__)
 
+_CAPTIONS_IN_LORA = 10
+
 
 @dataclass(frozen=True, kw_only=True)
-class TuningRequest:
-    """What is trained on what. model: as `get_pretrained_model` takes it, of the published layout. dataset: a
-    folder, see `read_folder`. output: where everything is written. keep: a second folder, of sounds that the
-    model is to go on making as it does. default_caption: for sounds without one.
+class TrainingRequest:
+    """What to train, and on which sounds.
+
+    Attributes:
+        model: name or folder, as `get_pretrained_model` takes it, in the published layout.
+        dataset: folder of sounds, see `read_audio_folder`.
+        output: folder for everything that is written.
+        preservation_dataset: folder of sounds that the model should still make as before.
+        default_caption: for sounds without a caption.
+        accept_cc_by_nc: opt-in to non-commercial weights.
+        folders: to search for models; None searches the default ones.
+        device: to train on.
     """
 
     model: str | Path
     dataset: Path
     output: Path
-    keep: Path | None = None
+    preservation_dataset: Path | None = None
     default_caption: str = ""
     accept_cc_by_nc: bool = False
     folders: ModelFolders | None = None
@@ -60,9 +70,14 @@ class TuningRequest:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TuningResult:
-    """path: of the LoRA's file, or the model's folder. curve: the losses as a picture. sound: what the result
-    makes of the first caption, (C, S) float32, at rate hertz.
+class TrainingResult:
+    """What a training made.
+
+    Attributes:
+        path: the LoRA's file, or the model's folder.
+        curve: plot of the losses.
+        sound: made with the result from the first caption, (C, S) float32.
+        rate: of the sound, hertz.
     """
 
     path: Path
@@ -72,226 +87,260 @@ class TuningResult:
 
 
 def train_lora(
-    request: TuningRequest,
+    request: TrainingRequest,
     settings: LoraSettings,
     *,
     path: Path,
     report: Report,
-    on_step: OnStep = lambda done, steps: None,
-) -> TuningResult:
-    """Train a LoRA, or go on, and write it to `path`. Raises `InputError`, `TrainingError` and what loading
-    the model raises.
+    on_step: OnStep = lambda step, steps: None,
+) -> TrainingResult:
+    """Train a LoRA, or resume its training, and write it.
+
+    Args:
+        request: what to train, and on which sounds.
+        settings: of the training.
+        path: of the LoRA's file.
+        report: receives lines of progress.
+        on_step: called after every step; may raise to end the training.
+
+    Raises:
+        InputError: the request cannot be carried out.
+        TrainingError: the training diverges, or does not fit its checkpoint.
+        LicenseError: the model's licence was not accepted.
     """
     require_lightning()
-    from .lora_layers import adapter_layers, add_adapters, require_peft, without_adapters
+    from .lora_layers import add_adapters, disable_adapters, extract_adapters, require_peft
 
     require_peft()
     from ..checkpoints.lora_file import LoraInfo, fingerprint, kind_of, target_shapes, write_lora
 
-    # Beside matrices in float32 the network's own weights, which nothing is added to, may be kept in bf16.
-    tuning = _Tuning(request, settings, report, on_step, "bf16" if settings.precision == "bf16" else "fp32")
-    model = tuning.model
+    # The network's own weights are frozen, so they may be bf16 beside matrices in float32.
+    precision: Precision = "bf16" if settings.precision == "bf16" else "fp32"
+    session = _Session(request, settings, report, on_step, precision)
+    model = session.model
     shapes = fingerprint(target_shapes(model.network))
-    with tuning.seeded():
+    with session.use_seed():
         add_adapters(model.network, settings)
-        trained = tuning.run(without_adapters)
+        training = session.train(disable_adapters)
     info = LoraInfo(
         name=path.stem,
         kind=kind_of(model.config),
-        base=tuning.base,
+        base=session.base_name,
         fingerprint=shapes,
-        license=tuning.license,
-        captions=tuple(dict.fromkeys(clip.caption for clip in tuning.clips))[:_CAPTIONS],
-        steps=trained.result_step,
-        dataset=tuning.lines[0],
+        license=session.license,
+        captions=tuple(dict.fromkeys(clip.caption for clip in session.clips))[:_CAPTIONS_IN_LORA],
+        steps=training.result_step,
+        dataset=session.sentences[0],
     )
-    with trained.result_in_place():
+    with training.apply_result():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_lora(path, adapter_layers(model.network, settings.scale), info)
+        write_lora(path, extract_adapters(model.network, settings.scale), info)
         report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-        return tuning.result(path, trained)
+        return session.make_result(path, training)
 
 
 def finetune(
-    request: TuningRequest,
+    request: TrainingRequest,
     settings: FinetuneSettings,
     *,
     dtype: torch.dtype | None = None,
     report: Report,
-    on_step: OnStep = lambda done, steps: None,
-) -> TuningResult:
-    """Train all of the network, or go on, and write the model into the output folder. Raises as `train_lora`.
+    on_step: OnStep = lambda step, steps: None,
+) -> TrainingResult:
+    """Train the whole network, or resume its training, and write the model into the output folder.
 
-    dtype: of the network's weights there; by default that which they have in the model's own file.
+    Args:
+        request: what to train, and on which sounds.
+        settings: of the training.
+        dtype: of the network's weights in the new file; None keeps that of the original file.
+        report: receives lines of progress.
+        on_step: called after every step; may raise to end the training.
+
+    Raises:
+        InputError: the request cannot be carried out.
+        TrainingError: the training diverges, or does not fit its checkpoint.
+        LicenseError: the model's licence was not accepted.
     """
     require_lightning()
-    tuning = _Tuning(request, settings, report, on_step, "fp32")
-    model = tuning.model
+    session = _Session(request, settings, report, on_step, "fp32")
+    model = session.model
     for parameter in model.network.parameters():
-        # Its own memory: what was loaded may be pages of the file.
+        # Weights may be memory-mapped; training needs memory that it can change.
         parameter.data = parameter.data.clone()
-    # The random features of time stay what the rest has learnt to read.
+    # The network has learned to read these random features, so they stay.
     model.network.requires_grad_(True).timestep_features.requires_grad_(False)
-    with tuning.seeded():
-        trained = tuning.run()
-    place = request.output / "model"
-    with trained.result_in_place():
+    with session.use_seed():
+        training = session.train()
+    folder = request.output / "model"
+    with training.apply_result():
         state = {f"model.model.{key}": value.cpu() for key, value in model.network.state_dict().items()}
-        write_whole(place, lambda begun: write_changed_model(tuning.files, begun, state, dtype))
-        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        report(f"{place}: {size / 1e6:.1f} MB")
-        return tuning.result(place, trained)
+        write_whole(folder, lambda target: write_changed_model(session.files, target, state, dtype))
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        report(f"{folder}: {size / 1e6:.1f} MB")
+        return session.make_result(folder, training)
 
 
-def training_precision(device: torch.device) -> str:
-    """The fastest of `RunSettings.precision` that loses nothing on a device."""
-    fits = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if fits else "32"
+def choose_precision(device: torch.device) -> str:
+    """Return the fastest `RunSettings.precision` that is safe on a device."""
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "32"
 
 
-_CAPTIONS = 10  # that a LoRA's file names
-
-
-class _Tuning:
-    """One training: made when files are read, the model is loaded and the sounds are encoded."""
+class _Session:
+    """One training, from its files to its result."""
 
     def __init__(
         self,
-        request: TuningRequest,
+        request: TrainingRequest,
         settings: TuningSettings,
         report: Report,
         on_step: OnStep,
         precision: Precision,
     ) -> None:
-        """precision: of the network's weights."""
+        """Read the folders, load the model in a precision, and encode the sounds."""
         self.request, self.settings, self.report, self.on_step = request, settings, report, on_step
-        folder = read_folder(request.dataset, request.default_caption)
-        kept = None if request.keep is None else read_folder(request.keep)
-        folders = request.folders or ModelFolders.default()
-        self.model, _ = get_pretrained_model(
-            request.model,
-            accept_cc_by_nc=request.accept_cc_by_nc,
-            folders=folders,
-            precision=precision,
-            device=request.device,
-            offload=request.device.type != "cpu",  # beside the network that is trained nothing stays there
-        )
-        if self.model.placement is None:
-            self.model.placement = DevicePlacement(request.device)
-        _check_trainable(self.model)
+        folder = read_audio_folder(request.dataset, request.default_caption)
+        second = request.preservation_dataset
+        preservation_folder = None if second is None else read_audio_folder(second)
+        self.model = self._load_model(precision)
         assert self.model.folder is not None
         self.files = find_files(self.model.folder)
-        self.base = self.model.folder.name
+        self.base_name = self.model.folder.name
         self.license: str | None = with_license(config_of(self.files), self.files).get("license")
         try:
             request.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{request.output} cannot be made ({error}). Choose another folder.") from None
-        self.clips, self.lines = self._encoded(folder, "clips.pt", folders)
-        self.kept: list[EncodedClip] = []
         size = self.files.weights.stat().st_size
-        self.about = {"model": f"{self.base} ({size} bytes)", "sounds": content_key(folder)}
-        if kept is not None:
-            self.kept, more = self._encoded(kept, "kept_clips.pt", folders)
-            self.lines += [f"To go on making: {more[0]}", *more[1:]]
-            self.about["sounds to go on making"] = content_key(kept)
-        for line in self.lines:
-            self.report(line)
+        self.identity = {"model": f"{self.base_name} ({size} bytes)", "set of sounds": hash_content(folder)}
+        self.clips, self.sentences = self._encode(folder, "clips.pt")
+        self.preservation_clips: list[EncodedClip] = []
+        if preservation_folder is not None:
+            self.preservation_clips, more = self._encode(preservation_folder, "preservation_clips.pt")
+            self.sentences += [f"To preserve: {more[0]}", *more[1:]]
+            self.identity["set of sounds to preserve"] = hash_content(preservation_folder)
+        for sentence in self.sentences:
+            self.report(sentence)
+
+    def _load_model(self, precision: Precision) -> AudioXModel:
+        request = self.request
+        model, _ = get_pretrained_model(
+            request.model,
+            accept_cc_by_nc=request.accept_cc_by_nc,
+            folders=request.folders or ModelFolders.default(),
+            precision=precision,
+            device=request.device,
+            offload=request.device.type != "cpu",  # the network alone stays on the GPU
+        )
+        if model.placement is None:
+            model.placement = DevicePlacement(request.device)
+        _check_trainable(model)
+        return model
 
     @contextmanager
-    def seeded(self) -> Iterator[None]:
-        """torch's generators begin with the seed, and afterwards are as they were."""
+    def use_seed(self) -> Iterator[None]:
+        """Seed torch's global generators, and restore them afterwards."""
         device = self.request.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed)
             yield
 
-    def run(self, as_before: AsBefore | None = None) -> NetworkTraining:
-        """The training, done. as_before: see `NetworkTraining`."""
+    def train(self, base_model: BaseModel | None = None) -> NetworkTraining:
+        """Run the training. base_model: see `NetworkTraining`."""
+        from .callbacks import TuningCallback
         from .objective import NetworkTraining
-        from .tuning_supervision import TuningSupervision
 
         settings, request = self.settings, self.request
-        training, held_out = split(self.clips, settings.held_out, settings.seed)
-        validated = held_out or training
-        count = len({clip.file for clip in held_out})
+        clips, held_out = split_clips(self.clips, settings.held_out_fraction, settings.seed)
+        files = len({clip.file for clip in held_out})
         self.report(
-            f"{count} files are held out for validation."
+            f"{files} files are held out for validation."
             if held_out
-            else "No file is held out: validation is on the sounds that are trained with."
+            else "No file is held out, so validation uses the training sounds."
         )
-        kept = round(settings.batch_size * settings.keep_share) if self.kept else 0
-        if self.kept and not 0 < kept < settings.batch_size:
-            raise InputError(
-                f"Of a batch of {settings.batch_size}, {kept} would be sounds to go on making (keep_share "
-                f"{settings.keep_share:g}). Choose a larger batch or another share."
-            )
-        batches = ClipBatches(training, settings.batch_size, settings.seed, self.kept, kept)
-        watched = validation_batches(validated, settings.batch_size, settings.validation_items)
+        preserved_count = self._count_preserved()
+        batches = ClipBatches(
+            clips, settings.batch_size, settings.seed, self.preservation_clips, preserved_count
+        )
+        validation = make_validation_batches(
+            held_out or clips, settings.batch_size, settings.validation_items
+        )
         objective = self.model.config.objective
-        module = NetworkTraining(self.model.network, objective, settings, self.about, as_before)
-        self._end_where_it_ended(module)
-        supervision = TuningSupervision(
+        module = NetworkTraining(self.model.network, objective, settings, self.identity, base_model)
+        self._keep_early_stop(module)
+        callback = TuningCallback(
             request.output / "last.ckpt",
-            lambda: watched,
+            lambda: validation,
             self.report,
-            validated_on="held-out sounds" if held_out else "these sounds",
-            hear=lambda step: self._hear_on_the_way(module, step),
+            validation_name="held-out sounds" if held_out else "the training sounds",
+            make_preview=lambda step: self._make_preview(module, step),
             on_step=self.on_step,
         )
-        fit_supervised(module, batches, supervision, request.output, request.device)
+        fit(module, module.settings, batches, callback, request.output, request.device)
         return module
 
-    def result(self, path: Path, trained: NetworkTraining) -> TuningResult:
-        """With the result in place."""
-        sound = self._hear("result", len(trained.step_losses))
-        curve = self._draw(trained)
-        return TuningResult(path=path, curve=curve, sound=sound, rate=self.model.sample_rate)
+    def make_result(self, path: Path, training: NetworkTraining) -> TrainingResult:
+        """Make the result's sound and curve. Call it while the result's weights are applied."""
+        sound = self._make_sound("result", len(training.step_losses))
+        return TrainingResult(
+            path=path, curve=self._plot_losses(training), sound=sound, rate=self.model.sample_rate
+        )
 
-    def _encoded(
-        self, folder: UserFolder, name: str, folders: ModelFolders
-    ) -> tuple[list[EncodedClip], list[str]]:
+    def _count_preserved(self) -> int:
+        """Return the number of clips to preserve in a batch."""
+        if not self.preservation_clips:
+            return 0
+        size, fraction = self.settings.batch_size, self.settings.preservation_fraction
+        count = round(size * fraction)
+        if not 0 < count < size:
+            raise InputError(
+                f"preservation_fraction {fraction:g} is {count} clips of a batch of {size}, but both "
+                "datasets need at least one. Choose a larger batch or another fraction."
+            )
+        return count
+
+    def _encode(self, folder: AudioFolder, name: str) -> tuple[list[EncodedClip], list[str]]:
         def on_clip(done: int, count: int) -> None:
             if done % 10 == 0:
                 self.report(f"{done} of {count} sounds encoded")
             self.on_step(0, self.settings.steps)
 
-        return encoded_clips(
+        return load_encoded_clips(
             self.model,
             folder,
             self.request.output / name,
-            shortest=self.settings.shortest,
-            folders=folders,
+            min_seconds=self.settings.min_seconds,
+            folders=self.request.folders or ModelFolders.default(),
             on_clip=on_clip,
         )
 
-    def _end_where_it_ended(self, module: NetworkTraining) -> None:
-        """A training that has stopped because it got no better goes on only with more patience."""
+    def _keep_early_stop(self, module: NetworkTraining) -> None:
+        """Do not continue a training that stopped early, unless its patience is raised."""
         last = self.request.output / "last.ckpt"
         if not last.is_file():
             return
-        done = steps_done(last)
+        steps = count_steps(last)
         checkpoint = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-        module.check_about(checkpoint)
+        module.check_identity(checkpoint)
         module.validations = [(int(step), float(loss)) for step, loss in checkpoint["tuning"]["validations"]]
-        stale, module.validations = module.is_stale, []
-        if stale and done < self.settings.steps:
-            self.report(f"It had stopped getting better after {done} steps. To go on, raise the patience.")
-            module.settings = replace(module.settings, steps=done)
+        has_stalled, module.validations = module.has_stalled, []
+        if has_stalled and steps < self.settings.steps:
+            self.report(f"Training stopped early after {steps} steps. To continue it, raise patience.")
+            module.settings = replace(module.settings, steps=steps)
 
-    def _hear_on_the_way(self, module: NetworkTraining, step: int) -> None:
-        self._hear(f"step-{step:06d}", step)
-        self._draw(module)
+    def _make_preview(self, module: NetworkTraining, step: int) -> None:
+        self._make_sound(f"step-{step:06d}", step)
+        self._plot_losses(module)
 
-    def _hear(self, name: str, step: int) -> Tensor:
-        """(C, S), also as a file. A file that cannot be written is only told."""
+    def _make_sound(self, name: str, step: int) -> Tensor:
+        """Return a sound (C, S), and write it. A failed write is logged and does no harm."""
         from ..media.audio_video import write_audio
         from ..pipeline.generate import generate_diffusion_cond
 
-        prompt = self.settings.sound_prompt or self.clips[0].caption
+        prompt = self.settings.preview_prompt or self.clips[0].caption
         [sound] = generate_diffusion_cond(
             self.model,
-            steps=self.settings.sound_steps,
+            steps=self.settings.preview_steps,
             conditioning={"text_prompt": prompt},
             seed=self.settings.seed,
             callback=lambda info: self.on_step(step, self.settings.steps),
@@ -303,25 +352,26 @@ class _Tuning:
             write_audio(path, sound, self.model.sample_rate)
             self.report(f'{path}: "{prompt}"')
         except (AudioXError, OSError) as error:
-            log.warning("%s could not be written (%s); training goes on.", path, error)
+            log.warning("%s could not be written (%s). Training continues.", path, error)
         return sound
 
-    def _draw(self, module: NetworkTraining) -> Image:
+    def _plot_losses(self, module: NetworkTraining) -> Image:
         from .loss_plot import draw_losses
 
-        picture = draw_losses(module.step_losses, module.validations, title=f"{self.base}, {self.lines[0]}")
+        title = f"{self.base_name}, {self.sentences[0]}"
+        image = draw_losses(module.step_losses, module.validations, title=title)
         try:
-            write_whole(self.request.output / "losses.png", lambda begun: picture.save(begun))
+            write_whole(self.request.output / "losses.png", lambda target: image.save(target))
         except OSError as error:
-            log.warning("The picture of the losses could not be written (%s).", error)
-        return picture
+            log.warning("The plot of the losses could not be written (%s). Training continues.", error)
+        return image
 
 
 def _check_trainable(model: AudioXModel) -> None:
+    """Raise `InputError` for a few-step model."""
     if model.config.few_step_count is not None:
         raise InputError(
-            "This model is a few-step student: it was distilled to jump to the end in "
-            f"{model.config.few_step_count} steps, and training on sounds would make an ordinary model of it "
-            "that needs many. Choose the model that it was made from, AudioX-MAF-MMDiT, or another one of "
-            "many steps."
+            f"This model was distilled to sample in {model.config.few_step_count} steps. Training would undo "
+            "that, and it would then need many steps. Choose the model it was distilled from, "
+            "AudioX-MAF-MMDiT, or another model with many steps."
         )

@@ -1,4 +1,4 @@
-"""How a training went, as a picture: the loss of each step, its mean, and the validations."""
+"""Draws the losses of a training: each step, their moving mean, and the validations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WELL, _FRAME, _GRID, _LETTERS = (8, 7, 12), (84, 80, 98), (34, 31, 44), (200, 197, 210)
 _STEP, _MEAN, _VALIDATION = (74, 56, 110), (196, 164, 255), (252, 137, 97)
-_MARGIN = 0.06  # of the range, above and below
+_MARGIN = 0.06  # fraction of the range, above and below
 
 
 def draw_losses(
@@ -27,9 +27,16 @@ def draw_losses(
     size: tuple[int, int] = (900, 480),
     title: str = "",
 ) -> Image:
-    """An RGB picture. steps: the loss of each, from the first on. validations: (after how many steps, loss).
+    """Draw the losses. Values that are not finite are left out.
 
-    What is not finite is not drawn.
+    Args:
+        steps: loss of every step.
+        validations: (finished steps, loss) of every validation.
+        size: width and height, pixels.
+        title: above the plot; shortened where it does not fit.
+
+    Returns:
+        An RGB image.
     """
     from PIL import Image, ImageDraw
 
@@ -39,17 +46,17 @@ def draw_losses(
     box = Box(left=5 * unit, top=3 * unit, right=size[0] - 2 * unit, bottom=size[1] - 3 * unit)
     draw.rectangle((box.left, box.top, box.right, box.bottom), fill=_WELL, outline=_FRAME)
     losses = np.asarray(steps, dtype=np.float64)
-    smooth = _smoothed(losses)
+    smoothed = _smooth(losses)
     places = np.asarray([step for step, _ in validations], dtype=np.float64)
     values = np.asarray([loss for _, loss in validations], dtype=np.float64)
     last = max(1, len(losses), *(int(place) for place in places))
-    low, high = _range(losses, smooth, values)
+    low, high = _find_range(losses, smoothed, values)
     scale = _Scale(box, last, low, high)
     _draw_axes(draw, scale, unit)
     numbers = np.arange(1, len(losses) + 1, dtype=np.float64)
     for points, colour, width in (
         (scale.points(numbers, losses), _STEP, 1),
-        (scale.points(numbers, smooth), _MEAN, 2),
+        (scale.points(numbers, smoothed), _MEAN, 2),
         (scale.points(places, values), _VALIDATION, 2),
     ):
         if len(points) > 1:
@@ -61,19 +68,22 @@ def draw_losses(
 
 
 class _Scale:
-    """Where a loss at a step lies in the picture."""
+    """Maps steps and losses to pixels."""
 
     def __init__(self, box: Box, last: int, low: float, high: float) -> None:
         self.box, self.last, self.low, self.high = box, last, low, high
 
     def x(self, step: float) -> float:
+        """Return the pixel column of a step."""
         return self.box.left + step / self.last * self.box.width
 
     def y(self, loss: float) -> float:
-        share = (loss - self.low) / (self.high - self.low)
-        return self.box.bottom - min(1.0, max(0.0, share)) * self.box.height
+        """Return the pixel row of a loss, within the box."""
+        fraction = (loss - self.low) / (self.high - self.low)
+        return self.box.bottom - min(1.0, max(0.0, fraction)) * self.box.height
 
     def points(self, steps: Floats, losses: Floats) -> list[tuple[float, float]]:
+        """Return (x, y) of every finite loss."""
         return [
             (self.x(float(step)), self.y(float(loss)))
             for step, loss in zip(steps, losses, strict=True)
@@ -81,8 +91,8 @@ class _Scale:
         ]
 
 
-def _smoothed(losses: Floats) -> Floats:
-    """The mean over a twentieth of all steps, at each step of those up to it."""
+def _smooth(losses: Floats) -> Floats:
+    """Return the moving mean over the last twentieth of all steps."""
     width = max(1, len(losses) // 20)
     sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(losses))])
     ends = np.arange(1, len(losses) + 1)
@@ -90,11 +100,11 @@ def _smoothed(losses: Floats) -> Floats:
     return np.asarray((sums[ends] - sums[begins]) / (ends - begins))
 
 
-def _range(losses: Floats, smooth: Floats, validations: Floats) -> tuple[float, float]:
-    """From the lowest to the highest, but single steps that are far off may leave the picture."""
+def _find_range(losses: Floats, smoothed: Floats, validations: Floats) -> tuple[float, float]:
+    """Return the range of the loss axis; single outlying steps may leave the plot."""
     single = losses[np.isfinite(losses)]
     ends = [np.percentile(single, (1, 99))] if len(single) else []
-    ends += [part[np.isfinite(part)] for part in (smooth, validations)]
+    ends += [part[np.isfinite(part)] for part in (smoothed, validations)]
     every = np.concatenate([np.atleast_1d(part) for part in ends]) if ends else np.zeros(0)
     if not len(every):
         return 0.0, 1.0
@@ -103,8 +113,8 @@ def _range(losses: Floats, smooth: Floats, validations: Floats) -> tuple[float, 
     return low - margin, high + margin
 
 
-def _round_steps(low: float, high: float, most: int) -> list[float]:
-    """Round numbers in a range, at most about so many."""
+def _choose_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return round numbers in a range, about `most` at the most."""
     rough = (high - low) / max(1, most)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -114,11 +124,11 @@ def _round_steps(low: float, high: float, most: int) -> list[float]:
 
 def _draw_axes(draw: Any, scale: _Scale, unit: int) -> None:
     box = scale.box
-    for loss in _round_steps(scale.low, scale.high, max(2, box.height // (4 * unit))):
+    for loss in _choose_ticks(scale.low, scale.high, max(2, box.height // (4 * unit))):
         y = scale.y(loss)
         draw.line((box.left + 1, y, box.right - 1, y), fill=_GRID)
         draw_text(draw, (box.left - unit // 2, y), f"{loss:.4g}", size=unit, anchor="rm", fill=_LETTERS)
-    for step in _round_steps(0, scale.last, max(2, box.width // (8 * unit))):
+    for step in _choose_ticks(0, scale.last, max(2, box.width // (8 * unit))):
         x = scale.x(step)
         draw.line((x, box.top + 1, x, box.bottom - 1), fill=_GRID)
         draw_text(draw, (x, box.bottom + unit), f"{step:g}", size=unit, anchor="mt", fill=_LETTERS)

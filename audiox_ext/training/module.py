@@ -1,11 +1,10 @@
-"""What both trainings have in common: the optimiser, the average of the weights, and a stop at what is no
-number. Lightning drives it.
-"""
+"""Base of all trainings: loss, optimizer, learning rate, averaged weights. Lightning drives it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -14,12 +13,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .batches import Batch
 from .settings import RunSettings
-from .weight_average import WeightAverage
+from .trainer import Batch
 
-# What may differ when a training goes on: how long and how it is led on, but not what is learnt from what.
-_MAY_CHANGE = {
+_CHANGEABLE = {
     "steps",
     "learning_rate",
     "gradient_clip",
@@ -30,78 +27,105 @@ _MAY_CHANGE = {
     "validation_items",
     "report_every",
 }
-_RATE_SHARE = "rate_share"  # of a group of parameters
-_CAREFUL = 0.05
+_RATE_FACTOR = "rate_factor"  # key of a parameter group
+_SLOW = 0.05
 
 
 class TrainingModule(LightningModule):
-    """Base of the trainings. A subclass gives `losses` and calls `finish_building` when it is built.
+    """A training. Subclasses define `compute_losses`, and call `start_averaging` once they are built.
 
-    Whatever is drawn at random in a step follows from the seed and the number of the step alone.
+    All randomness in a step follows from the seed and the number of the step.
+
+    Attributes:
+        settings: of the run.
+        average: moving average of the trained weights.
+        changeable: settings that a resumed training may change: how long and how fast it learns, but not
+            what it learns from.
+        last_losses: terms of the last step's loss, by name.
     """
 
     average: WeightAverage
-    may_change: ClassVar[frozenset[str]] = frozenset(_MAY_CHANGE)
+    changeable: ClassVar[frozenset[str]] = frozenset(_CHANGEABLE)
 
     def __init__(self, settings: RunSettings) -> None:
+        """Keep the settings of the run."""
         super().__init__()
         self.settings = settings
         self.last_losses: dict[str, float] = {}
 
-    def finish_building(self) -> None:
-        """Call it when all parameters are there."""
+    def start_averaging(self) -> None:
+        """Begin the average with the present weights. Call it when all parameters exist."""
         self.average = WeightAverage(self, self.settings.ema_decay)
 
-    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """The terms to be told, of which "loss" is what is minimised. random: on the CPU, for all draws."""
+    def compute_losses(self, batch: Any, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Compute the terms to report. The one called "loss" is minimised.
+
+        Args:
+            batch: of the kind that the subclass trains on.
+            random: source of every random number in the step, on the CPU.
+            training: False for validation.
+        """
         raise NotImplementedError
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """One step; raises `TrainingError` where the loss is not a number."""
+        """Compute the loss of a step.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
         for group in self.optimizers().param_groups:
-            group["lr"] = learning_rate(self.settings, batch.step) * group.get(_RATE_SHARE, 1.0)
-        terms = self.losses(batch, self.random_of(batch.step), training=True)
+            group["lr"] = compute_learning_rate(self.settings, batch.step) * group.get(_RATE_FACTOR, 1.0)
+        terms = self.compute_losses(batch, self.make_generator(batch.step), training=True)
         self.last_losses = {name: float(value.detach()) for name, value in terms.items()}
         if not all(map(math.isfinite, self.last_losses.values())):
-            raise self._not_finite("the loss is not a number", batch)
+            raise self._describe_divergence("the loss is not finite", batch)
         self._batch = batch
         return terms["loss"]
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Clip the gradients, before anything that is no number reaches the weights."""
-        size = nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
-        self.last_losses["gradient"] = float(size)
-        if not math.isfinite(float(size)):
-            raise self._not_finite("the gradients are not numbers", self._batch)
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients.
+
+        Raises:
+            TrainingError: they are not finite. The weights are still as before the step.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip))
+        self.last_losses["gradient"] = norm
+        if not math.isfinite(norm):
+            raise self._describe_divergence("the gradients are not finite", self._batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW."""
+        """Make the optimizer of all trained parameters."""
         return self.adamw(value for value in self.parameters() if value.requires_grad)
 
     def adamw(
-        self, parameters: Iterable[nn.Parameter], *, careful: Iterable[nn.Parameter] = ()
+        self, parameters: Iterable[nn.Parameter], *, slow: Iterable[nn.Parameter] = ()
     ) -> torch.optim.Optimizer:
-        """Of some parameters; only matrices decay. careful: others, at a small share of the rate."""
+        """Make AdamW, in which matrices decay and vectors do not.
+
+        Args:
+            parameters: trained at the full learning rate.
+            slow: trained at a twentieth of it.
+        """
         groups = []
-        for values, share in ((list(parameters), 1.0), (list(careful), _CAREFUL)):
-            for some, decay in (
+        for values, factor in ((list(parameters), 1.0), (list(slow), _SLOW)):
+            for group, decay in (
                 ([v for v in values if v.dim() > 1], self.settings.weight_decay),
                 ([v for v in values if v.dim() <= 1], 0.0),
             ):
-                if some:
-                    groups.append({"params": some, "weight_decay": decay, _RATE_SHARE: share})
+                if group:
+                    groups.append({"params": group, "weight_decay": decay, _RATE_FACTOR: factor})
         return torch.optim.AdamW(groups, lr=self.settings.learning_rate, betas=(0.9, 0.99))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Lightning knows nothing of ours."""
+        """Move a batch; Lightning does not know our classes."""
         return batch.to(device)
 
-    def random_of(self, step: int) -> torch.Generator:
-        """The random numbers of a step."""
+    def make_generator(self, step: int) -> torch.Generator:
+        """Make the generator of a step's random numbers."""
         return torch.Generator().manual_seed(self.settings.seed * 2**32 + step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the average and the settings."""
+        """Add the averaged weights and the settings."""
         checkpoint["average"] = self.average.state_dict()
         checkpoint["settings"] = {
             name: list(value) if isinstance(value, tuple) else value
@@ -109,39 +133,100 @@ class TrainingModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes them back. Raises `TrainingError` where a setting would make another training of it."""
-        now = {name: value for name, value in asdict(self.settings).items() if name not in self.may_change}
-        for name, value in now.items():
-            then = checkpoint["settings"].get(name)
-            if then != (list(value) if isinstance(value, tuple) else value):
+        """Restore the averaged weights.
+
+        Raises:
+            TrainingError: the checkpoint belongs to a training with other settings or other parameters.
+        """
+        fixed = {name: value for name, value in asdict(self.settings).items() if name not in self.changeable}
+        for name, value in fixed.items():
+            before = checkpoint["settings"].get(name)
+            if before != (list(value) if isinstance(value, tuple) else value):
                 raise TrainingError(
-                    f"This training was begun with {name} {then}, and the configuration now says {value}. "
+                    f"This training was started with {name} {before}, but the settings now say {value}. "
                     "Set it back, or train into another folder."
                 )
         if checkpoint["average"].keys() != self.average.state_dict().keys():
             raise TrainingError(
-                "This training was begun with other parts to train: call it as it was begun, with or without "
-                "--begin-with, or train into another folder."
+                "This training was started with other parameters. Start it with the same options as "
+                "before, --begin-with included, or train into another folder."
             )
         self.average.load_state_dict(checkpoint["average"])
 
-    def _not_finite(self, what: str, batch: Batch) -> TrainingError:
+    def _describe_divergence(self, problem: str, batch: Batch) -> TrainingError:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in self.last_losses.items())
         return TrainingError(
-            f"Step {batch.step + 1}: {what} ({terms}). The batch held the items "
-            f"{', '.join(map(str, batch.numbers))}. The last checkpoint is as it was: go on from it with a "
+            f"Step {batch.step + 1}: {problem} ({terms}). The batch held the items "
+            f"{', '.join(map(str, batch.numbers))}. The last checkpoint is intact: resume from it with a "
             "lower learning_rate or gradient_clip, or with precision 32."
         )
 
 
-def learning_rate(settings: RunSettings, step: int) -> float:
-    """Of a step, the first being 0."""
-    return rate_at(settings.learning_rate, step, settings.steps, settings.warmup_steps)
+class WeightAverage:
+    """Exponential moving average of a module's trained parameters.
+
+    Averaged weights make better sounds than those of the last step. The decay of a step is the lesser of
+    `decay` and (1 + n) / (10 + n) after n steps; otherwise the random first weights would linger.
+
+    Lightning's WeightAveraging callback is not used. It copies the whole module, and during LoRA training
+    that includes the frozen network (AudioX-MAF: 1.05 billion parameters). This class keeps the trained
+    parameters alone, in memory and in checkpoints.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Begin with the present weights.
+
+        Args:
+            module: whose parameters are averaged where they require gradients.
+            decay: in [0, 1).
+        """
+        self._module, self._decay = module, decay
+        self._average = {name: value.detach().clone() for name, value in self._trained()}
+
+    @torch.no_grad()
+    def update(self, steps: int) -> None:
+        """Take in the present weights, which are those after `steps` steps."""
+        decay = min(self._decay, (1 + steps) / (10 + steps))
+        for name, value in self._trained():
+            # The average may have been started before the module moved to its device.
+            average = self._average[name] = self._average[name].to(value.device)
+            average.lerp_(value.detach(), 1 - decay)
+
+    @contextmanager
+    def apply(self) -> Iterator[None]:
+        """Give the module the averaged weights while the context lasts."""
+        present = {name: value.detach().clone() for name, value in self._trained()}
+        self._copy(self._average)
+        try:
+            yield
+        finally:
+            self._copy(present)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averaged weights by name, for a checkpoint."""
+        return dict(self._average)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the averaged weights from a checkpoint. Raises KeyError if one is missing."""
+        self._average = {name: state[name].to(value.device).clone() for name, value in self._trained()}
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, value) for name, value in self._module.named_parameters() if value.requires_grad)
+
+    @torch.no_grad()
+    def _copy(self, weights: Mapping[str, Tensor]) -> None:
+        for name, value in self._trained():
+            value.copy_(weights[name])
 
 
-def rate_at(highest: float, step: int, steps: int, warmup: int) -> float:
-    """Up in a line, then down to a tenth along half a cosine."""
+def compute_learning_rate(settings: RunSettings, step: int) -> float:
+    """Return the learning rate of a step; the first step is 0."""
+    return schedule_rate(settings.learning_rate, step, settings.steps, settings.warmup_steps)
+
+
+def schedule_rate(highest: float, step: int, steps: int, warmup: int) -> float:
+    """Rise linearly over `warmup` steps, then fall to a tenth along half a cosine."""
     if step < warmup:
         return highest * (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return highest * (0.55 + 0.45 * math.cos(math.pi * done))
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return highest * (0.55 + 0.45 * math.cos(math.pi * progress))

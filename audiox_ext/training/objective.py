@@ -1,8 +1,11 @@
-"""Further training of a model's network, its own weights or matrices beside them, on encoded clips.
+"""The loss of a network on encoded clips. Its own weights are trained, or LoRA matrices beside them.
 
-B batch, C latent channels, L latents, N context tokens, D their width. The objectives are those that the
-models are sampled with: v (see `diffusion_training`), and rectified flow, where x_t = (1 - t) x_0 + t noise
-and the network predicts noise - x_0; t uniform in [0, 1) (Liu et al. 2022, arXiv 2209.03003).
+B batch, C latent channels, L latent frames, N context tokens, D width.
+
+The objectives are those that the models sample with. v: x_t = alpha x_0 + sigma noise, with alpha =
+cos(t pi/2) and sigma = sin(t pi/2), and the network predicts alpha noise - sigma x_0 (Salimans and Ho 2022,
+arXiv 2202.00512). Rectified flow: x_t = (1 - t) x_0 + t noise, and the network predicts noise - x_0 (Liu et
+al. 2022, arXiv 2209.03003). Training draws t uniformly in [0, 1).
 """
 
 from __future__ import annotations
@@ -16,145 +19,170 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint as recomputed
+from torch.utils.checkpoint import checkpoint as recompute
 
 from ..config import Objective
 from ..errors import TrainingError
 from ..model import Network
-from .clip_dataset import EncodedClip
+from .clip_dataset import ClipBatch
+from .clip_encoder import EncodedClip
 from .module import TrainingModule
-from .settings import MAY_CHANGE, TuningSettings
-from .times import times_at
-from .tuning_data import ClipBatch
+from .settings import CHANGEABLE, TuningSettings
 
-AsBefore = Callable[[Network], AbstractContextManager[None]]
-_KEPT_SPREAD, _KEPT_SHIFT = 1.3, 1.5  # of the times of what is to stay, see `times_at`
-_GOLDEN = 0.6180339887  # spreads the times of one validation batch between those of the others
+BaseModel = Callable[[Network], AbstractContextManager[None]]
+"""A context in which the network computes what it did before the training."""
+
+# Noise times of the clips to preserve, see `noise_times`: all levels at which a sound takes shape. Uniform
+# times hardly visit many of them.
+_PRESERVATION_SPREAD, _PRESERVATION_SHIFT = 1.3, 1.5
+_GOLDEN_RATIO = 0.6180339887  # places the times of one validation batch between those of the others
 
 
 class NetworkTraining(TrainingModule):
-    """Trains what of a network wants gradients. about: what else a training that goes on must agree with, by
-    name; it is kept in its checkpoints, which hold only what is trained.
+    """Trains the parameters of a network that require gradients.
 
-    as_before: while it lasts the network is what it was before the training, where that can be had. Sounds
-    that the model is to go on making, and what is shown without any prompt, then learn from what that says,
-    which is no change at all, instead of from the noise that a single sound is of all that it might make.
+    Attributes:
+        network: that is trained.
+        step_losses: loss of every step.
+        validations: (finished steps, loss) of every validation.
+        best: weights of the best validation, by name; empty if training does not wait for better ones.
     """
 
     settings: TuningSettings
-    may_change = TrainingModule.may_change | MAY_CHANGE
+    changeable = TrainingModule.changeable | CHANGEABLE
 
     def __init__(
         self,
         network: Network,
         objective: Objective,
         settings: TuningSettings,
-        about: dict[str, str],
-        as_before: AsBefore | None = None,
+        identity: dict[str, str],
+        base_model: BaseModel | None = None,
     ) -> None:
+        """Prepare a training.
+
+        Args:
+            network: whose parameters are trained where they require gradients.
+            objective: that the model samples with.
+            settings: of the run.
+            identity: what a resumed training must agree with, by a name for the user. Checkpoints hold it.
+            base_model: restores the untrained network for a while, where that is possible. The network then
+                learns the clips to preserve, and clips without a prompt, from its own former predictions
+                (distillation) and not from the noise of a single sound.
+        """
         super().__init__(settings)
         self.network = network
-        self._as_before = as_before
         self.objective = objective
-        self.about = about
-        self.strict_loading = False  # of a checkpoint without the rest of the network
+        self.identity = identity
+        self._base_model = base_model
+        self.strict_loading = False  # checkpoints hold the trained parameters alone
         self.step_losses: list[float] = []
         self.validations: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         if settings.gradient_checkpointing:
             for block in network.transformer.blocks():
-                block.forward = partial(recomputed, block.forward, use_reentrant=False)  # type: ignore[method-assign]
-        self.finish_building()
+                block.forward = partial(recompute, block.forward, use_reentrant=False)  # type: ignore[method-assign]  # torch has no hook for it
+        self.start_averaging()
 
-    def losses(  # type: ignore[override]  # batches of another kind
+    def compute_losses(
         self, batch: ClipBatch, random: torch.Generator, *, training: bool
     ) -> dict[str, Tensor]:
-        """Validation shows every prompt, and spreads the times evenly."""
+        """Compute the mean squared error of the prediction.
+
+        Validation shows every prompt and spreads the times evenly.
+        """
         self.network.train(training)
         count = len(batch.clips)
         means, deviations = (
             torch.stack([getattr(clip, name) for clip in batch.clips]) for name in ("mean", "deviation")
         )
         latents = means + deviations * torch.randn(means.shape, generator=random)
+        preserved = slice(count - batch.preserved_count, count)
         if training:
             times = torch.rand(count, generator=random)
-            # All levels at which a sound takes shape, of which even times see little.
-            kept = slice(count - batch.kept, count)
-            times[kept] = times_at(times[kept], _KEPT_SPREAD, _KEPT_SHIFT)
+            times[preserved] = noise_times(times[preserved], _PRESERVATION_SPREAD, _PRESERVATION_SHIFT)
         else:
-            times = ((torch.arange(count) + 0.5) / count + _GOLDEN * batch.step) % 1.0
+            times = ((torch.arange(count) + 0.5) / count + _GOLDEN_RATIO * batch.step) % 1.0
         noise = torch.randn(latents.shape, generator=random)
-        noisy, wanted = noised(self.objective, latents, noise, times)
-        contexts, shown = zip(*(self._context(clip, random, training) for clip in batch.clips), strict=True)
-        context, device = torch.stack(contexts), self.device
+        noisy, target = add_noise(self.objective, latents, noise, times)
+        contexts, has_prompt = zip(
+            *(self._draw_context(clip, random, training) for clip in batch.clips), strict=True
+        )
+        context = torch.stack(contexts)
         if training:
-            stays = ~torch.tensor(shown)
-            stays[count - batch.kept :] = True
-            wanted = self._with_what_stays(wanted, noisy, times, context, stays)
-            # Dropout draws from torch's own generator, which a training that goes on finds elsewhere.
+            distilled = ~torch.tensor(has_prompt)
+            distilled[preserved] = True
+            target = self._distil(target, noisy, times, context, distilled)
+            # Dropout draws from torch's global generator, whose state a resumed training does not share.
             torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-        prepared = self.network.prepare_context(context.to(device))
-        made = self.network(noisy.to(device), times.to(device), prepared)
-        return {"loss": F.mse_loss(made, wanted.to(device))}
+        prepared = self.network.prepare_context(context.to(self.device))
+        prediction = self.network(noisy.to(self.device), times.to(self.device), prepared)
+        return {"loss": F.mse_loss(prediction, target.to(self.device))}
 
     @torch.no_grad()
-    def _with_what_stays(
-        self, wanted: Tensor, noisy: Tensor, times: Tensor, context: Tensor, stays: Tensor
+    def _distil(
+        self, target: Tensor, noisy: Tensor, times: Tensor, context: Tensor, distilled: Tensor
     ) -> Tensor:
-        """What is to be predicted (B, C, L): in the rows of stays (B,) bool what was before the training."""
-        rows = stays.nonzero().flatten()
-        if self._as_before is None or not len(rows):
-            return wanted
-        with self._as_before(self.network):
+        """Replace rows of target (B, C, L), where distilled (B,) is True, by the base model's prediction."""
+        rows = distilled.nonzero().flatten()
+        if self._base_model is None or not len(rows):
+            return target
+        with self._base_model(self.network):
             prepared = self.network.prepare_context(context[rows].to(self.device))
-            said = self.network(noisy[rows].to(self.device), times[rows].to(self.device), prepared)
-        return wanted.index_copy(0, rows, said.to(wanted))
+            prediction = self.network(noisy[rows].to(self.device), times[rows].to(self.device), prepared)
+        return target.index_copy(0, rows, prediction.to(target))
 
-    def _context(self, clip: EncodedClip, random: torch.Generator, training: bool) -> tuple[Tensor, bool]:
-        """((N, D) of what is shown of a clip's prompts, True), or (zeros, False) where nothing is."""
-        drawn = torch.rand(4, generator=random).tolist()
+    def _draw_context(
+        self, clip: EncodedClip, random: torch.Generator, training: bool
+    ) -> tuple[Tensor, bool]:
+        """Return (context (N, D), True), or (zeros, False) for a clip that is shown without a prompt."""
+        draws = torch.rand(4, generator=random).tolist()
         settings = self.settings
         kind = "both" if clip.is_video else "text"
         if training and clip.is_video:
-            if drawn[0] < settings.text_with_video_dropout:
+            if draws[0] < settings.text_with_video_dropout:
                 kind = "video"
-            elif drawn[1] < settings.video_dropout:
+            elif draws[1] < settings.video_dropout:
                 kind = "text"
-        draws = clip.contexts[kind]
-        context = draws[int(drawn[2] * len(draws))].whole()
-        is_shown = not training or drawn[3] >= settings.context_dropout
-        return context if is_shown else torch.zeros_like(context), is_shown
+        contexts = clip.contexts[kind]
+        context = contexts[int(draws[2] * len(contexts))].unpack()
+        has_prompt = not training or draws[3] >= settings.context_dropout
+        return context if has_prompt else torch.zeros_like(context), has_prompt
 
-    def note_validation(self, step: int, loss: float) -> bool:
-        """Call it while the averaged weights are in place. Returns whether these are the best so far, which
-        are then kept, if training waits for better ones.
+    def record_validation(self, step: int, loss: float) -> bool:
+        """Note a validation's loss. If it is the lowest and `patience` is set, keep the weights.
+
+        Call it while the averaged weights are applied.
+
+        Returns:
+            Whether the loss is the lowest so far.
         """
-        better = all(loss < earlier for _, earlier in self.validations)
+        is_best = all(loss < earlier for _, earlier in self.validations)
         self.validations.append((step, loss))
-        if better and self.settings.patience:
+        if is_best and self.settings.patience:
             self.best = {name: value.detach().cpu().clone() for name, value in self._trained()}
-        return better
+        return is_best
 
     @property
     def best_step(self) -> int:
-        """Of the best validation so far."""
-        return min(self.validations, key=lambda found: found[1])[0] if self.validations else 0
+        """Finished steps at the best validation so far."""
+        return min(self.validations, key=lambda entry: entry[1])[0] if self.validations else 0
 
     @property
-    def is_stale(self) -> bool:
-        """Whether so many validations were no better that training is to stop."""
-        since = sum(step > self.best_step for step, _ in self.validations)
-        return bool(self.settings.patience) and since >= self.settings.patience
+    def has_stalled(self) -> bool:
+        """Whether `patience` validations in a row brought no lower loss."""
+        later = sum(step > self.best_step for step, _ in self.validations)
+        return bool(self.settings.patience) and later >= self.settings.patience
 
     @property
     def result_step(self) -> int:
-        """After how many steps the result was there."""
+        """Finished steps at the weights that are the result."""
         return self.best_step if self.best else len(self.step_losses)
 
     @contextmanager
-    def result_in_place(self) -> Iterator[None]:
-        """The network has the weights that are the result: the best, or the average of the last."""
-        with self.average.in_place():
+    def apply_result(self) -> Iterator[None]:
+        """Give the network the best weights, or else the averaged ones, while the context lasts."""
+        with self.average.apply():
             with torch.no_grad():
                 for name, value in self._trained():
                     if name in self.best:
@@ -163,48 +191,88 @@ class NetworkTraining(TrainingModule):
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Only what is trained, and how it went."""
+        """Keep the trained parameters alone, and add the history."""
         super().on_save_checkpoint(checkpoint)
         trained = {name for name, _ in self._trained()}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name in trained}
         checkpoint["tuning"] = {
-            "about": self.about,
+            "identity": self.identity,
             "step_losses": list(self.step_losses),
             "validations": list(self.validations),
             "best": self.best,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises `TrainingError` for one of other data, or of another model."""
-        self.check_about(checkpoint)
+        """Restore the history.
+
+        Raises:
+            TrainingError: the checkpoint belongs to other sounds or to another model.
+        """
+        self.check_identity(checkpoint)
         super().on_load_checkpoint(checkpoint)
         tuning = checkpoint["tuning"]
         self.step_losses = list(tuning["step_losses"])
         self.validations = [(int(step), float(loss)) for step, loss in tuning["validations"]]
         self.best = dict(tuning["best"])
 
-    def check_about(self, checkpoint: dict[str, Any]) -> None:
-        """Raises `TrainingError` where the model or the sounds are not those of the checkpoint."""
-        then = checkpoint.get("tuning", {}).get("about", {})
-        changed = [name for name, value in self.about.items() if then.get(name) != value]
+    def check_identity(self, checkpoint: dict[str, Any]) -> None:
+        """Raise `TrainingError` if the model or the sounds are not those of the checkpoint."""
+        before = checkpoint.get("tuning", {}).get("identity", {})
+        changed = [name for name, value in self.identity.items() if before.get(name) != value]
         trained = {name for name, _ in self._trained()}
         if not changed and checkpoint["state_dict"].keys() != trained:
-            changed = ["layers that are trained"]
+            changed = ["set of trained layers"]
         if changed:
             raise TrainingError(
-                f"This training was begun with another {' and another '.join(changed)}. Go on with what it "
-                "was, begin anew, or train into another folder."
+                f"This training was started with another {' and another '.join(changed)}. Use the same as "
+                "before, delete last.ckpt to start over, or train into another folder."
             )
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, value) for name, value in self.named_parameters() if value.requires_grad]
 
 
-def noised(objective: Objective, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """(x_t, what is to be predicted), of latents and noise (B, C, L) at times (B,)."""
+def add_noise(objective: Objective, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (x_t, what the network is to predict).
+
+    Args:
+        objective: that defines both.
+        latents: (B, C, L).
+        noise: (B, C, L).
+        times: (B,), 0 to 1.
+    """
     t = times[:, None, None]
     if objective == "rectified_flow":
         return (1 - t) * latents + t * noise, noise - latents
     alpha, sigma = torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
     return alpha * latents + sigma * noise, alpha * noise - sigma * latents
+
+
+def stratified_uniform(count: int, random: torch.Generator | None) -> Tensor:
+    """Draw one number from each of `count` equal parts of [0, 1), in random order.
+
+    Each is uniform, but a batch's loss varies less than with independent numbers. Without a generator, return
+    the middles of the parts, in order.
+    """
+    if random is None:
+        return (torch.arange(count) + 0.5) / count
+    return (torch.randperm(count, generator=random) + torch.rand(count, generator=random)) / count
+
+
+def noise_times(uniform: Tensor, spread: float, shift: float) -> Tensor:
+    """Turn uniform numbers in [0, 1) into times at which the noise level is log-logistic.
+
+    Args:
+        uniform: numbers in [0, 1), any shape.
+        spread: scale of the logarithm of the noise level tan(t pi / 2); 0 returns the numbers unchanged.
+            Uniform times have a spread near 0.75 and a shift near 0.
+        shift: its centre. What shows in hundreds of latents at once, such as a pitch, is decided at higher
+            levels than uniform times reach.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364), section 5, choose noise levels likewise.
+    """
+    if spread == 0:
+        return uniform
+    level = (spread * torch.logit(uniform, eps=1e-4) + shift).exp()
+    return torch.atan(level) * 2 / math.pi

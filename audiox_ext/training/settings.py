@@ -1,24 +1,33 @@
-"""How a model that exists is trained further on a user's sounds: as a LoRA, or all of its network."""
+"""Settings of a training, checked when they are made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from ..errors import ConfigError
-
-pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What every training has.
+    """Settings that every training has.
 
-    steps: of the optimiser. warmup_steps: over which the learning rate rises; then it falls along a cosine to
-    a tenth. gradient_clip: largest norm of all gradients together. ema_decay: of the averaged weights, which
-    are what is kept in the end. precision: "32" or "bf16", of the arithmetic under autocast;
-    a processor without units for bf16, which would take a hundred times longer, computes in 32. workers:
-    processes that make items. checkpoint_every, validate_every, report_every: in steps.
+    Attributes:
+        steps: optimizer steps, at least 1.
+        batch_size: items per step, at least 1.
+        learning_rate: its highest value, above 0. It rises over `warmup_steps` and then falls along a cosine
+            to a tenth.
+        warmup_steps: steps over which the learning rate rises.
+        weight_decay: of matrices; vectors do not decay.
+        gradient_clip: largest norm of all gradients together, above 0.
+        ema_decay: decay per step of the averaged weights, in [0, 1). The averaged weights are the result.
+        precision: "32" or "bf16", for arithmetic under autocast. A processor without bf16 units computes in
+            32 bits, because bf16 would take a hundred times longer there.
+        workers: processes that prepare items; 0 prepares them in this process.
+        seed: of every random number in the training.
+        checkpoint_every: steps between checkpoints.
+        validate_every: steps between validations.
+        validation_items: items per validation; 0 turns validation off.
+        report_every: steps between progress reports.
     """
 
     steps: int
@@ -37,31 +46,39 @@ class RunSettings:
     report_every: int = 50
 
     def __post_init__(self) -> None:
+        """Check every value. Raises `ConfigError` with its name."""
         for name in ("steps", "batch_size", "checkpoint_every", "validate_every", "report_every"):
-            at_least(self, name, 1)
+            check_minimum(self, name, 1)
         for name in ("warmup_steps", "weight_decay", "workers", "seed", "validation_items"):
-            at_least(self, name, 0)
+            check_minimum(self, name, 0)
         for name in ("learning_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}.")
         if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay must lie in [0, 1), got {self.ema_decay}.")
+            raise ConfigError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}.")
         if self.precision not in ("32", "bf16"):
             raise ConfigError(f'precision is {self.precision!r}; choose "32" or "bf16".')
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSettings(RunSettings):
-    """What both have, beside what every training has. Shares are 0 to 1.
+    """Settings for training an existing model on a user's sounds.
 
-    held_out: of the files, kept for validation. patience: validations without a better loss after which
-    training stops; with it the weights of the best validation are the result, with 0 those of the last step.
-    keep_share: of a batch, taken from a second folder of sounds that the model is to go on making. shortest:
-    seconds that a file must have. context_dropout: of items that are trained without any prompt, which
-    guidance starts from; text_with_video_dropout, video_dropout: of items with a video, that are shown it
-    without its caption, or the caption alone. sound_every: steps from one sound to listen to on the way to
-    the next, 0 for none; sound_steps: of its sampling; sound_prompt: what it is, by default the caption of
-    the first file. gradient_checkpointing: a third more work for much less memory.
+    Fractions and dropouts are at least 0 and below 1.
+
+    Attributes:
+        held_out_fraction: fraction of the files that validation uses and training never sees.
+        patience: validations without a lower loss before training stops; the weights of the best validation
+            are then the result. 0 never stops early and keeps the weights of the last step.
+        preservation_fraction: fraction of each batch that comes from the preservation dataset.
+        min_seconds: shortest file that is used, above 0.
+        context_dropout: fraction of items that are trained without any prompt, which guidance needs.
+        text_with_video_dropout: fraction of video items that are shown without their caption.
+        video_dropout: fraction of video items that are shown with their caption alone.
+        preview_every: steps between preview sounds; 0 makes none.
+        preview_steps: sampling steps of a preview sound.
+        preview_prompt: prompt of the preview sounds; "" takes the caption of the first file.
+        gradient_checkpointing: saves much memory for a third more work.
     """
 
     steps: int = 1000
@@ -72,45 +89,50 @@ class TuningSettings(RunSettings):
     checkpoint_every: int = 100
     validate_every: int = 100
     report_every: int = 25
-    held_out: float = 0.1
+    held_out_fraction: float = 0.1
     patience: int = 5
-    keep_share: float = 0.25
-    shortest: float = 0.5
+    preservation_fraction: float = 0.25
+    min_seconds: float = 0.5
     context_dropout: float = 0.1
     text_with_video_dropout: float = 0.3
     video_dropout: float = 0.15
-    sound_every: int = 250
-    sound_steps: int = 50
-    sound_prompt: str = ""
+    preview_every: int = 250
+    preview_steps: int = 50
+    preview_prompt: str = ""
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        """Check every value. Raises `ConfigError` with its name."""
         super().__post_init__()
         for item in fields(self):
             value = getattr(self, item.name)
-            share = item.name.endswith("_dropout") or item.name in ("held_out", "keep_share")
-            if share and not 0 <= value < 1:
+            if item.name.endswith(("_dropout", "_fraction")) and not 0 <= value < 1:
                 raise ConfigError(f"{item.name} must be at least 0 and below 1, got {value}.")
-        for name in ("patience", "sound_every"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}.")
-        if self.sound_steps < 1:
-            raise ConfigError(f"sound_steps must be at least 1, got {self.sound_steps}.")
-        if not self.shortest > 0:
-            raise ConfigError(f"shortest must be above 0 s, got {self.shortest}.")
+        check_minimum(self, "patience", 0)
+        check_minimum(self, "preview_every", 0)
+        check_minimum(self, "preview_steps", 1)
+        if not self.min_seconds > 0:
+            raise ConfigError(f"min_seconds must be above 0, got {self.min_seconds}.")
         if self.patience and not self.validation_items:
             raise ConfigError("patience needs validations: set validation_items above 0, or patience to 0.")
 
 
-# How often something is done, and to whom it is told, but not what is learnt from what.
-MAY_CHANGE = frozenset(("patience", "sound_every", "sound_steps", "sound_prompt", "gradient_checkpointing"))
+CHANGEABLE = frozenset(
+    ("patience", "preview_every", "preview_steps", "preview_prompt", "gradient_checkpointing")
+)
+"""Settings that a resumed training may change: they do not alter what is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings(TuningSettings):
-    """rank: of the matrices, alpha: their scale is alpha / rank; None for alpha = rank. targets: which layers
-    of the network, each the end of its name or a regular expression found in it; none for all layers in the
-    blocks. dropout: share of a layer's inputs that its matrices do not see in a step.
+    """Settings for training a LoRA.
+
+    Attributes:
+        rank: of the matrices, at least 1.
+        alpha: the matrices are scaled by alpha / rank; None means alpha = rank.
+        targets: layers of the network to adapt. Each is the end of a layer's name, or a regular expression
+            to search in it. Empty adapts every layer in the blocks.
+        dropout: fraction of a layer's inputs that its matrices do not see, at least 0 and below 1.
     """
 
     learning_rate: float = 5e-4
@@ -121,9 +143,9 @@ class LoraSettings(TuningSettings):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        """Check every value. Raises `ConfigError` with its name."""
         super().__post_init__()
-        if self.rank < 1:
-            raise ConfigError(f"rank must be at least 1, got {self.rank}.")
+        check_minimum(self, "rank", 1)
         if self.alpha is not None and not self.alpha > 0:
             raise ConfigError(f"alpha must be above 0, got {self.alpha}.")
         if not 0 <= self.dropout < 1:
@@ -131,18 +153,18 @@ class LoraSettings(TuningSettings):
 
     @property
     def scale(self) -> float:
-        """alpha, decided."""
+        """The value of alpha that is used."""
         return float(self.rank) if self.alpha is None else self.alpha
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(TuningSettings):
-    """All weights of the network; conditioners, fusion and autoencoder stay as they are."""
+    """Settings for training all weights of the network; every other part stays as it is."""
 
     learning_rate: float = 5e-5
 
 
-def at_least(settings: Any, name: str, low: float) -> None:
-    """Raises `ConfigError` where a setting is lower."""
-    if getattr(settings, name) < low:
-        raise ConfigError(f"{name} must be at least {low:g}, got {getattr(settings, name)}.")
+def check_minimum(settings: RunSettings, name: str, minimum: float) -> None:
+    """Raise `ConfigError` if the setting called `name` is below `minimum`."""
+    if getattr(settings, name) < minimum:
+        raise ConfigError(f"{name} must be at least {minimum:g}, got {getattr(settings, name)}.")

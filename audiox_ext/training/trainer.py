@@ -1,4 +1,8 @@
-"""Runs a training with Lightning, or resumes it from its last checkpoint."""
+"""Runs a training with Lightning, or resumes it from its last checkpoint.
+
+Batches have numbers, and batch n is the same whenever it is made. So a resumed training sees the batches that
+an unbroken one would have seen.
+"""
 
 from __future__ import annotations
 
@@ -8,71 +12,185 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from torch.utils.data import DataLoader, Sampler
 
 from ..checkpoints.pretrained import multiplies_bf16
 from ..errors import InputError, TrainingError
-from .batches import loader
+from ..random_numbers import keyed_generator
+from .settings import RunSettings
 
 if TYPE_CHECKING:
-    from .callbacks import Supervision
-    from .module import TrainingModule
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
 Report = Callable[[str], None]
+"""Receives one line of text for the user."""
+
+_ORDER_KEY = 202  # keeps these random numbers apart from others
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Base of all batches.
+
+    Attributes:
+        step: number of the batch, from 0.
+        numbers: numbers of its items.
+    """
+
+    step: int
+    numbers: tuple[int, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on a device."""
+        raise NotImplementedError
+
+
+class BatchSource(Protocol):
+    """Makes batches by their number, without an end."""
+
+    def __getitem__(self, step: int) -> Any:
+        """Make batch number `step`: a `Batch`, or another class with `step`, `numbers` and `to`."""
 
 
 def require_lightning() -> None:
-    """Raises `InputError` where what training needs is not installed."""
+    """Raise `InputError` if the packages that training needs are not installed."""
     missing = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f'Training needs {" and ".join(missing)}, not installed here: pip install "audiox-ext[train]", '
-            "or in the folder of this pack pip install .[train]"
+            f"Training needs {' and '.join(missing)}, which is not installed. "
+            'Run: pip install "audiox-ext[train]", or in this pack\'s folder: pip install .[train]'
         )
 
 
-def fit_supervised(
-    module: TrainingModule,
-    batches: Any,
-    supervision: Supervision,
-    place: Path,
+def fit(
+    module: LightningModule,
+    settings: RunSettings,
+    batches: BatchSource,
+    callback: Callback,
+    folder: Path,
     device: str | torch.device,
 ) -> None:
-    """All steps of a training, or those that its last.ckpt in `place` lacks. batches: by their number."""
-    settings, last = module.settings, place / "last.ckpt"
-    place.mkdir(parents=True, exist_ok=True)
-    first = steps_done(last)
+    """Run all steps of a training, or those that `folder`/last.ckpt lacks.
+
+    Args:
+        module: what is trained.
+        settings: how long, and in which precision.
+        batches: what it is trained on.
+        callback: called at every step; it writes checkpoints.
+        folder: for the checkpoint and TensorBoard's events; made if it does not exist.
+        device: to train on.
+
+    Raises:
+        TrainingError: the checkpoint cannot be read, or the training diverges.
+        KeyboardInterrupt: the user interrupted it.
+    """
+    last = folder / "last.ckpt"
+    folder.mkdir(parents=True, exist_ok=True)
+    first = count_steps(last)
     on_interrupt = signal.getsignal(signal.SIGINT)
-    with _quiet_lightning(), _no_denormals():
-        trainer = _trainer(module, supervision, place, device)
+    with _silence_lightning(), _flush_denormals():
+        trainer = _make_trainer(settings, callback, folder, device)
         try:
             trainer.fit(
                 module,
-                loader(batches, first, settings.steps, settings.workers),
+                make_loader(batches, first, settings.steps, settings.workers),
                 ckpt_path=str(last) if first else None,
                 weights_only=True if first else None,
             )
-        except SystemExit:  # what Lightning makes of an interruption, after which it ignores all others
+        except SystemExit:  # Lightning raises this when interrupted, and ignores interrupts from then on
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
 
 
-def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str | torch.device) -> Any:
+def count_steps(checkpoint: Path) -> int:
+    """Count the steps that a checkpoint has behind it; 0 if there is no file.
+
+    Raises:
+        TrainingError: the file cannot be read.
+    """
+    if not checkpoint.is_file():
+        return 0
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # a damaged file can make the reader raise anything
+        raise TrainingError(
+            f"{checkpoint} cannot be read ({error}). Delete it to start over, or restore a copy of it."
+        ) from None
+
+
+def make_loader(batches: BatchSource, first: int, end: int, workers: int) -> DataLoader[Any]:
+    """Return a loader of the batches from `first` up to but without `end`, in order.
+
+    Args:
+        batches: source of the batches.
+        first: number of the first batch.
+        end: number after the last batch.
+        workers: processes that make batches; 0 makes them in this process.
+    """
+    return DataLoader(
+        batches,  # type: ignore[arg-type]  # a Dataset to torch has a length; this source has no end
+        batch_size=None,
+        sampler=_StepSampler(range(first, end)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=False,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def pick_item(place: int, count: int, shuffled: bool) -> int:
+    """Return the item at a place in an endless series of passes over all items.
+
+    Args:
+        place: position in the series, from 0.
+        count: number of items, which is also the length of a pass.
+        shuffled: give each pass an order of its own.
+    """
+    number, position = divmod(place, count)
+    return int(_shuffle(count, number)[position]) if shuffled else position
+
+
+@lru_cache(maxsize=4)
+def _shuffle(count: int, number: int) -> np.ndarray:
+    """Return the order of items in a pass."""
+    return keyed_generator(_ORDER_KEY, number).permutation(count)
+
+
+class _StepSampler(Sampler[int]):
+    """Gives a loader the numbers of the batches that are left."""
+
+    def __init__(self, steps: range) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+
+def _make_trainer(
+    settings: RunSettings, callback: Callback, folder: Path, device: str | torch.device
+) -> Trainer:
     from lightning.pytorch import Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    settings, kind = module.settings, torch.device(device).type
-    half = settings.precision == "bf16" and (kind != "cpu" or multiplies_bf16())
+    kind = torch.device(device).type
+    uses_bf16 = settings.precision == "bf16" and (kind != "cpu" or multiplies_bf16())
     return Trainer(
         accelerator=kind,
         devices=1,
         max_steps=settings.steps,
-        precision="bf16-mixed" if half else "32-true",
-        logger=TensorBoardLogger(str(place), name="", version="events"),
-        callbacks=[supervision],
+        precision="bf16-mixed" if uses_bf16 else "32-true",
+        logger=TensorBoardLogger(str(folder), name="", version="events"),
+        callbacks=[callback],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -82,8 +200,8 @@ def _trainer(module: TrainingModule, supervision: Any, place: Path, device: str 
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without its hints: what there is to say, `Supervision` says."""
+def _silence_lightning() -> Iterator[None]:
+    """Hide Lightning's hints; the callback reports what matters."""
     names = ("lightning.pytorch", "lightning.fabric")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -91,7 +209,7 @@ def _quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
-            # Ours begins at the step after the checkpoint.
+            # Our loader begins after the checkpoint's step, so it needs no state of its own.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             yield
     finally:
@@ -100,24 +218,10 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextmanager
-def _no_denormals() -> Iterator[None]:
-    """Numbers next to zero, which silence is full of, become zero: processors take many times longer for
-    them.
-    """
+def _flush_denormals() -> Iterator[None]:
+    """Round denormal numbers to zero; silence is full of them, and processors compute them slowly."""
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def steps_done(checkpoint: Path) -> int:
-    """Of a training, 0 for one that has not begun."""
-    if not checkpoint.is_file():
-        return 0
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except Exception as error:  # a damaged file can make the reader raise anything
-        raise TrainingError(
-            f"{checkpoint} cannot be read ({error}). Take it away to begin anew, or put a copy in its place."
-        ) from None

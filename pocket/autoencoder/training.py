@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from audiox_ext.config import AutoencoderConfig
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.operations import PlainOperations
-from audiox_ext.training.batches import Batch
 from audiox_ext.training.module import TrainingModule
+from audiox_ext.training.trainer import Batch
 
 from ..settings import AutoencoderSettings
 from ..training.batches import SoundBatch
@@ -50,9 +50,9 @@ class AutoencoderTraining(TrainingModule):
         normalise_weights(self.autoencoder)
         if begun is not None:
             self.autoencoder.model["encoder"].requires_grad_(False)
-        self.finish_building()
+        self.start_averaging()
 
-    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+    def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """Validation takes the mean of the posterior, training a sample."""
         settings = self.settings
         assert isinstance(batch, SoundBatch)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiox_ext.training.module import rate_at
+from audiox_ext.training.module import schedule_rate
 
 from ..world.dataset import Dataset
 from ..world.kinds import KINDS, NOTES, VOICES
@@ -94,10 +94,10 @@ def learn_captions(module: DiffusionTraining, dataset: Dataset, report: Callable
     recent: list[float] = []
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(_RATE, step, steps, _WARMUP)
+            group["lr"] = schedule_rate(_RATE, step, steps, _WARMUP)
         numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
         captions, wanted = asked_of(dataset, numbers)
-        context = module.words_alone(captions, module.random_of(step))
+        context = module.words_alone(captions, module.make_generator(step))
         loss = questions.loss(context, wanted.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

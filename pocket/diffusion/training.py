@@ -27,9 +27,9 @@ from audiox_ext.model import AudioXModel, Network
 from audiox_ext.networks.layers import cast
 from audiox_ext.networks.vision.synchformer import Synchformer
 from audiox_ext.random_numbers import RandomNumbers
-from audiox_ext.training.batches import Batch
 from audiox_ext.training.module import TrainingModule
-from audiox_ext.training.times import even_places, times_at
+from audiox_ext.training.objective import noise_times, stratified_uniform
+from audiox_ext.training.trainer import Batch
 
 from ..settings import DiffusionSettings, TrainingConfig
 from ..training.attention import TrainingOperations
@@ -81,7 +81,7 @@ class DiffusionTraining(TrainingModule):
         self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
         self.usual = UsualErrors()
         self.teacher: Teacher | None = None
-        self.finish_building()
+        self.start_averaging()
 
     def begin_as(self, model: AudioXModel) -> None:
         """Take the weights of a model of the same configuration, all but the autoencoder's. Raises
@@ -89,7 +89,7 @@ class DiffusionTraining(TrainingModule):
         """
         own = {key: value for key, value in self.model.state_dict().items() if key.startswith(_AUTOENCODER)}
         self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
-        self.finish_building()
+        self.start_averaging()
 
     @property
     def network(self) -> Network:
@@ -100,7 +100,7 @@ class DiffusionTraining(TrainingModule):
         """What items are prepared with."""
         return Encoders(self.model, self.synchformer)
 
-    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+    def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
         item or time more than another.
         """
@@ -109,8 +109,8 @@ class DiffusionTraining(TrainingModule):
         shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
         mean, deviation = batch.latents.unbind(dim=1)
         latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
-        places = even_places(len(latents), random if training else None)
-        times = times_at(places, self.settings.noise_spread, self.settings.noise_shift)
+        places = stratified_uniform(len(latents), random if training else None)
+        times = noise_times(places, self.settings.noise_spread, self.settings.noise_shift)
         noise = torch.randn(latents.shape, generator=random).to(latents)
         alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
         context = self.context(batch, shown, random)
@@ -172,12 +172,10 @@ class DiffusionTraining(TrainingModule):
         matrices = [value for block in blocks for value in block.parameters() if value.dim() > 1]
         theirs = {id(value) for value in matrices}
         others = {n: v for n, v in self.named_parameters() if v.requires_grad and id(v) not in theirs}
-        careful = {name: value for name, value in others.items() if self._knows_words(name)}
+        slow = {name: value for name, value in others.items() if self._knows_words(name)}
         return MatrixOptimiser(
             matrices,
-            self.adamw(
-                [value for name, value in others.items() if name not in careful], careful=careful.values()
-            ),
+            self.adamw([value for name, value in others.items() if name not in slow], slow=slow.values()),
             learning_rate=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
         )

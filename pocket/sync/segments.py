@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfig
 from audiox_ext.random_numbers import keyed_generator
-from audiox_ext.training.batches import Batch, nth_of_pass
+from audiox_ext.training.trainer import Batch, pick_item
 
 from ..training.row_files import Report, Rows, digest_of, make_rows, rows_of
 from ..world.dataset import Dataset
@@ -51,7 +51,7 @@ class PatchBatches:
 
     def __getitem__(self, step: int) -> PatchBatch:
         places = range(step * self.size, (step + 1) * self.size)
-        numbers = tuple(nth_of_pass(place, self.count, self.shuffled) for place in places)
+        numbers = tuple(pick_item(place, self.count, self.shuffled) for place in places)
         rows = [self.rows[number] for number in numbers]
         patches, codes = (torch.stack([row[name] for row in rows]) for name in ("patches", "codes"))
         return PatchBatch(step, numbers, patches, codes)

@@ -13,8 +13,8 @@ from audiox_ext.config import ClipConditionerConfig
 from audiox_ext.errors import ConfigError
 from audiox_ext.networks.operations import PlainOperations
 from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfig
-from audiox_ext.training.batches import Batch
 from audiox_ext.training.module import TrainingModule
+from audiox_ext.training.trainer import Batch
 
 from ..settings import SyncSettings, TrainingConfig
 from ..training.initial_weights import initialise_synchformer
@@ -34,9 +34,9 @@ class SyncTraining(TrainingModule):
         super().__init__(config.sync)
         self.synchformer = build_synchformer(config)
         self.synchformer.patch_embed_3d.requires_grad_(False)
-        self.finish_building()
+        self.start_averaging()
 
-    def losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+    def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """The mean squared error, of all and of the onsets alone."""
         assert isinstance(batch, PatchBatch)
         said = self.synchformer.features_of_patches(batch.patches).float()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from audiox_ext.random_numbers import keyed_generator
-from audiox_ext.training.batches import Batch
+from audiox_ext.training.trainer import Batch
 
 from ..synth.rendering import render
 from ..world.dataset import Dataset

@@ -44,7 +44,7 @@ def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype =
     """config.json, model.safetensors, text_encoder/ and synchformer_state_dict.safetensors, of the averaged
     weights. Returns how many bytes they are. The folder is there whole or not at all.
     """
-    with training.average.in_place():
+    with training.average.apply():
         write_whole(folder, lambda begun: _write(training, begun, dtype))
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

@@ -22,7 +22,7 @@ from audiox_ext.conditioning.conditioners import MelConditioner, VideoConditione
 from audiox_ext.config import StrengthEncoderConfig
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
-from audiox_ext.training.batches import Batch
+from audiox_ext.training.trainer import Batch
 
 from ..sync.segments import FILM_FPS, as_seen
 from ..synth.rendering import render

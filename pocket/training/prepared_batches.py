@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiox_ext.training.batches import Batch, nth_of_pass
+from audiox_ext.training.trainer import Batch, pick_item
 
 from ..world.dataset import Dataset
 from .row_files import Rows
@@ -67,7 +67,7 @@ class PreparedBatches:
         for (dataset, items), count in ((self.sounds, self.size - films), (self.films, films)):
             for place in range(step * count, (step + 1) * count):
                 turn = place // len(dataset)
-                index = nth_of_pass(place, len(dataset), self.shuffled)
+                index = pick_item(place, len(dataset), self.shuffled)
                 captions.append(dataset.caption(index, turn if self.shuffled else 0))
                 numbers.append(dataset.first + index)
                 rows.append(items[index])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.files import write_whole
-from audiox_ext.training.batches import AnyBatches, Batch, loader
+from audiox_ext.training.trainer import Batch, BatchSource, make_loader
 
 Report = Callable[[str], None]
 
@@ -65,7 +65,7 @@ def rows_of(step: int, count: int) -> range:
 def make_rows(
     folder: Path,
     fingerprint: str,
-    groups: AnyBatches,
+    groups: BatchSource,
     count: int,
     encode: Callable[[Batch], dict[str, Tensor]],
     *,
@@ -86,7 +86,7 @@ def make_rows(
     files = [folder / f"{number:05}.safetensors" for number in range(-(-count // _FILE))]
     done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
     rows: list[dict[str, Tensor]] = []
-    for group in loader(
+    for group in make_loader(
         groups, done * _FILE // GROUP, -(-count // GROUP), workers if done < len(files) else 0
     ):
         rows.append(encode(group.to(device)))

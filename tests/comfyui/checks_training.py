@@ -90,14 +90,14 @@ def check_a_cancelled_training_goes_on() -> None:
     assert (2, 4) in done
     assert not (folder_paths.get_full_path("loras", "cancelled.safetensors"))
     *_, report = train(model, name="cancelled", steps=4)
-    assert "Going on after step" in report
+    assert "Resuming after step" in report
     name, *_ = train(model, name="whole", steps=4)
     one, other = (Path(folder_paths.get_full_path("loras", n)) for n in ("cancelled.safetensors", name))
     read = pack("audiox_ext.checkpoints.lora_file").read_lora
     for key, layer in read(one).layers.items():
         assert torch.equal(layer.up, read(other).layers[key].up), key
     *_, report = train(model, name="whole", steps=4, resume=False)
-    assert "Going on" not in report
+    assert "Resuming" not in report
     assert "step 4 of 4" in report
 
 

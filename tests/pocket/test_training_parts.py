@@ -37,8 +37,8 @@ from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
 from audiox_ext.networks.operations import torch_attention
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.denoiser import VDenoiser
-from audiox_ext.training.times import even_places, times_at
-from audiox_ext.training.weight_average import WeightAverage
+from audiox_ext.training.module import WeightAverage
+from audiox_ext.training.objective import noise_times, stratified_uniform
 from pocket.autoencoder.augmentation import moved
 from pocket.autoencoder.latent_scale import DEVIATION, normalise_latents
 from pocket.autoencoder.start import start_autoencoder
@@ -279,7 +279,7 @@ def test_the_average_follows_the_weights_and_gives_them_back() -> None:
     with torch.no_grad():
         layer.weight.add_(1.0)
     average.update(1)  # decay (1 + 1) / (10 + 1)
-    with average.in_place():
+    with average.apply():
         torch.testing.assert_close(layer.weight, first + (1 - 2 / 11))
     torch.testing.assert_close(layer.weight, first + 1.0)
 
@@ -470,23 +470,23 @@ def test_the_attention_of_the_training_is_that_of_torch(dtype: torch.dtype) -> N
 
 
 def test_times_are_uniform_and_spread_over_each_batch() -> None:
-    places = even_places(50, torch.Generator().manual_seed(0))
+    places = stratified_uniform(50, torch.Generator().manual_seed(0))
     assert sorted((places * 50).floor().int().tolist()) == list(range(50))
     assert places.tolist() != sorted(places.tolist())
-    assert even_places(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
-    assert torch.equal(times_at(places, 0.0, 0.7), places)
+    assert stratified_uniform(4, None).tolist() == [0.125, 0.375, 0.625, 0.875]
+    assert torch.equal(noise_times(places, 0.0, 0.7), places)
 
 
 def test_times_can_be_drawn_wider_and_at_higher_noise() -> None:
-    places = even_places(1000, torch.Generator().manual_seed(0))
-    near, wide = times_at(places, 0.75, 0.0), times_at(places, 1.2, 0.5)
+    places = stratified_uniform(1000, torch.Generator().manual_seed(0))
+    near, wide = noise_times(places, 0.75, 0.0), noise_times(places, 1.2, 0.5)
     assert float((near.sort().values - places.sort().values).abs().max()) < 0.04  # nearly even
     assert float((wide > 0.94).float().mean()) > 2 * float((near > 0.94).float().mean())
     assert 0 < float(wide.min()) < float(wide.max()) < 1
-    assert float(times_at(torch.tensor([0.5]), 1.2, 0.5)) == pytest.approx(
+    assert float(noise_times(torch.tensor([0.5]), 1.2, 0.5)) == pytest.approx(
         math.atan(math.exp(0.5)) / math.pi * 2
     )
-    assert float(times_at(torch.tensor([0.0]), 1.2, 0.5)) > 0
+    assert float(noise_times(torch.tensor([0.0]), 1.2, 0.5)) > 0
 
 
 def test_what_happens_in_a_film_is_said_at_its_time_step() -> None:

@@ -136,7 +136,7 @@ def test_a_training_that_was_broken_off_gives_what_it_would_have_given(
     # What else has used torch's generator in the meantime changes nothing.
     torch.manual_seed(123)
     again = train(config, broken, device="cpu", report=lines.append)
-    assert "Going on after step 4 of 6." in lines
+    assert "Resuming after step 4 of 6." in lines
     one, other = weights_of(whole / part), weights_of(broken / part)
     assert one.keys() == other.keys()
     for key, value in one.items():
@@ -155,7 +155,7 @@ def test_an_interrupted_training_keeps_its_last_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert fitting.steps_done(tmp_path / "autoencoder" / "last.ckpt") == 2
+    assert fitting.count_steps(tmp_path / "autoencoder" / "last.ckpt") == 2
     assert not (tmp_path / "autoencoder" / "autoencoder.safetensors").exists()
 
 
@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_number_stops_the_training_with_its_step_and_batch(
         return batch
 
     monkeypatch.setattr(CropBatches, "__getitem__", spoilt)
-    with pytest.raises(TrainingError, match=r"Step 4: the loss is not a number .*items 0, 1, 2, 3\."):
+    with pytest.raises(TrainingError, match=r"Step 4: the loss is not finite .*items 0, 1, 2, 3\."):
         train_autoencoder(miniature(), tmp_path, device="cpu", report=quietly)
     for key, value in weights_of(tmp_path / "autoencoder").items():
         assert bool(torch.isfinite(value).all()), key
@@ -183,7 +183,7 @@ def test_another_configuration_does_not_go_on_with_a_training(trained: Path, tmp
     config = with_steps(miniature(), "autoencoder", 2)
     train_autoencoder(config, tmp_path, device="cpu", report=quietly)
     other = replace(config, autoencoder=replace(config.autoencoder, steps=4, kl_weight=0.5))
-    with pytest.raises(TrainingError, match=r"begun with kl_weight 0\.0001, .* now says 0\.5"):
+    with pytest.raises(TrainingError, match=r"started with kl_weight 0\.0001, .* now say 0\.5"):
         train_autoencoder(other, tmp_path, device="cpu", report=quietly)
     (tmp_path / "autoencoder" / "last.ckpt").write_bytes(b"PK half a file")
     with pytest.raises(TrainingError, match="cannot be read"):
@@ -397,7 +397,7 @@ def test_the_model_says_what_was_trained(trained: Path, tmp_path: Path) -> None:
         "video_tensors": frames[:, ::5],
         "video_sync_frames": module.synchformer(frames.div(255).sub(0.5).div(0.5)),
     }
-    with torch.no_grad(), module.average.in_place():
+    with torch.no_grad(), module.average.apply():
         context = module.context(batch, Shown.all_but_audio(batch.has_film), random)
         wanted = module.model.network(x, t, module.model.network.prepare_context(context))
     from audiox_ext.devices import DevicePlacement

@@ -11,23 +11,23 @@ from videos import frame_times, write_sound, write_video
 
 from audiox_ext.errors import InputError
 from audiox_ext.media.audio_video import write_audio
-from audiox_ext.training.audio_folder import read_folder, words_of
-from audiox_ext.training.user_clips import Clip, ClipShape, ClipSummary, clips_of
+from audiox_ext.training.audio_clips import Clip, ClipShape, ClipSummary, cut_clips
+from audiox_ext.training.audio_folder import extract_words, read_audio_folder
 
 SHAPE = ClipShape(rate=16000, channels=2, samples=32000)  # 2 s
 
 
 def clips(folder: Path, shape: ClipShape = SHAPE) -> tuple[list[Clip], list[str]]:
-    summary = ClipSummary(read_folder(folder), shape)
-    found = list(clips_of(summary.folder, shape, summary))
+    summary = ClipSummary(read_audio_folder(folder), shape)
+    found = list(cut_clips(summary.folder, shape, summary))
     for clip in found:
         summary.add(clip)
     summary.check()
-    return found, summary.lines()
+    return found, summary.describe()
 
 
 def captions(folder: Path, default: str = "") -> dict[str, str]:
-    return {file.name: file.caption for file in read_folder(folder, default).files}
+    return {file.name: file.caption for file in read_audio_folder(folder, default).files}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def captions(folder: Path, default: str = "") -> dict[str, str]:
     ],
 )
 def test_words_come_out_of_a_file_name(stem: str, words: str) -> None:
-    assert words_of(stem) == words
+    assert extract_words(stem) == words
 
 
 def test_a_caption_comes_from_the_table_then_from_beside_then_from_the_name(tmp_path: Path) -> None:
@@ -50,13 +50,13 @@ def test_a_caption_comes_from_the_table_then_from_beside_then_from_the_name(tmp_
     (tmp_path / "a dog.txt").write_text("not this\n")
     (tmp_path / "cat.txt").write_text("\ufeffa cat\n meows\n", encoding="utf-8")
     (tmp_path / "captions.csv").write_text('file,caption\na dog.wav,"a dog, barking"\nlost.wav,nothing\n')
-    folder = read_folder(tmp_path)
+    folder = read_audio_folder(tmp_path)
     assert captions(tmp_path) == {
         "a dog.wav": "a dog, barking",
         "cat.wav": "a cat meows",
         "bird-1.wav": "bird",
     }
-    assert any("not there: lost.wav" in note for note in folder.notes)
+    assert any("do not exist: lost.wav" in note for note in folder.notes)
     assert any(
         "1 of 3 files have no caption; the words" in note and '"bird"' in note for note in folder.notes
     )
@@ -83,10 +83,14 @@ def test_tables_may_have_the_usual_forms_and_name_files_in_subfolders(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("captions.csv", "file,words\ntone-0.wav,one\n", r"captions\.csv, line 2: a file and its caption"),
-        ("captions.csv", "file,caption\n../x.wav,one\n", r"line 2: \.\./x\.wav lies outside"),
-        ("metadata.jsonl", '{"file": "tone-0.wav"\n', r"metadata\.jsonl, line 1 is no JSON"),
-        ("metadata.jsonl", "[1]\n", r"line 1: a file and its caption .* it holds nothing"),
+        (
+            "captions.csv",
+            "file,words\ntone-0.wav,one\n",
+            r"captions\.csv, line 2 has the columns file, words\. .* columns file and caption",
+        ),
+        ("captions.csv", "file,caption\n../x.wav,one\n", r"line 2 names \.\./x\.wav, which lies outside"),
+        ("metadata.jsonl", '{"file": "tone-0.wav"\n', r"metadata\.jsonl, line 1 is not valid JSON"),
+        ("metadata.jsonl", "[1]\n", r"line 1 has the columns none\. .* columns file and caption"),
     ],
 )
 def test_a_table_that_says_nothing_is_an_error_with_its_line(
@@ -95,18 +99,18 @@ def test_a_table_that_says_nothing_is_an_error_with_its_line(
     write_sounds(tmp_path, 1)
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
-        read_folder(tmp_path)
+        read_audio_folder(tmp_path)
 
 
 def test_folders_without_sounds_and_sounds_without_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no folder"):
-        read_folder(tmp_path / "nowhere")
+        read_audio_folder(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("no sound")
     with pytest.raises(InputError, match="holds no sound and no video"):
-        read_folder(tmp_path)
+        read_audio_folder(tmp_path)
     write_audio(tmp_path / "0001.wav", tone(300, 1), 16000)
-    with pytest.raises(InputError, match=r"no words in their names: 0001\.wav.*into 0001\.txt"):
-        read_folder(tmp_path)
+    with pytest.raises(InputError, match=r"no words in their names: 0001\.wav\. Describe .* in 0001\.txt"):
+        read_audio_folder(tmp_path)
     assert captions(tmp_path, "a  tone") == {"0001.wav": "a tone"}
 
 
@@ -141,17 +145,17 @@ def test_sounds_become_clips_and_the_rest_is_named(tmp_path: Path) -> None:
     assert float(mono[:, 24000:].abs().max()) == 0
     told = "\n".join(lines)
     assert "8 clips of 2 s, 14 s of sound, from 7 files" in told
-    assert "Sounds at 48000 Hz are brought to the model's 16000 Hz" in told
+    assert "Sounds at 48000 Hz are resampled to the model's 16000 Hz" in told
     assert "1 files are mono" in told
     assert "cut: gap.wav into 2, long.wav into 4" in told
-    assert "1 silent parts" in told
-    assert "3 files are left out: broken.mp3 (" in told
+    assert "1 silent parts of long files are skipped" in told
+    assert "3 files are skipped: broken.mp3 (" in told
     assert "short.wav (only 0.20 s long), silent.wav (silent)" in told
 
 
 def test_nothing_to_hear_is_an_error_that_says_why(tmp_path: Path) -> None:
     write_audio(tmp_path / "silent.wav", torch.zeros(2, 16000), 16000)
-    with pytest.raises(InputError, match=r"Nothing in .* can be trained on: silent\.wav \(silent\)"):
+    with pytest.raises(InputError, match=r"No file in .* can be used for training: silent\.wav \(silent\)"):
         clips(tmp_path)
 
 

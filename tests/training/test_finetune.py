@@ -22,10 +22,10 @@ from audiox_ext.errors import ConfigError, InputError, LicenseError, TrainingErr
 from audiox_ext.media.audio_video import read_audio, write_audio
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.training import finetune as tuning
-from audiox_ext.training.clip_dataset import EncodedClip, PackedContext
-from audiox_ext.training.finetune import TuningRequest, TuningResult, finetune, train_lora
+from audiox_ext.training.clip_dataset import ClipBatches, make_validation_batches, split_clips
+from audiox_ext.training.clip_encoder import EncodedClip, PackedContext
+from audiox_ext.training.finetune import TrainingRequest, TrainingResult, finetune, train_lora
 from audiox_ext.training.settings import FinetuneSettings, LoraSettings
-from audiox_ext.training.tuning_data import ClipBatches, split, validation_batches
 
 MISSING = [name for name in ("lightning", "tensorboard", "peft") if importlib.util.find_spec(name) is None]
 needs_training = pytest.mark.skipif(
@@ -43,8 +43,8 @@ QUICK: dict[str, Any] = {
     "validate_every": 3,
     "checkpoint_every": 2,
     "report_every": 2,
-    "sound_every": 0,
-    "sound_steps": 2,
+    "preview_every": 0,
+    "preview_steps": 2,
 }
 
 
@@ -67,13 +67,13 @@ def quietly(line: str) -> None:
     """Takes a report."""
 
 
-def request(model: Path, dataset: Path, output: Path, **changes: Any) -> TuningRequest:
-    return TuningRequest(model=model, dataset=dataset, output=output, device=torch.device("cpu"), **changes)
+def request(model: Path, dataset: Path, output: Path, **changes: Any) -> TrainingRequest:
+    return TrainingRequest(model=model, dataset=dataset, output=output, device=torch.device("cpu"), **changes)
 
 
-def lora(model: Path, dataset: Path, output: Path, report: Any = quietly, **changes: Any) -> TuningResult:
+def lora(model: Path, dataset: Path, output: Path, report: Any = quietly, **changes: Any) -> TrainingResult:
     """A LoRA of a few steps."""
-    keys = ("keep", "default_caption", "accept_cc_by_nc", "on_step")
+    keys = ("preservation_dataset", "default_caption", "accept_cc_by_nc", "on_step")
     own = {key: changes.pop(key) for key in keys if key in changes}
     watching = {"on_step": own.pop("on_step")} if "on_step" in own else {}
     settings = LoraSettings(**QUICK | changes)
@@ -108,7 +108,7 @@ def test_some_steps_lower_the_loss_and_nothing_else_of_the_model_changes(
     lines: list[str] = []
     folder = tiny_folder(kind)
     before = (folder / "model.safetensors").read_bytes()
-    result = lora(folder, sounds, tmp_path, lines.append, steps=12, sound_every=6)
+    result = lora(folder, sounds, tmp_path, lines.append, steps=12, preview_every=6)
     first, *_, last = losses_told(lines)
     assert last < 0.9 * first
     assert (folder / "model.safetensors").read_bytes() == before
@@ -170,7 +170,7 @@ def test_a_training_that_was_cancelled_gives_what_it_would_have_given(
     state = torch.random.get_rng_state()
     again = lora(model, sounds, broken, lines.append, dropout=dropout)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert "Going on after step 3 of 6." in lines  # the step it was cancelled at, not an earlier checkpoint
+    assert "Resuming after step 3 of 6." in lines  # the step it was cancelled at, not an earlier checkpoint
     assert again.path.read_bytes() == result.path.read_bytes()
     assert (broken / "losses.png").read_bytes() == (whole / "losses.png").read_bytes()
 
@@ -179,12 +179,12 @@ def test_a_training_that_was_cancelled_gives_what_it_would_have_given(
 def test_it_goes_on_only_with_the_same_model_sounds_and_layers(tiny_folder: Folder, tmp_path: Path) -> None:
     dataset, output = write_sounds(tmp_path / "sounds", 2), tmp_path / "out"
     lora(tiny_folder("maf"), dataset, output, steps=2)
-    with pytest.raises(TrainingError, match=r"begun with rank 4, and the configuration now says 8"):
+    with pytest.raises(TrainingError, match=r"started with rank 4, but the settings now say 8"):
         lora(tiny_folder("maf"), dataset, output, rank=8)
-    with pytest.raises(TrainingError, match="begun with another model"):
+    with pytest.raises(TrainingError, match="started with another model"):
         lora(tiny_folder("base"), dataset, output)
     (dataset / "tone-1.txt").write_text("another caption")
-    with pytest.raises(TrainingError, match="begun with another sounds"):
+    with pytest.raises(TrainingError, match="started with another set of sounds"):
         lora(tiny_folder("maf"), dataset, output)
 
 
@@ -198,17 +198,18 @@ def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
     wild = {"learning_rate": 0.3, "steps": 20, "patience": 2, "warmup_steps": 0}
     result = lora(model, sounds, tmp_path, lines.append, **wild)
     assert any(
-        "no better for 2 validations, so it ends here. The result is that of step 0" in x for x in lines
+        "no lower loss for 2 validations, so training stops here. The result is that of step 0" in x
+        for x in lines
     )
     found = read_lora(result.path)
     assert all(float(layer.up.abs().max()) == 0 for layer in found.layers.values())
     first = result.path.read_bytes()
     lines.clear()
     lora(model, sounds, tmp_path, lines.append, **wild)
-    assert any("had stopped getting better after 6 steps" in line for line in lines)
+    assert any("Training stopped early after 6 steps" in line for line in lines)
     assert result.path.read_bytes() == first
     lora(model, sounds, tmp_path, lines.append, **wild | {"patience": 3})
-    assert any("Going on after step 6" in line for line in lines)
+    assert any("Resuming after step 6" in line for line in lines)
 
 
 @needs_training
@@ -248,7 +249,7 @@ def test_a_loss_that_is_no_number_stops_it_with_step_and_sounds(
         return batch
 
     monkeypatch.setattr(tuning.ClipBatches, "__getitem__", spoilt)
-    with pytest.raises(TrainingError, match=r"Step 4: the loss is not a number .*items tone-\d\.wav"):
+    with pytest.raises(TrainingError, match=r"Step 4: the loss is not finite .*items tone-\d\.wav"):
         lora(tiny_folder("maf"), sounds, tmp_path, validate_every=50)
     state = read_tensors(tmp_path / "last.ckpt", ("state_dict",))
     assert state
@@ -274,22 +275,22 @@ def test_every_sound_comes_once_a_round_and_each_round_is_another() -> None:
 
 def test_parts_of_a_file_are_on_one_side_of_the_split() -> None:
     clips = [encoded(f"{file}.wav from {part}", f"{file}.wav") for file in range(10) for part in range(3)]
-    training, held_out = split(clips, 0.2, 0)
+    training, held_out = split_clips(clips, 0.2, 0)
     assert len(held_out) == 6
     assert not {clip.file for clip in training} & {clip.file for clip in held_out}
-    assert [clip.name for clip in split(clips, 0.2, 0)[1]] == [clip.name for clip in held_out]
-    assert len(split(clips[:9], 0.9, 0)[1]) == 0  # three files are too few
-    assert len(split(clips, 0.0, 0)[1]) == 0
-    whole = validation_batches(held_out, 4, 10)
+    assert [clip.name for clip in split_clips(clips, 0.2, 0)[1]] == [clip.name for clip in held_out]
+    assert len(split_clips(clips[:9], 0.9, 0)[1]) == 0  # three files are too few
+    assert len(split_clips(clips, 0.0, 0)[1]) == 0
+    whole = make_validation_batches(held_out, 4, 10)
     counts = Counter(name for batch in whole for name in batch.numbers)
     assert counts == dict.fromkeys((clip.name for clip in held_out), 2)
 
 
 def test_a_packed_context_is_the_same_context() -> None:
     context = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))[[0, 1, 1, 1, 2, 1, 3, 3]]
-    packed = PackedContext.of(context)
+    packed = PackedContext.pack(context)
     assert len(packed.tokens) == 5
-    assert torch.equal(packed.whole(), context)
+    assert torch.equal(packed.unpack(), context)
 
 
 @pytest.mark.parametrize("objective", ["v", "rectified_flow"])
@@ -298,12 +299,12 @@ def test_a_network_that_predicts_what_is_wanted_leads_samplers_to_the_latents(ob
     pytest.importorskip("lightning", reason="NO lightning: pip install .[train] to test the training")
     from audiox_ext.sampling.denoiser import VDenoiser
     from audiox_ext.sampling.rectified_flow import sample_few_steps
-    from audiox_ext.training.objective import noised
+    from audiox_ext.training.objective import add_noise
 
     generator = torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
     times = torch.tensor([0.3, 0.3])
-    noisy, wanted = noised(objective, latents, noise, times)
+    noisy, wanted = add_noise(objective, latents, noise, times)
     if objective == "v":
         sigma = torch.tan(times * torch.pi / 2)
         x = noisy * (1 + sigma[0] ** 2).sqrt()
@@ -321,10 +322,24 @@ def test_sounds_to_go_on_making_are_a_share_of_every_batch(
 ) -> None:
     kept = write_sounds(tmp_path / "kept", 2)
     lines: list[str] = []
-    lora(tiny_folder("maf"), sounds, tmp_path / "out", lines.append, keep=kept, batch_size=4, keep_share=0.5)
-    assert any(line.startswith("To go on making: ") for line in lines)
-    with pytest.raises(InputError, match=r"Of a batch of 2, 0 would be sounds to go on making"):
-        lora(tiny_folder("maf"), sounds, tmp_path / "too few", keep=kept, keep_share=0.1)
+    lora(
+        tiny_folder("maf"),
+        sounds,
+        tmp_path / "out",
+        lines.append,
+        preservation_dataset=kept,
+        batch_size=4,
+        preservation_fraction=0.5,
+    )
+    assert any(line.startswith("To preserve: ") for line in lines)
+    with pytest.raises(InputError, match=r"preservation_fraction 0\.1 is 0 clips of a batch of 2"):
+        lora(
+            tiny_folder("maf"),
+            sounds,
+            tmp_path / "too few",
+            preservation_dataset=kept,
+            preservation_fraction=0.1,
+        )
 
 
 @needs_training
@@ -334,18 +349,28 @@ def test_what_is_asked_without_words_stays_as_it_is(
     """With hardly anything shown there is nothing to learn; sounds to go on making teach nothing either."""
     kept = write_sounds(tmp_path / "kept", 2)
     still = lora(
-        tiny_folder("maf"), sounds, tmp_path / "still", keep=kept, keep_share=0.5, context_dropout=0.9999
+        tiny_folder("maf"),
+        sounds,
+        tmp_path / "still",
+        preservation_dataset=kept,
+        preservation_fraction=0.5,
+        context_dropout=0.9999,
     )
     assert all(not bool(layer.up.any()) for layer in read_lora(still.path).layers.values())
     moved = lora(
-        tiny_folder("maf"), sounds, tmp_path / "moved", keep=kept, keep_share=0.5, context_dropout=0.0
+        tiny_folder("maf"),
+        sounds,
+        tmp_path / "moved",
+        preservation_dataset=kept,
+        preservation_fraction=0.5,
+        context_dropout=0.0,
     )
     assert all(bool(layer.up.any()) for layer in read_lora(moved.path).layers.values())
 
 
 @needs_training
 def test_a_network_is_for_a_while_as_if_it_had_no_lora(tiny_folder: Folder) -> None:
-    from audiox_ext.training.lora_layers import add_adapters, without_adapters
+    from audiox_ext.training.lora_layers import add_adapters, disable_adapters
 
     network = get_pretrained_model(tiny_folder("maf"))[0].network
     add_adapters(network, LoraSettings(rank=2))
@@ -354,7 +379,7 @@ def test_a_network_is_for_a_while_as_if_it_had_no_lora(tiny_folder: Folder) -> N
     plain = layer(x)
     torch.nn.init.normal_(layer.lora_B["default"].weight)
     changed = layer(x)
-    with without_adapters(network):
+    with disable_adapters(network):
         assert torch.equal(layer(x), plain)
     assert torch.equal(layer(x), changed)
     assert not torch.equal(changed, plain)
@@ -431,7 +456,7 @@ def test_the_licence_goes_along_and_its_gate_holds(tiny_folder: Folder, sounds: 
 
 @needs_training
 def test_a_few_step_student_is_refused(tiny_folder: Folder, sounds: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"few-step student: .* 4 steps, .* Choose the model"):
+    with pytest.raises(InputError, match=r"distilled to sample in 4 steps\. .* Choose the model"):
         lora(tiny_folder("turbo"), sounds, tmp_path)
 
 
@@ -446,7 +471,7 @@ def test_targets_choose_the_layers(tiny_folder: Folder, sounds: Path, tmp_path: 
     }
     with pytest.raises(InputError, match=r"no layer 'to_nowhere' .* are cross_attn\.to_kv,"):
         lora(tiny_folder("maf"), sounds, tmp_path / "b", targets=("to_nowhere",))
-    with pytest.raises(InputError, match=r"'\(' is no regular expression"):
+    with pytest.raises(InputError, match=r"'\(' is not a regular expression"):
         lora(tiny_folder("maf"), sounds, tmp_path / "b", targets=("(",))
 
 
@@ -456,12 +481,12 @@ def test_targets_choose_the_layers(tiny_folder: Folder, sounds: Path, tmp_path: 
         ({"rank": 0}, "rank must be at least 1, got 0"),
         ({"alpha": 0.0}, "alpha must be above 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1"),
-        ({"held_out": 1.0}, "held_out must be"),
-        ({"keep_share": -0.1}, "keep_share must be"),
+        ({"held_out_fraction": 1.0}, "held_out_fraction must be"),
+        ({"preservation_fraction": -0.1}, "preservation_fraction must be"),
         ({"patience": -1}, "patience must be at least 0"),
         ({"patience": 1, "validation_items": 0}, "patience needs validations"),
-        ({"shortest": 0.0}, "shortest must be above 0"),
-        ({"sound_steps": 0}, "sound_steps must be at least 1"),
+        ({"min_seconds": 0.0}, "min_seconds must be above 0"),
+        ({"preview_steps": 0}, "preview_steps must be at least 1"),
         ({"steps": 0}, "steps must be at least 1"),
     ],
 )
