@@ -469,7 +469,7 @@ def test_targets_choose_the_layers(tiny_folder: Folder, sounds: Path, tmp_path: 
         "transformer.layers.1.ff.ff.0.proj",
         "transformer.layers.1.ff.ff.2",
     }
-    with pytest.raises(InputError, match=r"no layer 'to_nowhere' .* are cross_attn\.to_kv,"):
+    with pytest.raises(InputError, match=r"no layer 'to_nowhere'\. .* are cross_attn\.to_kv,"):
         lora(tiny_folder("maf"), sounds, tmp_path / "b", targets=("to_nowhere",))
     with pytest.raises(InputError, match=r"'\(' is not a regular expression"):
         lora(tiny_folder("maf"), sounds, tmp_path / "b", targets=("(",))
