@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from audiox_ext.files import write_atomically
 from audiox_ext.networks.operations import Linear
 
 from .models import DTYPES, NAMES
@@ -135,9 +136,8 @@ def report(name: str, options: argparse.Namespace, results: dict[str, Any]) -> d
     text = json.dumps(whole, indent=1)
     print(text)
     if options.output:
-        temporary = options.output.with_name(options.output.name + ".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(options.output)
+        with write_atomically(options.output) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     return whole
 
 

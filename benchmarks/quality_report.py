@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiox_ext.errors import InputError
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from pocket.metrics.classifier import Classifier, trained_classifier
 from pocket.metrics.distances import (
     SpectralStatistics,
@@ -175,12 +175,9 @@ def table(reports: Mapping[str, QualityReport]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The whole file or none of it."""
-
-    def write(begun: Path) -> None:
-        begun.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    """Write a text file atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _line(first: str, others: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from audiox_ext.errors import InputError
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
 
@@ -76,7 +76,8 @@ def write_report(results: Path, folder: Path) -> list[Path]:
     text = "\n\n".join(part for part in parts if part) + "\n"
     shown = [name for name in drawn if name in text]
     for name in shown:
-        write_whole(pictures / name, drawn[name])
+        with write_atomically(pictures / name) as temporary:
+            drawn[name](temporary)
     page = folder / PAGE
     write_text(page, text)
     return [page, *(pictures / name for name in shown)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from audiox_ext.errors import ConfigError, InputError, TrainingError
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from audiox_ext.networks.vision.synchformer import Synchformer
 from audiox_ext.training.trainer import Batch, BatchSource, Report, count_steps, fit, require_lightning
 
@@ -257,7 +257,8 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
     else:
         learn_captions(module, config.dataset("training", film_share=config.data.film_share), report)
         state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
-        write_whole(path, lambda begun: save_file(state, begun))
+        with write_atomically(path) as temporary:
+            save_file(state, temporary)
     module.start_averaging()
 
 
@@ -360,7 +361,8 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
         data = config.dataset("training", film_share=config.data.film_share)
         captions = (data.caption(index) for index in range(min(_CAPTIONS, len(data))))
         made = make_tokenizer(captions, config.text_encoder.vocabulary)
-        write_whole(path, lambda begun: made.save(str(begun)))
+        with write_atomically(path) as temporary:
+            made.save(str(temporary))
     return read_tokenizer(path)
 
 

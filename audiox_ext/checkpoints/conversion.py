@@ -6,9 +6,7 @@ Such a file is mapped as it is: it loads at once, and only what is in use is in 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from ..config import ModelConfig, TextConditionerConfig
 from ..errors import InputError, ModelNotFoundError
+from ..files import write_atomically
 from ..license import check_license
 from ..model import AudioXModel
 from ..networks.keys import module_key
@@ -32,7 +31,7 @@ from .catalog import (
 )
 from .config_parser import parse_config
 from .pretrained import DTYPES, built_keys, config_of, fitting_state
-from .safetensors_writer import check_space, whole_file, write_safetensors
+from .safetensors_writer import check_space, write_safetensors
 from .state_dict import fold_weight_norm
 
 WEIGHTS = "model.safetensors"
@@ -91,8 +90,8 @@ def convert_checkpoint(
     except OSError as error:
         raise InputError(f"{target} cannot be made ({error}). Choose another folder.") from None
     write_safetensors(path, state, dtypes, metadata)
-    with whole_file(target / "config.json") as unfinished:
-        unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with write_atomically(target / "config.json") as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if not in_place:
         _copy_beside(folder, target, encoders)
     return path
@@ -117,8 +116,8 @@ def write_changed_model(
     metadata = {"format": "pt", "finetuned_from": source, "license": config.license or "unknown"}
     target.mkdir(parents=True, exist_ok=True)
     write_safetensors(target / WEIGHTS, {**state, **changes}, dtypes, metadata)
-    with whole_file(target / "config.json") as unfinished:
-        unfinished.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    with write_atomically(target / "config.json") as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     _copy_beside(files.folder, target, _text_encoders(config))
 
 
@@ -162,13 +161,5 @@ def _copy_beside(folder: Path, target: Path, encoders: list[str]) -> None:
         if not source.exists() or copy.exists():
             continue
         check_space(target, sum(f.stat().st_size for f in (source, *source.rglob("*")) if f.is_file()))
-        unfinished = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, unfinished)
-            unfinished.rename(copy)
-        except OSError as error:
-            raise InputError(f"{source} cannot be copied to {copy} ({error}).") from None
-        finally:
-            if unfinished.exists():
-                (shutil.rmtree if unfinished.is_dir() else os.unlink)(unfinished)
+        with write_atomically(copy) as temporary:
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)

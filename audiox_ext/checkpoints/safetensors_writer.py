@@ -6,13 +6,9 @@ once.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import write_atomically
 from ..mmap import slices
 
 _NAMES = {
@@ -58,27 +55,10 @@ def write_safetensors(
     order = sorted(tensors, key=place)
     header, size = _header(tensors, kinds, order, metadata)
     check_space(path.parent, len(header) + size)
-    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
         file.write(header)
         for key in order:
             _write(file, key, tensors[key], kinds[key])
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which becomes `path` at the end; after an error nothing is left of
-    it, and an older file stays as it was. Raises `InputError` in place of an OSError.
-    """
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise _unwritten(path, error) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, size: int) -> None:
@@ -129,9 +109,3 @@ def _check_range(key: str, values: Tensor, dtype: torch.dtype) -> None:
                 f"{key} holds {largest:g}, and {str(dtype).removeprefix('torch.')} ends at {limit:g}. Choose "
                 "precision bf16 or fp32. Nothing was written."
             )
-
-
-def _unwritten(path: Path, error: OSError) -> InputError:
-    if error.errno == errno.ENOSPC:
-        return InputError(f"The disk of {path} is full. Free some space, or choose another folder.")
-    return InputError(f"{path} cannot be written ({error}). Choose another folder.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import uuid
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import write_atomically
 from .common import check_places, check_suffix, model_folders
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -118,12 +118,8 @@ def _view(options: argparse.Namespace) -> None:
         duration=options.duration,
         title=options.sound.name,
     )
-    unfinished = options.output.with_name(f".{uuid.uuid4().hex}{options.output.suffix}")
-    try:
-        picture.save(unfinished)
-        unfinished.replace(options.output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with write_atomically(options.output) as temporary:
+        picture.save(temporary)
     print(options.output)
 
 

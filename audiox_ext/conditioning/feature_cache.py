@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..files import write_whole
+from ..errors import AudioXError, InputError
+from ..files import is_temporary, write_atomically
 from ..media.frames import ImageSequence, VideoSource
 from .video_features import VideoFeatures
 
@@ -34,8 +33,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # raise it whenever the same settings begin to give other features
 
 _SUFFIX = ".safetensors"
-_PARTIAL = ".partial"
-_STALE_AFTER = 3600.0  # seconds; older partial files are leftovers of a crash
+_STALE_AFTER = 3600.0  # seconds; older temporary files are leftovers of a crash
 _BLOCK = 1 << 20  # bytes
 
 
@@ -101,16 +99,11 @@ class FeatureCache:
     def put(self, key: str, features: VideoFeatures) -> None:
         """Store features, then delete the least recently used entries beyond the limit."""
         path = self._path(key)
-        partial = self.folder / f"{uuid.uuid4().hex}{_PARTIAL}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_bytes(pack_features(features))
-                os.replace(partial, path)
-            finally:
-                _delete(partial)
+            with write_atomically(path) as temporary:
+                temporary.write_bytes(pack_features(features))
             self._evict()
-        except OSError as error:
+        except (AudioXError, OSError) as error:
             log.warning("Features are not cached in %s: %s", self.folder, error)
 
     def _path(self, key: str) -> Path:
@@ -118,18 +111,21 @@ class FeatureCache:
 
     def _evict(self) -> None:
         """Delete the oldest entries beyond the limit, and leftovers of crashes."""
-        entries = sorted(self._entries(_SUFFIX), key=lambda entry: entry[1].st_mtime_ns, reverse=True)
+        entries = [
+            entry for entry in self._files() if entry[0].suffix == _SUFFIX and not is_temporary(entry[0])
+        ]
+        entries.sort(key=lambda entry: entry[1].st_mtime_ns, reverse=True)
         total = 0
         for path, stat in entries:  # the most recently used first
             total += stat.st_size
             if total > self.limit_bytes:
                 _delete(path)
-        for path, stat in self._entries(_PARTIAL):
-            if time.time() - stat.st_mtime > _STALE_AFTER:
+        for path, stat in self._files():
+            if is_temporary(path) and time.time() - stat.st_mtime > _STALE_AFTER:
                 _delete(path)
 
-    def _entries(self, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in list(self.folder.glob("*" + suffix)):
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in list(self.folder.iterdir()):
             try:
                 yield path, path.stat()
             except OSError:  # another process has deleted it
@@ -143,16 +139,8 @@ def write_features(path: Path, features: VideoFeatures) -> None:
         InputError: The file cannot be written.
     """
     data = pack_features(features)
-
-    def write(partial: Path) -> None:
-        partial.write_bytes(data)
-
-    try:
-        write_whole(path, write)
-    except OSError as error:
-        raise InputError(
-            f"The features cannot be written to {path} ({error}). Choose another place."
-        ) from None
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def read_features(path: Path) -> VideoFeatures:

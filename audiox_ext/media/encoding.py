@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import MediaError
+from ..files import write_atomically
 from .containers import frame_rate, quarter_turns
 from .waveforms import conform_audio
 
@@ -79,19 +78,18 @@ def open_output(
 
     if not path.parent.is_dir():
         raise MediaError(f"There is no folder {path.parent} to write {path.name} to: make it first.")
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
-        with av.open(
-            str(temporary.absolute()), "w", format=container, container_options=options or {}
-        ) as output:
+        with (
+            write_atomically(path, error=MediaError) as temporary,
+            av.open(
+                str(temporary.absolute()), "w", format=container, container_options=options or {}
+            ) as output,
+        ):
             yield output
-        os.replace(temporary, path)
-    except (av.error.FFmpegError, OSError) as error:
+    except av.error.FFmpegError as error:
         raise MediaError(
             f"{path} cannot be written ({error}): check the free space and the permissions of its folder."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class AudioEncoder:

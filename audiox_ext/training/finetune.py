@@ -25,7 +25,7 @@ from ..checkpoints.conversion import with_license, write_changed_model
 from ..checkpoints.pretrained import Precision, config_of, get_pretrained_model
 from ..devices import DevicePlacement
 from ..errors import AudioXError, InputError
-from ..files import write_whole
+from ..files import write_atomically
 from ..model import AudioXModel
 from .audio_folder import AudioFolder, read_audio_folder
 from .clip_dataset import ClipBatches, hash_content, load_encoded_clips, make_validation_batches, split_clips
@@ -174,7 +174,8 @@ def finetune(
     folder = request.output / "model"
     with training.apply_result():
         state = {f"model.model.{key}": value.cpu() for key, value in model.network.state_dict().items()}
-        write_whole(folder, lambda target: write_changed_model(session.files, target, state, dtype))
+        with write_atomically(folder) as temporary:
+            write_changed_model(session.files, temporary, state, dtype)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         report(f"{folder}: {size / 1e6:.1f} MB")
         return session.make_result(folder, training)
@@ -361,8 +362,9 @@ class _Session:
         title = f"{self.base_name}, {self.sentences[0]}"
         image = draw_losses(module.step_losses, module.validations, title=title)
         try:
-            write_whole(self.request.output / "losses.png", lambda target: image.save(target))
-        except OSError as error:
+            with write_atomically(self.request.output / "losses.png") as temporary:
+                image.save(temporary)
+        except AudioXError as error:
             log.warning("The plot of the losses could not be written (%s). Training continues.", error)
         return image
 

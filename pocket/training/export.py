@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audiox_ext.checkpoints.encoders import SYNCHFORMER_PREFIX
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.errors import TrainingError
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.keys import published_key
 from audiox_ext.networks.vision.synchformer import Synchformer
@@ -29,7 +29,8 @@ def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in plain_state(autoencoder).items()}
-    write_whole(path, lambda begun: save_file(state, begun))
+    with write_atomically(path) as temporary:
+        save_file(state, temporary)
 
 
 def write_synchformer(synchformer: Synchformer, path: Path) -> None:
@@ -37,7 +38,8 @@ def write_synchformer(synchformer: Synchformer, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
-    write_whole(path, lambda begun: save_file(state, begun))
+    with write_atomically(path) as temporary:
+        save_file(state, temporary)
 
 
 def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
@@ -45,7 +47,8 @@ def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype =
     weights. Returns how many bytes they are. The folder is there whole or not at all.
     """
     with training.average.apply():
-        write_whole(folder, lambda begun: _write(training, begun, dtype))
+        with write_atomically(folder) as temporary:
+            _write(training, temporary, dtype)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

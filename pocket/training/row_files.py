@@ -11,7 +11,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from audiox_ext.checkpoints.state_dict import read_tensors
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from audiox_ext.training.trainer import Batch, BatchSource, make_loader
 
 Report = Callable[[str], None]
@@ -82,7 +81,8 @@ def make_rows(
     if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_whole(told, partial(_write_text, json.dumps(fingerprint)))
+        with write_atomically(told) as temporary:
+            temporary.write_text(json.dumps(fingerprint), encoding="utf-8")
     files = [folder / f"{number:05}.safetensors" for number in range(-(-count // _FILE))]
     done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))
     rows: list[dict[str, Tensor]] = []
@@ -100,12 +100,9 @@ def make_rows(
     return Rows(files)
 
 
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
 def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:
     from safetensors.torch import save_file
 
     tensors: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
-    write_whole(path, lambda begun: save_file(tensors, begun))
+    with write_atomically(path) as temporary:
+        save_file(tensors, temporary)

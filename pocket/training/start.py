@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import InputError
-from audiox_ext.files import write_whole
+from audiox_ext.files import write_atomically
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
 
@@ -41,7 +40,8 @@ def read_start(folder: Path, config: TrainingConfig, tokenizer: Path | None = No
         )
     words = folder / "text_encoder" / "tokenizer.json"
     if tokenizer is not None and words.is_file() and not tokenizer.is_file():
-        write_whole(tokenizer, partial(shutil.copyfile, words))
+        with write_atomically(tokenizer) as temporary:
+            shutil.copyfile(words, temporary)
     path = folder / "synchformer_state_dict.safetensors"
     wanted = synchformer_config(config) is not None
     if wanted and not path.is_file():

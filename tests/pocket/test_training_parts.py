@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
-import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,6 @@ from audiox_ext.conditioning.conditioners import VideoConditioner
 from audiox_ext.conditioning.text_encoder import TextEncoder
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from audiox_ext.errors import ConfigError
-from audiox_ext.files import try_to_write, write_whole
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.spectral import (
@@ -691,34 +688,6 @@ def test_tokens_know_from_the_start_where_they_are() -> None:
         errors.append((tokens[8] @ solved - wanted[8]).square().mean(dim=0) / wanted[8].var(dim=0))
     assert float(errors[0].min()) > 0.7
     assert float(errors[1].max()) < 0.5  # measured: 0.14 to 0.35
-
-
-def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "last.ckpt"
-    assert try_to_write(path, lambda begun: begun.write_text("good") and None)
-
-    def on_a_full_disk(begun: Path) -> None:
-        begun.write_text("ha")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with caplog.at_level(logging.WARNING):
-        assert not try_to_write(path, on_a_full_disk)
-    assert "No space left" in caplog.text
-    assert "is kept" in caplog.text
-    assert path.read_text() == "good"
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    def of(name: str) -> Any:
-        return lambda begun: (begun.mkdir(), (begun / name).touch()) and None
-
-    write_whole(tmp_path / "model", of("old"))
-    write_whole(tmp_path / "model", of("new"))
-    assert [file.name for file in (tmp_path / "model").iterdir()] == ["new"]
-    assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(
