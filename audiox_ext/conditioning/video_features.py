@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from ..errors import InputError
 from ..media.frames import FrameTransform, Resize, TimeRange, Trim, VideoSource, sample_frames
 from ..media.object_mask import MaskOverlay, ObjectMask, find_first_frame, mask_count_error
 from ..media.probing import decode_frame_times, probe_video, read_packet_times
-
-if TYPE_CHECKING:
-    from .feature_cache import FeatureCache
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +70,28 @@ class VideoFeatures:
         return prompt
 
 
+class FeatureStore(Protocol):
+    """Where features can be looked up and stored; `feature_cache.FeatureCache` is one."""
+
+    def key(
+        self,
+        source: VideoSource,
+        settings: tuple[float | str, ...],
+        sync_fingerprint: str,
+        mask: ObjectMask | None = None,
+    ) -> str:
+        """Name the entry for this content and these settings."""
+        ...
+
+    def get(self, key: str) -> VideoFeatures | None:
+        """Return the stored features, or None."""
+        ...
+
+    def put(self, key: str, features: VideoFeatures) -> None:
+        """Store features."""
+        ...
+
+
 def extract_video_features(
     source: VideoSource,
     *,
@@ -85,7 +104,7 @@ def extract_video_features(
     seconds: float = 10,
     resize: Resize = "squash",
     mask: ObjectMask | None = None,
-    cache: FeatureCache | None = None,
+    cache: FeatureStore | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> VideoFeatures:
     """Extract features of `seconds` seconds from time_range.start on, in one decoding pass.
