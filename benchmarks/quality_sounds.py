@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from audiox_ext.checkpoints.catalog import ModelFolders, find_files
-from audiox_ext.checkpoints.encoders import load_synchformer
+from audiox_ext.checkpoints.config_parser import read_model_config
+from audiox_ext.checkpoints.encoders import find_synchformer_for, load_synchformer
 from audiox_ext.checkpoints.pretrained import (
-    config_of,
-    find_synchformer_for,
     get_pretrained_model,
 )
 from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features
@@ -194,7 +193,7 @@ def untrained(model: AudioXModel, scratch: Path, seed: int = 0) -> AudioXModel:
                 }
     folder = write_random_checkpoint(
         scratch / "untrained",
-        config_of(find_files(model.folder)),
+        read_model_config(find_files(model.folder)),
         seed=seed,
         text_encoder=encoder,
         synchformer_depth=1,

@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from audiox_ext.checkpoints.catalog import find_files
-from audiox_ext.checkpoints.pretrained import get_pretrained_model, synchformer_fingerprint
+from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.checkpoints.state_dict import fingerprint_weights
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
 
@@ -142,7 +143,7 @@ def _study(options: argparse.Namespace) -> None:
     assert model.folder is not None
     subject = {
         "model": model.folder.name,
-        "weights": synchformer_fingerprint(find_files(model.folder).weights),
+        "weights": fingerprint_weights(find_files(model.folder).weights),
         "items": options.items,
         "groups": list(options.groups),
         "defaults": asdict(model.defaults),

@@ -271,14 +271,14 @@ def _later_widgets() -> list[io.Input]:
 def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
     """(weights, fingerprint), or (None, "") where features without sync will do."""
     from ..audiox_ext.checkpoints.catalog import find_synchformer
-    from ..audiox_ext.checkpoints.pretrained import synchformer_fingerprint
+    from ..audiox_ext.checkpoints.state_dict import fingerprint_weights
 
     if handle is not None and not handle.needs_sync:
         return None, ""
     folders = host.model_folders()
     path = handle.find_synchformer(folders) if handle else find_synchformer(folders)
     if path is not None:
-        return path, synchformer_fingerprint(path)
+        return path, fingerprint_weights(path)
     missing = (
         "No Synchformer weights (synchformer_state_dict.safetensors or .pth) in the model's folder, "
         "models/selva or models/mmaudio."

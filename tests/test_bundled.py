@@ -20,8 +20,9 @@ from videos import frame_times, write_video
 from audiox_ext.checkpoints import catalog
 from audiox_ext.checkpoints.catalog import BUNDLED, DEFAULT_MODEL, PUBLISHED, ModelFolders, list_models
 from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.encoders import find_synchformer_for
 from audiox_ext.checkpoints.inspection import inspect_checkpoint
-from audiox_ext.checkpoints.pretrained import find_synchformer_for, get_pretrained_model, stored_model
+from audiox_ext.checkpoints.pretrained import find_stored_model, get_pretrained_model
 from audiox_ext.cli.main import main as command_line
 from audiox_ext.conditioning.feature_cache import read_features
 from audiox_ext.conditioning.video_features import VideoFeatures
@@ -81,7 +82,7 @@ def test_the_users_own_models_come_first_and_win_over_its_name(fresh: ModelFolde
     assert list_models(fresh)[:2] == ["my-model", DEFAULT_MODEL]
     own = install(fresh, DEFAULT_MODEL, tiny_folder("maf"))
     assert list_models(fresh) == [DEFAULT_MODEL, "my-model", *PUBLISHED]
-    assert stored_model(DEFAULT_MODEL, fresh).folder == own
+    assert find_stored_model(DEFAULT_MODEL, fresh).folder == own
 
 
 def test_a_licence_that_is_not_free_is_asked_for_there_as_well(fresh: ModelFolders) -> None:
@@ -116,7 +117,7 @@ def test_its_own_synchformer_is_used_whatever_else_is_there(fresh: ModelFolders,
     shared = tmp_path / "selva" / own.name
     widen(own, shared)
     folders = ModelFolders(audiox=fresh.audiox, synchformer=(shared.parent,), bundled=fresh.bundled)
-    stored = stored_model(DEFAULT_MODEL, folders)
+    stored = find_stored_model(DEFAULT_MODEL, folders)
     assert find_synchformer_for(stored, folders, stored.folder) == own
     assert inspect_checkpoint(DEFAULT_MODEL, folders)["synchformer"] == str(own)
 
@@ -130,7 +131,7 @@ def test_weights_of_another_width_are_passed_over(
     widen(own, shared)
     own.unlink()
     folders = ModelFolders(audiox=fresh.audiox, synchformer=(shared.parent,), bundled=fresh.bundled)
-    stored = stored_model("my-model", folders)
+    stored = find_stored_model("my-model", folders)
     fitting = fresh.bundled[0] / DEFAULT_MODEL / own.name
     assert find_synchformer_for(stored, folders, folder) == fitting
     fitting.unlink()

@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError, ModelNotFoundError
+from ..files import is_temporary
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +171,21 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
     return next((root / stored for root in folders.audiox if holds_model(root / stored)), None)
 
 
+def require_model_folder(name: str, folders: ModelFolders) -> Path:
+    """Find a model on disk by its name or path, as `find_model_folder` does.
+
+    Raises:
+        ModelNotFoundError: it is not on disk.
+    """
+    folder = find_model_folder(name, folders, allow_paths=True)
+    if folder is None:
+        raise ModelNotFoundError(
+            f"{name} is not on disk. Give the path of its folder, or the name of a model in "
+            f"{folders.audiox[0]}."
+        )
+    return folder
+
+
 def folder_name(name: str) -> str:
     """Return a model's folder name: short for published repositories, owner--name for others."""
     short = name.split("/")[-1]
@@ -278,7 +294,9 @@ def _only_weights(folder: Path) -> Path | None:
     files = [
         path
         for path in sorted(folder.glob("*"))
-        if path.suffix in _WEIGHT_SUFFIXES and not path.stem.lower().startswith(other_parts)
+        if path.suffix in _WEIGHT_SUFFIXES
+        and not path.stem.lower().startswith(other_parts)
+        and not is_temporary(path)
     ]
     return files[0] if len(files) == 1 else None
 

@@ -1,13 +1,12 @@
-"""Reading config.json: typed, with errors that name the field.
+"""Reads config.json into a typed `ModelConfig`.
 
-A field that is missing or of the wrong type, and an unknown kind of component, is a `ConfigError`. Keys that
-we do not know are logged once and passed over: published files hold keys that change nothing at inference.
+A missing field, a wrong type or an unknown kind of component raises `ConfigError`. Unknown keys are logged
+once and ignored: published files contain keys without influence on inference.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,118 +30,49 @@ from ..config import (
     TextConditionerConfig,
 )
 from ..errors import ConfigError
-
-log = logging.getLogger(__name__)
-
-# Known keys that have no influence on inference: not worth a line in the user's log.
-_SILENT = {
-    "fusion_depth",
-    "condition_mask_type",
-    "mask_ratio",
-    "mask_type",
-    "sync_type",
-    "mel_spec_type",
-    "transformer_type",
-    "requires_grad",
-    "clip_model_name",
-    "use_snake",
-    "model_type",
-    "license",
-    "enable_bn",
-    "scale",
-}
-
-
-class _Section:
-    """One JSON object on its way into a dataclass: typed reads, and a log of what nobody asked for."""
-
-    def __init__(self, data: Any, path: str) -> None:
-        if not isinstance(data, Mapping):
-            raise ConfigError(f"config.json: {path} must be an object, got {type(data).__name__}.")
-        self._data, self._path, self._read = data, path, set[str]()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._data
-
-    def get(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        self._read.add(key)
-        value = self._data.get(key, default)
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if value is None and default is not ... and type(None) not in kinds:
-            return default  # null says as much as nothing
-        if value is ...:
-            raise ConfigError(f"config.json: {self._path}.{key} is missing.")
-        if key in self._data:
-            # bool is an int to Python, never to a configuration.
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                names = " or ".join(k.__name__ for k in kinds)
-                raise ConfigError(f"config.json: {self._path}.{key} must be {names}, got {value!r}.")
-        return value
-
-    def number(self, key: str, default: Any = ...) -> Any:
-        return self.get(key, (int, float), default)
-
-    def positive(self, key: str, default: Any = ...) -> int:
-        value = self.get(key, int, default)
-        if value <= 0:
-            raise ConfigError(f"config.json: {self._path}.{key} must be above 0, got {value}.")
-        return value
-
-    def between(self, key: str, low: float, high: float, default: Any = ...) -> float:
-        value = self.number(key, default)
-        if not low <= value <= high:
-            raise ConfigError(f"config.json: {self._path}.{key} must lie in [{low}, {high}], got {value}.")
-        return value
-
-    def names(self, key: str) -> tuple[str, ...]:
-        values = self.get(key, list)
-        if not all(isinstance(v, str) for v in values):
-            raise ConfigError(f"config.json: {self._path}.{key} must be a list of names, got {values!r}.")
-        return tuple(values)
-
-    def integers(self, key: str) -> tuple[int, ...]:
-        values = self.get(key, list)
-        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
-            raise ConfigError(f"config.json: {self._path}.{key} must be a list of whole numbers above 0.")
-        return tuple(values)
-
-    def section(self, key: str, default: Any = ...) -> _Section:
-        return _Section(self.get(key, object, default), f"{self._path}.{key}".removeprefix("top."))
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: Any = ...) -> Any:
-        value = self.get(key, str, default)
-        if value not in allowed:
-            raise ConfigError(
-                f"config.json: {self._path}.{key} is {value!r}; this version knows {', '.join(allowed)}."
-            )
-        return value
-
-    def done(self) -> None:
-        unknown = sorted(set(self._data) - self._read - _SILENT)
-        if unknown:
-            log.info("config.json: %s holds keys that are not used here: %s", self._path, ", ".join(unknown))
+from .catalog import CheckpointFiles
+from .config_section import ConfigSection
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a config.json. Raises `ConfigError` when it is missing or not JSON."""
+    """Read the JSON object in a config.json.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not JSON.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} is missing: every model folder needs its config.json beside the weights. Put it there."
+            f"{path} is missing: every model needs its config.json beside the weights. Put it there."
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error}).") from None
+        raise ConfigError(f"{path} cannot be read ({error}). Check its permissions.") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON ({error}). Fetch it again.") from None
+        raise ConfigError(f"{path} is not valid JSON ({error}). Download it again.") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds {type(data).__name__}, not an object. Fetch it again.")
+        raise ConfigError(f"{path} contains a {type(data).__name__}, not an object. Download it again.")
     return data
 
 
+def read_model_config(files: CheckpointFiles) -> dict[str, Any]:
+    """Read the config.json of a checkpoint; AudioX-Turbo, published without one, has it in this package.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not JSON.
+    """
+    if files.config is None and files.is_student:
+        return read_config(Path(__file__).parents[1] / "configs" / "AudioX-Turbo.json")
+    return read_config(files.folder / "config.json")
+
+
 def parse_config(data: Mapping[str, Any]) -> ModelConfig:
-    """The typed form of a config.json. Raises `ConfigError`, which names the field."""
-    top = _Section(data, "top")
+    """Convert a config.json to its typed form.
+
+    Raises:
+        ConfigError: a field is missing or wrong; the message names it.
+    """
+    top = ConfigSection(data, "top")
     top.choice("model_type", ("diffusion_cond",), "diffusion_cond")
     model = top.section("model")
     diffusion = model.section("diffusion")
@@ -152,7 +82,7 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
     for name in ("global_cond_ids", "input_concat_ids", "prepend_cond_ids"):
         if diffusion.get(name, list, []):
             raise ConfigError(
-                f"config.json: model.diffusion.{name} is not empty; no published model uses it."
+                f"config.json: model.diffusion.{name} must be empty: this version does not support it."
             )
     model.get("io_channels", int, 0)
     config = ModelConfig(
@@ -173,42 +103,44 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
         sampling=_sampling(top.section("sampling", {})),
     )
     for section in (conditioning, diffusion, model, top):
-        section.done()
+        section.log_unknown_keys()
     return config
 
 
 def parse_network_config(data: Mapping[str, Any]) -> NetworkConfig:
-    """The typed form of a `diffusion` section: {"type": ..., "config": {...}}."""
-    return _network(_Section(data, "diffusion"))
+    """Convert a `diffusion` section, {"type": ..., "config": {...}}, to its typed form."""
+    return _network(ConfigSection(data, "diffusion"))
 
 
 def parse_autoencoder_config(data: Any, where: str) -> AutoencoderConfig:
-    """The typed form of an autoencoder as `pretransform` describes it. where: its name in errors."""
-    return _autoencoder(_Section(data, where))
+    """Convert an autoencoder's `pretransform` section to its typed form. `where` is its name in errors."""
+    return _autoencoder(ConfigSection(data, where))
 
 
-def _few_steps(top: _Section) -> int | None:
+def _few_steps(top: ConfigSection) -> int | None:
+    """Return the number of steps that a few-step student was trained for."""
     count = top.section("training", {}).get("dmd_sample_steps", (int, type(None)), None)
     if count is not None and count < 1:
         raise ConfigError(f"config.json: training.dmd_sample_steps must be at least 1, got {count}.")
     return count
 
 
-def _sampling(section: _Section) -> SamplingDefaults:
-    """An optional section of this pack's own, for models that want other settings than the published ones."""
-    plain = SamplingDefaults
+def _sampling(section: ConfigSection) -> SamplingDefaults:
+    """Parse this pack's own optional section with the sampling defaults of a model."""
+    defaults = SamplingDefaults
     sampling = SamplingDefaults(
-        steps=section.positive("steps", plain.steps),
-        cfg_scale=section.between("cfg_scale", 1, 100, plain.cfg_scale),
-        sampler_type=section.choice("sampler_type", SAMPLER_NAMES, plain.sampler_type),
-        sigma_min=section.between("sigma_min", 1e-3, 1e3, plain.sigma_min),
-        sigma_max=section.between("sigma_max", 1e-2, 1e5, plain.sigma_max),
+        steps=section.positive("steps", defaults.steps),
+        cfg_scale=section.between("cfg_scale", 1, 100, defaults.cfg_scale),
+        sampler_type=section.choice("sampler_type", SAMPLER_NAMES, defaults.sampler_type),
+        sigma_min=section.between("sigma_min", 1e-3, 1e3, defaults.sigma_min),
+        sigma_max=section.between("sigma_max", 1e-2, 1e5, defaults.sigma_max),
     )
-    section.done()
+    section.log_unknown_keys()
     return sampling
 
 
-def _network(diffusion: _Section) -> NetworkConfig:
+def _network(diffusion: ConfigSection) -> NetworkConfig:
+    """Parse the denoising network."""
     kind = diffusion.choice("type", ("dit", "mmdit"))
     section = diffusion.section("config")
     section.number("video_fps", 5)
@@ -223,29 +155,31 @@ def _network(diffusion: _Section) -> NetworkConfig:
         project_cond_tokens=section.get("project_cond_tokens", bool, True),
         latent_seq_len=section.positive("_latent_seq_len", NetworkConfig.latent_seq_len),
     )
-    section.done()
+    section.log_unknown_keys()
     return network
 
 
-def _fusion(diffusion: _Section) -> FusionConfig | None:
+def _fusion(diffusion: ConfigSection) -> FusionConfig | None:
+    """Parse MAF, the fusion of the prompts' tokens, if the model has it."""
     gated = diffusion.get("gate", bool, False)
     kind = diffusion.get("gate_type", (str, type(None)), None)
     section = diffusion.section("gate_type_config", {})
     if not gated:
         return None
     if kind != "MAF":
-        raise ConfigError(f"config.json: model.diffusion.gate_type is {kind!r}; this version knows MAF.")
+        raise ConfigError(f"config.json: model.diffusion.gate_type is {kind!r}. This version supports: MAF.")
     fusion = FusionConfig(
         num_experts_per_modality=section.positive("num_experts_per_modality"),
         num_heads=section.positive("num_heads"),
         num_fusion_layers=section.positive("num_fusion_layers"),
         dim=section.positive("dim", FusionConfig.dim),
     )
-    section.done()
+    section.log_unknown_keys()
     return fusion
 
 
-def _autoencoder(section: _Section) -> AutoencoderConfig:
+def _autoencoder(section: ConfigSection) -> AutoencoderConfig:
+    """Parse an autoencoder."""
     section.choice("type", ("autoencoder",))
     config = section.section("config")
     bottleneck = config.section("bottleneck")
@@ -269,11 +203,12 @@ def _autoencoder(section: _Section) -> AutoencoderConfig:
         iterate_batch=section.get("iterate_batch", bool, False),
     )
     for part in (decoder_sizes, encoder, decoder, bottleneck, config, section):
-        part.done()
+        part.log_unknown_keys()
     return result
 
 
-def _encoder(section: _Section) -> OobleckEncoderConfig | StrengthEncoderConfig:
+def _encoder(section: ConfigSection) -> OobleckEncoderConfig | StrengthEncoderConfig:
+    """Parse the encoder of an autoencoder."""
     sizes = section.section("config")
     result: OobleckEncoderConfig | StrengthEncoderConfig
     if section.choice("type", ("oobleck", "strengths")) == "strengths":
@@ -288,104 +223,112 @@ def _encoder(section: _Section) -> OobleckEncoderConfig | StrengthEncoderConfig:
             strides=sizes.integers("strides"),
             latent_dim=sizes.positive("latent_dim"),
         )
-    sizes.done()
+    sizes.log_unknown_keys()
     return result
 
 
-def _conditioners(conditioning: _Section, seconds: float, video_fps: float) -> dict[str, ConditionerConfig]:
+def _conditioners(
+    conditioning: ConfigSection, seconds: float, video_fps: float
+) -> dict[str, ConditionerConfig]:
+    """Parse the conditioners by id."""
     entries = conditioning.get("configs", list)
     result: dict[str, ConditionerConfig] = {}
     for index, entry in enumerate(entries):
-        section = _Section(entry, f"model.conditioning.configs[{index}]")
+        section = ConfigSection(entry, f"model.conditioning.configs[{index}]")
         name = section.get("id", str)
         if not re.fullmatch(r"[a-z]\w*_prompt", name) or name in result:
             raise ConfigError(
-                f"config.json: model.conditioning.configs[{index}].id is {name!r}; each must be one of its "
-                "own and end in _prompt."
+                f"config.json: model.conditioning.configs[{index}].id is {name!r}. Each id must be unique, "
+                "start with a lower-case letter and end in _prompt."
             )
         kind = section.choice("type", tuple(_CONDITIONERS))
         sizes = section.section("config")
         result[name] = _CONDITIONERS[kind](kind, sizes, seconds, video_fps)
-        sizes.done()
-        section.done()
+        sizes.log_unknown_keys()
+        section.log_unknown_keys()
     return result
 
 
-def _clip(kind: str, section: _Section, seconds: float, video_fps: float) -> ClipConditionerConfig:
+def _clip(kind: str, section: ConfigSection, seconds: float, video_fps: float) -> ClipConditionerConfig:
+    """Parse a video conditioner."""
     tower = section.section("clip_config", {})
-    default, plain = ClipVisionConfig(), ClipConditionerConfig
+    tower_defaults, defaults = ClipVisionConfig(), ClipConditionerConfig
     tower_config = ClipVisionConfig(
         **{
-            name: tower.positive(name, getattr(default, name))
+            name: tower.positive(name, getattr(tower_defaults, name))
             for name in ClipVisionConfig.__dataclass_fields__
             if name not in ("layer_norm_eps", "hidden_act")
         },
-        layer_norm_eps=tower.number("layer_norm_eps", default.layer_norm_eps),
-        hidden_act=tower.choice("hidden_act", ("quick_gelu", "gelu"), default.hidden_act),
+        layer_norm_eps=tower.number("layer_norm_eps", tower_defaults.layer_norm_eps),
+        hidden_act=tower.choice("hidden_act", ("quick_gelu", "gelu"), tower_defaults.hidden_act),
     )
-    tower.done()
+    tower.log_unknown_keys()
     return ClipConditionerConfig(
         with_sync=kind != "clip",
         video_fps=section.between("video_fps", 0.1, 240, video_fps),
         seconds=seconds,
-        out_features=section.positive("out_features", plain.out_features),
+        out_features=section.positive("out_features", defaults.out_features),
         clip=tower_config,
-        temporal_dim=section.positive("temporal_dim", plain.temporal_dim),
-        temporal_depth=section.positive("temporal_depth", plain.temporal_depth),
-        temporal_heads=section.positive("temporal_heads", plain.temporal_heads),
-        temporal_dim_head=section.positive("temporal_dim_head", plain.temporal_dim_head),
-        sync_dim=section.positive("sync_dim", plain.sync_dim),
+        temporal_dim=section.positive("temporal_dim", defaults.temporal_dim),
+        temporal_depth=section.positive("temporal_depth", defaults.temporal_depth),
+        temporal_heads=section.positive("temporal_heads", defaults.temporal_heads),
+        temporal_dim_head=section.positive("temporal_dim_head", defaults.temporal_dim_head),
+        sync_dim=section.positive("sync_dim", defaults.sync_dim),
     )
 
 
-def _text(kind: str, section: _Section, seconds: float, video_fps: float) -> TextConditionerConfig:
-    plain = TextConditionerConfig
+def _text(kind: str, section: ConfigSection, seconds: float, video_fps: float) -> TextConditionerConfig:
+    """Parse a text conditioner."""
+    defaults = TextConditionerConfig
     return TextConditionerConfig(
-        t5_model_name=section.get("t5_model_name", str, plain.t5_model_name),
-        max_length=section.positive("max_length", plain.max_length),
-        dim=section.positive("dim", plain.dim),
+        t5_model_name=section.get("t5_model_name", str, defaults.t5_model_name),
+        max_length=section.positive("max_length", defaults.max_length),
+        dim=section.positive("dim", defaults.dim),
     )
 
 
-def _mel(kind: str, section: _Section, seconds: float, video_fps: float) -> MelConditionerConfig:
-    plain = MelConditionerConfig
-    start, end = _mask_ratios(section, plain.mask_ratio_start, plain.mask_ratio_end)
+def _mel(kind: str, section: ConfigSection, seconds: float, video_fps: float) -> MelConditionerConfig:
+    """Parse an audio conditioner that uses a mel spectrogram."""
+    defaults = MelConditionerConfig
+    start, end = _mask_ratios(section, defaults.mask_ratio_start, defaults.mask_ratio_end)
     return MelConditionerConfig(
         n_fft=section.positive("n_fft"),
         hop_length=section.positive("hop_length"),
         win_length=section.positive("win_length"),
         n_mel_channels=section.positive("n_mel_channels"),
         target_sample_rate=section.positive("target_sample_rate"),
-        feature_dim=section.positive("feature_dim", plain.feature_dim),
+        feature_dim=section.positive("feature_dim", defaults.feature_dim),
         mask_ratio_start=start,
         mask_ratio_end=end,
     )
 
 
 def _audio(
-    kind: str, section: _Section, seconds: float, video_fps: float
+    kind: str, section: ConfigSection, seconds: float, video_fps: float
 ) -> AudioAutoencoderConditionerConfig:
-    plain = AudioAutoencoderConditionerConfig
+    """Parse an audio conditioner that uses an autoencoder."""
+    defaults = AudioAutoencoderConditionerConfig
     pooled = kind == "audio_autoencoder_v2" or "latent_seq_len" in section
     section.get("sample_rate", int, 0)
-    start, end = _mask_ratios(section, plain.mask_ratio_start, plain.mask_ratio_end)
+    start, end = _mask_ratios(section, defaults.mask_ratio_start, defaults.mask_ratio_end)
     return AudioAutoencoderConditionerConfig(
         autoencoder=_autoencoder(section.section("pretransform_config")),
         latent_seq_len=section.positive("latent_seq_len", 215) if pooled else None,
-        empty_seq_len=section.positive("empty_seq_len", plain.empty_seq_len),
+        empty_seq_len=section.positive("empty_seq_len", defaults.empty_seq_len),
         mask_ratio_start=start,
         mask_ratio_end=end,
     )
 
 
-def _mask_ratios(section: _Section, start: float, end: float) -> tuple[float, float]:
+def _mask_ratios(section: ConfigSection, start: float, end: float) -> tuple[float, float]:
+    """Parse the range of the fraction of an audio prompt that is masked."""
     start, end = section.number("mask_ratio_start", start), section.number("mask_ratio_end", end)
     if not (0 <= start <= 1 and 0 <= end <= 1):
         raise ConfigError(f"config.json: mask ratios must lie in [0, 1], got {start} and {end}.")
     return start, end
 
 
-_CONDITIONERS: dict[str, Callable[[str, _Section, float, float], ConditionerConfig]] = {
+_CONDITIONERS: dict[str, Callable[[str, ConfigSection, float, float], ConditionerConfig]] = {
     "clip": _clip,
     "clip-with-sync-w-empty-feat": _clip,
     "t5": _text,

@@ -1,6 +1,6 @@
-"""A checkpoint of any form rewritten as model.safetensors in the types that the loader keeps it in.
+"""Converts a checkpoint to one model.safetensors in the types that the loader uses.
 
-Such a file is mapped as it is: it loads at once, and only what is in use is in memory.
+Such a file is memory-mapped without conversion: it loads at once and only what runs is in memory.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, TextConditionerConfig
-from ..errors import InputError, ModelNotFoundError
+from ..config import ModelConfig
+from ..errors import InputError
 from ..files import write_atomically
 from ..license import check_license
 from ..model import AudioXModel
@@ -25,14 +25,15 @@ from .catalog import (
     PUBLISHED_LICENSE,
     CheckpointFiles,
     ModelFolders,
-    check_encoder_name,
     find_files,
-    find_model_folder,
+    require_model_folder,
 )
-from .config_parser import parse_config
-from .pretrained import DTYPES, built_keys, config_of, fitting_state
+from .config_parser import parse_config, read_model_config
+from .encoders import text_encoder_names
+from .pretrained import DTYPES
 from .safetensors_writer import check_space, write_safetensors
 from .state_dict import fold_weight_norm
+from .weights import dtypes_of, read_fitting_checkpoint, used_keys
 
 WEIGHTS = "model.safetensors"
 _SYNCHFORMER = tuple(
@@ -51,112 +52,128 @@ def convert_checkpoint(
     folders: ModelFolders | None = None,
     force: bool = False,
 ) -> Path:
-    """Write the model `name` (on disk) to the folder `target`, which is made: config.json, model.safetensors.
+    """Write config.json and model.safetensors of a model on disk to a new folder.
 
-    precision: fp32, bf16 or fp16, of the network; the rest is float32, as it is in use. Weight-normalised
-    convolutions are folded, and what has no influence stays as it is. Text encoder and Synchformer are copied
-    if they lie in the model's own folder. force: replace a model that is there.
+    Weight-normalised convolutions are folded; tensors without influence stay as they are. The text encoder
+    and Synchformer are copied if they are in the model's own folder.
 
-    Returns the file. Raises `LicenseError`, `ModelNotFoundError`, `ConfigError`, `CheckpointError` or
-    `InputError`.
+    Args:
+        name: the model's name, or the path of its folder.
+        target: the new folder.
+        precision: fp32, bf16 or fp16, of the network; everything else is float32, as the loader uses it.
+        accept_cc_by_nc: your consent to the licence of non-commercial weights.
+        folders: where to search, by default `ModelFolders.default()`.
+        force: whether an existing model in `target` is replaced.
+
+    Returns:
+        The weights file.
+
+    Raises:
+        AudioXError: the model cannot be converted. The subclass says why: `LicenseError`,
+            `ModelNotFoundError`, `ConfigError`, `CheckpointError` or `InputError`.
     """
     if precision not in DTYPES:
-        raise InputError(f"precision is {precision!r}; choose one of {', '.join(DTYPES)}.")
-    folders = folders or ModelFolders.default()
-    folder = find_model_folder(name, folders, allow_paths=True)
-    if folder is None:
-        raise ModelNotFoundError(f"{name} is not on disk. Give a folder, or a model in {folders.audiox[0]}.")
+        raise InputError(f"precision is {precision!r}. Choose one of {', '.join(DTYPES)}.")
+    folder = require_model_folder(name, folders or ModelFolders.default())
     files = find_files(folder)
-    data = with_license(config_of(files), files)
+    data = add_license(read_model_config(files), files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
-    encoders = _text_encoders(config)
-    path = target / WEIGHTS
+    encoders = text_encoder_names(config)
     in_place = target.resolve() == folder.resolve()
-    for there in (path, target / "config.json"):
-        if there.exists() and not force and not (in_place and there != path):
-            raise InputError(f"{there} is there already. Choose another folder, or replace it with --force.")
-    if path.exists() and path.samefile(files.weights):
-        raise InputError(f"{path} is the file that is read. Choose another folder.")
-    state, dtypes = _converted_state(files, config, DTYPES[precision])
-    metadata = {
-        "format": "pt",
-        "source": f"{folder.name}/{files.weights.relative_to(folder).as_posix()}",
-        "license": config.license or "unknown",
-        "dtype": precision,
-    }
+    _check_target(target, files, in_place=in_place, force=force)
+    state, dtypes = _convert_state(files, config, DTYPES[precision])
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{target} cannot be made ({error}). Choose another folder.") from None
-    write_safetensors(path, state, dtypes, metadata)
-    with write_atomically(target / "config.json") as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        raise InputError(f"{target} cannot be created ({error}). Choose another folder.") from None
+    metadata = {"source": _source(files), "dtype": precision}
+    _write_model(target, data, config, state, dtypes, metadata)
     if not in_place:
-        _copy_beside(folder, target, encoders)
-    return path
+        _copy_encoders(folder, target, encoders)
+    return target / WEIGHTS
 
 
 def write_changed_model(
     files: CheckpointFiles, target: Path, changes: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> None:
-    """Write the model of `files` with other values for some of its tensors to the folder `target`, which is
-    made.
+    """Write a model with new values for some of its tensors to a new folder; everything else is copied.
 
-    changes: by their keys in checkpoints, stored in `dtype`, by default in the type that they have in the
-    checkpoint. All else is as it was there; the licence, too. Raises as `convert_checkpoint`.
+    Args:
+        files: the model's files.
+        target: the new folder.
+        changes: the new values by their keys in the checkpoint.
+        dtype: the type of the new values in the file, by default the checkpoint's.
+
+    Raises:
+        AudioXError: as `convert_checkpoint`.
     """
-    data = with_license(config_of(files), files)
+    data = add_license(read_model_config(files), files)
     config = parse_config(data)
     with torch.device("meta"):
         model = AudioXModel(config)
-    state = fitting_state(model, files)
+    state = read_fitting_checkpoint(model, files)
     dtypes = {key: dtype or state[key].dtype for key in changes}
-    source = f"{files.folder.name}/{files.weights.relative_to(files.folder).as_posix()}"
-    metadata = {"format": "pt", "finetuned_from": source, "license": config.license or "unknown"}
     target.mkdir(parents=True, exist_ok=True)
-    write_safetensors(target / WEIGHTS, {**state, **changes}, dtypes, metadata)
-    with write_atomically(target / "config.json") as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    _copy_beside(files.folder, target, _text_encoders(config))
+    _write_model(target, data, config, {**state, **changes}, dtypes, {"finetuned_from": _source(files)})
+    _copy_encoders(files.folder, target, text_encoder_names(config))
 
 
-def with_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
-    """The configuration, with the licence named where the weights are published ones."""
+def add_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
+    """Return a config.json that names the licence of published weights."""
     published = files.is_student or files.folder.name in PUBLISHED
     if data.get("license") is None and published:
         return {"license": PUBLISHED_LICENSE, **data}
     return data
 
 
-def _converted_state(
+def _check_target(target: Path, files: CheckpointFiles, *, in_place: bool, force: bool) -> None:
+    """Raise `InputError` where a conversion would overwrite files, unless `force` allows it."""
+    weights, config = target / WEIGHTS, target / "config.json"
+    existing = next((path for path in (weights, config) if path.exists()), None)
+    if existing is not None and not force and not (in_place and existing == config):
+        raise InputError(f"{existing} exists already. Choose another folder, or replace it with --force.")
+    if weights.exists() and weights.samefile(files.weights):
+        raise InputError(f"{weights} is the source of this conversion. Choose another folder.")
+
+
+def _source(files: CheckpointFiles) -> str:
+    """Return the weights file's path from the folder that contains the model."""
+    return f"{files.folder.name}/{files.weights.relative_to(files.folder).as_posix()}"
+
+
+def _convert_state(
     files: CheckpointFiles, config: ModelConfig, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], dict[str, torch.dtype]]:
-    """The tensors to write, mapped from the checkpoint where they are not folded, and the types of those in
-    use.
-    """
+    """Return the tensors to write, memory-mapped or folded, and the types of those with an influence."""
     with torch.device("meta"):
         model = AudioXModel(config, dtype=dtype)
-    state = fitting_state(model, files)
-    built = built_keys(model)
-    unused = {key: state.pop(key) for key in list(state) if key not in built}
+    state = read_fitting_checkpoint(model, files)
+    used = used_keys(model)
+    unused = {key: state.pop(key) for key in list(state) if key not in used}
     folded = fold_weight_norm(state)
-    targets = dict(model.named_parameters()) | dict(model.named_buffers())
-    return folded | unused, {key: targets[module_key(key)].dtype for key in folded}
+    dtypes = dtypes_of(model)
+    return folded | unused, {key: dtypes[module_key(key)] for key in folded}
 
 
-def _text_encoders(config: ModelConfig) -> list[str]:
-    """The names of a model's text encoders, none of which leads out of its folder."""
-    names = [c.t5_model_name for c in config.conditioners.values() if isinstance(c, TextConditionerConfig)]
-    for name in names:
-        check_encoder_name(name)
-    return names
+def _write_model(
+    target: Path,
+    data: Mapping[str, Any],
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    dtypes: Mapping[str, torch.dtype],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write model.safetensors and config.json."""
+    metadata = {"format": "pt", "license": config.license or "unknown", **metadata}
+    write_safetensors(target / WEIGHTS, state, dtypes, metadata)
+    with write_atomically(target / "config.json") as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def _copy_beside(folder: Path, target: Path, encoders: list[str]) -> None:
-    """Copy what the model needs beside its weights, where that lies in its own folder."""
-    wanted = [*encoders, *(name.split("/")[-1] for name in encoders), *_SYNCHFORMER]
-    for name in wanted:
+def _copy_encoders(folder: Path, target: Path, encoders: list[str]) -> None:
+    """Copy the text encoders and Synchformer if they are in the model's own folder."""
+    for name in (*encoders, *(name.split("/")[-1] for name in encoders), *_SYNCHFORMER):
         source, copy = folder / name, target / name
         if not source.exists() or copy.exists():
             continue

@@ -1,4 +1,4 @@
-"""Loads the two encoders that no model's checkpoint holds: T5 for text, Synchformer for video."""
+"""Finds and loads the encoders that are not part of a checkpoint: T5 for text, Synchformer for video."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditioning.conditioners import TextConditioner
 from ..conditioning.text_encoder import TextEncoder
+from ..config import ModelConfig, TextConditionerConfig
 from ..errors import CheckpointError, ConfigError, ModelNotFoundError
 from ..mmap import converted
+from ..model import AudioXModel
+from ..model_info import ModelFacts
 from ..networks.keys import published_shapes
 from ..networks.layers import Operations
 from ..networks.operations import make_quick
 from ..networks.vision.synchformer import Synchformer, SynchformerConfig
+from .catalog import (
+    TEXT_ENCODERS,
+    ModelFolders,
+    check_encoder_name,
+    download_repository,
+    find_synchformer,
+    find_text_encoder,
+)
 from .state_dict import compare_keys, read_tensors, shapes_of
 
 SYNCHFORMER_PREFIX = "vfeat_extractor."
@@ -36,37 +48,44 @@ _T5_BASE: dict[str, Any] = {
 
 
 def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
-    """Read a T5 encoder.
+    """Load a T5 encoder.
 
-    weights: a folder with config.json and model.safetensors, or a single .safetensors of t5-base.
-    tokenizer: a tokenizer.json. Raises `CheckpointError` for files that cannot be read.
+    Args:
+        weights: a folder with config.json and model.safetensors, or a .safetensors file of t5-base.
+        tokenizer: a tokenizer.json.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        ModelNotFoundError: the weights are missing.
     """
     from tokenizers import Tokenizer
 
     try:
-        words = Tokenizer.from_file(str(tokenizer))
+        vocabulary = Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # tokenizers raises plain Exception
-        raise CheckpointError(f"{tokenizer} cannot be read ({error}). Fetch it again.") from None
+        raise CheckpointError(f"{tokenizer} cannot be read ({error}). Download it again.") from None
     config, file = (_T5_BASE, weights)
     if weights.is_dir():
         file = weights / "model.safetensors"
         config = _read_json(weights / "config.json")
-    return TextEncoder(_build_t5(config, file), words, int(config.get("d_model", 512)))
+    return TextEncoder(_build_t5(config, file), vocabulary, int(config.get("d_model", 512)))
 
 
 def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
+    """Build a T5 encoder and load its weights in float32."""
     from transformers import T5Config, T5EncoderModel
 
     if not file.is_file():
         raise ModelNotFoundError(
-            f"{file} is missing. Fetch the text encoder again (config.json, model.safetensors)."
+            f"{file} is missing. Download the text encoder again (config.json and model.safetensors)."
         )
     try:
         with torch.device("meta"):
             model = T5EncoderModel(T5Config(**{**config, "use_cache": False, "dropout_rate": 0.0}))
-    except Exception as error:  # transformers has errors of its own for every kind of wrong field
+    except Exception as error:  # transformers raises various errors for wrong fields
         raise CheckpointError(
-            f"{file.parent / 'config.json'} describes no T5 encoder ({error}). Fetch the text encoder again."
+            f"{file.parent / 'config.json'} does not describe a T5 encoder ({error}). Download the text "
+            "encoder again."
         ) from None
     state = {
         key: value
@@ -77,42 +96,123 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     shared = next((state[key] for key in tied if key in state), None)
     if shared is not None:
         state.update(dict.fromkeys(tied, shared))
-    want = model.state_dict()
-    problems = compare_keys(shapes_of(state), shapes_of(want), optional=tied)
+    expected = model.state_dict()
+    problems = compare_keys(shapes_of(state), shapes_of(expected), optional=tied)
     if problems:
-        raise CheckpointError(f"{file} is not the T5 encoder that its configuration describes.{problems}")
-    # A tensor that goes by two names stays one.
+        raise CheckpointError(f"{file} does not fit the config.json of the T5 encoder.{problems}")
+    # A tensor with two names stays one tensor.
     distinct = {id(tensor): tensor for tensor in state.values()}
     floats = {number: converted(tensor, torch.float32) for number, tensor in distinct.items()}
-    model.load_state_dict({key: floats[id(state[key])] for key in want}, strict=True, assign=True)
+    model.load_state_dict({key: floats[id(state[key])] for key in expected}, strict=True, assign=True)
     return make_quick(model.eval().requires_grad_(False))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """Read a T5's config.json."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError(f"it holds {type(data).__name__}")
+            raise ValueError(f"it contains a {type(data).__name__}")
         return data
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Fetch the text encoder again.") from None
+        raise CheckpointError(f"{path} cannot be read ({error}). Download the text encoder again.") from None
+
+
+def text_encoder_names(config: ModelConfig) -> list[str]:
+    """Return the names of a model's text encoders.
+
+    Raises:
+        InputError: a name leads outside the model's folder.
+    """
+    names = [c.t5_model_name for c in config.conditioners.values() if isinstance(c, TextConditionerConfig)]
+    for name in names:
+        check_encoder_name(name)
+    return names
+
+
+def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders, download: bool) -> None:
+    """Find, download if needed, and load the text encoder of a model's text conditioners.
+
+    Args:
+        model: the model.
+        folder: its folder, searched first.
+        folders: where to search next.
+        download: whether a missing encoder may be downloaded.
+
+    Raises:
+        ModelNotFoundError: the encoder is neither on disk nor downloaded.
+        CheckpointError: it cannot be read or has the wrong width.
+    """
+    for conditioner in model.conditioner.conditioners.values():
+        if not isinstance(conditioner, TextConditioner):
+            continue
+        name, width = conditioner.config.t5_model_name, conditioner.config.dim
+        short = name.split("/")[-1]
+        files = find_text_encoder(name, folders, folder)
+        if files is None and short in TEXT_ENCODERS and download and folders.text_encoders:
+            files = _download_text_encoder(name, folders)
+        if files is None:
+            target = folders.text_encoders[0] if folders.text_encoders else folder
+            raise ModelNotFoundError(
+                f"The text encoder {name} is missing. Put config.json, model.safetensors and tokenizer.json "
+                f"into {target / short} (t5-base: https://huggingface.co/google-t5/t5-base)."
+            )
+        encoder = load_text_encoder(*files)
+        if encoder.width != width:
+            raise CheckpointError(
+                f"{files[0]} is a text encoder of width {encoder.width}; {folder.name} needs {name}, of "
+                f"width {width}. Put the right one beside the model's weights, in a folder called {short}."
+            )
+        conditioner.text_encoder = encoder
+
+
+def _download_text_encoder(name: str, folders: ModelFolders) -> tuple[Path, Path] | None:
+    """Download a text encoder to the first of the shared folders."""
+    short = name.split("/")[-1]
+    target = folders.text_encoders[0] / short
+    download_repository(TEXT_ENCODERS[short], ("config.json", "model.safetensors", "tokenizer.json"), target)
+    return find_text_encoder(name, folders, None)
+
+
+def find_synchformer_for(facts: ModelFacts, folders: ModelFolders, near: Path | None = None) -> Path | None:
+    """Find Synchformer's weights for a model: its own, otherwise others of the same width.
+
+    Args:
+        facts: the model. Weights of another width are skipped: the model would refuse their features.
+        folders: where to search.
+        near: the model's folder, searched first.
+
+    Returns:
+        The file, or None.
+    """
+
+    def fits(path: Path) -> bool:
+        """Return whether the features have the right width; loading reports a damaged file."""
+        try:
+            return synchformer_width(path) == facts.sync_width
+        except CheckpointError:
+            return True
+
+    return find_synchformer(folders, near, fits)
 
 
 def convert_synchformer_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file's tensors under this module's names.
+    """Rename the tensors of a Synchformer file to the names of `Synchformer`.
 
-    Takes what lies under `vfeat_extractor.`, without that prefix; other prefixes are other branches. Leaves
-    out `patch_embed.*`, which the published code has and does not use. Splits the aggregation's in_proj,
-    whose rows are query, key, value, into `q` and `kv` (views, no copies). Raises `CheckpointError` when the
-    branch is not there.
+    Selects the visual branch, `vfeat_extractor.`; other prefixes are other branches. Leaves out
+    `patch_embed.*`, which the published code never uses. Splits the aggregation's in_proj, whose rows are
+    query, key and value, into the views `q` and `kv`.
+
+    Raises:
+        CheckpointError: there is no visual branch.
     """
     renamed: dict[str, Tensor] = {}
     for key, tensor in state.items():
         name = key.removeprefix(SYNCHFORMER_PREFIX)
         if name == key or name.startswith("patch_embed."):
             continue
-        stem, found, kind = name.rpartition("spatial_attn_agg.self_attn.in_proj_")
-        if found and not stem:
+        stem, separator, kind = name.rpartition("spatial_attn_agg.self_attn.in_proj_")
+        if separator and not stem:
             dim = tensor.shape[0] // 3
             renamed[f"spatial_attn_agg.self_attn.q.{kind}"] = tensor[:dim]
             renamed[f"spatial_attn_agg.self_attn.kv.{kind}"] = tensor[dim:]
@@ -120,17 +220,21 @@ def convert_synchformer_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[name] = tensor
     if not renamed:
         raise CheckpointError(
-            f"No key begins with {SYNCHFORMER_PREFIX}: these are not the weights of a Synchformer. "
+            f"No key begins with {SYNCHFORMER_PREFIX}, so these are not the weights of a Synchformer. "
             "Use synchformer_state_dict.pth or .safetensors."
         )
     return renamed
 
 
 def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None) -> SynchformerConfig:
-    """The sizes, from the shapes of converted tensors (`convert_synchformer_keys`).
+    """Derive the sizes of a Synchformer from the shapes of its tensors.
 
-    num_heads: shapes do not tell; by default heads are 64 wide, as published. Raises `CheckpointError` when a
-    tensor that tells a size is missing or makes no sense, or num_heads is needed and not given.
+    Args:
+        state: tensors from `convert_synchformer_keys`.
+        num_heads: attention heads, which shapes do not tell. By default heads are 64 wide, as published.
+
+    Raises:
+        CheckpointError: a tensor is missing or has a wrong shape, or num_heads is needed and not given.
     """
     try:
         dim, _, patch_frames, patch_size, _ = state["patch_embed_3d.proj.weight"].shape
@@ -140,11 +244,14 @@ def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None)
         depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"These are not the weights of a Synchformer: its sizes cannot be read from them ({error})."
+            f"These are not the weights of a Synchformer: its sizes cannot be derived from them ({error}). "
+            "Use synchformer_state_dict.pth or .safetensors."
         ) from None
     if num_heads is None:
         if dim % 64:
-            raise CheckpointError(f"This Synchformer is {dim} wide, not heads of 64: give its num_heads.")
+            raise CheckpointError(
+                f"This Synchformer is {dim} wide, which is not divisible by 64. Pass its num_heads."
+            )
         num_heads = dim // 64
     segment_frames = time_steps * patch_frames
     return SynchformerConfig(
@@ -161,7 +268,11 @@ def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None)
 
 
 def synchformer_width(path: str | Path) -> int:
-    """How wide the features of these weights are. Reads no values. Raises `CheckpointError`."""
+    """Return the width of the features of a Synchformer file, from its shapes alone.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is not a Synchformer.
+    """
     return config_from_state(convert_synchformer_keys(read_tensors(path)), num_heads=1).embed_dim
 
 
@@ -173,11 +284,18 @@ def load_synchformer(
     dtype: torch.dtype | None = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Synchformer:
-    """The visual branch from synchformer_state_dict.safetensors, .pth, .pt or .ckpt, in evaluation mode.
+    """Load Synchformer's visual branch, in evaluation mode. No code in the file runs.
 
-    num_heads: see `config_from_state`. operations: where layers come from, None for torch.nn. dtype: of the
-    weights, None for the file's own. No code in the file runs. Raises `CheckpointError`, with the path, for a
-    file that is missing, damaged, unsafe, or does not hold exactly the keys and shapes of this network.
+    Args:
+        path: synchformer_state_dict.safetensors, .pth, .pt or .ckpt.
+        num_heads: see `config_from_state`.
+        operations: the layer classes, by default torch's.
+        dtype: of the weights, None for the file's own.
+        device: where the weights are put.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or unsafe, or its keys or shapes differ from the
+            network's.
     """
     try:
         state = convert_synchformer_keys(read_tensors(path))
@@ -187,9 +305,9 @@ def load_synchformer(
     except CheckpointError as error:
         message = str(error)
         raise CheckpointError(message if str(path) in message else f"{path}: {message}") from None
-    difference = compare_keys(shapes_of(state), published_shapes(model))
-    if difference:
-        raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{difference}")
+    differences = compare_keys(shapes_of(state), published_shapes(model))
+    if differences:
+        raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{differences}")
     state = {key: converted(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)

@@ -1,39 +1,51 @@
-"""What is in a checkpoint, and what is missing, without loading it into a model; what a LoRA is."""
+"""Reports on the contents of checkpoints and LoRAs, without loading them into a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..config import ModelConfig, TextConditionerConfig
 from ..license import is_non_commercial
 from ..model import AudioXModel
 from .catalog import ModelFolders, find_files, find_text_encoder
+from .encoders import find_synchformer_for, text_encoder_names
 from .lora_file import read_lora
-from .pretrained import checkpoint_state, find_synchformer_for, key_problems, stored_model
+from .pretrained import find_stored_model
 from .state_dict import shapes_of
+from .weights import describe_differences, read_checkpoint
 
 
 def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[str, Any]:
-    """Facts about a model on disk, ready for JSON. Reads keys and shapes, not the weights' values.
+    """Report on a model on disk. Reads keys and shapes, not the values of the weights.
 
-    Raises `ModelNotFoundError`, `ConfigError` or `CheckpointError`.
+    Args:
+        name: the model's name, or the path of its folder.
+        folders: where to search, by default `ModelFolders.default()`.
+
+    Returns:
+        Values that can be written as JSON.
+
+    Raises:
+        AudioXError: the model cannot be read: `ModelNotFoundError`, `ConfigError` or `CheckpointError`.
     """
     folders = folders or ModelFolders.default()
-    stored = stored_model(name, folders)
+    stored = find_stored_model(name, folders)
     folder, config = stored.folder, stored.config
     files = find_files(folder)
     with torch.device("meta"):
         model = AudioXModel(config)
-    want = model.published_shapes()
-    state = checkpoint_state(files, want)
-    problems = key_problems(model, shapes_of(state), want)
+    shapes = model.published_shapes()
+    state = read_checkpoint(files, shapes)
+    problems = describe_differences(model, shapes_of(state), shapes)
     sync = find_synchformer_for(model, folders, folder) if model.needs_sync else None
-    text = _text_encoder(config, folder, folders)
-    missing = [] if text or not _wants_text(config) else [f"text encoder {_text_name(config)}"]
+    text_name = next(iter(text_encoder_names(config)), None)
+    text = find_text_encoder(text_name, folders, folder) if text_name else None
+    missing = [f"text encoder {text_name}"] if text_name and text is None else []
     if model.needs_sync and sync is None:
         missing.append("Synchformer (synchformer_state_dict), needed for video prompts")
     return {
@@ -41,7 +53,7 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
         "weights": str(files.weights),
         "autoencoder": str(files.vae) if files.vae else None,
         "synchformer": str(sync) if sync else None,
-        "text_encoder": str(text) if text else None,
+        "text_encoder": str(text[0]) if text else None,
         "network": config.network.type,
         "objective": config.objective,
         "few_step_count": config.few_step_count,
@@ -55,7 +67,7 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
         "needs_opt_in": is_non_commercial(config.license),
         "tensors": len(state),
         "parameters": sum(tensor.numel() for tensor in state.values()),
-        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()}),
+        "dtypes": _dtype_names(state.values()),
         "parameters_by_part": _parameters_by_part(model),
         "problems": problems.strip("\n"),
         "missing_files": missing,
@@ -64,16 +76,15 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
 
 
 def describe(report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
+    """Format a report of `inspect_checkpoint` for people."""
     steps = f"{report['few_step_count']}-step student" if report["few_step_count"] else "multi-step"
-    opt_in = "needs the opt-in" if report["needs_opt_in"] else "no opt-in needed"
     lines = [
         f"{report['folder']}",
         f"  network       {report['network']}, {report['objective']}, "
         f"{steps}{', MAF' if report['fusion'] else ''}",
         f"  conditioners  {', '.join(f'{k}: {v}' for k, v in report['conditioners'].items())}",
         f"  audio         {report['sample_rate']} Hz, {report['seconds']:g} s",
-        f"  licence       {report['license'] or 'not named'} ({opt_in})",
+        _license_line(report),
         f"  weights       {report['weights']}: {report['tensors']} tensors, "
         f"{report['parameters'] / 1e6:.1f} M values, {', '.join(report['dtypes'])}",
         f"  autoencoder   {report['autoencoder'] or 'in the weights'}",
@@ -89,7 +100,17 @@ def describe(report: dict[str, Any]) -> str:
 
 
 def inspect_lora(path: Path) -> dict[str, Any]:
-    """Facts about a LoRA, ready for JSON. Raises `CheckpointError`."""
+    """Report on a LoRA.
+
+    Args:
+        path: the LoRA's file.
+
+    Returns:
+        Values that can be written as JSON.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
     lora = read_lora(path)
     tensors = [tensor for layer in lora.layers.values() for tensor in (layer.down, layer.up)]
     return {
@@ -100,20 +121,19 @@ def inspect_lora(path: Path) -> dict[str, Any]:
         "alphas": sorted({layer.alpha for layer in lora.layers.values()}),
         "layers": list(lora.layers),
         "parameters": sum(tensor.numel() for tensor in tensors),
-        "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
+        "dtypes": _dtype_names(tensors),
     }
 
 
 def describe_lora(report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
-    opt_in = "needs the opt-in" if report["needs_opt_in"] else "no opt-in needed"
+    """Format a report of `inspect_lora` for people."""
     model = f"{report['base'] or 'not named'} ({report['kind'] or 'kind not named'})"
     alphas = ", ".join(f"{alpha:g}" for alpha in report["alphas"])
     lines = [
         report["file"],
         f"  LoRA          {report['name']}",
         f"  for           {model}",
-        f"  licence       {report['license'] or 'not named'} ({opt_in})",
+        _license_line(report),
         f"  matrices      {len(report['layers'])} layers, rank {report['rank']}, alpha {alphas}, "
         f"{report['parameters'] / 1e6:.2f} M values, {', '.join(report['dtypes'])}",
     ]
@@ -126,20 +146,17 @@ def describe_lora(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"  caption       {caption}" for caption in report["captions"])])
 
 
+def _license_line(report: dict[str, Any]) -> str:
+    """Format the licence, and whether it needs the opt-in."""
+    opt_in = "needs the opt-in" if report["needs_opt_in"] else "no opt-in needed"
+    return f"  licence       {report['license'] or 'not named'} ({opt_in})"
+
+
+def _dtype_names(tensors: Iterable[Tensor]) -> list[str]:
+    """List the types of tensors."""
+    return sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})
+
+
 def _parameters_by_part(model: AudioXModel) -> dict[str, int]:
+    """Count the parameters of each part of a model."""
     return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts().items()}
-
-
-def _text_name(config: ModelConfig) -> str:
-    return next(
-        (c.t5_model_name for c in config.conditioners.values() if isinstance(c, TextConditionerConfig)), ""
-    )
-
-
-def _wants_text(config: ModelConfig) -> bool:
-    return bool(_text_name(config))
-
-
-def _text_encoder(config: ModelConfig, folder: Path, folders: ModelFolders) -> Path | None:
-    found = find_text_encoder(_text_name(config), folders, folder) if _wants_text(config) else None
-    return found[0] if found else None

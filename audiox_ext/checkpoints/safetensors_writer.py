@@ -1,7 +1,7 @@
-"""Writing a .safetensors file tensor by tensor: no more than a slice of one is in memory at once.
+"""Writes a .safetensors file slice by slice, so that a model larger than the memory can be converted.
 
-Source: the format's description in the documentation of safetensors, whose own writer wants all tensors at
-once.
+The writer of safetensors itself needs all tensors in memory at once. Source: the description of the format in
+its documentation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -32,73 +32,87 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_ALIGNED = 64  # bytes, at which the first tensor begins
+_ALIGNMENT = 64  # bytes, of the first tensor
 
 
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype], metadata: Mapping[str, str]
 ) -> None:
-    """Write tensors, each in its type of `dtypes`, or its own. Equal input gives equal files.
+    """Write tensors to a .safetensors file. Equal input gives equal files.
 
-    The file has its name when it is whole, and an older one is replaced then. Pages of files that tensors are
-    mapped from are let go of. Raises `InputError` when a value is too large for its type, the disk is full or
-    the file cannot be written.
+    The file gets its name, and replaces an older one, when it is complete. Memory-mapped pages of the tensors
+    are released as they are written.
+
+    Args:
+        path: the file.
+        tensors: on the CPU, by key.
+        dtypes: the types in the file by key, by default the tensor's own.
+        metadata: texts for the file's header.
+
+    Raises:
+        InputError: a value is too large for its type, the disk is full, or the file cannot be written.
     """
-    kinds = {key: dtypes.get(key, tensor.dtype) for key, tensor in tensors.items()}
+    stored_dtypes = {key: dtypes.get(key, tensor.dtype) for key, tensor in tensors.items()}
 
     def place(key: str) -> tuple[bool, int, str]:
-        # What fills whole cache lines first, so that it begins at one; of the rest the widest first, so that
-        # every tensor begins at a multiple of its own width.
-        width = kinds[key].itemsize
-        return bool(tensors[key].numel() * width % _ALIGNED), -width, key
+        """Sort tensors that fill whole cache lines first, then by width, so that each starts aligned."""
+        width = stored_dtypes[key].itemsize
+        return bool(tensors[key].numel() * width % _ALIGNMENT), -width, key
 
     order = sorted(tensors, key=place)
-    header, size = _header(tensors, kinds, order, metadata)
+    header, size = _header(tensors, stored_dtypes, order, metadata)
     check_space(path.parent, len(header) + size)
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         file.write(header)
         for key in order:
-            _write(file, key, tensors[key], kinds[key])
+            _write(file, key, tensors[key], stored_dtypes[key])
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Raises `InputError` when less than `size` bytes are free there."""
+    """Check that `size` bytes are free in a folder.
+
+    Raises:
+        InputError: there is less space.
+    """
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
-            f"{folder} has {free / 1e9:.2f} GB free, and {size / 1e9:.2f} GB are to be written. Free some "
-            "space, or choose a folder on another disk. Nothing was written."
+            f"{folder} has {free / 1e9:.2f} GB free, but {size / 1e9:.2f} GB are needed. Free some space, or "
+            "choose a folder on another disk. Nothing was written."
         )
 
 
 def _header(
     tensors: Mapping[str, Tensor],
-    kinds: Mapping[str, torch.dtype],
+    dtypes: Mapping[str, torch.dtype],
     order: list[str],
     metadata: Mapping[str, str],
 ) -> tuple[bytes, int]:
-    entries: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    """Return the file's header and the size of all tensors in bytes."""
+    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
     for key in order:
-        size = tensors[key].numel() * kinds[key].itemsize
+        size = tensors[key].numel() * dtypes[key].itemsize
         entries[key] = {
-            "dtype": _NAMES[kinds[key]],
+            "dtype": _NAMES[dtypes[key]],
             "shape": list(tensors[key].shape),
             "data_offsets": [offset, offset + size],
         }
         offset += size
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNED)
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text, offset
 
 
 def _write(file: BinaryIO, key: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Append a tensor to the file."""
     for part in slices(tensor):
         _check_range(key, part, dtype)
         file.write(part.to(dtype).contiguous().view(torch.uint8).numpy().data)
 
 
 def _check_range(key: str, values: Tensor, dtype: torch.dtype) -> None:
+    """Raise `InputError` for values that a smaller type cannot hold."""
     if dtype == values.dtype or not (dtype.is_floating_point and values.is_floating_point()):
         return
     limit = torch.finfo(dtype).max
@@ -106,6 +120,7 @@ def _check_range(key: str, values: Tensor, dtype: torch.dtype) -> None:
         largest = max(abs(float(end)) for end in values.aminmax())
         if largest > limit:
             raise InputError(
-                f"{key} holds {largest:g}, and {str(dtype).removeprefix('torch.')} ends at {limit:g}. Choose "
-                "precision bf16 or fp32. Nothing was written."
+                f"{key} contains {largest:g}, more than the {limit:g} that "
+                f"{str(dtype).removeprefix('torch.')} can hold. Choose precision bf16 or fp32. "
+                "Nothing was written."
             )

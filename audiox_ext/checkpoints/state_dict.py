@@ -6,6 +6,7 @@ convolution; `networks.keys.published_shapes` says for which.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from collections.abc import Collection, Mapping
@@ -192,6 +193,15 @@ def unfolded_shapes(
             shapes[key] = shapes.pop(f"{stem}weight")
             shapes[f"{stem}weight_g"] = tuple(model_shapes[f"{stem}weight_g"])
     return shapes
+
+
+def fingerprint_weights(path: Path) -> str:
+    """Return a short hash of a weights file from its size, first and last MiB, without reading all of it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+        file.seek(max(0, size - (1 << 20)))
+        return hashlib.sha256(str(size).encode() + head + file.read()).hexdigest()[:16]
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:

@@ -111,14 +111,14 @@ def add_extract(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
-    from ..checkpoints.pretrained import stored_model
+    from ..checkpoints.pretrained import find_stored_model
     from ..conditioning.feature_cache import write_features
 
     folders = model_folders(options)
     if options.output.suffix.lower() != ".safetensors":
         raise InputError(f"Features are written to a .safetensors file, not {options.output.name}.")
     check_places(options)
-    model = None if options.model is None else stored_model(options.model, folders)
+    model = None if options.model is None else find_stored_model(options.model, folders)
     features = _video_features(options, model, folders, options.synchformer)
     write_features(options.output, features)
     print(f"{options.output}: {features.duration:.2f} s of video at {features.fps:g} fps")
@@ -143,8 +143,9 @@ def _video_features(
     folders: ModelFolders,
     weights: Path | None,
 ) -> VideoFeatures:
-    from ..checkpoints.encoders import load_synchformer
-    from ..checkpoints.pretrained import find_synchformer, find_synchformer_for, synchformer_fingerprint
+    from ..checkpoints.catalog import find_synchformer
+    from ..checkpoints.encoders import find_synchformer_for, load_synchformer
+    from ..checkpoints.state_dict import fingerprint_weights
     from ..conditioning.video_features import extract_video_features, seconds_to_cover
     from ..devices import available_device
     from ..media.frames import TimeRange
@@ -163,7 +164,7 @@ def _video_features(
         else:
             device = available_device(options.device)
             synchformer = load_synchformer(path, device=device)
-            fingerprint = synchformer_fingerprint(path)
+            fingerprint = fingerprint_weights(path)
 
             def encode(frames: Any) -> Any:
                 return synchformer(frames.to(device)).float().cpu()

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.catalog import ModelFolders, find_files
-from ..checkpoints.conversion import with_license, write_changed_model
-from ..checkpoints.pretrained import Precision, config_of, get_pretrained_model
+from ..checkpoints.config_parser import read_model_config
+from ..checkpoints.conversion import add_license, write_changed_model
+from ..checkpoints.pretrained import Precision, get_pretrained_model
 from ..devices import DevicePlacement
 from ..errors import AudioXError, InputError
 from ..files import write_atomically
@@ -207,7 +208,7 @@ class _Session:
         assert self.model.folder is not None
         self.files = find_files(self.model.folder)
         self.base_name = self.model.folder.name
-        self.license: str | None = with_license(config_of(self.files), self.files).get("license")
+        self.license: str | None = add_license(read_model_config(self.files), self.files).get("license")
         try:
             request.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -72,7 +72,7 @@ class AudioXModelHandle:
 
     def find_synchformer(self, folders: ModelFolders) -> Path | None:
         """Synchformer's weights for it: those in its folder, else others that fit, else None."""
-        from ...audiox_ext.checkpoints.pretrained import find_synchformer_for
+        from ...audiox_ext.checkpoints.encoders import find_synchformer_for
 
         return find_synchformer_for(self.model, folders, self.folder)
 

@@ -136,14 +136,14 @@ def test_nothing_is_overwritten_unasked(tiny_folder: Any, tmp_path: Path) -> Non
     convert_checkpoint(folder, new, force=True)
     assert header(path)["dtype"] == "bf16"
     assert all(torch.equal(tensor, kept[key]) for key, tensor in held.items())
-    with pytest.raises(InputError, match="is read"):
+    with pytest.raises(InputError, match="is the source of this conversion"):
         convert_checkpoint(str(new), new, force=True)
 
 
 def test_another_models_configuration_is_not_overwritten(tiny_folder: Any, tmp_path: Path) -> None:
     other = write_random_checkpoint(tmp_path / "other", tiny_config("maf"), form="ckpt")
     before = (other / "config.json").read_bytes()
-    with pytest.raises(InputError, match=r"config\.json is there already.*--force"):
+    with pytest.raises(InputError, match=r"config\.json exists already.*--force"):
         convert_checkpoint(str(tiny_folder("base")), other)
     assert (other / "config.json").read_bytes() == before
     assert not (other / "model.safetensors").exists()
@@ -175,7 +175,7 @@ def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
     state[key] = state[key].clone()
     state[key][0, 0] = -70000
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(InputError, match=rf"{key} holds 70000, and float16 ends at 65504"):
+    with pytest.raises(InputError, match=rf"{key} contains 70000, more than the 65504 that float16 can hold"):
         convert_checkpoint(str(folder), tmp_path / "new", precision="fp16")
     assert list((tmp_path / "new").iterdir()) == []
     convert_checkpoint(str(folder), tmp_path / "new", precision="bf16")
@@ -207,12 +207,12 @@ def test_a_full_disk_is_told_before_and_leaves_nothing(
 def test_a_failed_write_leaves_nothing(
     tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from audiox_ext.checkpoints import safetensors_writer as safetensors_file
+    from audiox_ext.checkpoints import safetensors_writer
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors_file, "_write", full)
+    monkeypatch.setattr(safetensors_writer, "_write", full)
     with pytest.raises(InputError, match="is full"):
         convert_checkpoint(str(tiny_folder("base")), tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

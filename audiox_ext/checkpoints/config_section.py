@@ -1,0 +1,122 @@
+"""Typed access to one object of a config.json, with errors that name the field."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# Known keys without influence on inference; they are not logged.
+_SILENT = {
+    "clip_model_name",
+    "condition_mask_type",
+    "enable_bn",
+    "fusion_depth",
+    "license",
+    "mask_ratio",
+    "mask_type",
+    "mel_spec_type",
+    "model_type",
+    "requires_grad",
+    "scale",
+    "sync_type",
+    "transformer_type",
+    "use_snake",
+}
+_REQUIRED: Any = ...
+
+
+class ConfigSection:
+    """One JSON object that is read into a dataclass.
+
+    Every method raises `ConfigError`, naming the field, when a value is missing or wrong. A default makes a
+    key optional; then null counts as missing, too, unless the type allows it.
+    """
+
+    def __init__(self, data: Any, path: str) -> None:
+        """Wrap a value from a config.json.
+
+        Args:
+            data: the value; it must be an object.
+            path: its name in errors, such as model.diffusion.
+        """
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"config.json: {path} must be an object, got {type(data).__name__}.")
+        self._data, self._path, self._read_keys = data, path, set[str]()
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether the section has this key."""
+        return key in self._data
+
+    def get(self, key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:
+        """Return a value of one of the types in `kind`."""
+        self._read_keys.add(key)
+        value = self._data.get(key, default)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if value is None and default is not _REQUIRED and type(None) not in kinds:
+            return default
+        if value is _REQUIRED:
+            raise ConfigError(f"config.json: {self._path}.{key} is missing.")
+        if key in self._data:
+            # Python counts a bool as an int; a configuration does not.
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                names = " or ".join(k.__name__ for k in kinds)
+                raise ConfigError(f"config.json: {self._path}.{key} must be {names}, got {value!r}.")
+        return value
+
+    def number(self, key: str, default: Any = _REQUIRED) -> Any:
+        """Return an int or a float."""
+        return self.get(key, (int, float), default)
+
+    def positive(self, key: str, default: Any = _REQUIRED) -> int:
+        """Return an int above 0."""
+        value = self.get(key, int, default)
+        if value <= 0:
+            raise ConfigError(f"config.json: {self._path}.{key} must be above 0, got {value}.")
+        return value
+
+    def between(self, key: str, low: float, high: float, default: Any = _REQUIRED) -> float:
+        """Return a number in [low, high]."""
+        value = self.number(key, default)
+        if not low <= value <= high:
+            raise ConfigError(f"config.json: {self._path}.{key} must lie in [{low}, {high}], got {value}.")
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return a list of strings."""
+        values = self.get(key, list)
+        if not all(isinstance(v, str) for v in values):
+            raise ConfigError(f"config.json: {self._path}.{key} must be a list of names, got {values!r}.")
+        return tuple(values)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """Return a list of ints above 0, at least one."""
+        values = self.get(key, list)
+        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
+            raise ConfigError(
+                f"config.json: {self._path}.{key} must be a list of whole numbers above 0, got {values!r}."
+            )
+        return tuple(values)
+
+    def section(self, key: str, default: Any = _REQUIRED) -> ConfigSection:
+        """Return an object inside this one."""
+        return ConfigSection(self.get(key, object, default), f"{self._path}.{key}".removeprefix("top."))
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> Any:
+        """Return one of the allowed strings."""
+        value = self.get(key, str, default)
+        if value not in allowed:
+            raise ConfigError(
+                f"config.json: {self._path}.{key} is {value!r}. This version supports: {', '.join(allowed)}."
+            )
+        return value
+
+    def log_unknown_keys(self) -> None:
+        """Log the keys that were not read, except for known ones without influence."""
+        unknown = sorted(set(self._data) - self._read_keys - _SILENT)
+        if unknown:
+            log.info("config.json: ignored unknown keys of %s: %s", self._path, ", ".join(unknown))
