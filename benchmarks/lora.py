@@ -36,10 +36,10 @@ from pocket.world.dataset import SPLITS, Dataset
 from pocket.world.preview import write_items
 from pocket.world.score import draw_scene
 
-from .quality import evaluate, reference_of
-from .quality_items import GROUPS, QualityItem, held_out_items
-from .quality_report import QualityReport, table, write_text
-from .quality_sounds import Prompts, Sampling, make_sounds
+from .quality.evaluation import evaluate, reference_of
+from .quality.items import GROUPS, QualityItem, held_out_items
+from .quality.report import QualityReport, table, write_text
+from .quality.sounds import Prompts, Sampling, make_sounds
 
 KIND = "frog"
 _FIRST = 300 * 2**20  # seeds of the asked frogs, far from those of other items

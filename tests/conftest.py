@@ -74,4 +74,6 @@ def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that measure fit theirs to few sounds: how well they hear is not asked of them here."""
     from pocket.metrics.classifier import trained_classifier
 
-    monkeypatch.setattr("benchmarks.quality.trained_classifier", partial(trained_classifier, examples=6))
+    monkeypatch.setattr(
+        "benchmarks.quality.evaluation.trained_classifier", partial(trained_classifier, examples=6)
+    )

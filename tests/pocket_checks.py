@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from benchmarks.quality import coded
+from benchmarks.quality.evaluation import coded
 from pocket.metrics.classifier import Classifier, trained_classifier
 from pocket.metrics.listening import level, onsets
 from pocket.metrics.measures import judge

@@ -178,7 +178,7 @@ def test_the_page_of_nodes_has_every_input_of_every_node_and_no_other() -> None:
 
 def test_the_page_of_the_study_is_what_its_generator_writes(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="NO matplotlib: the page of the sampler study was not compared")
-    from benchmarks.study_report import PAGE, write_report
+    from benchmarks.sampler_study.page import PAGE, write_report
 
     page, *_ = write_report(ROOT / "docs" / "sampler-study.jsonl", tmp_path)
     assert page.read_text(encoding="utf-8") == read(f"docs/{PAGE}")

@@ -18,10 +18,11 @@ from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import InputError
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.presets import PRESETS
-from benchmarks.quality import UNTRAINED, evaluate, evaluate_data, main
-from benchmarks.quality_items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
-from benchmarks.quality_report import QualityReport, Reference, report_on, table, wilson
-from benchmarks.quality_sounds import Prompts, Sampling, make_sounds, untrained
+from benchmarks.quality.__main__ import UNTRAINED, main
+from benchmarks.quality.evaluation import evaluate, evaluate_data
+from benchmarks.quality.items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
+from benchmarks.quality.report import QualityReport, Reference, report_on, table, wilson
+from benchmarks.quality.sounds import Prompts, Sampling, make_sounds, untrained
 from pocket.captions.captions import is_held_out
 from pocket.metrics.classifier import Classifier, trained_classifier
 from pocket.metrics.measures import Score

@@ -15,11 +15,10 @@ from audiox_ext.errors import InputError
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES, noise_levels
-from benchmarks.quality_report import QualityReport
-from benchmarks.quality_sounds import Sampling
-from benchmarks.sampler_study import main, run_study
-from benchmarks.study_file import Result, StudyFile, read_rows, result_of
-from benchmarks.study_grid import (
+from benchmarks.quality.report import QualityReport
+from benchmarks.quality.sounds import Sampling
+from benchmarks.sampler_study.__main__ import main, run_study
+from benchmarks.sampler_study.grid import (
     INTERVALS,
     PRECISIONS,
     SAME_SCHEDULES,
@@ -34,8 +33,9 @@ from benchmarks.study_grid import (
     quick_grid,
     settled,
 )
-from benchmarks.study_report import pareto, preset_tables, write_report
-from benchmarks.study_verdict import conclusion, verdicts
+from benchmarks.sampler_study.page import pareto, preset_tables, write_report
+from benchmarks.sampler_study.results_file import Result, StudyFile, read_rows, result_of
+from benchmarks.sampler_study.verdict import conclusion, verdicts
 from pocket.metrics.measures import Score
 
 DEFAULTS = SamplingDefaults(steps=250, cfg_scale=7.0)
@@ -317,7 +317,7 @@ def test_a_study_of_a_model(
         Trial(part="samplers", sampling=replace(two, sampler_type="k-magic")),
         Trial(part="precisions", sampling=replace(two, steps=3), precision="bf16"),
     ]
-    monkeypatch.setattr("benchmarks.sampler_study.quick_grid", lambda defaults: trials)
+    monkeypatch.setattr("benchmarks.sampler_study.__main__.quick_grid", lambda defaults: trials)
     results = tmp_path / "study.jsonl"
     call = [str(tiny_folder("maf")), "--results", str(results), "--groups", "count", "--items", "2"]
     assert main([*call, "--quick", "--minutes", "1e-9"]) == 0

@@ -14,8 +14,8 @@ from typing import Any
 
 from audiox_ext.errors import InputError
 
-from .quality_report import QualityReport
-from .study_grid import Trial
+from ..quality.report import QualityReport
+from .grid import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from audiox_ext.errors import InputError
 
-from .quality_report import QualityReport
-from .study_file import Result
-from .study_grid import STEPS
+from ..quality.report import QualityReport
+from .grid import STEPS
+from .results_file import Result
 
 _MARKERS = "osv^D<>Pp*Xhd"
 Value = Callable[[QualityReport], float]

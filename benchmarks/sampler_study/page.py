@@ -14,12 +14,12 @@ from audiox_ext.files import write_atomically
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
 
-from .quality_report import QualityReport, write_text
-from .quality_sounds import Sampling
-from .study_file import Result, read_rows, result_of
-from .study_grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, settled
-from .study_plots import frechet, mean_share, plot_cost, plot_guidance, plot_samplers
-from .study_verdict import LEAST_SEEDS, conclusion, verdicts
+from ..quality.report import QualityReport, write_text
+from ..quality.sounds import Sampling
+from .grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, settled
+from .plots import frechet, mean_share, plot_cost, plot_guidance, plot_samplers
+from .results_file import Result, read_rows, result_of
+from .verdict import LEAST_SEEDS, conclusion, verdicts
 
 PAGE = "sampler-study.md"
 _PICTURES = "images"

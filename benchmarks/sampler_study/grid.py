@@ -13,7 +13,7 @@ from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
 from audiox_ext.sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES
 
-from .quality_sounds import Sampling
+from ..quality.sounds import Sampling
 
 STEPS = (8, 16, 25, 50, 100, 250)
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)

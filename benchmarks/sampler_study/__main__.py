@@ -25,12 +25,12 @@ from audiox_ext.checkpoints.state_dict import fingerprint_weights
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
 
-from .quality import evaluate, reference_of
-from .quality_items import GROUPS, held_out_items, varied_items
-from .quality_sounds import Prompts
-from .study_file import Result, StudyFile
-from .study_grid import Trial, full_grid, preset_trials, quick_grid
-from .study_report import comparable, preset_tables, write_report
+from ..quality.evaluation import evaluate, reference_of
+from ..quality.items import GROUPS, held_out_items, varied_items
+from ..quality.sounds import Prompts
+from .grid import Trial, full_grid, preset_trials, quick_grid
+from .page import comparable, preset_tables, write_report
+from .results_file import Result, StudyFile
 
 _VARIED, _TAKES = 4, 4
 Say = Callable[[str], None]

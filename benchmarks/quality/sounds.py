@@ -30,7 +30,7 @@ from audiox_ext.pipeline.presets import PRESETS, WHOLE_RUN
 from pocket.world.animations import film
 from tools.random_checkpoint import write_random_checkpoint
 
-from .quality_items import QualityItem
+from .items import QualityItem
 
 FILM_FPS = 25.0
 _SEEDS_APART = 1_000_003  # from one repetition to the next

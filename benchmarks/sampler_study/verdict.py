@@ -10,7 +10,7 @@ import numpy as np
 
 from audiox_ext.errors import InputError
 
-from .quality_report import QualityReport
+from ..quality.report import QualityReport
 
 LEAST_SEEDS = 3
 Judgement = Literal["within", "better", "worse"]

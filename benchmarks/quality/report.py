@@ -26,7 +26,7 @@ from pocket.metrics.distances import (
 from pocket.metrics.measures import Finding, Score, judge, scores
 from pocket.metrics.sound_features import features
 
-from .quality_items import GROUPS, REFERENCE, QualityItem, data_sounds, held_out_items
+from .items import GROUPS, REFERENCE, QualityItem, data_sounds, held_out_items
 
 _CONFIDENCE = 1.96  # standard deviations: 95 %
 _OF_VIDEOS = ("kind", "onsets")  # what is reported of items with a video, apart from the others
