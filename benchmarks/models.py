@@ -15,7 +15,7 @@ from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.conditioning.text_encoder import TextEncoder
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.operations import PlainOperations, make_quick
-from tools.random_checkpoint import byte_tokenizer, write_random_checkpoint
+from tools.random_checkpoint import build_byte_tokenizer, write_random_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
 NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.json")))
@@ -44,7 +44,9 @@ def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> Aud
         encoder = T5EncoderModel(T5Config(**T5_BASE))
     for conditioner in model.conditioner.conditioners.values():
         if isinstance(conditioner, TextConditioner):
-            conditioner.text_encoder = TextEncoder(make_quick(encoder), byte_tokenizer(), T5_BASE["d_model"])
+            conditioner.text_encoder = TextEncoder(
+                make_quick(encoder), build_byte_tokenizer(), T5_BASE["d_model"]
+            )
     _fill(model)
     return model.eval().requires_grad_(False).to(device)
 

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Queue a workflow in API form on a running ComfyUI, wait for it, and name the files it made.
+"""Queue a workflow in API form on a running ComfyUI, wait for it, and list the files it wrote.
 
-    python examples/queue_prompt.py examples/api/text_to_audio.json \\
-        --set 1.accept_cc_by_nc=true --set "2.prompt=A dog barks twice"
+    python examples/queue_prompt.py examples/api/text_to_audio.json --set "2.prompt=A dog barks twice"
 
-Values after --set are read as JSON where they are JSON, else as text. Standard library only. The exit status
-is 0 after success, 1 when the server refused or failed the prompt or a part of it (its message goes to
-standard error), 2 for wrong usage, 130 after Ctrl-C.
+Values after --set are read as JSON if possible, else as text. Uses the standard library only. Exit status:
+0 for success; 1 if the server refused the prompt, or it failed in whole or in part (standard error has the
+message); 2 for wrong usage; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -29,11 +28,18 @@ Prompt = dict[str, dict[str, Any]]
 
 
 class FailedError(Exception):
-    """The prompt did not come to a good end; the message is for the user."""
+    """The prompt was refused or failed; the message is for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line.
+
+    Args:
+        arguments: the command line; None for the program's own.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument(
         "workflow", type=Path, help="a workflow in API form, such as examples/api/text_to_audio.json"
@@ -64,31 +70,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped waiting; what is queued stays in ComfyUI's queue.\n")
+        sys.stderr.write("Stopped waiting. The prompt stays in ComfyUI's queue.\n")
         return 130
     return 0
 
 
 def read_address(text: str) -> str:
-    """The server's URL, without a slash at its end. Raises ValueError for what is no web address."""
+    """Read the server's address.
+
+    Args:
+        text: a URL, or host:port.
+
+    Returns:
+        A URL without a slash at its end.
+
+    Raises:
+        ValueError: the text is not a web address.
+    """
     address = (text if "://" in text else f"http://{text}").rstrip("/")
     problem = ""
     try:
         parts = urllib.parse.urlsplit(address)
-        _ = parts.port  # read only to have it checked
+        _ = parts.port  # reading it checks it
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            problem = "a host is missing, or it is not http"
+            problem = "the host is missing, or the scheme is not http"
         elif any(character.isspace() or not character.isprintable() for character in address):
-            problem = "it holds spaces or control characters"
+            problem = "it contains spaces or control characters"
     except ValueError as error:
         problem = str(error)
     if problem:
-        raise ValueError(f"--server {text}: {problem}. Write it like http://127.0.0.1:8188.")
+        raise ValueError(f"--server {text}: {problem}. Write, for example, http://127.0.0.1:8188.")
     return address
 
 
 def read_prompt(path: Path) -> Prompt:
-    """The prompt in a file. Raises ValueError when the file is not a workflow in API form."""
+    """Read a workflow in API form.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not a workflow in API form.
+    """
     try:
         prompt = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -100,12 +124,20 @@ def read_prompt(path: Path) -> Prompt:
     if not isinstance(prompt, dict) or not all(
         isinstance(n, dict) and "class_type" in n for n in prompt.values()
     ):
-        raise ValueError(f"{path} is not a workflow in API form.")
+        raise ValueError(f"{path} is not a workflow in API form. Export one with Export (API).")
     return prompt
 
 
 def apply_change(prompt: Prompt, change: str) -> None:
-    """Apply one NODE.INPUT=VALUE. Raises ValueError when there is no such node or input."""
+    """Apply one --set option.
+
+    Args:
+        prompt: changed in place.
+        change: NODE.INPUT=VALUE.
+
+    Raises:
+        ValueError: the form is wrong, or the prompt has no such node or input.
+    """
     target, equals, text = change.partition("=")
     node, dot, name = target.partition(".")
     if not (equals and dot and name):
@@ -114,8 +146,8 @@ def apply_change(prompt: Prompt, change: str) -> None:
         raise ValueError(f"--set {change}: there is no node {node}; the nodes are {', '.join(prompt)}.")
     inputs = prompt[node].get("inputs")
     if not isinstance(inputs, dict) or name not in inputs:
-        has = f"it has {', '.join(inputs)}" if isinstance(inputs, dict) and inputs else "it has none"
-        raise ValueError(f"--set {change}: node {node} has no input {name}; {has}.")
+        choices = f"it has {', '.join(inputs)}" if isinstance(inputs, dict) and inputs else "it has none"
+        raise ValueError(f"--set {change}: node {node} has no input {name}; {choices}.")
     try:
         inputs[name] = json.loads(text)
     except json.JSONDecodeError:
@@ -123,35 +155,48 @@ def apply_change(prompt: Prompt, change: str) -> None:
 
 
 def run(server: str, prompt: Prompt, timeout: float) -> Iterator[str]:
-    """Queue the prompt and wait; yields one line for each file made.
+    """Queue a prompt and wait until it ends.
 
-    Raises `FailedError`, also when the server left out a part of the prompt; files of the rest come first.
+    Args:
+        server: ComfyUI's URL.
+        prompt: the workflow in API form.
+        timeout: seconds to wait.
+
+    Yields:
+        One line per file that the prompt wrote.
+
+    Raises:
+        FailedError: the prompt was refused or failed, or the server skipped a part of it; the files of the
+            other parts are yielded first.
     """
-    answer = _json(server + "/prompt", {"prompt": prompt, "client_id": uuid.uuid4().hex})
-    prompt_id = answer.get("prompt_id")
+    response = _request_json(server + "/prompt", {"prompt": prompt, "client_id": uuid.uuid4().hex})
+    prompt_id = response.get("prompt_id")
     if not isinstance(prompt_id, str):
-        raise FailedError(f"What answers at {server} is not ComfyUI: it gave no prompt_id.")
+        raise FailedError(f"The server at {server} is not ComfyUI: its response has no prompt_id.")
     entry = _wait(server, prompt_id, timeout)
     try:
         status = entry["status"]
         if status["status_str"] != "success":
-            raise FailedError(_failure(status["messages"]))
-        files = list(_files(entry["outputs"]))
+            raise FailedError(_describe_failure(status["messages"]))
+        files = list(_list_files(entry["outputs"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FailedError(f"{server} gave a history that cannot be understood ({error!r}).") from None
-    for place, query in files:
-        yield f"{place}  {server}/view?{query}"
-    if answer.get("node_errors"):
-        # The server runs the outputs that are sound and answers 200 all the same.
+        raise FailedError(f"The history from {server} cannot be understood ({error!r}).") from None
+    for name, query in files:
+        yield f"{name}  {server}/view?{query}"
+    if response.get("node_errors"):
+        # The server runs the valid outputs and responds with status 200 all the same.
         raise FailedError(
-            "A part of the prompt was left out:\n" + "\n".join(_complaints(answer["node_errors"]))
+            "The server skipped a part of the prompt:\n"
+            + "\n".join(_describe_node_errors(response["node_errors"]))
         )
 
 
 def _wait(server: str, prompt_id: str, timeout: float) -> dict[str, Any]:
-    """The history entry of a prompt that has ended in whatever way."""
+    """Wait until a prompt ends, and return its history entry."""
     deadline = time.monotonic() + timeout
-    while prompt_id not in (history := _json(f"{server}/history/{urllib.parse.quote(prompt_id, safe='')}")):
+    while prompt_id not in (
+        history := _request_json(f"{server}/history/{urllib.parse.quote(prompt_id, safe='')}")
+    ):
         if time.monotonic() > deadline:
             raise FailedError(
                 f"The prompt did not end within {timeout:g} s; it is still in the queue of {server}."
@@ -160,8 +205,8 @@ def _wait(server: str, prompt_id: str, timeout: float) -> dict[str, Any]:
     return history[prompt_id]
 
 
-def _files(outputs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(folder and name, query for /view) of each file in a history's outputs."""
+def _list_files(outputs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """List (folder and name, query for /view) of each file in a history entry's outputs."""
     for output in outputs.values():
         for values in output.values():
             for file in values if isinstance(values, list) else []:
@@ -170,67 +215,70 @@ def _files(outputs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
                     yield "/".join(part for part in parts if part), urllib.parse.urlencode(file)
 
 
-def _json(url: str, body: object = None) -> dict[str, Any]:
-    """The object that the server answers with. Raises `FailedError`."""
+def _request_json(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Send a request and return the JSON object of the response, or raise `FailedError`."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
     try:
-        with _opener(url).open(request, timeout=60) as answer:
-            text = answer.read()
+        with _choose_opener(url).open(request, timeout=60) as response:
+            text = response.read()
     except urllib.error.HTTPError as error:
-        raise FailedError(_refusal(_rest_of(error), error.code)) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host that cannot be one
+        raise FailedError(_describe_refusal(_read_body(error), error.code)) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host name
         reason = str(error) or type(error).__name__
         raise FailedError(f"ComfyUI does not answer at {url}: {reason}. Is it running there?") from None
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        raise FailedError(f"What answers at {url} is not ComfyUI: it did not give JSON.") from None
-    if not isinstance(found, dict):
-        raise FailedError(f"What answers at {url} is not ComfyUI: it gave {type(found).__name__}.")
-    return found
+        raise FailedError(f"The server at {url} is not ComfyUI: its response is not JSON.") from None
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise FailedError(f"The server at {url} is not ComfyUI: its response is {kind}, not an object.")
+    return content
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """Goes past a proxy (http_proxy) to this machine: a proxy would look for ComfyUI on its own."""
+def _choose_opener(url: str) -> urllib.request.OpenerDirector:
+    """Bypass a proxy (http_proxy) for this machine: the proxy would look for ComfyUI on its own host."""
     host = urllib.parse.urlsplit(url).hostname or ""
     try:
-        own = ipaddress.ip_address(host).is_loopback
+        is_local = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        own = host == "localhost" or host.endswith(".localhost")
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else []))
+        is_local = host == "localhost" or host.endswith(".localhost")
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if is_local else []))
 
 
-def _rest_of(error: urllib.error.HTTPError) -> str:
+def _read_body(error: urllib.error.HTTPError) -> str:
+    """Read the text of an error response; empty if the connection broke."""
     try:
         return error.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return ""
 
 
-def _refusal(text: str, code: int) -> str:
-    """What an answer with an error status says."""
+def _describe_refusal(text: str, code: int) -> str:
+    """Describe a response with an error status."""
     try:
         body = json.loads(text)
-        lines = [body["error"]["message"], *_complaints(body.get("node_errors") or {})]
+        lines = [body["error"]["message"], *_describe_node_errors(body.get("node_errors") or {})]
         return "ComfyUI refused the prompt: " + "\n".join(lines)
     except (ValueError, KeyError, TypeError):
         return f"ComfyUI refused the prompt (HTTP {code}): {text.strip()[:1000] or 'no reason given'}"
 
 
-def _complaints(node_errors: object) -> list[str]:
-    """One line for each thing that the server found wrong with a node."""
+def _describe_node_errors(node_errors: dict[str, Any]) -> list[str]:
+    """Describe each error in one line."""
     try:
         return [
             f"  node {node} ({problem['class_type']}): {error['message']}: {error['details']}"
-            for node, problem in dict(node_errors).items()  # type: ignore[call-overload]
+            for node, problem in dict(node_errors).items()
             for error in problem["errors"]
         ]
     except (KeyError, TypeError, ValueError):
         return [f"  {node_errors}"]
 
 
-def _failure(messages: list[list[Any]]) -> str:
+def _describe_failure(messages: list[list[Any]]) -> str:
+    """Describe how a prompt ended."""
     for kind, data in messages:
         if kind == "execution_error":
             return f"{data['node_type']} (node {data['node_id']}) failed: {data['exception_message'].strip()}"

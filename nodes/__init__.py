@@ -1,1 +1,1 @@
-"""The ComfyUI nodes: thin shells that read their inputs, call the engine and hand its result on."""
+"""The ComfyUI nodes: they read their inputs, call the engine and return its result."""

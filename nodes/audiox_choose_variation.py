@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from .shared.audio_input import sounds_of
+from .shared.audio_input import read_audio
+from .shared.sockets import Audio
 
 
 class AudioXChooseVariation(io.ComfyNode):
-    """Takes one sound out of a batch."""
+    """Select one sound of a batch."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXChooseVariation",
             display_name="AudioX Choose Variation",
@@ -35,16 +34,21 @@ class AudioXChooseVariation(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio: dict[str, Any], index: int) -> io.NodeOutput:
-        """The sound at `index`, with all else that the AUDIO holds."""
-        waveform, _ = sounds_of(audio, "audio")
+    def execute(cls, audio: Audio, index: int) -> io.NodeOutput:
+        """Return the sound at `index`, and the other entries of the AUDIO unchanged.
+
+        Args:
+            audio: a batch of sounds.
+            index: position in the batch; negative numbers count from the end.
+        """
+        waveform, _ = read_audio(audio, "audio")
         count = len(waveform)
         if not -count <= index < count:
-            holds = "1 variation" if count == 1 else f"{count} variations"
+            contents = "1 variation" if count == 1 else f"{count} variations"
             raise InputError(
-                f"index is {index}, but audio holds {holds}: choose one from 0 to {count - 1}, or from -1 to "
-                f"-{count} to count from the end."
+                f"index is {index}, but audio holds {contents}. Choose a number from 0 to {count - 1}, "
+                f"or from -1 to -{count} to count from the end."
             )
-        # Not a view, which would keep the whole batch in memory.
-        chosen = waveform[index % count][None].clone()
-        return io.NodeOutput({**audio, "waveform": chosen})
+        # A copy: a view would keep the whole batch in memory.
+        sound = waveform[index % count][None].clone()
+        return io.NodeOutput({**audio, "waveform": sound})

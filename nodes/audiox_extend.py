@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
-from .shared.audio_input import sounds_of
-from .shared.sockets import AudioXEditSocket
+from .shared.audio_input import read_audio
+from .shared.sockets import Audio, AudioXEditSocket
 
 SIDES = ("after", "before")
 
 
 class AudioXExtend(io.ComfyNode):
-    """Says by how much the sampler carries a track on, or leads up to it."""
+    """Choose how much sound the sampler adds to the beginning or end of a track."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXExtend",
             display_name="AudioX Extend",
@@ -52,9 +50,15 @@ class AudioXExtend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio: dict[str, Any], seconds: float, side: str) -> io.NodeOutput:
-        """The track and what is to be added. What it raises is a sentence for the user."""
+    def execute(cls, audio: Audio, seconds: float, side: str) -> io.NodeOutput:
+        """Describe the extension.
+
+        Args:
+            audio: the track.
+            seconds: length of the new sound.
+            side: "after" or "before" the track.
+        """
         from ..audiox_ext.pipeline.editing import extension
 
-        waveform, rate = sounds_of(audio, "audio")
+        waveform, rate = read_audio(audio, "audio")
         return io.NodeOutput(extension(waveform.float().cpu(), rate, seconds, side))

@@ -9,33 +9,43 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import Input, io
 
 from ..audiox_ext.errors import InputError
-from .comfy import host
-from .shared import fingerprints as file_stamps
-from .shared.sockets import AudioXFeaturesSocket, AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy.paths import get_model_folders, open_feature_cache
+from .comfy.progress import check_cancelled
+from .shared.choices import check_choice
+from .shared.fingerprints import Fingerprint
+from .shared.sockets import (
+    AudioXFeaturesSocket,
+    AudioXModelHandle,
+    AudioXModelSocket,
+    WidgetValue,
+    require_model,
+)
+from .shared.state import FINGERPRINTS, SYNCHFORMERS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..audiox_ext.media.frames import Resize
+    from ..audiox_ext.media.object_mask import ObjectMask
 
 log = logging.getLogger(__name__)
 
 RESIZE_MODES = ("squash", "crop")
 
-# What all published models want; a connected model's own configuration comes first.
+# Of all published models; a connected model's own configuration takes precedence.
 _VIDEO_FPS = 5.0
 _SECONDS = 10.0
 
-# What the sampler makes at least, in seconds; a video of one or two frames is shorter.
-_SHORTEST = 0.05
+# The sampler's minimum, in seconds; a video of one or two frames is shorter.
+_MIN_SECONDS = 0.05
 
 
 class AudioXExtractFeatures(io.ComfyNode):
-    """Turns a video into what a model needs to follow it."""
+    """Extract the features of a video that a model needs to follow it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXExtractFeatures",
             display_name="AudioX Feature Extractor",
@@ -45,7 +55,7 @@ class AudioXExtractFeatures(io.ComfyNode):
                 "features. Results are kept on disk (<user directory>/audiox_cache/features, at most 2 GiB; "
                 "safe to delete), so a second run with the same video and settings is quick."
             ),
-            inputs=[*_widgets(), *_sockets(), *_later_widgets()],
+            inputs=[*_declare_widgets(), *_declare_sockets(), *_declare_mask(), *_declare_later_widgets()],
             outputs=[
                 AudioXFeaturesSocket.Output(display_name="features", tooltip="For the AudioX Sampler."),
                 io.Float.Output(
@@ -61,12 +71,15 @@ class AudioXExtractFeatures(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs: object) -> file_stamps.Stamp:
-        """Changes when Synchformer's weights arrive or change.
+    def fingerprint_inputs(cls, **inputs: WidgetValue) -> Fingerprint:
+        """Fingerprint the Synchformer weights.
 
-        Which model is connected is not known here, so the weights are those found without one.
+        ComfyUI does not say here which model is connected, so these are the weights for no model.
+
+        Args:
+            inputs: the node's inputs.
         """
-        return file_stamps.synchformer_fingerprint()
+        return FINGERPRINTS.fingerprint_synchformer()
 
     @classmethod
     def execute(
@@ -85,54 +98,59 @@ class AudioXExtractFeatures(io.ComfyNode):
         mask_sync: bool = True,
         seconds_per_image: float = 0.0,
     ) -> io.NodeOutput:
-        """Features of the one connected clip, from the cache where it has them."""
+        """Extract the features of the connected video or images, or read them from the cache.
+
+        The arguments are the inputs; see their tooltips.
+        """
         from ..audiox_ext.conditioning.video_features import (
             MAX_SECONDS,
             extract_video_features,
             seconds_to_cover,
         )
         from ..audiox_ext.media.frames import TimeRange
-        from ..audiox_ext.media.object_mask import ObjectMask
-        from .shared.sync_encoder import sync_encoder
-        from .shared.video_input import clip_of
+        from .shared.video_input import read_clip
 
-        if resize not in RESIZE_MODES:
-            raise InputError(f"resize is {resize!r}, which is not one of {', '.join(RESIZE_MODES)}.")
+        check_choice("resize", resize, RESIZE_MODES)
         handle = None if model is None else require_model(model)
         seconds = handle.conditioning_seconds if handle else _SECONDS
-        window = TimeRange(start=start, duration=duration or None)
-        clip = clip_of(
+        clip = read_clip(
             video,
             images,
             fps=fps,
             video_info=video_info,
-            window=window,
+            time_range=TimeRange(start=start, duration=duration or None),
             seconds=seconds,
             seconds_per_image=seconds_per_image,
         )
-        object_mask = None
-        if mask is not None:
-            object_mask = ObjectMask(mask=mask, strength=mask_strength, clip=mask_clip, sync=mask_sync)
-        seconds = seconds_to_cover(clip.source, at_least=seconds, time_range=clip.window, trim=clip.trim)
-        weights, fingerprint = _synchformer(handle)
+        weights, fingerprint = _find_synchformer(handle)
         features = extract_video_features(
             clip.source,
-            encode_sync=sync_encoder(weights, fingerprint, handle) if weights else None,
+            encode_sync=SYNCHFORMERS.make_encoder(weights, fingerprint, handle) if weights else None,
             sync_fingerprint=fingerprint,
-            time_range=clip.window,
+            time_range=clip.time_range,
             trim=clip.trim,
             video_fps=handle.video_fps if handle else _VIDEO_FPS,
-            seconds=seconds,
+            seconds=seconds_to_cover(
+                clip.source, at_least=seconds, time_range=clip.time_range, trim=clip.trim
+            ),
             resize=resize,
-            mask=object_mask,
-            cache=host.feature_cache(),
-            check_cancelled=host.check_cancelled,
+            mask=_read_mask(mask, mask_strength, clip=mask_clip, sync=mask_sync),
+            cache=open_feature_cache(),
+            check_cancelled=check_cancelled,
         )
-        heard = max(_SHORTEST, min(features.duration, MAX_SECONDS))
-        return io.NodeOutput(features, heard, clip.fps or features.fps)
+        sampler_seconds = max(_MIN_SECONDS, min(features.duration, MAX_SECONDS))
+        return io.NodeOutput(features, sampler_seconds, clip.fps or features.fps)
 
 
-def _widgets() -> list[io.Input]:
+def _read_mask(mask: Tensor | None, strength: float, *, clip: bool, sync: bool) -> ObjectMask | None:
+    """Combine the inputs for the object mask, if one is connected."""
+    from ..audiox_ext.media.object_mask import ObjectMask
+
+    return None if mask is None else ObjectMask(mask=mask, strength=strength, clip=clip, sync=sync)
+
+
+def _declare_widgets() -> list[io.Input]:
+    """Declare the required widgets."""
     return [
         io.Float.Input(
             "start",
@@ -175,7 +193,8 @@ def _widgets() -> list[io.Input]:
     ]
 
 
-def _sockets() -> list[io.Input]:
+def _declare_sockets() -> list[io.Input]:
+    """Declare the inputs to connect, except the mask."""
     return [
         io.Video.Input(
             "video",
@@ -208,6 +227,12 @@ def _sockets() -> list[io.Input]:
                 "weights from any known folder."
             ),
         ),
+    ]
+
+
+def _declare_mask() -> list[io.Input]:
+    """Declare the object mask."""
+    return [
         io.Mask.Input(
             "mask",
             optional=True,
@@ -220,8 +245,8 @@ def _sockets() -> list[io.Input]:
     ]
 
 
-def _later_widgets() -> list[io.Input]:
-    """Added to the first release: optional, so that workflows and scripts that lack them run as before."""
+def _declare_later_widgets() -> list[io.Input]:
+    """Declare widgets that are optional, so that workflows without them still run."""
     return [
         io.Float.Input(
             "mask_strength",
@@ -268,28 +293,31 @@ def _later_widgets() -> list[io.Input]:
     ]
 
 
-def _synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
-    """(weights, fingerprint), or (None, "") where features without sync will do."""
+def _find_synchformer(handle: AudioXModelHandle | None) -> tuple[Path | None, str]:
+    """Return Synchformer's weights and their fingerprint; (None, "") for features without sync.
+
+    Raises `InputError` if the model needs sync features and there are no weights.
+    """
     from ..audiox_ext.checkpoints.catalog import find_synchformer
     from ..audiox_ext.checkpoints.state_dict import fingerprint_weights
 
     if handle is not None and not handle.needs_sync:
         return None, ""
-    folders = host.model_folders()
+    folders = get_model_folders()
     path = handle.find_synchformer(folders) if handle else find_synchformer(folders)
     if path is not None:
         return path, fingerprint_weights(path)
-    missing = (
+    problem = (
         "No Synchformer weights (synchformer_state_dict.safetensors or .pth) in the model's folder, "
         "models/selva or models/mmaudio."
     )
     if handle is not None:
         raise InputError(
-            f"{missing} {handle.name} needs them for video prompts, {handle.model.sync_width} wide. Put them "
-            "beside its config.json."
+            f"{problem} {handle.name} needs them for video prompts, with outputs {handle.model.sync_width} "
+            "wide. Put the file beside the model's config.json."
         )
-    file_stamps.note_done_without_synchformer()
+    FINGERPRINTS.note_features_without_sync()
     log.warning(
-        "AudioX: %s The features hold frames only, which AudioX-MAF and AudioX-Turbo will refuse.", missing
+        "AudioX: %s The features hold frames only; AudioX-MAF and AudioX-Turbo will refuse them.", problem
     )
     return None, ""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
-from .comfy import host
-from .shared import fingerprints as file_stamps
-from .shared.sockets import AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy.paths import find_lora, list_loras
+from .shared.fingerprints import Fingerprint, fingerprint_lora
+from .shared.sockets import AudioXModelHandle, AudioXModelSocket, WidgetValue, require_model
 
-NOTHING = "(no LoRA in models/loras)"
+NO_LORA = "(no LoRA in models/loras)"
 
 
 class AudioXLoadLora(io.ComfyNode):
-    """Adds a LoRA to a model."""
+    """Add a LoRA to a model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them; the list of files is read from disk each time."""
+        """Declare the node's inputs and outputs; the list of files is read from disk each time."""
         return io.Schema(
             node_id="AudioXLoadLora",
             display_name="AudioX LoRA Loader",
@@ -32,7 +32,7 @@ class AudioXLoadLora(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lora_name",
-                    options=host.lora_names() or [NOTHING],
+                    options=list_loras() or [NO_LORA],
                     tooltip=(
                         "A .safetensors file in models/loras. It must have been trained on the same kind of "
                         "AudioX model; what is for another model is refused."
@@ -58,20 +58,33 @@ class AudioXLoadLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name: str | None, **settings: object) -> tuple[object, ...]:
-        """Changes when the file changes, so that a LoRA that was trained on is read again."""
-        return (lora_name, settings.get("strength"), file_stamps.lora_fingerprint(lora_name))
+    def fingerprint_inputs(
+        cls, lora_name: str | None, **settings: WidgetValue
+    ) -> tuple[WidgetValue | Fingerprint, ...]:
+        """Fingerprint the file, so that a retrained LoRA is read again.
+
+        Args:
+            lora_name: the chosen LoRA.
+            settings: the other inputs.
+        """
+        return (lora_name, settings.get("strength"), fingerprint_lora(lora_name))
 
     @classmethod
     def execute(cls, model: AudioXModelHandle, lora_name: str, strength: float) -> io.NodeOutput:
-        """The model with the LoRA. What it raises is a sentence for the user."""
-        from .comfy.loras import with_lora
+        """Return the model with the LoRA.
+
+        Args:
+            model: the model.
+            lora_name: a file in models/loras.
+            strength: LoRA strength.
+        """
+        from .comfy.loras import add_lora
 
         handle = require_model(model)
-        path = host.lora_path(lora_name) if lora_name != NOTHING else None
+        path = find_lora(lora_name) if lora_name != NO_LORA else None
         if path is None:
             raise InputError(
-                f"lora_name is {lora_name!r}, and there is no such file in models/loras. Put one there, "
-                "press R to have it listed, and choose it."
+                f"lora_name is {lora_name!r}, but models/loras has no such file. Put a LoRA there, press "
+                "R to update the list, and choose it."
             )
-        return io.NodeOutput(with_lora(handle, path, strength))
+        return io.NodeOutput(add_lora(handle, path, strength))

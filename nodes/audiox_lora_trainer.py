@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from comfy_api.latest import io, ui
 
 from ..audiox_ext.errors import InputError
-from .comfy import training
-from .comfy.host import model_folders, outside_inference_mode
-from .shared import fingerprints as file_stamps
-from .shared.sockets import AudioXModelHandle, AudioXModelSocket, require_model
+from .comfy.paths import LoraOutput, get_model_folders, prepare_lora_output, resolve_input_folder
+from .comfy.placement import outside_inference_mode
+from .comfy.progress import TrainingProgress
+from .comfy.training import choose_training_device, unload_all_models
+from .shared.fingerprints import Fingerprint, fingerprint_folder
+from .shared.sockets import AudioXModelHandle, AudioXModelSocket, WidgetValue, require_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class AudioXTrainLora(io.ComfyNode):
-    """Teaches a model a user's own sounds."""
+    """Train a LoRA on a user's own sounds."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXTrainLora",
             display_name="AudioX LoRA Trainer",
@@ -44,8 +46,9 @@ class AudioXTrainLora(io.ComfyNode):
                         "a copy, read from its files."
                     ),
                 ),
-                *_data(),
-                *_settings(),
+                *_declare_dataset(),
+                *_declare_training(),
+                *_declare_options(),
             ],
             outputs=[
                 io.String.Output(display_name="lora_name", tooltip="The LoRA's name in models/loras."),
@@ -53,7 +56,7 @@ class AudioXTrainLora(io.ComfyNode):
                     display_name="losses", tooltip="The loss of every step, and of the validations."
                 ),
                 io.Audio.Output(
-                    display_name="sound", tooltip="What the model with the LoRA makes of preview_prompt."
+                    display_name="sound", tooltip="What the model with the LoRA makes of sound_prompt."
                 ),
                 io.String.Output(
                     display_name="report", tooltip="What was trained on, what was left out, how it went."
@@ -64,10 +67,16 @@ class AudioXTrainLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, dataset_folder: str = "", keep_folder: str = "", **settings: object
-    ) -> tuple[file_stamps.Stamp, ...]:
-        """Changes when files are added to the folders, taken away or replaced."""
-        return tuple(file_stamps.folder_stamp(text) for text in (dataset_folder, keep_folder))
+        cls, dataset_folder: str = "", keep_folder: str = "", **settings: WidgetValue
+    ) -> tuple[Fingerprint, ...]:
+        """Fingerprint the files in both folders.
+
+        Args:
+            dataset_folder: the sounds to train on.
+            keep_folder: the sounds to preserve.
+            settings: the other inputs.
+        """
+        return tuple(fingerprint_folder(text) for text in (dataset_folder, keep_folder))
 
     @classmethod
     def execute(
@@ -84,18 +93,21 @@ class AudioXTrainLora(io.ComfyNode):
         caption: str = "",
         keep_folder: str = "",
         patience: int = 5,
-        preview_prompt: str = "",
+        sound_prompt: str = "",
         save_memory: bool = False,
     ) -> io.NodeOutput:
-        """One training, or the rest of one that was cancelled."""
+        """Train, or resume training that was cancelled.
+
+        The arguments are the inputs; see their tooltips.
+        """
         import torch
 
         from ..audiox_ext.plotting.sound_image import stack_images
         from ..audiox_ext.training.finetune import choose_precision, train_lora
         from ..audiox_ext.training.settings import LoraSettings
 
-        place = training.lora_place(name)
-        request = _request(require_model(model), dataset_folder, keep_folder, caption, place)
+        output = prepare_lora_output(name)
+        request = _build_request(require_model(model), dataset_folder, keep_folder, caption, output)
         settings = LoraSettings(
             steps=steps,
             rank=rank,
@@ -103,30 +115,30 @@ class AudioXTrainLora(io.ComfyNode):
             batch_size=batch_size,
             seed=seed,
             patience=patience,
-            preview_prompt=preview_prompt,
+            preview_prompt=sound_prompt,
             gradient_checkpointing=save_memory,
             precision=choose_precision(request.device),
         )
         if not resume:
-            (place.state / "last.ckpt").unlink(missing_ok=True)
+            (output.state / "last.ckpt").unlink(missing_ok=True)
         lines: list[str] = []
-        training.make_room()
+        unload_all_models()
         with outside_inference_mode(), torch.enable_grad():
             result = train_lora(
                 request,
                 settings,
-                path=place.path,
-                report=_telling(lines),
-                on_step=training.TrainingProgress(),
+                path=output.path,
+                report=_make_reporter(lines),
+                on_step=TrainingProgress(),
             )
         picture = stack_images([result.curve])
         sound = {"waveform": result.sound[None].float().contiguous(), "sample_rate": result.rate}
         report = "\n".join(lines)
-        return io.NodeOutput(place.name, picture, sound, report, ui=ui.PreviewImage(picture, cls=cls))
+        return io.NodeOutput(output.name, picture, sound, report, ui=ui.PreviewImage(picture, cls=cls))
 
 
-def _telling(lines: list[str]) -> Callable[[str], None]:
-    """Takes lines for the user: to the log at once, and into a list."""
+def _make_reporter(lines: list[str]) -> Callable[[str], None]:
+    """Return a function that logs a line and appends it to a list."""
 
     def report(line: str) -> None:
         log.info("AudioX: %s", line)
@@ -135,34 +147,36 @@ def _telling(lines: list[str]) -> Callable[[str], None]:
     return report
 
 
-def _request(
-    handle: AudioXModelHandle, dataset: str, keep: str, caption: str, place: training.LoraPlace
+def _build_request(
+    handle: AudioXModelHandle, dataset: str, keep: str, caption: str, output: LoraOutput
 ) -> TrainingRequest:
+    """Build the engine's request, or raise `InputError` if the model cannot be trained."""
     from ..audiox_ext.training.finetune import TrainingRequest
 
     if handle.folder is None:
         raise InputError(
-            f"{handle.name} was loaded by the research package from a place that is not known here. Load it "
-            "with engine native to train on it."
+            f"{handle.name} was loaded by the research package from an unknown folder, so it cannot be "
+            "trained. Choose engine native in the AudioX Model Loader."
         )
-    if handle.made_from is not None:
+    if handle.base_handle is not None:
         raise InputError(
-            "The model has a LoRA already, and training would be without it. Connect the AudioX Model Loader "
-            "itself; the LoRAs can be used together afterwards."
+            "The model already has a LoRA, which training would ignore. Connect the AudioX Model Loader "
+            "itself; you can use both LoRAs together afterwards."
         )
     return TrainingRequest(
         model=handle.folder,
-        dataset=training.input_folder(dataset, "dataset_folder"),
-        output=place.state,
-        preservation_dataset=training.input_folder(keep, "keep_folder") if keep.strip() else None,
+        dataset=resolve_input_folder(dataset, "dataset_folder"),
+        output=output.state,
+        preservation_dataset=resolve_input_folder(keep, "keep_folder") if keep.strip() else None,
         default_caption=caption,
         accept_cc_by_nc=handle.accepted,
-        folders=model_folders(),
-        device=training.training_device(),
+        folders=get_model_folders(),
+        device=choose_training_device(),
     )
 
 
-def _data() -> list[io.Input]:
+def _declare_dataset() -> list[io.Input]:
+    """Declare the inputs for the sounds and the LoRA's name."""
     return [
         io.String.Input(
             "dataset_folder",
@@ -184,7 +198,8 @@ def _data() -> list[io.Input]:
     ]
 
 
-def _settings() -> list[io.Input]:
+def _declare_training() -> list[io.Input]:
+    """Declare the required settings."""
     return [
         io.Int.Input(
             "steps",
@@ -220,6 +235,12 @@ def _settings() -> list[io.Input]:
             control_after_generate=False,
             tooltip="Equal seeds, settings and sounds give the same LoRA.",
         ),
+    ]
+
+
+def _declare_options() -> list[io.Input]:
+    """Declare the optional settings."""
+    return [
         io.Boolean.Input(
             "resume",
             default=True,
@@ -253,7 +274,7 @@ def _settings() -> list[io.Input]:
             ),
         ),
         io.String.Input(
-            "preview_prompt",
+            "sound_prompt",
             default="",
             optional=True,
             tooltip="What to make on the way and at the end, to listen to. Empty: the first caption.",

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from .shared.audio_input import sounds_of
+from .shared.audio_input import read_audio
+from .shared.sockets import Audio
 
 if TYPE_CHECKING:
     from ..audiox_ext.media.loudness import Mode
 
-# Equal to media.loudness.MODES, which a test compares; written out so that the schema needs no engine.
+# The same as media.loudness.MODES, as a test checks; repeated so that the schema need not import the engine.
 MODES = ("loudness", "peak")
 
-# dBFS. A peak below it is hardly meant: more likely the target is one in LUFS, such as the default.
+# dBFS. A lower peak is probably a mistake for a loudness in LUFS, such as the default.
 _QUIET_PEAK = -12.0
 
 log = logging.getLogger(__name__)
 
 
 class AudioXLoudness(io.ComfyNode):
-    """Brings sounds to one level."""
+    """Set the loudness or peak of sounds."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXLoudness",
             display_name="AudioX Loudness",
@@ -35,7 +36,10 @@ class AudioXLoudness(io.ComfyNode):
                 "Brings a sound to a loudness (LUFS, ITU-R BS.1770) or to a peak level (dBFS), by a gain "
                 "alone: nothing is compressed or clipped. Every sound of a batch gets a gain of its own."
             ),
-            inputs=[io.Audio.Input("audio", tooltip="The sound, or a batch of sounds."), *_settings()],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The sound, or a batch of sounds."),
+                *_declare_widgets(),
+            ],
             outputs=[
                 io.Audio.Output(display_name="audio", tooltip="The same sound at the new level."),
                 io.String.Output(
@@ -46,22 +50,30 @@ class AudioXLoudness(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio: dict[str, Any], mode: Mode, target: float, ceiling: float) -> io.NodeOutput:
-        """The sounds at their new level, and what it is."""
+    def execute(cls, audio: Audio, mode: Mode, target: float, ceiling: float) -> io.NodeOutput:
+        """Apply the gain and report it.
+
+        Args:
+            audio: the sounds.
+            mode: what `target` measures: loudness (LUFS) or peak (dBFS).
+            target: the new loudness or peak.
+            ceiling: highest peak (dBFS) in mode loudness.
+        """
         from ..audiox_ext.media.loudness import describe_gains, normalise
 
-        waveform, rate = sounds_of(audio, "audio")
+        waveform, rate = read_audio(audio, "audio")
         if mode == "peak" and target < _QUIET_PEAK:
             log.warning(
-                "AudioX: a peak of %g dBFS is quiet. Set target to -1 for mode peak; -16 is usual in LUFS, "
-                "with mode loudness.",
+                "AudioX: target is %g dBFS, which is quiet for a peak. Set it to -1 for mode peak; -16 is "
+                "usual for mode loudness.",
                 target,
             )
         louder = normalise(waveform, rate, mode=mode, target=target, ceiling=ceiling)
         return io.NodeOutput({**audio, "waveform": louder}, describe_gains(waveform, louder, rate))
 
 
-def _settings() -> list[io.Input]:
+def _declare_widgets() -> list[io.Input]:
+    """Declare the widgets."""
     return [
         io.Combo.Input(
             "mode",

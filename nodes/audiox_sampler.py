@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
-from ..audiox_ext.errors import InputError
-from .comfy import host
-from .shared.audio_input import first_sound
+from .comfy.progress import StepProgress
+from .shared.audio_input import read_first_sound
+from .shared.choices import check_choice
 from .shared.sampler_inputs import (
     CUSTOM,
     DEFAULT,
@@ -22,9 +22,18 @@ from .shared.sampler_inputs import (
     sampling_settings,
     settings,
 )
-from .shared.sockets import AudioXModelHandle, require_edit, require_features, require_model
+from .shared.sockets import (
+    Audio,
+    AudioXModelHandle,
+    ComfySampler,
+    require_edit,
+    require_features,
+    require_model,
+)
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..audiox_ext.conditioning.video_features import VideoFeatures
     from ..audiox_ext.pipeline.editing import AudioEdit
 
@@ -72,8 +81,8 @@ class AudioXSample(io.ComfyNode):
         seed: int,
         batch: int,
         features: VideoFeatures | None = None,
-        audio_prompt: dict[str, Any] | None = None,
-        init_audio: dict[str, Any] | None = None,
+        audio_prompt: Audio | None = None,
+        init_audio: Audio | None = None,
         edit: AudioEdit | None = None,
         init_strength: float = 0.6,
         audio_prompt_masking: str = PROMPT_MASKINGS[0],
@@ -87,26 +96,26 @@ class AudioXSample(io.ComfyNode):
         guidance_end: float = 1.0,
         guidance_rescale: float = 0.0,
         reuse_threshold: float = 0.0,
-        custom_sampler: object = None,
-        custom_sigmas: object = None,
+        custom_sampler: ComfySampler | None = None,
+        custom_sigmas: Tensor | None = None,
     ) -> io.NodeOutput:
         """One run of the model. What it raises is a sentence for the user."""
         from ..audiox_ext.pipeline.request import AudioRequest
-        from .comfy.samplers import adapt_sampler, levels_of
+        from .comfy.samplers import adapt_sampler, check_sigmas
 
         handle = require_model(model)
-        _check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))
-        _check_choice("audio_prompt_masking", audio_prompt_masking, PROMPT_MASKINGS)
-        _check_choice("short_sounds", short_sounds, SHORT_SOUNDS)
-        _check_choice("preset", preset, (CUSTOM, *PRESETS))
-        _check_choice("schedule", schedule, (DEFAULT, *SCHEDULES))
+        check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))
+        check_choice("audio_prompt_masking", audio_prompt_masking, PROMPT_MASKINGS)
+        check_choice("short_sounds", short_sounds, SHORT_SOUNDS)
+        check_choice("preset", preset, (CUSTOM, *PRESETS))
+        check_choice("schedule", schedule, (DEFAULT, *SCHEDULES))
         request = AudioRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
             features=None if features is None else require_features(features),
-            audio_prompt=None if audio_prompt is None else first_sound(audio_prompt, "audio_prompt"),
+            audio_prompt=None if audio_prompt is None else read_first_sound(audio_prompt, "audio_prompt"),
             hide_audio_prompt=audio_prompt_masking == PROMPT_MASKINGS[0],
-            init_audio=None if init_audio is None else first_sound(init_audio, "init_audio"),
+            init_audio=None if init_audio is None else read_first_sound(init_audio, "init_audio"),
             init_strength=init_strength,
             edit=None if edit is None else require_edit(edit),
             seconds=duration,
@@ -126,14 +135,7 @@ class AudioXSample(io.ComfyNode):
             guidance_rescale=guidance_rescale,
             reuse_threshold=reuse_threshold,
             custom_sampler=None if custom_sampler is None else adapt_sampler(custom_sampler),
-            sigmas=None if custom_sigmas is None else levels_of(custom_sigmas),
+            sigmas=None if custom_sigmas is None else check_sigmas(custom_sigmas),
         )
-        waveform, rate = handle.generate(request, host.StepProgress(live_preview))
+        waveform, rate = handle.generate(request, StepProgress(live_preview))
         return io.NodeOutput({"waveform": waveform.float().cpu().contiguous(), "sample_rate": rate})
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    # ComfyUI 0.3.64 lets any value through.
-    if value not in choices:
-        known = ", ".join(repr(choice) for choice in choices)
-        raise InputError(f"{name} is {value!r}, which is not one of {known}.")

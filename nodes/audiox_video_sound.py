@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..audiox_ext.errors import InputError
-from .comfy import host
-from .shared.audio_input import sounds_of
+from .comfy.paths import build_workflow_metadata, choose_output_file, temporary_file
+from .comfy.progress import check_cancelled
+from .shared.audio_input import read_audio
+from .shared.choices import check_choice
+from .shared.sockets import Audio
+from .shared.video_input import find_video_file, is_edited
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +28,11 @@ LENGTHS = ("video", "shortest")
 
 
 class AudioXVideoSound(io.ComfyNode):
-    """Writes a video with a sound on it."""
+    """Save a video with a sound as its audio track."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXVideoSound",
             display_name="AudioX Put Sound on Video",
@@ -37,7 +41,7 @@ class AudioXVideoSound(io.ComfyNode):
                 "Saves a video with a sound on it in the output folder. The pictures of a video file are "
                 "copied as they are: it takes seconds, little memory, and no quality is lost."
             ),
-            inputs=[*_sockets(), *_settings()],
+            inputs=[*_declare_sockets(), *_declare_settings()],
             outputs=[io.Video.Output(display_name="video", tooltip="The video that was saved.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
@@ -47,7 +51,7 @@ class AudioXVideoSound(io.ComfyNode):
     def execute(
         cls,
         video: Input.Video,
-        audio: dict[str, Any],
+        audio: Audio,
         mode: str,
         start: float,
         gain: float,
@@ -55,14 +59,17 @@ class AudioXVideoSound(io.ComfyNode):
         length: str,
         filename_prefix: str,
     ) -> io.NodeOutput:
-        """The file that was written, shown in the node and handed on."""
+        """Write the file, show it in the node and return it.
+
+        The arguments are the inputs; see their tooltips.
+        """
         from ..audiox_ext.media.muxing import choose_video_suffix
         from ..audiox_ext.media.probing import probe_video
         from ..audiox_ext.media.soundtrack import Mix, add_sound_to_video
 
-        _require_choice("mode", mode, MODES)
-        _require_choice("length", length, LENGTHS)
-        waveform, rate = sounds_of(audio, "audio")
+        check_choice("mode", mode, MODES)
+        check_choice("length", length, LENGTHS)
+        waveform, rate = read_audio(audio, "audio")
         mix = Mix(
             start=start,
             gain=gain,
@@ -71,28 +78,31 @@ class AudioXVideoSound(io.ComfyNode):
         )
         with _as_file(video) as clip:
             info = probe_video(clip.source)
-            # Pictures that are encoded anew become H.264, which belongs into .mp4.
+            # Frames that must be encoded again become H.264 in .mp4.
             suffix = ".mp4" if any(clip.trim) or mix.shortest else choose_video_suffix(clip.source)
-            place = host.output_place(filename_prefix, suffix, info.width, info.height)
+            output = choose_output_file(filename_prefix, suffix, info.width, info.height)
             add_sound_to_video(
                 clip.source,
                 (waveform[0], rate),
-                place.path,
+                output.path,
                 mix,
                 trim=clip.trim,
                 original=clip.sound,
-                metadata=host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
-                check_cancelled=host.check_cancelled,
+                metadata=build_workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
+                check_cancelled=check_cancelled,
             )
-        shown = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(place.path)), ui=ui.PreviewVideo([shown]))
+        preview = ui.SavedResult(output.path.name, output.subfolder, io.FolderType.output)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(output.path)), ui=ui.PreviewVideo([preview]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _FileClip:
-    """A video as a file. trim: (start, seconds) of it that are used; 0 seconds = to the end.
+    """A video as a file.
 
-    sound: (waveform (C, S), rate) of the video's own sound where the file does not hold it.
+    Attributes:
+        source: the file.
+        trim: (start, seconds) of it that are used; 0 seconds: to its end.
+        sound: waveform (C, S) and rate of the video's own sound if the file does not contain it.
     """
 
     source: MediaSource
@@ -102,58 +112,49 @@ class _FileClip:
 
 @contextmanager
 def _as_file(video: Input.Video) -> Iterator[_FileClip]:
-    """The file behind a VIDEO, or one made for the time being where it has none or is to be cropped."""
-    # See `video_source`: the default get_stream_source() encodes to memory, and newer ComfyUI hands out the
-    # whole, uncropped file of an edited video.
-    own_stream = type(video).get_stream_source is not Input.Video.get_stream_source
-    edited = hasattr(video, "has_pending_frame_edits") and video.has_pending_frame_edits()
-    made = isinstance(video, InputImpl.VideoFromComponents)
-    source = video.get_stream_source() if own_stream and not made and not edited else None
-    if source is not None:
-        trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-        yield _FileClip(source=source, trim=trim)
+    """Provide the file behind a VIDEO, or a temporary one if it has none or has edits."""
+    file = find_video_file(video)
+    if file is not None:
+        yield _FileClip(source=file.source, trim=file.trim)
         return
     sound = None
-    if made and not edited:
-        video, sound = _pictures_alone(video)
-    with host.temporary_file(".mp4") as path:
+    if isinstance(video, InputImpl.VideoFromComponents) and not is_edited(video):
+        video, sound = _split_sound(video)
+    with temporary_file(".mp4") as path:
         video.save_to(str(path))
-        host.check_cancelled()
+        check_cancelled()
         yield _FileClip(source=path, sound=sound)
 
 
-def _pictures_alone(video: Input.Video) -> tuple[Input.Video, tuple[Tensor, int] | None]:
-    """A video of pictures without its sound, which would be encoded twice, and that sound.
+def _split_sound(video: Input.Video) -> tuple[Input.Video, tuple[Tensor, int] | None]:
+    """Separate a video's frames from its sound, which would otherwise be encoded twice.
 
-    The pictures get an even size, which H.264 wants, by leaving out a row and a column at the edge.
+    H.264 needs an even size, so a row or column at the edge may be cut off.
     """
     parts = video.get_components()
     images = parts.images[:, : parts.images.shape[1] // 2 * 2, : parts.images.shape[2] // 2 * 2]
     if images.numel() == 0:
         raise InputError(
-            f"video holds pictures of shape {tuple(parts.images.shape)}: at least one of 2 x 2 is needed."
+            f"video has images of shape {tuple(parts.images.shape)}. Connect images of at least 2 x 2 pixels."
         )
     components = Types.VideoComponents(images=images, frame_rate=Fraction(parts.frame_rate), audio=None)
     sound = None
     if parts.audio is not None:
-        waveform, rate = sounds_of(parts.audio, "The sound of video")
+        waveform, rate = read_audio(parts.audio, "The sound of video")
         sound = waveform[0], rate
     return InputImpl.VideoFromComponents(components), sound
 
 
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}, which is not one of {', '.join(choices)}.")
-
-
-def _sockets() -> list[io.Input]:
+def _declare_sockets() -> list[io.Input]:
+    """Declare the video and the sound."""
     return [
         io.Video.Input("video", tooltip="The video, for example from Load Video."),
         io.Audio.Input("audio", tooltip="The sound, of any rate; the first one of a batch."),
     ]
 
 
-def _settings() -> list[io.Input]:
+def _declare_settings() -> list[io.Input]:
+    """Declare the widgets."""
     return [
         io.Combo.Input(
             "mode",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import Input, io, ui
 
-from .comfy import host
-from .shared.audio_input import sounds_of
+from .comfy.progress import check_cancelled
+from .shared.audio_input import read_audio
+from .shared.sockets import Audio
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class AudioXView(io.ComfyNode):
-    """Draws a sound: waveform, spectrogram, and a video's pictures along the same time line."""
+    """Draw a sound's waveform and spectrogram, and a video's frames above the same time axis."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the node's inputs and outputs."""
         return io.Schema(
             node_id="AudioXView",
             display_name="AudioX View",
@@ -29,7 +30,10 @@ class AudioXView(io.ComfyNode):
                 "Shows a sound: its waveform above its spectrogram, with levels in dBFS, and, if a video is "
                 "connected, its pictures along the same time line. The sound goes through unchanged."
             ),
-            inputs=[io.Audio.Input("audio", tooltip="The sound; of a batch each is drawn."), *_widgets()],
+            inputs=[
+                io.Audio.Input("audio", tooltip="The sound; of a batch each is drawn."),
+                *_declare_rest(),
+            ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The pictures, one for each sound of a batch."),
                 io.Audio.Output(display_name="sound", tooltip="The audio that came in, unchanged."),
@@ -40,7 +44,7 @@ class AudioXView(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        audio: dict[str, Any],
+        audio: Audio,
         width: int,
         height: int,
         start: float,
@@ -49,26 +53,37 @@ class AudioXView(io.ComfyNode):
         video: Input.Video | None = None,
         images: Tensor | None = None,
     ) -> io.NodeOutput:
-        """A picture of every sound of the batch, which the node shows as well."""
+        """Draw one image per sound of the batch, and show it in the node.
+
+        Args:
+            audio: the sounds.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+            start: first second to draw.
+            duration: seconds to draw; 0: to the end.
+            fps: frame rate of `images`.
+            video: shown along the time axis.
+            images: shown along the time axis in place of a video.
+        """
         from ..audiox_ext.media.waveforms import check_waveform
         from ..audiox_ext.plotting.sound_image import draw_sound, stack_images, visible_seconds
 
-        waveforms, rate = sounds_of(audio, "audio")
+        waveforms, rate = read_audio(audio, "audio")
         sounds = [check_waveform(waveform, rate) for waveform in waveforms]
         size, length = (width, height), duration or None
         frames: list[TimedFrame] = []
         if video is not None or images is not None:
-            shown = visible_seconds(sounds[0], rate, start, length)
-            frames = _frames(video, images, fps=fps, start=start, seconds=shown, size=size)
+            seconds = visible_seconds(sounds[0], rate, start, length)
+            frames = _read_frames(video, images, fps=fps, start=start, seconds=seconds, size=size)
         pictures = []
         for sound in sounds:
-            host.check_cancelled()
+            check_cancelled()
             pictures.append(draw_sound(sound, rate, size=size, start=start, duration=length, frames=frames))
         batch = stack_images(pictures)
         return io.NodeOutput(batch, audio, ui=ui.PreviewImage(batch, cls=cls))
 
 
-def _frames(
+def _read_frames(
     video: Input.Video | None,
     images: Tensor | None,
     *,
@@ -77,24 +92,25 @@ def _frames(
     seconds: float,
     size: tuple[int, int],
 ) -> list[TimedFrame]:
-    """As many pictures as the strip holds; none if the video ends before `start`."""
+    """Read as many frames as fit next to each other; none if the video ends before `start`."""
     from ..audiox_ext.media.frames import TimeRange
     from ..audiox_ext.plotting.sound_image import fill_film_strip
-    from .shared.video_input import clip_of
+    from .shared.video_input import read_clip
 
-    window = TimeRange(start=start, duration=seconds)
-    clip = clip_of(video, images, fps=fps, video_info=None, window=window, seconds=seconds)
+    time_range = TimeRange(start=start, duration=seconds)
+    clip = read_clip(video, images, fps=fps, video_info=None, time_range=time_range, seconds=seconds)
     return fill_film_strip(
         clip.source,
         size=size,
-        time_range=clip.window,
+        time_range=clip.time_range,
         trim=clip.trim,
         seconds=seconds,
-        check_cancelled=host.check_cancelled,
+        check_cancelled=check_cancelled,
     )
 
 
-def _widgets() -> list[io.Input]:
+def _declare_rest() -> list[io.Input]:
+    """Declare the inputs besides the sound."""
     return [
         io.Int.Input(
             "width", default=1100, min=512, max=4096, step=2, tooltip="Width of the picture in pixels."

@@ -1,4 +1,4 @@
-"""What the pack registers with ComfyUI."""
+"""The pack's registration with ComfyUI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
 from .audiox_video_sound import AudioXVideoSound
 from .audiox_view import AudioXView
-from .comfy.host import register_model_folders
+from .comfy.paths import register_model_folders
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,15 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class AudioXExtension(ComfyExtension):
-    """The nodes, or none at all if AUDIOX_DISABLE is set (bundles that must not offer NC weights)."""
+    """The list of nodes; empty if AUDIOX_DISABLE is set, for bundles that must not offer NC weights."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Called once at start.
+        """Return the nodes; ComfyUI calls this once at start.
 
-        Registers the model folders too, since ComfyUI 0.3.64 never calls `on_load`.
+        Also registers the model folders, because ComfyUI 0.3.64 never calls `on_load`.
         """
         if is_set(DISABLE_VARIABLE):
-            log.info("AudioX: %s is set, so no AudioX node is registered.", DISABLE_VARIABLE)
+            log.info("AudioX: %s is set, so no AudioX nodes are registered.", DISABLE_VARIABLE)
             return []
         register_model_folders()
         return NODES

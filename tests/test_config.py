@@ -13,7 +13,7 @@ import pytest
 from audiox_ext.checkpoints.config_parser import parse_config, read_config
 from audiox_ext.config import AudioAutoencoderConditionerConfig, ClipConditionerConfig
 from audiox_ext.errors import ConfigError
-from tools.random_checkpoint import tiny_config
+from tools.random_checkpoint import build_tiny_config
 
 
 def published(name: str = "AudioX-MAF") -> dict[str, Any]:
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_configuration(content: bytes | None, message: str, tm
 
 @pytest.mark.parametrize("kind", ["base", "maf", "mmdit", "turbo"])
 def test_tiny_configurations_are_valid(kind: Any) -> None:
-    assert parse_config(tiny_config(kind)).license == "MIT"
+    assert parse_config(build_tiny_config(kind)).license == "MIT"
 
 
 def test_a_wrong_number_of_context_tokens_is_seen_before_the_weights() -> None:
@@ -158,7 +158,7 @@ def test_a_wrong_number_of_context_tokens_is_seen_before_the_weights() -> None:
 
 
 def test_frames_of_a_spectrogram_are_tokens_of_the_context() -> None:
-    config = put(tiny_config("maf"), "model.conditioning.configs.2.config.hop_length", 1000)
+    config = put(build_tiny_config("maf"), "model.conditioning.configs.2.config.hop_length", 1000)
     frames = 10 * config["sample_rate"] // 1000 + 1
     assert list(parse_config(config).context_tokens().items())[-1] == ("audio_prompt", frames)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.locales import LANGUAGES, LOCALES, leaves, read
+from tools.locales import LANGUAGES, LOCALES, list_texts, read_texts
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
@@ -23,19 +23,19 @@ KEPT = re.compile(r"AudioX-[A-Za-z0-9-]+|\d+(?:\.\d+)?|LUFS|dBFS|CLIP|Synchforme
 def test_every_language_is_there() -> None:
     assert sorted(path.name for path in LOCALES.iterdir() if path.is_dir()) == sorted(LANGUAGES)
     for language in LANGUAGES:
-        assert read(language), language
+        assert read_texts(language), language
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_language_has_every_text_and_no_other(language: str) -> None:
-    english, own = dict(leaves(read("en"))), dict(leaves(read(language)))
+    english, own = dict(list_texts(read_texts("en"))), dict(list_texts(read_texts(language)))
     assert own.keys() == english.keys()
     assert [place for place, text in own.items() if not text.strip() and english[place].strip()] == []
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_sentences_are_translated(language: str) -> None:
-    english, own = dict(leaves(read("en"))), dict(leaves(read(language)))
+    english, own = dict(list_texts(read_texts("en"))), dict(list_texts(read_texts(language)))
     sentences = [place for place in own if place.endswith(("tooltip", "description"))]
     assert len(sentences) > 80
     same = [place for place in sentences if own[place] == english[place] and english[place]]
@@ -49,7 +49,7 @@ def test_sentences_are_translated(language: str) -> None:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_names_and_numbers_stay(language: str) -> None:
-    english, own = dict(leaves(read("en"))), dict(leaves(read(language)))
+    english, own = dict(list_texts(read_texts("en"))), dict(list_texts(read_texts(language)))
     for place, text in english.items():
         wanted = set(KEPT.findall(text))
         found = set(KEPT.findall(own[place].replace(",", ".")))

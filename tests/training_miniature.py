@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket.settings import TrainingConfig, parse_training_config
-from tools.random_checkpoint import tiny_config
+from tools.random_checkpoint import build_tiny_config
 
 RATE, SECONDS, RATIO = 8000, 3, 64
 WIDTH = 64
@@ -15,7 +15,7 @@ WIDTH = 64
 
 def miniature_values() -> dict[str, Any]:
     """The contents of its training file, to be changed at will."""
-    config = copy.deepcopy(tiny_config("maf"))
+    config = copy.deepcopy(build_tiny_config("maf"))
     strides = [4, 4, 4]
     config |= {
         "sample_rate": RATE,

@@ -1,1 +1,1 @@
-"""Helpers for developers, run from the repository's root: the demo and the picture of a sound."""
+"""Developer tools, run from the repository's root: the demo, pictures, example workflows and test models."""

@@ -1,7 +1,7 @@
-"""The film of the examples and of the demo: a hammer, whose blows are at known times.
+"""The film of the examples and of the demo: a hammer that strikes at known times.
 
-`python -m tools.film examples/pocket_film.mp4` writes it, without sound. It is drawn by code, so nobody's
-rights are in it, and of the data set's held out part: no model was trained on it.
+`python -m tools.film examples/pocket_film.mp4` writes it, without sound. It is drawn by code, so it is free
+of third-party rights. It belongs to the held-out part of the data set: no model was trained on it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ from pocket.world.score import draw_scene
 FILM = Path(__file__).parents[1] / "examples" / "pocket_film.mp4"
 PROMPT = "the sound of a hammer hitting metal"
 FPS = 25
-SIZE = (224, 224)  # pixels, as the models see it
-_SECONDS = 9.96  # whole frames, and no longer than audiox-pocket makes in one piece
-_NUMBER = 10_113  # of the scenes in which a hammer strikes four times, one that begins late
+SIZE = (224, 224)  # pixels, the models' frame size
+_SECONDS = 9.96  # whole frames, and not longer than one window of audiox-pocket
+_SCENE = 10_113  # one in which a hammer strikes four times, with the first blow late
 
 
 def film_scene(seconds: float = _SECONDS) -> Scene:
-    """What happens in the film, as far as its first `seconds`. Nothing is asked but to be in time."""
-    scene = draw_scene(SPLITS["held out"].start + _NUMBER, seconds=_SECONDS, kinds=["hammer"], film=True)
+    """Return the events of the film, without properties to check other than their times.
+
+    Args:
+        seconds: leave out later events.
+    """
+    scene = draw_scene(SPLITS["held out"].start + _SCENE, seconds=_SECONDS, kinds=["hammer"], film=True)
     part = scene.parts[0]
     events = tuple(event for event in part.events if event.onset < seconds)
     scene = replace(scene, parts=(replace(part, events=events),))
@@ -35,7 +39,14 @@ def film_scene(seconds: float = _SECONDS) -> Scene:
 
 
 def write_film(path: Path) -> None:
-    """An .mp4 of it. Raises MediaError where it cannot be written."""
+    """Write the film as an .mp4.
+
+    Args:
+        path: the file.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
     import av
 
     from audiox_ext.media.encoding import open_output
@@ -52,7 +63,7 @@ def write_film(path: Path) -> None:
 
 
 def main() -> None:
-    """Write the film to the file that is named."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.film", description="Write the film of the examples."
     )

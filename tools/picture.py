@@ -1,6 +1,6 @@
-"""A picture of a sound: waveform and spectrogram, and a video's pictures above them.
+"""Draw a sound: waveform and spectrogram, with a video's frames above them.
 
-`python -m tools.picture sound.mp4 picture.png`
+C channels, S samples. `python -m tools.picture sound.mp4 picture.png`
 """
 
 import argparse
@@ -29,9 +29,15 @@ def draw(
     video: Path | None = None,
     marks: Sequence[float] = (),
 ) -> None:
-    """Write the picture of `waveform` (C, S) as a PNG, with pictures of `video` along its time line.
+    """Draw a sound and write the picture.
 
-    marks: seconds at which something happens; a line goes down from the video there.
+    Args:
+        waveform: (C, S), in [-1, 1].
+        rate: sample rate in hertz.
+        file: the .png to write.
+        title: text above the picture.
+        video: a video whose frames are drawn along the time axis.
+        marks: times in seconds at which to draw a vertical line.
     """
     frames: list[TimedFrame] = []
     if video is not None:
@@ -42,19 +48,19 @@ def draw(
     picture.save(file)
 
 
-def _draw_marks(picture: Image.Image, places: Sequence[float], channels: int, strip: bool) -> None:
-    """Lines from above the tracks to the bottom of the spectrogram. places: 0 to 1, along the time line."""
+def _draw_marks(picture: Image.Image, positions: Sequence[float], channels: int, strip: bool) -> None:
+    """Draw lines through tracks and spectrogram at positions from 0 to 1 on the time axis."""
     layout = lay_out(picture.size, channels=channels, strip=strip)
     pen = ImageDraw.Draw(picture, "RGBA")
     top, tip = layout.tracks[0].top, layout.unit // 2
-    for place in places:
-        x = layout.spectrum.left + place * layout.spectrum.width
+    for position in positions:
+        x = layout.spectrum.left + position * layout.spectrum.width
         pen.line((x, top, x, layout.spectrum.bottom - 1), fill=_MARK)
         pen.polygon(((x - tip, top - tip), (x + tip, top - tip), (x, top)), fill=_MARK)
 
 
 def main() -> None:
-    """Draw the sound of a file."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sound", type=Path, help="an audio or video file")
     parser.add_argument("picture", type=Path, help="the .png to write")

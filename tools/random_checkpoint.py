@@ -1,6 +1,6 @@
-"""Checkpoints with random weights, in the published file layouts: for tests and benchmarks.
+"""Checkpoints with random weights in the published file layouts, for tests and benchmarks.
 
-What comes out of them is noise; they exercise everything that real weights do.
+Such a model generates noise, but runs the same code as a model with real weights.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Kind = Literal["base", "maf", "mmdit", "turbo"]
 Form = Literal["safetensors", "ckpt", "student"]
 
+# Sizes of the tiny models: hertz, samples per latent, latents, and width of all embeddings.
+_RATE, _RATIO, _LATENTS, _WIDTH = 16000, 512, 320, 64
+
 
 def write_random_checkpoint(
     folder: Path,
@@ -37,10 +40,19 @@ def write_random_checkpoint(
     text_encoder: Mapping[str, Any] | None = None,
     synchformer_depth: int = 12,
 ) -> Path:
-    """Write config.json, the weights, a T5 with a tokenizer, and Synchformer where the model listens to it.
+    """Write config.json, the weights, a T5 encoder with a tokenizer, and Synchformer if the model uses it.
 
-    form: model.safetensors, model.ckpt, or the few-step student's audiox_turbo/ and pretransform/.
-    text_encoder: T5Config fields, default t5-base's. Returns the folder, which is made.
+    Args:
+        folder: where to write; created if necessary.
+        config: the contents of config.json.
+        seed: of the random weights.
+        form: model.safetensors, model.ckpt, or the few-step student's audiox_turbo/ and pretransform/.
+        dtype: type of the weights.
+        text_encoder: T5Config fields that differ from t5-base.
+        synchformer_depth: number of Synchformer's blocks.
+
+    Returns:
+        The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     typed = parse_config(config)
@@ -61,13 +73,20 @@ def write_random_checkpoint(
 
 
 def write_tiny_checkpoint(folder: Path, kind: Kind = "maf", seed: int = 0) -> Path:
-    """A model of a few MB with every component of its kind: 16 kHz, stereo, 10.24 s. Its licence is ours,
-    MIT.
+    """Write a model of a few MB with every component of its kind: 16 kHz, stereo, 10.24 s, licence MIT.
+
+    Args:
+        folder: where to write; created if necessary.
+        kind: which published model's architecture.
+        seed: of the random weights.
+
+    Returns:
+        The folder.
     """
     encoder = {"d_ff": 64, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2}
     return write_random_checkpoint(
         folder,
-        tiny_config(kind),
+        build_tiny_config(kind),
         seed=seed,
         form="student" if kind == "turbo" else "safetensors",
         text_encoder=encoder,
@@ -75,99 +94,121 @@ def write_tiny_checkpoint(folder: Path, kind: Kind = "maf", seed: int = 0) -> Pa
     )
 
 
-def tiny_config(kind: Kind) -> dict[str, Any]:
-    """The config.json of `write_tiny_checkpoint`."""
-    rate, ratio, dim = 16000, 512, 64
-    modulated = kind in ("mmdit", "turbo")
-    latents = 320
-    autoencoder = _tiny_autoencoder(ratio)
-    clip = {
-        "out_features": 128 if modulated else 16,
-        "clip_config": {
-            "hidden_size": dim,
-            "intermediate_size": 2 * dim,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "projection_dim": 32,
-        },
-        "temporal_dim": dim,
-        "temporal_depth": 1,
-        "temporal_heads": 4,
-        "temporal_dim_head": 16,
-        "sync_dim": dim,
-    }
-    audio: dict[str, Any] = {"sample_rate": rate, "pretransform_config": autoencoder}
-    audio_type = "audio_autoencoder"
-    if kind == "maf":
-        audio_type = "mel_spec"
-        audio = {
-            "n_fft": 512,
-            "hop_length": 512,
-            "win_length": 512,
-            "n_mel_channels": 32,
-            "target_sample_rate": 24000,
-        }
-        audio["feature_dim"] = dim
-    elif modulated:
-        audio["latent_seq_len"] = 10 * rate // ratio
-        audio_type = "audio_autoencoder" if kind == "turbo" else "audio_autoencoder_v2"
-    else:
-        audio["empty_seq_len"] = 10 * rate // ratio
-    if kind == "turbo":
-        audio |= {"mask_ratio_start": 0.25, "mask_ratio_end": 0.75}
-    diffusion: dict[str, Any] = {
-        "cross_attention_cond_ids": ["video_prompt", "text_prompt", "audio_prompt"],
-        "global_cond_ids": [],
-        "type": "mmdit" if modulated else "dit",
-        "diffusion_objective": "rectified_flow" if kind == "turbo" else "v",
-        "config": {
-            "io_channels": 8,
-            "embed_dim": 128,
-            "depth": 2,
-            "num_heads": 64 if modulated else 2,
-            "cond_token_dim": dim,
-            "global_cond_dim": dim,
-            "project_cond_tokens": False,
-        },
-    }
-    if modulated:
-        diffusion["config"]["_latent_seq_len"] = latents + 1
-    if kind != "base":
-        sizes = {"num_experts_per_modality": 4, "num_heads": 4, "num_fusion_layers": 1, "dim": dim}
-        diffusion |= {"gate": True, "gate_type": "MAF", "gate_type_config": sizes}
-    text = {"t5_model_name": "text_encoder", "max_length": 128 if modulated else 64, "dim": dim}
+def build_tiny_config(kind: Kind) -> dict[str, Any]:
+    """Build the config.json of `write_tiny_checkpoint`.
+
+    Args:
+        kind: which published model's architecture.
+    """
     config = {
         "model_type": "diffusion_cond",
         "license": "MIT",
-        "sample_size": latents * ratio,
-        "sample_rate": rate,
+        "sample_size": _LATENTS * _RATIO,
+        "sample_rate": _RATE,
         "video_fps": 5,
         "audio_channels": 2,
         "model": {
-            "pretransform": autoencoder,
+            "pretransform": _tiny_autoencoder(),
             "conditioning": {
-                "configs": [
-                    {
-                        "id": "video_prompt",
-                        "type": "clip" if kind == "base" else "clip-with-sync-w-empty-feat",
-                        "config": clip,
-                    },
-                    {"id": "text_prompt", "type": "t5", "config": text},
-                    {"id": "audio_prompt", "type": audio_type, "config": audio},
-                ],
-                "cond_dim": dim,
+                "configs": [_tiny_video_prompt(kind), _tiny_text_prompt(kind), _tiny_audio_prompt(kind)],
+                "cond_dim": _WIDTH,
             },
-            "diffusion": diffusion,
+            "diffusion": _tiny_diffusion(kind),
             "io_channels": 8,
         },
     }
     return config | ({"training": {"dmd_sample_steps": 4}} if kind == "turbo" else {})
 
 
-def _tiny_autoencoder(ratio: int) -> dict[str, Any]:
+def _is_mmdit(kind: Kind) -> bool:
+    """Return whether the kind's network is a multimodal diffusion transformer."""
+    return kind in ("mmdit", "turbo")
+
+
+def _tiny_video_prompt(kind: Kind) -> dict[str, Any]:
+    """Configure the video conditioner."""
+    sizes = {
+        "out_features": 128 if _is_mmdit(kind) else 16,
+        "clip_config": {
+            "hidden_size": _WIDTH,
+            "intermediate_size": 2 * _WIDTH,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "projection_dim": 32,
+        },
+        "temporal_dim": _WIDTH,
+        "temporal_depth": 1,
+        "temporal_heads": 4,
+        "temporal_dim_head": 16,
+        "sync_dim": _WIDTH,
+    }
+    conditioner = "clip" if kind == "base" else "clip-with-sync-w-empty-feat"
+    return {"id": "video_prompt", "type": conditioner, "config": sizes}
+
+
+def _tiny_text_prompt(kind: Kind) -> dict[str, Any]:
+    """Configure the text conditioner."""
+    length = 128 if _is_mmdit(kind) else 64
+    sizes = {"t5_model_name": "text_encoder", "max_length": length, "dim": _WIDTH}
+    return {"id": "text_prompt", "type": "t5", "config": sizes}
+
+
+def _tiny_audio_prompt(kind: Kind) -> dict[str, Any]:
+    """Configure the audio conditioner."""
+    prompt_latents = 10 * _RATE // _RATIO
+    sizes: dict[str, Any] = {"sample_rate": _RATE, "pretransform_config": _tiny_autoencoder()}
+    conditioner = "audio_autoencoder"
+    if kind == "maf":
+        conditioner = "mel_spec"
+        sizes = {
+            "n_fft": 512,
+            "hop_length": 512,
+            "win_length": 512,
+            "n_mel_channels": 32,
+            "target_sample_rate": 24000,
+            "feature_dim": _WIDTH,
+        }
+    elif _is_mmdit(kind):
+        sizes["latent_seq_len"] = prompt_latents
+        conditioner = "audio_autoencoder" if kind == "turbo" else "audio_autoencoder_v2"
+    else:
+        sizes["empty_seq_len"] = prompt_latents
+    if kind == "turbo":
+        sizes |= {"mask_ratio_start": 0.25, "mask_ratio_end": 0.75}
+    return {"id": "audio_prompt", "type": conditioner, "config": sizes}
+
+
+def _tiny_diffusion(kind: Kind) -> dict[str, Any]:
+    """Configure the denoising network."""
+    sizes = {
+        "io_channels": 8,
+        "embed_dim": 128,
+        "depth": 2,
+        "num_heads": 64 if _is_mmdit(kind) else 2,
+        "cond_token_dim": _WIDTH,
+        "global_cond_dim": _WIDTH,
+        "project_cond_tokens": False,
+    }
+    diffusion: dict[str, Any] = {
+        "cross_attention_cond_ids": ["video_prompt", "text_prompt", "audio_prompt"],
+        "global_cond_ids": [],
+        "type": "mmdit" if _is_mmdit(kind) else "dit",
+        "diffusion_objective": "rectified_flow" if kind == "turbo" else "v",
+        "config": sizes,
+    }
+    if _is_mmdit(kind):
+        sizes["_latent_seq_len"] = _LATENTS + 1
+    if kind != "base":
+        gate = {"num_experts_per_modality": 4, "num_heads": 4, "num_fusion_layers": 1, "dim": _WIDTH}
+        diffusion |= {"gate": True, "gate_type": "MAF", "gate_type_config": gate}
+    return diffusion
+
+
+def _tiny_autoencoder() -> dict[str, Any]:
+    """Configure the autoencoder."""
     strides = [2, 4, 8, 8]
     sizes: dict[str, Any] = {"channels": 8, "c_mults": [1, 2, 2, 2], "strides": strides}
-    assert math.prod(strides) == ratio
+    assert math.prod(strides) == _RATIO
     return {
         "type": "autoencoder",
         "iterate_batch": True,
@@ -179,14 +220,14 @@ def _tiny_autoencoder(ratio: int) -> dict[str, Any]:
             },
             "bottleneck": {"type": "vae"},
             "latent_dim": 8,
-            "downsampling_ratio": ratio,
+            "downsampling_ratio": _RATIO,
             "io_channels": 2,
         },
     }
 
 
 def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Weights that keep the size of what flows through them about what it was."""
+    """Draw weights that roughly preserve the scale of activations."""
     name = key.rsplit(".", 1)[-1]
     if name == "inv_freq":
         return 10000.0 ** (-torch.arange(shape[0], dtype=torch.float32) / shape[0])
@@ -204,6 +245,7 @@ def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 
 def _write_weights(folder: Path, state: dict[str, Tensor], form: Form) -> None:
+    """Write the weights in one of the published file layouts."""
     from safetensors.torch import save_file
 
     if form == "safetensors":
@@ -221,8 +263,8 @@ def _write_weights(folder: Path, state: dict[str, Tensor], form: Form) -> None:
     torch.save(vae, folder / "pretransform" / "vae.ckpt")
 
 
-def byte_tokenizer() -> Tokenizer:
-    """One token a byte, so that every word of a prompt matters without a vocabulary."""
+def build_byte_tokenizer() -> Tokenizer:
+    """Build a tokenizer with one token per byte, so that every prompt differs without a real vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -239,10 +281,11 @@ def byte_tokenizer() -> Tokenizer:
 def _write_text_encoder(
     folder: Path, fields: Mapping[str, Any], dim: int, generator: torch.Generator
 ) -> None:
+    """Write a T5 encoder and its tokenizer."""
     from safetensors.torch import save_file
     from transformers import T5Config, T5EncoderModel
 
-    tokenizer = byte_tokenizer()
+    tokenizer = build_byte_tokenizer()
     base = {"d_ff": 3072, "d_kv": 64, "d_model": dim, "num_heads": 12, "num_layers": 12, "vocab_size": 32128}
     small = {"vocab_size": tokenizer.get_vocab_size()} if fields else {}
     config = T5Config(**{**base, **small, **fields})
@@ -260,6 +303,7 @@ def _write_text_encoder(
 def _write_synchformer(
     folder: Path, width: int, depth: int, dtype: torch.dtype, generator: torch.Generator
 ) -> None:
+    """Write Synchformer's weights."""
     from safetensors.torch import save_file
 
     config = SynchformerConfig(embed_dim=width, depth=depth, num_heads=width // 64)

@@ -1,8 +1,8 @@
-"""What the sampler's shortcuts leave out and how far they lead astray: `python -m tools.shortcuts FOLDER`.
+"""Measure the sampler's shortcuts, their speed and their error: `python -m tools.shortcuts FOLDER`.
 
-Makes one sound exactly and then with each shortcut, with the same seed; prints the passes that were left out,
-the time and the relative L2 difference of the latents. A folder with a trained model tells what to expect of
-it; one with random weights (`--random maf` writes one) only that everything works.
+Generates one sound exactly, and then with each shortcut and the same seed. Prints the number of skipped
+passes, the time and the relative L2 difference of the latents. The results mean something for a trained
+model; with random weights (`--random maf`) they only show that the shortcuts work.
 """
 
 from __future__ import annotations
@@ -28,47 +28,54 @@ SHORTCUTS: tuple[dict[str, Any], ...] = (
 )
 
 
-class Reused(logging.Handler):
-    """Hears what the engine says about passes that were left out."""
+class PassCounter(logging.Handler):
+    """Reads the number of skipped passes from the engine's log."""
 
     def __init__(self) -> None:
+        """Start without a message."""
         super().__init__()
-        self.said = ""
+        self.summary = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        found = re.match(r"\d+ of \d+ passes", record.getMessage())
-        self.said = found[0] if found else self.said
+        """Keep the message if it is about skipped passes.
+
+        Args:
+            record: the message.
+        """
+        match = re.match(r"\d+ of \d+ passes", record.getMessage())
+        self.summary = match[0] if match else self.summary
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("folder", nargs="?", type=Path, help="a model's folder")
-    parser.add_argument("--random", choices=("base", "maf", "mmdit"), help="a tiny model in its place")
+    parser.add_argument("--random", choices=("base", "maf", "mmdit"), help="use a tiny random model instead")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--sampler", default="dpmpp-3m-sde")
     parser.add_argument("--prompt", default="rain on a tin roof")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     if (options.folder is None) == (options.random is None):
-        parser.error("give a folder or --random")
-    heard = Reused()
+        parser.error("Give either a model folder or --random.")
+    counter = PassCounter()
     logging.getLogger("audiox_ext.sampling.windows").setLevel(logging.INFO)
-    logging.getLogger("audiox_ext.sampling.windows").addHandler(heard)
+    logging.getLogger("audiox_ext.sampling.windows").addHandler(counter)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or write_tiny_checkpoint(Path(scratch) / "model", options.random)
         model, _ = get_pretrained_model(folder, device=options.device)
-    exact, seconds = _make(model, options, {})
+    exact, seconds = _generate(model, options, {})
     print(f"exact: {seconds:.2f} s")
     for shortcut in SHORTCUTS:
-        heard.said = ""
-        made, seconds = _make(model, options, shortcut)
-        error = float((made - exact).norm() / exact.norm())
+        counter.summary = ""
+        latents, seconds = _generate(model, options, shortcut)
+        error = float((latents - exact).norm() / exact.norm())
         ((name, value),) = shortcut.items()
-        print(f"{name} {value}: {heard.said or '-'}, {seconds:.2f} s, difference {error:.1e}")
+        print(f"{name} {value}: {counter.summary or '-'}, {seconds:.2f} s, difference {error:.1e}")
 
 
-def _make(model: Any, options: argparse.Namespace, shortcut: dict[str, Any]) -> tuple[Tensor, float]:
+def _generate(model: Any, options: argparse.Namespace, shortcut: dict[str, Any]) -> tuple[Tensor, float]:
+    """Generate latents (B, C, L); return them and the time in seconds."""
     start = time.perf_counter()
     latents = generate_diffusion_cond(
         model,

@@ -1,10 +1,10 @@
-"""Write the example workflows, with a ComfyUI that runs: `python -m tools.workflows http://127.0.0.1:8188`.
+"""Write the example workflows with a running ComfyUI: `python -m tools.workflows http://127.0.0.1:8188`.
 
-Every workflow is described once, in workflow_list.py and workflow_sounds.py, and workflow_pocket.py makes
-twins of some for the model that is part of the pack. From that, and from what the
-server says of its nodes, come examples/<name>.json for the editor, examples/api/<name>.json for scripts and
-examples/<name>.jpg, the picture in ComfyUI's list of templates. A workflow with nodes that the server lacks
-(those of the SelVA pack) stays as it is, with a message.
+Every workflow is described once, in workflow_list.py or workflow_sounds.py. workflow_pocket.py adapts some of
+them to the model that is part of the pack. The description and the server's node definitions give three
+files: examples/<name>.json for the editor, examples/api/<name>.json for scripts, and examples/<name>.jpg, the
+picture in ComfyUI's list of templates. A workflow is skipped, with a message, if the server lacks one of its
+nodes (those of the SelVA pack).
 """
 
 from __future__ import annotations
@@ -27,31 +27,44 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write all examples; returns the exit status: 1 if one could not be written."""
+    """Write all examples.
+
+    Args:
+        arguments: the command line; None for the program's own.
+
+    Returns:
+        Exit status: 1 if an example was skipped.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tools.workflows", description="Write the example workflows."
     )
     parser.add_argument(
-        "server", nargs="?", default="http://127.0.0.1:8188", help="address of a ComfyUI that runs"
+        "server", nargs="?", default="http://127.0.0.1:8188", help="address of a running ComfyUI"
     )
     parser.add_argument("--out", type=Path, default=EXAMPLES, help="folder to write to (default: examples)")
-    chosen = parser.parse_args(arguments)
-    with urllib.request.urlopen(f"{chosen.server.rstrip('/')}/object_info", timeout=60) as answer:
-        info: Info = json.load(answer)
-    missing = 0
+    options = parser.parse_args(arguments)
+    with urllib.request.urlopen(f"{options.server.rstrip('/')}/object_info", timeout=60) as response:
+        info: Info = json.load(response)
+    skipped = 0
     for workflow in WORKFLOWS:
         unknown = {node.kind for node in workflow.nodes.values()} - info.keys()
         if unknown:
-            print(f"{workflow.name} is left as it is: the server lacks {', '.join(sorted(unknown))}.")
-            missing += 1
+            print(f"{workflow.name} is skipped: the server lacks {', '.join(sorted(unknown))}.")
+            skipped += 1
         else:
-            write_workflow(workflow, info, chosen.out)
+            write_workflow(workflow, info, options.out)
             print(f"{workflow.name} is written.")
-    return int(missing > 0)
+    return int(skipped > 0)
 
 
 def write_workflow(workflow: Workflow, info: Info, folder: Path) -> None:
-    """Both forms and the picture of one workflow, in `folder` and its folder api. info: the /object_info."""
+    """Write both forms and the picture of one workflow.
+
+    Args:
+        workflow: the workflow.
+        info: the server's /object_info.
+        folder: gets the editor's form and the picture; its subfolder api gets the other form.
+    """
     (folder / "api").mkdir(parents=True, exist_ok=True)
     for path, form in (
         (folder / f"{workflow.name}.json", editor_form(workflow, info)),

@@ -1,1 +1,1 @@
-"""Everything that touches `comfy.*` or `folder_paths`."""
+"""The only part of the nodes that imports ComfyUI's own modules (`comfy` and `folder_paths`)."""

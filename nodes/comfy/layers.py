@@ -1,4 +1,4 @@
-"""Layers and attention of ComfyUI for the engine's networks."""
+"""ComfyUI's layers and attention for the engine's networks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from torch import Tensor
 from ...audiox_ext.networks.operations import quick, torch_attention
 
 
-def network_layers(operations: Any) -> Any:
-    """ComfyUI's layer classes for a denoising network, with the attention that ComfyUI is set to."""
+def build_network_layers(operations: Any) -> Any:
+    """Add ComfyUI's chosen attention to its layer classes for a denoising network.
+
+    Args:
+        operations: a class of layers, from `comfy.ops.pick_operations`.
+    """
     return quick(operations, None if mm.is_device_cpu(mm.get_torch_device()) else _attend)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """ComfyUI's choice (--use-sage-attention and its like), as `operations.Attention`.
+    """Compute attention as ComfyUI is set to (--use-sage-attention and similar options).
 
-    On a processor torch's own is used throughout: ComfyUI's choice for it is made for little memory and is
-    slower.
+    Not used on a CPU, where ComfyUI's choice saves memory and is slower than torch's own attention.
     """
-    # Some kernels take a bias and drop it without a word, so one that counts never gets there.
+    # Some kernels accept a bias and silently ignore it, so attention with a bias never reaches them.
     if bias is not None:
         return torch_attention(q, k, v, bias)
     from comfy.ldm.modules.attention import optimized_attention

@@ -1,4 +1,7 @@
-"""ComfyUI's AUDIO, checked on arrival."""
+"""Checks of ComfyUI's AUDIO inputs.
+
+B batch, C channels, S samples.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,21 @@ from ...audiox_ext.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .sockets import Audio
 
-def sounds_of(audio: object, name: str) -> tuple[Tensor, Any]:
-    """(waveform (B, C, S), rate) of the AUDIO that input `name` holds; the engine judges its contents.
 
-    The rate is a number, not always a whole or a finite one. Raises `InputError` that names the input:
-    ComfyUI's own message says only which node has failed.
+def read_audio(audio: Audio, input_name: str) -> tuple[Tensor, Any]:
+    """Read an AUDIO input; the engine checks the samples.
+
+    Args:
+        audio: the input's value.
+        input_name: the input's name for messages; ComfyUI's own message names only the node.
+
+    Returns:
+        Waveform (B, C, S) and the rate: a number, not always whole or finite.
+
+    Raises:
+        InputError: the value is not an AUDIO, or its batch is empty.
     """
     import torch
 
@@ -26,17 +38,28 @@ def sounds_of(audio: object, name: str) -> tuple[Tensor, Any]:
         or waveform.ndim not in (2, 3)
     ):
         raise InputError(
-            f"{name} is not an AUDIO: a waveform (batch, channels, samples) and a sample_rate are needed. "
-            "Connect Load Audio or another node that gives AUDIO."
+            f"{input_name} is not an AUDIO: it needs a waveform (batch, channels, samples) and a "
+            "sample_rate. Connect Load Audio or another node with an AUDIO output."
         )
     if waveform.ndim == 2:
         waveform = waveform[None]
     if len(waveform) == 0:
-        raise InputError(f"{name} holds no sound: its batch is empty. Connect a node that gives one.")
+        raise InputError(f"{input_name} holds an empty batch. Connect a node that outputs a sound.")
     return waveform, rate
 
 
-def first_sound(audio: object, name: str) -> tuple[Tensor, Any]:
-    """(waveform (C, S), rate) of the first item of the AUDIO that input `name` holds."""
-    waveform, rate = sounds_of(audio, name)
+def read_first_sound(audio: Audio, input_name: str) -> tuple[Tensor, Any]:
+    """Read the first sound of an AUDIO input.
+
+    Args:
+        audio: the input's value.
+        input_name: the input's name for messages.
+
+    Returns:
+        Waveform (C, S), float32 on the CPU, and the rate.
+
+    Raises:
+        InputError: the value is not an AUDIO, or its batch is empty.
+    """
+    waveform, rate = read_audio(audio, input_name)
     return waveform[0].float().cpu(), rate

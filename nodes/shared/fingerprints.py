@@ -1,6 +1,6 @@
-"""Stamps of the files behind a node's output: what ComfyUI compares to know whether a cached one still holds.
+"""Fingerprints of the files behind a node's output: ComfyUI compares them to see if its cache is valid.
 
-Light, because ComfyUI asks for every loader and extractor of a prompt before it runs anything.
+They must be cheap: ComfyUI computes them for every loader and extractor of a prompt before it runs anything.
 """
 
 from __future__ import annotations
@@ -19,89 +19,111 @@ from ...audiox_ext.checkpoints.catalog import (
     list_models,
 )
 from ...audiox_ext.errors import AudioXError
-from ..comfy import host
-from ..comfy.training import input_folder
+from ..comfy.paths import find_lora, get_model_folders, resolve_input_folder
 
-Stamp = tuple[tuple[str, int, int], ...]
-"""(path, bytes, time of change in ns) of each file, in the order of the paths."""
-
-# ComfyUI asks for a fingerprint before the run that fetches the files, and again before the next. What a
-# fetch has added must not look like a change then, or everything would be loaded and sampled a second time:
-# the stamp after the fetch counts as the one before it.
-_models_count_as: dict[Stamp, Stamp] = {}
-_synchformers_count_as: dict[Stamp, Stamp] = {}
-
-# Whether features lack sync for want of weights: they must be made again when there are some.
-_done_without_synchformer = False
+Fingerprint = tuple[tuple[str, int, int], ...]
+"""(path, size in bytes, modification time in ns) of each file, sorted by path."""
 
 
-def model_fingerprint(name: str) -> Stamp:
-    """What to tell ComfyUI about the files of the model `name`."""
-    stamp = model_stamp(name)
-    return _models_count_as.get(stamp, stamp)
+class DownloadAwareFingerprints:
+    """Fingerprints that a download does not change.
 
-
-def synchformer_fingerprint() -> Stamp:
-    """What to tell ComfyUI about Synchformer's weights; empty where there are none."""
-    stamp = _synchformer_stamp()
-    return _synchformers_count_as.get(stamp, stamp)
-
-
-def lora_fingerprint(name: str | None) -> Stamp:
-    """What to tell ComfyUI about the file of a LoRA; empty where there is none, or no name yet."""
-    path = host.lora_path(name) if name else None
-    return _stamp_of([path]) if path else ()
-
-
-def model_stamp(name: str) -> Stamp:
-    """Of the files that loading the model `name` reads; empty for a model that is not on disk.
-
-    Other files in its folder do not count, be they a download's notes or those of a file manager.
+    ComfyUI computes a fingerprint before the run that downloads a model, and again before the next run. The
+    new files must not look like a change, or ComfyUI would load and sample everything a second time. So the
+    fingerprint from before the download continues to stand for the files after it.
     """
-    folders = host.model_folders()
+
+    def __init__(self) -> None:
+        """Start without downloads."""
+        self._original_models: dict[Fingerprint, Fingerprint] = {}
+        self._original_synchformers: dict[Fingerprint, Fingerprint] = {}
+        self._has_features_without_sync = False
+
+    def fingerprint_model(self, name: str) -> Fingerprint:
+        """Fingerprint the files of a model.
+
+        Args:
+            name: the model's name in the loader.
+        """
+        fingerprint = fingerprint_model_files(name)
+        return self._original_models.get(fingerprint, fingerprint)
+
+    def fingerprint_synchformer(self) -> Fingerprint:
+        """Fingerprint the Synchformer weights; empty if there are none."""
+        fingerprint = _fingerprint_synchformer_file()
+        return self._original_synchformers.get(fingerprint, fingerprint)
+
+    def note_features_without_sync(self) -> None:
+        """Remember that an output lacks sync features: weights that a download adds make it invalid."""
+        self._has_features_without_sync = True
+        self._original_synchformers.clear()
+
+    @contextmanager
+    def allow_download(self, name: str) -> Iterator[None]:
+        """Let the files that appear inside the `with` block leave the fingerprints unchanged.
+
+        Args:
+            name: the model that is loaded in the block.
+        """
+        model, synchformer = fingerprint_model_files(name), _fingerprint_synchformer_file()
+        yield
+        _equate(self._original_models, model, fingerprint_model_files(name))
+        if not self._has_features_without_sync:
+            _equate(self._original_synchformers, synchformer, _fingerprint_synchformer_file())
+
+
+def _equate(originals: dict[Fingerprint, Fingerprint], before: Fingerprint, after: Fingerprint) -> None:
+    """Record the original of a fingerprint to which files were added."""
+    # A file that was replaced in the meantime is a real change: the old one may be in memory.
+    if set(before) < set(after):
+        originals[after] = originals.get(before, before)
+
+
+def fingerprint_model_files(name: str) -> Fingerprint:
+    """Fingerprint the files that loading a model reads; empty if the model is not on disk.
+
+    Other files in its folder, such as download logs, do not count.
+
+    Args:
+        name: the model's name in the loader.
+    """
+    folders = get_model_folders()
     if name not in list_models(folders):
         return ()
     folder = find_model_folder(name, folders, allow_paths=False)
-    return _stamp_of(_files_of_model(folder, folders)) if folder else ()
+    return _fingerprint_files(_list_model_files(folder, folders)) if folder else ()
 
 
-def folder_stamp(text: str) -> Stamp:
-    """Of the files that lie directly in a folder that a node is given as text; empty where there is none."""
+def fingerprint_lora(name: str | None) -> Fingerprint:
+    """Fingerprint a LoRA file; empty if there is no such file.
+
+    Args:
+        name: the LoRA's name, or None while the input is linked.
+    """
+    path = find_lora(name) if name else None
+    return _fingerprint_files([path]) if path else ()
+
+
+def fingerprint_folder(text: str) -> Fingerprint:
+    """Fingerprint the files directly inside a folder; empty if there is no such folder.
+
+    Args:
+        text: the folder as the user typed it.
+    """
     try:
-        return _stamp_of(path for path in input_folder(text, "").iterdir() if path.is_file())
+        return _fingerprint_files(path for path in resolve_input_folder(text, "").iterdir() if path.is_file())
     except (AudioXError, OSError):
         return ()
 
 
-def note_done_without_synchformer() -> None:
-    """Remember that an output lacks sync features, so that ComfyUI drops it once there are weights."""
-    global _done_without_synchformer
-    _done_without_synchformer = True
-    _synchformers_count_as.clear()
+def _fingerprint_synchformer_file() -> Fingerprint:
+    """Fingerprint the Synchformer weights on disk; empty if there are none."""
+    path = find_synchformer(get_model_folders())
+    return _fingerprint_files([path]) if path else ()
 
 
-@contextmanager
-def noting_fetches(name: str) -> Iterator[None]:
-    """Around the loading of the model `name`: files that it adds count as having been there before."""
-    model, synchformer = model_stamp(name), _synchformer_stamp()
-    yield
-    _note(_models_count_as, model, model_stamp(name))
-    if not _done_without_synchformer:
-        _note(_synchformers_count_as, synchformer, _synchformer_stamp())
-
-
-def _note(counts_as: dict[Stamp, Stamp], before: Stamp, after: Stamp) -> None:
-    # A file that was replaced meanwhile is another matter: what is in memory may be the old one.
-    if set(before) < set(after):
-        counts_as[after] = counts_as.get(before, before)
-
-
-def _synchformer_stamp() -> Stamp:
-    path = find_synchformer(host.model_folders())
-    return _stamp_of([path]) if path else ()
-
-
-def _files_of_model(folder: Path, folders: ModelFolders) -> Iterator[Path]:
+def _list_model_files(folder: Path, folders: ModelFolders) -> Iterator[Path]:
+    """List the files that loading a model reads, as far as they exist."""
     config = folder / "config.json"
     yield config
     try:
@@ -109,19 +131,21 @@ def _files_of_model(folder: Path, folders: ModelFolders) -> Iterator[Path]:
         yield files.weights
         if files.vae is not None:
             yield files.vae
-        for name in _text_encoder_names(config):
-            found = find_text_encoder(name, folders, folder)
-            if found is not None:
-                weights, tokenizer = found
-                whole = weights.is_dir()
-                yield from (weights / "config.json", weights / "model.safetensors") if whole else (weights,)
+        for name in _read_text_encoder_names(config):
+            encoder = find_text_encoder(name, folders, folder)
+            if encoder is not None:
+                weights, tokenizer = encoder
+                if weights.is_dir():
+                    yield from (weights / "config.json", weights / "model.safetensors")
+                else:
+                    yield weights
                 yield tokenizer
     except AudioXError:
-        return  # Loading says what is wrong; what was found until here tells when it changes.
+        return  # The loader reports the error; the files listed so far show when it is fixed.
 
 
-def _text_encoder_names(config: Path) -> set[str]:
-    # Not parsed: a fingerprint must come of any file, and the loader judges it.
+def _read_text_encoder_names(config: Path) -> set[str]:
+    """Search config.json for text encoder names without parsing it: a fingerprint must never fail."""
     try:
         text = config.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -129,12 +153,13 @@ def _text_encoder_names(config: Path) -> set[str]:
     return set(re.findall(r'"t5_model_name"\s*:\s*"([^"]+)"', text)) or {"t5-base"}
 
 
-def _stamp_of(paths: Iterable[Path]) -> Stamp:
-    stamps = []
+def _fingerprint_files(paths: Iterable[Path]) -> Fingerprint:
+    """Fingerprint those of the files that exist."""
+    entries = []
     for path in sorted(set(paths)):
         try:
             status = path.stat()
         except OSError:
             continue
-        stamps.append((str(path), status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
+        entries.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(entries)

@@ -1,108 +1,134 @@
-"""Loaded models, shared by all loader nodes that ask for the same files with the same settings."""
+"""Loaded models, shared by all loader nodes with the same files and settings."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from ...audiox_ext.checkpoints.catalog import find_model_folder, list_models
-from ...audiox_ext.errors import InputError
-from ..comfy import host
-from .fingerprints import model_stamp, noting_fetches
-from .sockets import AudioXModelHandle
+from ..comfy.paths import get_model_folders
+from ..comfy.placement import ComfyPlacement, get_network_device, outside_inference_mode
+from ..comfy.precision import PRECISIONS, Precision, choose_precision, pick_float32_layers
+from .choices import check_choice
+from .fingerprints import DownloadAwareFingerprints, Fingerprint, fingerprint_model_files
+from .sockets import ENGINES, AudioXModelHandle, Engine
 
 log = logging.getLogger(__name__)
 
-# A model lives as long as ComfyUI keeps a node output that holds it: freeing the outputs frees the model.
-_loaded: WeakValueDictionary[tuple[object, object], AudioXModelHandle] = WeakValueDictionary()
 
+class LoaderSettings(NamedTuple):
+    """The widgets of the model loader.
 
-def model_names() -> list[str]:
-    """Models found in models/audiox, then the pack's own, then the published ones that can be fetched.
-
-    Never empty; the first is what a new loader has: where the user has no models, the pack's own.
+    Attributes:
+        model: the model's name.
+        precision: number format of the network.
+        engine: the code that runs the model.
+        accept_cc_by_nc: whether the user accepts the non-commercial licence. Loaders that differ in it share
+            no model: one loader's yes must not unlock another.
+        compile: whether to compile the network.
     """
-    return list_models(host.model_folders())
+
+    model: str
+    precision: Precision
+    engine: Engine
+    accept_cc_by_nc: bool
+    compile: bool
 
 
-def load_model(
-    name: str, *, precision: str, engine: str, accept_cc_by_nc: bool, compile: bool = False
-) -> AudioXModelHandle:
-    """The model `name`, read from disk (or fetched) unless an equal one is still in use.
+class ModelStore:
+    """Loads models, and returns the same object for equal settings and unchanged files.
 
-    Raises `InputError` for a choice that is not offered, and what the engine says about licence and files.
+    It holds models weakly: a model lives as long as ComfyUI keeps a node output that contains it.
     """
-    _check_choice("model", name, model_names())
-    _check_choice("precision", precision, host.PRECISIONS)
-    _check_choice("engine", engine, ("native", "audiox"))
-    # The licence answer is part of the key: one loader's yes must not open the gate for another.
-    settings = (name, precision, engine, bool(accept_cc_by_nc), compile)
-    handle = _loaded.get((settings, model_stamp(name)))
-    if handle is None:
-        with noting_fetches(name), host.outside_inference_mode():
-            if engine == "native":
-                handle = _load_native(name, precision, bool(accept_cc_by_nc), compile)
-            else:
-                handle = _load_upstream(name, bool(accept_cc_by_nc))
-        # Taken again: a model that had to be fetched has its files only now.
-        _loaded[settings, model_stamp(name)] = handle
-    return handle
 
+    def __init__(self, fingerprints: DownloadAwareFingerprints) -> None:
+        """Start without models.
 
-def _check_choice(what: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
-    # ComfyUI 0.3.64 does not compare the values of V3 combos with their options.
-    if value not in allowed:
-        raise InputError(
-            f"{what} is {value!r}, which is not one of {', '.join(allowed)}. Choose one of these."
+        Args:
+            fingerprints: told about downloads.
+        """
+        self._fingerprints = fingerprints
+        self._handles: WeakValueDictionary[tuple[LoaderSettings, Fingerprint], AudioXModelHandle] = (
+            WeakValueDictionary()
         )
 
+    def load(self, settings: LoaderSettings) -> AudioXModelHandle:
+        """Return a model that is in use with equal settings, else load it, downloading it if necessary.
 
-def _load_native(name: str, precision: str, accept_cc_by_nc: bool, compile: bool) -> AudioXModelHandle:
+        Args:
+            settings: the loader's widgets.
+
+        Raises:
+            InputError: a setting is not one of its choices.
+            AudioXError: the licence was not accepted, or the files are missing or unusable.
+        """
+        check_choice("model", settings.model, list_model_names())
+        check_choice("precision", settings.precision, PRECISIONS)
+        check_choice("engine", settings.engine, ENGINES)
+        handle = self._handles.get((settings, fingerprint_model_files(settings.model)))
+        if handle is None:
+            with self._fingerprints.allow_download(settings.model), outside_inference_mode():
+                handle = _load_native(settings) if settings.engine == "native" else _load_upstream(settings)
+            # A new fingerprint: a model that was downloaded has its files only now.
+            self._handles[settings, fingerprint_model_files(settings.model)] = handle
+        return handle
+
+
+def list_model_names() -> list[str]:
+    """List the models in models/audiox, then the pack's own, then the published ones to download.
+
+    Never empty; the first is the default of a new loader.
+    """
+    return list_models(get_model_folders())
+
+
+def _load_native(settings: LoaderSettings) -> AudioXModelHandle:
+    """Load a model with this pack's engine."""
     from ...audiox_ext.checkpoints.pretrained import get_pretrained_model
 
-    chosen = host.network_precision(precision)
+    precision = choose_precision(settings.precision)
     model, config = get_pretrained_model(
-        name,
-        accept_cc_by_nc=accept_cc_by_nc,
-        folders=host.model_folders(),
+        settings.model,
+        accept_cc_by_nc=settings.accept_cc_by_nc,
+        folders=get_model_folders(),
         allow_paths=False,
-        operations=chosen.operations,
-        rest_operations=host.float32_operations(),
-        dtype=chosen.weights,
-        compute_dtype=chosen.compute,
-        block_dtype=chosen.blocks,
+        operations=precision.operations,
+        rest_operations=pick_float32_layers(),
+        dtype=precision.weights,
+        compute_dtype=precision.compute,
+        block_dtype=precision.blocks,
     )
-    if compile:
+    if settings.compile:
         from ...audiox_ext.model import compile_network
 
-        compile_network(model, host.network_device())
-    placement = host.ComfyPlacement(model.parts())
+        compile_network(model, get_network_device())
+    placement = ComfyPlacement(model.parts())
     model.placement = placement
-    kept = chosen.blocks or chosen.weights
-    log.info("AudioX: weights are kept in %s, the network computes in %s.", kept, chosen.compute)
+    stored = precision.blocks or precision.weights
+    log.info("AudioX: weights are stored as %s, the network computes in %s.", stored, precision.compute)
     return AudioXModelHandle(
-        name=name,
+        name=settings.model,
         engine="native",
         model=model,
         config=config,
         folder=model.folder,
         placement=placement,
-        accepted=accept_cc_by_nc,
+        accepted=settings.accept_cc_by_nc,
     )
 
 
-def _load_upstream(name: str, accept_cc_by_nc: bool) -> AudioXModelHandle:
-    """The research package decides about precision, devices and compilation itself."""
+def _load_upstream(settings: LoaderSettings) -> AudioXModelHandle:
+    """Load a model with the research package, which chooses precision, devices and compilation itself."""
     from ...audiox_ext.research_package import upstream_get_pretrained_model
 
     model: Any
-    model, config = upstream_get_pretrained_model(name, accept_cc_by_nc=accept_cc_by_nc)
+    model, config = upstream_get_pretrained_model(settings.model, accept_cc_by_nc=settings.accept_cc_by_nc)
     return AudioXModelHandle(
-        name=name,
+        name=settings.model,
         engine="audiox",
         model=model,
         config=config,
-        folder=find_model_folder(name, host.model_folders(), allow_paths=False),
-        accepted=accept_cc_by_nc,
+        folder=find_model_folder(settings.model, get_model_folders(), allow_paths=False),
+        accepted=settings.accept_cc_by_nc,
     )

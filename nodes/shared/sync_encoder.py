@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from ..comfy import host
+from ..comfy.placement import ComfyPlacement, outside_inference_mode
+from ..comfy.precision import pick_float32_layers
+from ..comfy.progress import check_cancelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,40 +26,61 @@ _ACTIVATION_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class _Loaded:
-    placement: host.ComfyPlacement
+class LoadedSynchformer:
+    """Synchformer in memory.
+
+    Attributes:
+        placement: moves it between devices.
+        network: the network.
+    """
+
+    placement: ComfyPlacement
     network: Synchformer
 
 
-# It lives as long as a model that it was used with, so that several videos, or several extractors in one
-# workflow, read it once, and freeing the model frees it. Without a model nothing tells how long it will be
-# wanted, so it goes after each use: reading it again takes a second or two, and keeping it half a gigabyte.
-_held: WeakKeyDictionary[AudioXModelHandle, _Loaded] = WeakKeyDictionary()
-_in_memory: WeakValueDictionary[str, _Loaded] = WeakValueDictionary()  # by fingerprint of the weights
+class SynchformerStore:
+    """Keeps Synchformer in memory as long as a model that it was used with.
 
-
-def sync_encoder(path: Path, fingerprint: str, owner: AudioXModelHandle | None) -> SyncEncoder:
-    """A function that makes sync features with the weights at `path`; it reads them when called.
-
-    owner: the model they are used with, which keeps them in memory from then on.
+    Several videos, or several extractors in one workflow, then read it once, and freeing the model frees it.
+    Without a model there is no such limit, so Synchformer is freed after each use: reading it again takes a
+    second or two, keeping it takes half a gigabyte.
     """
 
-    def encode(frames: Tensor) -> Tensor:
-        loaded = _in_memory.get(fingerprint)
-        if loaded is None:
-            loaded = _in_memory[fingerprint] = _load(path)
-        if owner is not None:
-            _held[owner] = loaded
-        device = loaded.placement.use("synchformer", loaded.network, _ACTIVATION_BYTES)
-        return loaded.network(frames.to(device), check_cancelled=host.check_cancelled).float().cpu()
+    def __init__(self) -> None:
+        """Start without networks."""
+        self._by_owner: WeakKeyDictionary[AudioXModelHandle, LoadedSynchformer] = WeakKeyDictionary()
+        self._by_fingerprint: WeakValueDictionary[str, LoadedSynchformer] = WeakValueDictionary()
 
-    return encode
+    def make_encoder(self, path: Path, fingerprint: str, owner: AudioXModelHandle | None) -> SyncEncoder:
+        """Return a function that computes sync features; it reads the weights on its first call.
+
+        Args:
+            path: Synchformer's weights.
+            fingerprint: identifies their content.
+            owner: the model that keeps Synchformer in memory from the first call on.
+        """
+
+        def encode(segments: Tensor) -> Tensor:
+            loaded = self._by_fingerprint.get(fingerprint)
+            if loaded is None:
+                loaded = self._by_fingerprint[fingerprint] = load_synchformer_weights(path)
+            if owner is not None:
+                self._by_owner[owner] = loaded
+            device = loaded.placement.use("synchformer", loaded.network, _ACTIVATION_BYTES)
+            return loaded.network(segments.to(device), check_cancelled=check_cancelled).float().cpu()
+
+        return encode
 
 
-def _load(path: Path) -> _Loaded:
+def load_synchformer_weights(path: Path) -> LoadedSynchformer:
+    """Load Synchformer.
+
+    Args:
+        path: its weights.
+    """
     from ...audiox_ext.checkpoints.encoders import load_synchformer
 
-    with host.outside_inference_mode():
-        network = load_synchformer(path, operations=host.float32_operations())
-    log.info("AudioX: Synchformer is loaded from %s.", path)
-    return _Loaded(host.ComfyPlacement({"synchformer": network}), network)
+    with outside_inference_mode():
+        network = load_synchformer(path, operations=pick_float32_layers())
+    log.info("AudioX: loaded Synchformer from %s.", path)
+    return LoadedSynchformer(ComfyPlacement({"synchformer": network}), network)

@@ -1,4 +1,7 @@
-"""From ComfyUI's VIDEO, IMAGE and VHS_VIDEOINFO to what the engine takes frames from."""
+"""Translation of VIDEO, IMAGE and VHS_VIDEOINFO inputs into what the engine reads frames from.
+
+N images, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -14,122 +17,190 @@ from ...audiox_ext.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...audiox_ext.media.frames import TimeRange, VideoSource
-
+    from ...audiox_ext.media.containers import MediaSource
+    from ...audiox_ext.media.frames import TimeRange, Trim, VideoSource
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """Where frames are read.
+class FrameClip:
+    """Frames to read.
 
-    trim: (start, seconds) that `window` counts in; 0 seconds = to the end. fps: to give out in place of the
-    source's own, which for a still says only how long it is held.
+    Attributes:
+        source: the video or images.
+        time_range: the part to read, in seconds of the trimmed source.
+        trim: (start, seconds) of the source; 0 seconds: to its end. None: untrimmed.
+        fps: frame rate to report instead of the source's; a still's own says only how long it is held.
     """
 
     source: VideoSource
-    window: TimeRange
-    trim: tuple[float, float] | None = None
+    time_range: TimeRange
+    trim: Trim | None = None
     fps: float | None = None
 
 
-def clip_of(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFile:
+    """The file behind a VIDEO.
+
+    Attributes:
+        source: the file.
+        trim: (start, seconds) of it that are used; 0 seconds: to its end.
+    """
+
+    source: MediaSource
+    trim: Trim
+
+
+def read_clip(
     video: Input.Video | None,
     images: Tensor | None,
     *,
     fps: float,
     video_info: dict[str, Any] | None,
-    window: TimeRange,
+    time_range: TimeRange,
     seconds: float,
     seconds_per_image: float = 0.0,
-) -> Clip:
-    """The one clip that is connected. `seconds`: how long a still is held, and how much of an edited video is
-    read, where the window does not say. `seconds_per_image`: above 0 images are a slideshow, whatever fps and
-    `video_info` say.
+) -> FrameClip:
+    """Read the inputs of a node that takes either a video or images.
 
-    Raises `InputError` if both or neither of video and images are connected, or `video_info` is not VHS's.
+    Args:
+        video: the VIDEO input.
+        images: the IMAGE input, (N, H, W, 3).
+        fps: frame rate of the images in hertz.
+        video_info: Video Helper Suite's information about the images; its frame rate replaces `fps`.
+        time_range: the part to read.
+        seconds: how long a still is held, and how much of a cropped video is read, if the time range has
+            no duration.
+        seconds_per_image: above 0, images are a slideshow, and `fps` and `video_info` are ignored.
+
+    Raises:
+        InputError: both or neither of video and images are connected, seconds_per_image is negative or not
+            finite, or `video_info` has no frame rate.
     """
-    if not (math.isfinite(seconds_per_image) and seconds_per_image >= 0):
-        raise InputError(
-            f"seconds_per_image is {seconds_per_image}: give the seconds that each picture is shown, or 0."
-        )
     from ...audiox_ext.media.frames import ImageSequence
 
+    if not (math.isfinite(seconds_per_image) and seconds_per_image >= 0):
+        raise InputError(
+            f"seconds_per_image is {seconds_per_image}. Enter the seconds that each image is shown, or 0."
+        )
     hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
     if video is not None and images is not None:
         raise InputError(f"Both video and images are connected. {hint}")
-    if video_info is not None and images is None:
-        log.warning(
-            "AudioX: video_info is not used: it gives the frame rate of images, and none are connected."
-        )
+    _warn_about_unused_inputs(images, video_info, seconds_per_image)
     if video is not None:
-        if seconds_per_image:
-            log.warning("AudioX: seconds_per_image is not used: it is for images, and a video is connected.")
-        return _clip_of_video(video, window, seconds)
+        return _read_video(video, time_range, seconds)
     if images is None:
         raise InputError(f"Neither video nor images is connected. {hint}")
     if seconds_per_image:
+        return FrameClip(source=ImageSequence(images, 1 / seconds_per_image), time_range=time_range)
+    return _read_images(
+        images, fps if video_info is None else _read_loaded_fps(video_info), time_range, seconds
+    )
+
+
+def _warn_about_unused_inputs(
+    images: Tensor | None, video_info: dict[str, Any] | None, seconds_per_image: float
+) -> None:
+    """Log a warning for each input that another one overrides."""
+    if images is None:
         if video_info is not None:
-            log.warning("AudioX: video_info is not used: seconds_per_image says how the images are timed.")
-        return Clip(source=ImageSequence(images, 1 / seconds_per_image), window=window)
-    return _clip_of_images(images, fps if video_info is None else _loaded_fps(video_info), window, seconds)
+            log.warning("AudioX: video_info is not used: it times images, and none are connected.")
+        if seconds_per_image:
+            log.warning("AudioX: seconds_per_image is not used: it times images, and none are connected.")
+    elif seconds_per_image and video_info is not None:
+        log.warning("AudioX: video_info is not used: seconds_per_image times the images.")
 
 
-def _clip_of_images(images: Tensor, fps: float, window: TimeRange, seconds: float) -> Clip:
-    """One image is a still, on screen for as long as is asked for, and not for a frame's time."""
+def _read_images(images: Tensor, fps: float, time_range: TimeRange, seconds: float) -> FrameClip:
+    """Read images as frames; a single image is a still, held for the whole requested time."""
     from ...audiox_ext.media.frames import ImageSequence, TimeRange
 
     if len(images) != 1:
-        return Clip(source=ImageSequence(images, fps), window=window)
-    length = window.duration or seconds
-    return Clip(source=ImageSequence(images, 1 / length), window=TimeRange(duration=length), fps=fps)
+        return FrameClip(source=ImageSequence(images, fps), time_range=time_range)
+    length = time_range.duration or seconds
+    return FrameClip(source=ImageSequence(images, 1 / length), time_range=TimeRange(duration=length), fps=fps)
 
 
-def _clip_of_video(video: Input.Video, window: TimeRange, seconds: float) -> Clip:
-    # The default get_stream_source() encodes the whole video to memory first, and in ComfyUI 0.3.64 fails
-    # doing so.
-    own_stream = type(video).get_stream_source is not Input.Video.get_stream_source
-    if own_stream and not isinstance(video, InputImpl.VideoFromComponents):
-        # Newer ComfyUI: a trimmed video still hands out the whole file, and a cropped one the uncropped file.
-        if not (hasattr(video, "has_pending_frame_edits") and video.has_pending_frame_edits()):
-            trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
-            source = video.get_stream_source()
-            if source is not None:
-                return Clip(source=source, trim=trim if any(trim) else None, window=window)
-        else:
-            video, window = _only_the_window(video, window, seconds)
+def _read_video(video: Input.Video, time_range: TimeRange, seconds: float) -> FrameClip:
+    """Read a video from its file if it has one, else from its decoded frames."""
     from ...audiox_ext.media.frames import ImageSequence
 
+    file = find_video_file(video)
+    if file is not None:
+        return FrameClip(
+            source=file.source, trim=file.trim if any(file.trim) else None, time_range=time_range
+        )
+    if is_edited(video) and _has_own_stream(video):
+        video, time_range = _trim_to_range(video, time_range, seconds)
     components = video.get_components()
-    return Clip(source=ImageSequence(components.images, float(components.frame_rate)), window=window)
+    return FrameClip(
+        source=ImageSequence(components.images, float(components.frame_rate)), time_range=time_range
+    )
 
 
-def _only_the_window(video: Input.Video, window: TimeRange, seconds: float) -> tuple[Input.Video, TimeRange]:
-    """The video cut down to the window before its frames are decoded:
+def find_video_file(video: Input.Video) -> VideoFile | None:
+    """Return the file behind a VIDEO, or None if it has no file or its frames are edited.
 
-    all of them are held in memory at once, at full size, so without a duration it is the model's own length.
-    Raises `InputError` if nothing of it is in the window.
+    Args:
+        video: the VIDEO input.
+    """
+    # Newer ComfyUI returns the whole file for a trimmed video, and the uncropped file for a cropped one.
+    if is_edited(video) or not _has_own_stream(video):
+        return None
+    source = video.get_stream_source()
+    if source is None:
+        return None
+    trim = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    return VideoFile(source=source, trim=trim)
+
+
+def is_edited(video: Input.Video) -> bool:
+    """Return whether a VIDEO of newer ComfyUI has edits, such as a crop, that its file does not show.
+
+    Args:
+        video: the VIDEO input.
+    """
+    return hasattr(video, "has_pending_frame_edits") and video.has_pending_frame_edits()
+
+
+def _has_own_stream(video: Input.Video) -> bool:
+    """Return whether a VIDEO has a file or bytes of its own.
+
+    ComfyUI's default get_stream_source() encodes the whole video to memory, and in 0.3.64 fails.
+    """
+    inherits_default = type(video).get_stream_source is Input.Video.get_stream_source
+    return not inherits_default and not isinstance(video, InputImpl.VideoFromComponents)
+
+
+def _trim_to_range(
+    video: Input.Video, time_range: TimeRange, seconds: float
+) -> tuple[Input.Video, TimeRange]:
+    """Trim a video before decoding, because all its frames are held in memory at full size.
+
+    Raises `InputError` if the time range begins after the end of the video.
     """
     from ...audiox_ext.conditioning.video_features import MAX_SECONDS
     from ...audiox_ext.media.frames import TimeRange
 
-    length = min(window.duration or seconds, MAX_SECONDS)
-    if not window.duration:
-        log.warning("AudioX: of an edited (cropped) video %g s are read. Set duration for more.", length)
-    trimmed = video.as_trimmed(window.start, length, strict_duration=False)
+    length = min(time_range.duration or seconds, MAX_SECONDS)
+    if not time_range.duration:
+        log.warning("AudioX: only %g s of a cropped video are read. Set duration to read more.", length)
+    trimmed = video.as_trimmed(time_range.start, length, strict_duration=False)
     if trimmed is None:
         raise InputError(
-            f"The start is {window.start:g} s, which is past the end of the video: choose an earlier start."
+            f"start is {time_range.start:g} s, which is past the end of the video. Choose an earlier start."
         )
     return trimmed, TimeRange(duration=length)
 
 
-def _loaded_fps(video_info: object) -> float:
+def _read_loaded_fps(video_info: dict[str, Any]) -> float:
+    """Return the frame rate that Video Helper Suite reports for the images that it loaded."""
     fps = video_info.get("loaded_fps") if isinstance(video_info, dict) else None
     if not isinstance(fps, int | float):
         raise InputError(
-            "video_info holds no loaded_fps. Connect the video_info output of the Video Helper Suite node "
-            "that loaded the images, or nothing and set fps."
+            "video_info has no loaded_fps. Connect the video_info output of the Video Helper Suite node "
+            "that loaded the images, or disconnect it and set fps."
         )
     return float(fps)

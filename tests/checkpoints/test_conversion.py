@@ -21,7 +21,7 @@ from audiox_ext.cli.main import main
 from audiox_ext.errors import CheckpointError, InputError, LicenseError
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from tools.random_checkpoint import tiny_config, write_random_checkpoint
+from tools.random_checkpoint import build_tiny_config, write_random_checkpoint
 
 KINDS = ("base", "maf", "mmdit", "turbo")
 
@@ -77,7 +77,7 @@ def test_the_types_are_those_in_use(tiny_folder: Any, tmp_path: Path) -> None:
 
 
 def test_a_pickle_becomes_safetensors_and_its_origin_is_named(tmp_path: Path) -> None:
-    config = {**tiny_config("maf"), "license": "cc-by-nc-4.0"}
+    config = {**build_tiny_config("maf"), "license": "cc-by-nc-4.0"}
     small = {"d_ff": 64, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2}
     folder = write_random_checkpoint(
         tmp_path / "AudioX-MAF", config, form="ckpt", text_encoder=small, synchformer_depth=1
@@ -141,7 +141,7 @@ def test_nothing_is_overwritten_unasked(tiny_folder: Any, tmp_path: Path) -> Non
 
 
 def test_another_models_configuration_is_not_overwritten(tiny_folder: Any, tmp_path: Path) -> None:
-    other = write_random_checkpoint(tmp_path / "other", tiny_config("maf"), form="ckpt")
+    other = write_random_checkpoint(tmp_path / "other", build_tiny_config("maf"), form="ckpt")
     before = (other / "config.json").read_bytes()
     with pytest.raises(InputError, match=r"config\.json exists already.*--force"):
         convert_checkpoint(str(tiny_folder("base")), other)
@@ -154,7 +154,7 @@ def test_another_models_configuration_is_not_overwritten(tiny_folder: Any, tmp_p
 def test_a_configuration_that_cannot_be_written_stays_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = write_random_checkpoint(tmp_path / "own", tiny_config("base"), form="ckpt")
+    folder = write_random_checkpoint(tmp_path / "own", build_tiny_config("base"), form="ckpt")
     before = (folder / "config.json").read_bytes()
 
     def full(path: Path, *arguments: object, **settings: object) -> int:
@@ -169,7 +169,7 @@ def test_a_configuration_that_cannot_be_written_stays_as_it_was(
 
 
 def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
-    folder = write_random_checkpoint(tmp_path / "large", tiny_config("base"))
+    folder = write_random_checkpoint(tmp_path / "large", build_tiny_config("base"))
     state = read_tensors(folder / "model.safetensors")
     key = "model.model.transformer.layers.0.self_attn.to_qkv.weight"
     state[key] = state[key].clone()

@@ -148,11 +148,11 @@ def test_auto_is_half_precision_on_a_processor_made_for_it(
 
 @pytest.mark.parametrize("form", ["safetensors", "ckpt"])
 def test_a_random_checkpoint_in_published_form_loads(form: Any, tmp_path: Path) -> None:
-    from tools.random_checkpoint import tiny_config, write_random_checkpoint
+    from tools.random_checkpoint import build_tiny_config, write_random_checkpoint
 
     encoder = {"d_ff": 32, "d_kv": 16, "d_model": 64, "num_heads": 2, "num_layers": 1}
     write_random_checkpoint(
-        tmp_path / "m", tiny_config("maf"), form=form, text_encoder=encoder, synchformer_depth=1
+        tmp_path / "m", build_tiny_config("maf"), form=form, text_encoder=encoder, synchformer_depth=1
     )
     get_pretrained_model(tmp_path / "m")
 

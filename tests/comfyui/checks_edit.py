@@ -1,4 +1,4 @@
-"""Edit regions, extensions and variations through the nodes; see child.py."""
+"""Edit regions, extensions and variations through the nodes; see run_checks.py."""
 
 from __future__ import annotations
 

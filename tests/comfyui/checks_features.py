@@ -54,7 +54,7 @@ def check_the_packs_model_does_everything_on_a_fresh_machine() -> None:
     models = BASE / "models" / "audiox"
     models.rename(models.with_name("elsewhere"))
     try:
-        name = pack("nodes.shared.model_store").model_names()[0]
+        name = pack("nodes.shared.model_store").list_model_names()[0]
         assert name == "audiox-pocket"
         model = load(name)
         assert model.folder == PACK / "audiox_ext" / "models" / name
@@ -108,19 +108,19 @@ def check_masks_of_the_frames_of_a_video() -> None:
 
 
 def check_masked_features_come_from_the_disk_the_second_time() -> None:
-    encoder, model = pack("nodes.shared.sync_encoder"), load("tiny-maf")
+    store, model = pack("nodes.shared.state").SYNCHFORMERS, load("tiny-maf")
     mask = torch.zeros(8, 8)
     mask[2:5, 1:6] = 1
     settings = {"video": video(), "model": model, "mask": mask, "mask_strength": 0.37}
     first = extract(**settings)[0]
     encoded: list[int] = []
-    original = encoder.sync_encoder
+    original = store.make_encoder
 
     def counting(*arguments: Any) -> Any:
         encode = original(*arguments)
         return lambda frames: encoded.append(1) or encode(frames)
 
-    encoder.sync_encoder = counting
+    store.make_encoder = counting
     try:
         again = extract(**settings)[0]
         assert not encoded
@@ -129,7 +129,7 @@ def check_masked_features_come_from_the_disk_the_second_time() -> None:
         extract(**settings | {"mask_strength": 0.38})
         assert encoded
     finally:
-        encoder.sync_encoder = original
+        del store.make_encoder
 
 
 def check_a_slideshow_is_timed_by_its_seconds() -> None:

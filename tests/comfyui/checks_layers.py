@@ -15,7 +15,7 @@ from in_comfyui import BASE, load, message, pack, sample, unplaced
 
 def check_products_on_a_processor_are_quick_and_the_same() -> None:
     operations = pack("audiox_ext.networks.operations")
-    layers = pack("nodes.comfy.host").float32_operations()
+    layers = pack("nodes.comfy.precision").pick_float32_layers()
     layer = layers.Linear(768, 640, dtype=torch.float32)
     torch.nn.init.normal_(layer.weight)
     torch.nn.init.normal_(layer.bias)
@@ -141,13 +141,13 @@ def check_patches_on_fp8_weights_come_and_go() -> None:
 
 
 def check_fp8_is_refused_where_it_cannot_be() -> None:
-    host, castable = pack("nodes.comfy.host"), mm.supports_cast
+    precision, castable = pack("nodes.comfy.precision"), mm.supports_cast
     try:
         mm.supports_cast = lambda device, dtype: dtype != torch.float8_e4m3fn
-        assert "Choose auto, bf16 or fp16" in message(lambda: host.network_precision("fp8"))
+        assert "Choose auto, bf16 or fp16" in message(lambda: precision.choose_precision("fp8"))
     finally:
         mm.supports_cast = castable
-    assert host.network_precision("auto").blocks is None
+    assert precision.choose_precision("auto").blocks is None
 
 
 def is_mapped(address: int, file: Path) -> bool:

@@ -201,9 +201,9 @@ def check_the_wrong_lora_is_refused() -> None:
     assert "does not fit tiny-turbo (mmdit)" in message(lambda: with_lora(turbo, RAIN))
     assert "does not fit tiny-turbo" in message(lambda: with_lora(turbo, RAIN, 0.0))
     assert "does not fit tiny-maf (maf)" in message(lambda: with_lora(maf, "base.safetensors"))
-    assert "there is no such file in models/loras" in message(lambda: with_lora(maf, "missing.safetensors"))
-    nothing = pack("nodes.audiox_lora_loader").NOTHING
-    assert "there is no such file in models/loras" in message(lambda: with_lora(maf, nothing))
+    assert "models/loras has no such file" in message(lambda: with_lora(maf, "missing.safetensors"))
+    no_lora = pack("nodes.audiox_lora_loader").NO_LORA
+    assert "models/loras has no such file" in message(lambda: with_lora(maf, no_lora))
     assert "not a model of this pack" in message(lambda: with_lora(object(), RAIN))
     assert "strength of a LoRA is nan" in message(lambda: with_lora(maf, RAIN, float("nan")))
     (LORAS / "damaged.safetensors").write_bytes((LORAS / RAIN).read_bytes()[:-10])
@@ -237,7 +237,7 @@ def check_a_replaced_lora_is_read_again() -> None:
 
 def check_the_list_of_loras() -> None:
     (LORAS / "notes.pt").write_bytes(b"not for us")
-    names = pack("nodes.comfy.host").lora_names()
+    names = pack("nodes.comfy.paths").list_loras()
     assert {RAIN, WIND, FILTERS} <= set(names)
     assert "notes.pt" not in names
     listed, folder_paths.get_filename_list = folder_paths.get_filename_list, lambda folder: []

@@ -1,4 +1,4 @@
-"""Samplers and noise levels of ComfyUI's own on the sampler node; see child.py."""
+"""Samplers and noise levels of ComfyUI's own on the sampler node; see run_checks.py."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def check_samplers_that_draw_follow_the_seed() -> None:
 
 def check_noise_levels_alone_serve_our_samplers() -> None:
     handle, seen = load("tiny-maf", "fp32"), []
-    progress = pack("nodes.comfy.host").StepProgress
+    progress = pack("nodes.comfy.progress").StepProgress
     original = progress.__call__
 
     def spy(self: Any, info: Any) -> None:
@@ -125,7 +125,7 @@ def check_an_edit_with_a_sampler_of_comfyuis() -> None:
 def check_cancelling_ends_a_sampler_of_comfyuis() -> None:
     handle = load("tiny-maf", "fp32")
     settings = {"custom_sampler": comfys("euler"), "custom_sigmas": karras(30)}
-    progress, steps = pack("nodes.comfy.host").StepProgress, []
+    progress, steps = pack("nodes.comfy.progress").StepProgress, []
     original = progress.__call__
 
     def cancel(self: Any, info: Any) -> None:

@@ -64,7 +64,7 @@ def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
     assert torch.equal(sample(model), before)
     variant = run("AudioXLoadLora", model=model, lora_name=name, strength=1.0)[0]
     assert not torch.equal(sample(variant), before)
-    assert "has a LoRA already" in message(lambda: train(variant, name="more"))
+    assert "already has a LoRA" in message(lambda: train(variant, name="more"))
     assert not any(parameter.requires_grad for parameter in model.model.parameters())
 
 
@@ -103,13 +103,13 @@ def check_a_cancelled_training_goes_on() -> None:
 
 def check_what_cannot_be_trained_is_refused() -> None:
     model = load("tiny-maf")
-    assert "leads out of" in message(lambda: train(model, name="x", dataset_folder="../elsewhere"))
+    assert "is outside" in message(lambda: train(model, name="x", dataset_folder="../elsewhere"))
     assert "dataset_folder is empty" in message(lambda: train(model, name="x", dataset_folder=" "))
     for name in ("", "../x", "folder/.."):
-        assert "give the LoRA a name inside" in message(lambda name=name: train(model, name=name))
+        assert "is not a file name inside" in message(lambda name=name: train(model, name=name))
     if can_train():
         assert "There is no folder" in message(lambda: train(model, name="x", dataset_folder="nowhere"))
-        assert "few-step student" in message(lambda: train(load("tiny-turbo"), name="x"))
+        assert "was distilled to sample in" in message(lambda: train(load("tiny-turbo"), name="x"))
 
 
 def check_new_sounds_count_as_a_change() -> None:

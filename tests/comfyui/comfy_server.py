@@ -1,4 +1,4 @@
-"""A real ComfyUI server for tests: started in a folder of its own, spoken to over HTTP and its websocket."""
+"""A real ComfyUI server for tests, in its own folder, used over HTTP and its websocket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Prompt = dict[str, dict[str, Any]]
 
 
 class RefusedError(AssertionError):
-    """The server did not accept a prompt; `body` says why."""
+    """The server refused a request; `body` is its response."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__(json.dumps(body, indent=1))
@@ -38,7 +38,16 @@ class RefusedError(AssertionError):
 
 @dataclass
 class ComfyServer:
-    """One server process. base holds custom_nodes, models, input, output and user."""
+    """One server process.
+
+    Attributes:
+        comfy_dir: the ComfyUI checkout.
+        base: contains custom_nodes, models, input, output and user.
+        environment: additional environment variables.
+        python: the interpreter.
+        process: the running server.
+        port: its port.
+    """
 
     comfy_dir: Path
     base: Path
@@ -49,22 +58,22 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        """What the server has written so far."""
+        """The server's log so far."""
         return (self.base / "server.log").read_text(encoding="utf-8", errors="replace")
 
     @property
     def address(self) -> str:
-        """host:port"""
+        """host:port of the server."""
         return f"127.0.0.1:{self.port}"
 
     def start(self, timeout: float = 180) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         arguments = [self.python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         arguments += ["--base-directory", str(self.base), "--disable-api-nodes", "--disable-auto-launch"]
-        # Else the database would lie in the ComfyUI checkout.
+        # The default database is inside the ComfyUI checkout.
         arguments += ["--database-url", f"sqlite:///{self.base}/user/comfyui.db"]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **self.environment}
         environment.pop("AUDIOX_ACCEPT_CC_BY_NC", None)
@@ -75,16 +84,16 @@ class ComfyServer:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise AssertionError(f"ComfyUI ended while starting:\n{self.log[-4000:]}")
+                raise AssertionError(f"ComfyUI exited while starting:\n{self.log[-4000:]}")
             try:
                 self.get("/system_stats")
                 return
             except OSError:
                 time.sleep(0.2)
-        raise AssertionError(f"ComfyUI did not answer within {timeout} s:\n{self.log[-4000:]}")
+        raise AssertionError(f"ComfyUI did not respond within {timeout} s:\n{self.log[-4000:]}")
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -94,13 +103,13 @@ class ComfyServer:
                 self.process.wait()
 
     def request(self, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
-        """GET, or POST when there is a body. Raises `RefusedError` for a 4xx answer."""
+        """Send a GET request, or POST if there is a body; raises `RefusedError` for an error status."""
         request = urllib.request.Request(
             f"http://{self.address}{path}", data=body, headers={"Content-Type": kind}
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.read()
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.read()
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             try:
@@ -109,22 +118,22 @@ class ComfyServer:
                 raise RefusedError({"status": error.code, "text": text}) from None
 
     def get(self, path: str) -> Any:
-        """The JSON at `path`."""
+        """Return the JSON at `path`."""
         return json.loads(self.request(path))
 
     def post(self, path: str, body: object) -> Any:
-        """Send JSON; the JSON of the answer, None if it is empty."""
-        answer = self.request(path, json.dumps(body).encode())
-        return json.loads(answer) if answer else None
+        """Send JSON; returns the JSON of the response, None if it is empty."""
+        response = self.request(path, json.dumps(body).encode())
+        return json.loads(response) if response else None
 
     def queue(self, prompt: Prompt, client_id: str = "") -> str:
-        """Submit a prompt in API form; returns its id."""
+        """Queue a prompt in API form; returns its id."""
         return self.post("/prompt", {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex})[
             "prompt_id"
         ]
 
     def wait(self, prompt_id: str, timeout: float = 120) -> dict[str, Any]:
-        """The history entry of a prompt, once it has ended in whatever way."""
+        """Wait until a prompt ends; returns its history entry."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
@@ -134,33 +143,33 @@ class ComfyServer:
         raise AssertionError(f"prompt {prompt_id} did not end within {timeout} s:\n{self.log[-4000:]}")
 
     def run(self, prompt: Prompt, timeout: float = 120) -> dict[str, Any]:
-        """Submit and wait; fails with the server's message if the prompt failed."""
+        """Queue a prompt and wait; fails with the server's message if the prompt fails."""
         entry = self.wait(self.queue(prompt), timeout)
-        assert entry["status"]["status_str"] == "success", error_of(entry) + self.log[-3000:]
+        assert entry["status"]["status_str"] == "success", get_error(entry) + self.log[-3000:]
         return entry
 
     def fail(self, prompt: Prompt, timeout: float = 120) -> str:
-        """Submit, wait, and return the message of the failure."""
+        """Queue a prompt that must fail; returns its error message."""
         entry = self.wait(self.queue(prompt), timeout)
         assert entry["status"]["status_str"] == "error", "the prompt should have failed"
-        return error_of(entry)
+        return get_error(entry)
 
     def upload(self, path: Path) -> str:
-        """Put a file into the input folder over HTTP; returns its name there."""
-        mark = uuid.uuid4().hex
-        head = f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
-        body = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
-        return json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={mark}"))[
+        """Upload a file to the input folder; returns its name there."""
+        boundary = uuid.uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
+        body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        return json.loads(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))[
             "name"
         ]
 
     def view(self, file: dict[str, str]) -> bytes:
-        """The contents of a file that /history names."""
+        """Download a file that a history entry lists."""
         return self.request("/view?" + urllib.parse.urlencode(file))
 
     @contextmanager
-    def listening(self) -> Iterator[Listener]:
-        """Hear the websocket messages of one client."""
+    def listen(self) -> Iterator[Listener]:
+        """Receive the websocket messages of one client."""
         listener = Listener(self.address)
         try:
             yield listener
@@ -169,7 +178,7 @@ class ComfyServer:
 
 
 class Listener:
-    """Websocket messages of one client, in the order of arrival."""
+    """Receives the websocket messages of one client."""
 
     def __init__(self, address: str) -> None:
         self.client_id = uuid.uuid4().hex
@@ -195,20 +204,20 @@ class Listener:
                 elif message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
                     return
 
-    def until(self, *kinds: str, timeout: float = 120) -> list[dict[str, Any]]:
-        """All messages up to the first of one of these kinds."""
-        heard: list[dict[str, Any]] = []
+    def wait_for(self, *kinds: str, timeout: float = 120) -> list[dict[str, Any]]:
+        """Return all messages up to the first of one of these kinds."""
+        messages: list[dict[str, Any]] = []
         deadline = time.monotonic() + timeout
-        while not heard or heard[-1]["type"] not in kinds:
-            heard.append(self.messages.get(timeout=max(0.1, deadline - time.monotonic())))
-        return heard
+        while not messages or messages[-1]["type"] not in kinds:
+            messages.append(self.messages.get(timeout=max(0.1, deadline - time.monotonic())))
+        return messages
 
-    def heard(self) -> list[dict[str, Any]]:
-        """All messages that have arrived since they were last asked for."""
-        arrived: list[dict[str, Any]] = []
+    def take_messages(self) -> list[dict[str, Any]]:
+        """Return and remove all messages that have arrived."""
+        messages: list[dict[str, Any]] = []
         while not self.messages.empty():
-            arrived.append(self.messages.get())
-        return arrived
+            messages.append(self.messages.get())
+        return messages
 
     def close(self) -> None:
         """Stop listening."""
@@ -216,14 +225,14 @@ class Listener:
         self._thread.join(10)
 
 
-def error_of(entry: dict[str, Any]) -> str:
-    """The exception message in a history entry."""
+def get_error(entry: dict[str, Any]) -> str:
+    """Return the exception message in a history entry."""
     for kind, data in entry["status"]["messages"]:
         if kind == "execution_error":
             return data["exception_message"]
     return f"no error message in {entry['status']}"
 
 
-def files_of(entry: dict[str, Any], kind: str = "audio") -> list[dict[str, str]]:
-    """The files of a kind that a finished prompt has saved."""
+def get_files(entry: dict[str, Any], kind: str = "audio") -> list[dict[str, str]]:
+    """Return the files of a kind that a prompt saved."""
     return [file for output in entry["outputs"].values() for file in output.get(kind, [])]

@@ -1,8 +1,8 @@
-"""A ComfyUI server with the pack, the SelVA pack and a third pack beside it, all in a folder of its own.
+"""Fixtures: a ComfyUI server with this pack, the SelVA pack and a third pack, in its own folder.
 
-Needs a ComfyUI checkout: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes holds this pack;
+Needs a ComfyUI checkout: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes contains this pack.
 $COMFYUI_PYTHON is the interpreter to run it with (default: the one that runs the tests). $SELVA_DIR or
-~/selva/ComfyUI-Prismaudio is the SelVA pack. What is missing is skipped with a message.
+~/selva/ComfyUI-Prismaudio is the SelVA pack. Tests whose parts are missing are skipped with a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LORAS: list[tuple[str, str, int, dict[str, str]]] = [
 ]
 MODELS = {"tiny-maf": "maf", "tiny-base": "base", "tiny-turbo": "turbo", "tiny-mmdit": "mmdit"}
 
-# Another pack that gives its own objects under our type's name, as three published packs do.
+# A pack that outputs its own objects under our type name, as three published packs do.
 FOREIGN_PACK = """
 class ForeignLoader:
     RETURN_TYPES = ("AUDIOX_MODEL",)
@@ -52,9 +52,9 @@ NODE_CLASS_MAPPINGS = {"AudioXModelLoader": ForeignLoader}
 
 @pytest.fixture(scope="session")
 def selva_dir() -> Path | None:
-    """The SelVA pack, None where there is none."""
-    place = Path(os.environ.get("SELVA_DIR") or Path.home() / "selva" / "ComfyUI-Prismaudio")
-    return place if (place / "__init__.py").is_file() else None
+    """The SelVA pack, or None."""
+    folder = Path(os.environ.get("SELVA_DIR") or Path.home() / "selva" / "ComfyUI-Prismaudio")
+    return folder if (folder / "__init__.py").is_file() else None
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +63,12 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     base = tmp_path_factory.mktemp("comfyui")
     for name in ("custom_nodes", "input", "output", "user/default"):
         (base / name).mkdir(parents=True)
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "node_modules")
-    # A name with a dot, because the user chooses it.
-    shutil.copytree(PACK, base / "custom_nodes" / "AudioX-v1.0", ignore=unwanted)
-    _see_to_bundled_model(base / "custom_nodes" / "AudioX-v1.0" / "audiox_ext" / "models" / DEFAULT_MODEL)
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "tests", "benchmarks", "node_modules")
+    # A name with a dot: users choose the name.
+    shutil.copytree(PACK, base / "custom_nodes" / "AudioX-v1.0", ignore=ignore)
+    _ensure_bundled_model(base / "custom_nodes" / "AudioX-v1.0" / "audiox_ext" / "models" / DEFAULT_MODEL)
     if selva_dir is not None:
-        shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=unwanted)
+        shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=ignore)
     (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
     shutil.copy(Path(__file__).with_name("selva_stand_in.py"), base / "custom_nodes")
     _write_models(base / "models" / "audiox")
@@ -78,14 +78,14 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
         base / "input" / "video.mp4", times, width=320, height=180, audio_seconds=VIDEO_SECONDS
     )
     example_inputs.write_inputs(base / "input")
-    # Without it the frontend opens its template chooser over everything at the first visit.
+    # Else the frontend opens its template chooser on the first visit.
     settings = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps(settings))
     return base
 
 
-def _see_to_bundled_model(folder: Path) -> None:
-    """In a checkout without the weights of the model that is part of the pack, a tiny one of its length."""
+def _ensure_bundled_model(folder: Path) -> None:
+    """In a checkout without the weights of the pack's own model, write a tiny model of the same length."""
     from tools.random_checkpoint import write_tiny_checkpoint
 
     if not (folder / "model.safetensors").is_file():
@@ -95,6 +95,7 @@ def _see_to_bundled_model(folder: Path) -> None:
 
 
 def _write_models(folder: Path) -> None:
+    """Write the models of `MODELS`, and one whose licence is unknown."""
     from tools.random_checkpoint import write_tiny_checkpoint
 
     for name, kind in MODELS.items():
@@ -106,7 +107,7 @@ def _write_models(folder: Path) -> None:
 
 
 def _write_loras(models: Path, folder: Path) -> None:
-    """The files of `LORAS`."""
+    """Write the files of `LORAS`."""
     from audiox_ext.checkpoints.lora_file import write_lora
     from audiox_ext.checkpoints.pretrained import get_pretrained_model
 
@@ -130,10 +131,7 @@ def server(comfyui_dir: Path, base: Path) -> Iterator[ComfyServer]:
 
 @pytest.fixture
 def example() -> Callable[..., Prompt]:
-    """example(name, model, **sampler):
-
-    the API form of an example for a tiny model, few steps, other inputs set.
-    """
+    """A function that returns the API form of an example, for a tiny model and few steps."""
 
     def build(name: str, model: str = "tiny-turbo", **sampler: object) -> Prompt:
         prompt: Prompt = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text())

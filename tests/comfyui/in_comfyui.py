@@ -1,6 +1,6 @@
-"""ComfyUI set up in this process, without its server, and what the checks of nodes share.
+"""Sets up ComfyUI in this process, without its server, and holds what the checks of nodes share.
 
-The command line is child.py's: <ComfyUI checkout> <base directory> <pack folder>.
+The command line is run_checks.py's: <ComfyUI checkout> <base directory> <pack folder>.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()
 
-# What ComfyUI reads pyproject.toml with: a quarter second, with which it charges the first pack.
+# Reads pyproject.toml; importing it takes 0.25 s, which would count as the first pack's import time.
 import comfy_config.config_parser  # noqa: E402, F401
 import torch  # noqa: E402
 from comfy_api.latest import InputImpl  # noqa: E402
@@ -53,30 +53,30 @@ EXTRACTOR = {
 
 
 def pack(name: str) -> Any:
-    """A module of the pack, as ComfyUI has imported it."""
+    """A module of the pack as ComfyUI imported it."""
     return sys.modules[f"{str(PACK).replace('.', '_x_')}.{name}"]
 
 
 def run(node_id: str, **inputs: Any) -> Any:
-    """Execute a node as ComfyUI does; returns its outputs."""
+    """Run a node as ComfyUI does; returns its outputs."""
     node = comfy_nodes.NODE_CLASS_MAPPINGS[node_id]
     with torch.inference_mode():
         return node.PREPARE_CLASS_CLONE({}).EXECUTE_NORMALIZED(**inputs).result
 
 
 def load(name: str, precision: str = "auto", accept: bool = False) -> Any:
-    """A model through the loader node."""
+    """Load a model with the loader node."""
     settings = {"precision": precision, "engine": "native", "accept_cc_by_nc": accept}
     return run("AudioXLoadModel", model=name, **settings)[0]
 
 
 def sample(model: Any, **changes: Any) -> torch.Tensor:
-    """The waveform of the sampler node."""
+    """Generate a waveform with the sampler node."""
     return run("AudioXSample", model=model, **SAMPLER | changes)[0]["waveform"]
 
 
 def message(call: Any) -> str:
-    """What a call says when it fails with one of the pack's own errors."""
+    """Return the message of the AudioXError that a call raises."""
     try:
         call()
     except pack("audiox_ext.errors").AudioXError as error:
@@ -85,19 +85,19 @@ def message(call: Any) -> str:
 
 
 def sound(channels: int, samples: int, rate: int = 44100) -> dict[str, Any]:
-    """An AUDIO of noise."""
+    """Make an AUDIO of noise."""
     generator = torch.Generator().manual_seed(channels)
     return {"waveform": torch.rand(1, channels, samples, generator=generator) - 0.5, "sample_rate": rate}
 
 
 def video() -> Any:
-    """The test video as LoadVideo gives it."""
+    """Load the test video as LoadVideo does."""
     return InputImpl.VideoFromFile(str(BASE / "input" / "video.mp4"))
 
 
 @contextlib.contextmanager
 def unplaced() -> Any:
-    """Keep load_models_gpu from completing the loading."""
+    """Keep load_models_gpu from loading the rest of a partially loaded model."""
     import comfy.model_management as mm
 
     original, mm.load_models_gpu = mm.load_models_gpu, lambda *arguments, **settings: None

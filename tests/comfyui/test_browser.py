@@ -1,12 +1,11 @@
-"""The examples in ComfyUI's real frontend: a headless Chromium opens them and says what it sees.
+"""Tests of the examples in ComfyUI's real frontend, opened in a headless Chromium.
 
-Needs Chromium ($CHROMIUM or on the path); skipped with a message without it. Screenshots go to
-$AUDIOX_SCREENSHOTS (a folder), else to pytest's temporary folder.
+Needs Playwright and Chromium ($CHROMIUM or on the path); skipped with a message without them. Screenshots go
+to $AUDIOX_SCREENSHOTS (a folder), else to pytest's temporary folder.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from itertools import combinations
@@ -15,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from .browser import find_browser, open_page
+from .browser import find_missing_part, open_frontend
 from .comfy_server import EXAMPLES, PACK, ComfyServer
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-READY = "window.app?.graph && app.canvas && 'AudioXSample' in LiteGraph.registered_node_types"
 FIT = """(() => {
     const boxes = app.graph._nodes.map((node) => node.boundingRect);
     const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]));
@@ -48,80 +46,75 @@ PROMPT = "app.graphToPrompt().then((prompt) => prompt.output)"
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go."""
+    """The folder for screenshots."""
     folder = Path(os.environ.get("AUDIOX_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def seen(server: ComfyServer, pictures: Path) -> dict[str, dict[str, Any]]:
-    """What the frontend makes of each example: its nodes, dialogs and prompt."""
-    browser = find_browser()
-    if browser is None:
-        pytest.skip("NO CHROMIUM: install it or set CHROMIUM to test the frontend for real")
-    return asyncio.run(_look(browser, server, pictures))
-
-
-async def _look(browser: str, server: ComfyServer, pictures: Path) -> dict[str, dict[str, Any]]:
-    seen = {}
-    async with open_page(browser, f"http://{server.address}/") as page:
-        await page.until(READY)
+def views(server: ComfyServer, pictures: Path) -> dict[str, dict[str, Any]]:
+    """The frontend's view of each example: its nodes, dialogs and prompt."""
+    missing = find_missing_part()
+    if missing:
+        pytest.skip(missing)
+    views = {}
+    with open_frontend(server.address) as page:
         for name in EXAMPLES:
             workflow = (PACK / "examples" / f"{name}.json").read_text()
-            await page.evaluate(f"app.loadGraphData({workflow}).then(() => true)")
-            await page.evaluate(FIT)
-            await asyncio.sleep(0.8)  # the note and the video preview are drawn a little later
-            await page.screenshot(pictures / f"{name}.png")
-            seen[name] = {
-                "nodes": await page.evaluate(NODES),
-                "note fits": await page.evaluate(NOTE),
-                "dialogs": await page.evaluate(DIALOGS),
-                "prompt": await page.evaluate(PROMPT),
+            page.evaluate(f"app.loadGraphData({workflow}).then(() => true)")
+            page.evaluate(FIT)
+            page.wait_for_timeout(800)  # the note and the video preview are drawn a little later
+            page.screenshot(path=pictures / f"{name}.png")
+            views[name] = {
+                "nodes": page.evaluate(NODES),
+                "note fits": page.evaluate(NOTE),
+                "dialogs": page.evaluate(DIALOGS),
+                "prompt": page.evaluate(PROMPT),
             }
-    return seen
+    return views
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_node_is_missing_or_red(
-    name: str, seen: dict[str, Any], pictures: Path, selva_dir: Path | None
+    name: str, views: dict[str, Any], pictures: Path, selva_dir: Path | None
 ) -> None:
     if name == "selva_and_audiox" and selva_dir is None:
         pytest.skip("NO SELVA PACK: set SELVA_DIR")
-    assert {"AudioXLoadModel", "AudioXSample"} <= {node["type"] for node in seen[name]["nodes"]}
-    assert [node for node in seen[name]["nodes"] if node["wrong"] or not node["known"]] == []
-    assert seen[name]["dialogs"] == []
+    assert {"AudioXLoadModel", "AudioXSample"} <= {node["type"] for node in views[name]["nodes"]}
+    assert [node for node in views[name]["nodes"] if node["wrong"] or not node["known"]] == []
+    assert views[name]["dialogs"] == []
     assert (pictures / f"{name}.png").stat().st_size > 20000
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_nodes_have_room_and_do_not_overlap(name: str, seen: dict[str, Any], selva_dir: Path | None) -> None:
+def test_nodes_have_room_and_do_not_overlap(name: str, views: dict[str, Any], selva_dir: Path | None) -> None:
     if name == "selva_and_audiox" and selva_dir is None:
         pytest.skip("NO SELVA PACK: set SELVA_DIR")
     saved = json.loads((PACK / "examples" / f"{name}.json").read_text())["nodes"]
     sizes = {node["id"]: node["size"] for node in saved}
-    for node in seen[name]["nodes"]:
+    for node in views[name]["nodes"]:
         assert node["size"] == pytest.approx(sizes[node["id"]], abs=1), (
             f"{node['type']} did not keep its size"
         )
         assert node["needs"] <= node["size"][1] + 1, node["type"]
-    for one, other in combinations(seen[name]["nodes"], 2):
+    for one, other in combinations(views[name]["nodes"], 2):
         (x, y, width, height), (left, top, across, down) = one["box"], other["box"]
         apart = x + width <= left or left + across <= x or y + height <= top or top + down <= y
         assert apart, f"{one['type']} lies over {other['type']}"
-    assert seen[name]["note fits"]
+    assert views[name]["note fits"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_frontend_makes_our_api_form_of_it(
-    name: str, seen: dict[str, Any], selva_dir: Path | None
+    name: str, views: dict[str, Any], selva_dir: Path | None
 ) -> None:
     if name == "selva_and_audiox" and selva_dir is None:
         pytest.skip("NO SELVA PACK: set SELVA_DIR")
     api = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text())
     previews = {"video-preview", "audioUI"}  # widgets that the frontend adds for itself
-    made = {
+    prompt = {
         node_id: (node["class_type"], {k: v for k, v in node["inputs"].items() if k not in previews})
-        for node_id, node in seen[name]["prompt"].items()
+        for node_id, node in views[name]["prompt"].items()
     }
-    assert made == {node_id: (node["class_type"], node["inputs"]) for node_id, node in api.items()}
+    assert prompt == {node_id: (node["class_type"], node["inputs"]) for node_id, node in api.items()}

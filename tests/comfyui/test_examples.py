@@ -19,7 +19,7 @@ from tools.workflow_forms import api_form, editor_form
 from tools.workflows import WORKFLOWS
 
 from . import workflow_forms
-from .comfy_server import EXAMPLES, PACK, VIDEO_SECONDS, ComfyServer, Prompt, files_of
+from .comfy_server import EXAMPLES, PACK, VIDEO_SECONDS, ComfyServer, Prompt, get_files
 from .example_inputs import FILES, LONG_SECONDS, SOUND_SECONDS, TRACK_RATE, TRACK_SECONDS
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -176,7 +176,7 @@ def test_comfyui_offers_the_examples_as_templates(server: ComfyServer) -> None:
 def test_it_runs_to_files_of_the_right_length(name: str, server: ComfyServer) -> None:
     made = MADE[name]
     entry = server.run(for_tiny_models(saved_api_form(name)), timeout=300)
-    files = [file for kind in ("audio", "images") for file in files_of(entry, kind)]
+    files = [file for kind in ("audio", "images") for file in get_files(entry, kind)]
     heard = [file for file in files if file["filename"].endswith(".flac")]
     sounds = [file for file in heard if file["type"] == "output"]
     films = [file for file in files if file["filename"].endswith(".mp4")]

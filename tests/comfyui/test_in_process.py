@@ -1,7 +1,4 @@
-"""The nodes called directly inside ComfyUI:
-
-one child process runs all checks of child.py and checks_*.py, each is a test here.
-"""
+"""Tests of the nodes inside ComfyUI: run_checks.py runs all checks in one process; each is a test here."""
 
 from __future__ import annotations
 
@@ -14,32 +11,38 @@ from pathlib import Path
 
 import pytest
 
+from .run_checks import list_modules
+
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-CHILD = Path(__file__).with_name("child.py")
+SCRIPT = Path(__file__).with_name("run_checks.py")
 CHECKS = [
     name
-    for file in (CHILD, *sorted(CHILD.parent.glob("checks_*.py")))
-    for name in re.findall(r"^def (check_\w+)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for module in list_modules()
+    for name in re.findall(
+        r"^def (check_\w+)",
+        SCRIPT.with_name(f"{module}.py").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
 ]
 
 
 @pytest.fixture(scope="session")
 def results(comfyui_dir: Path, base: Path) -> dict[str, str]:
-    """name -> "" or the traceback of a check."""
+    """Return "" or a traceback for each check."""
     python = os.environ.get("COMFYUI_PYTHON", sys.executable)
     pack = next(path for path in (base / "custom_nodes").iterdir() if (path / "audiox_ext").is_dir())
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("AUDIOX_ACCEPT_CC_BY_NC", None)
-    done = subprocess.run(
-        [python, str(CHILD), str(comfyui_dir), str(base), str(pack)],
+    process = subprocess.run(
+        [python, str(SCRIPT), str(comfyui_dir), str(base), str(pack)],
         capture_output=True,
         text=True,
         timeout=580,
         env=environment,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr[-4000:]
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.locales import LANGUAGES, english, read
+from tools.locales import LANGUAGES, collect_english, read_texts
 
 from .comfy_server import ComfyServer
 
@@ -12,11 +12,11 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def test_the_english_texts_are_those_of_the_nodes(server: ComfyServer) -> None:
-    assert read("en") == english(server.get("/object_info")), "run `python -m tools.locales`"
+    assert read_texts("en") == collect_english(server.get("/object_info")), "run `python -m tools.locales`"
 
 
 def test_comfyui_hands_out_every_language(server: ComfyServer) -> None:
     texts = server.get("/i18n")
     for language in LANGUAGES:
-        own = read(language)
+        own = read_texts(language)
         assert {name: texts[language]["nodeDefs"][name] for name in own} == own

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .comfy_server import ComfyServer, Prompt, RefusedError, files_of
+from .comfy_server import ComfyServer, Prompt, RefusedError, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -69,7 +69,7 @@ def test_what_is_refused_is_said(server: ComfyServer, example: Callable[..., Pro
     with pytest.raises(RefusedError, match="strength"):
         server.queue(prompt | {"10": loaded("1", "rain.safetensors", 4.5)})
     assert "rain.safetensors" in files_listed(server)
-    assert files_of(server.run(prompt))
+    assert get_files(server.run(prompt))
 
 
 def files_listed(server: ComfyServer) -> list[str]:

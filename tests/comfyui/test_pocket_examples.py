@@ -13,7 +13,7 @@ from pocket_checks import CHECKS, RATE
 
 from audiox_ext.media.audio_video import read_audio
 
-from .comfy_server import PACK, ComfyServer, files_of
+from .comfy_server import PACK, ComfyServer, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 def test_what_it_makes_is_what_was_asked(name: str, server: ComfyServer) -> None:
     prompt = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     entry = server.run(prompt, timeout=900)
-    (saved,) = [file for file in files_of(entry) if file["type"] == "output"]
+    (saved,) = [file for file in get_files(entry) if file["type"] == "output"]
     waveform, rate = read_audio(io.BytesIO(server.view(saved)))
     assert rate == RATE
     CHECKS[name](waveform.numpy())

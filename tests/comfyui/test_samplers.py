@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .comfy_server import ComfyServer, Prompt, RefusedError, error_of, files_of
+from .comfy_server import ComfyServer, Prompt, RefusedError, get_error, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -33,12 +33,12 @@ def connected(prompt: Prompt, scheduler: str, steps: int, sampler: str = "euler"
 @pytest.mark.parametrize("scheduler", list(SCHEDULERS))
 def test_they_make_a_sound(scheduler: str, server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = connected(example("text_to_audio", "tiny-maf", seed=1), scheduler, steps=4)
-    with server.listening() as listener:
+    with server.listen() as listener:
         prompt_id = server.queue(prompt, listener.client_id)
-        heard = listener.until("execution_success", "execution_error")
+        heard = listener.wait_for("execution_success", "execution_error")
     steps = [m["data"] for m in heard if m["type"] == "progress" and m["data"]["node"] == "2"]
     assert [(s["value"], s["max"]) for s in steps] == [(i, 4) for i in range(1, 5)]
-    assert files_of(server.wait(prompt_id))
+    assert get_files(server.wait(prompt_id))
 
 
 def test_a_model_with_its_own_steps_refuses_them(server: ComfyServer, example: Callable[..., Prompt]) -> None:
@@ -53,10 +53,10 @@ def test_a_model_with_its_own_steps_refuses_them(server: ComfyServer, example: C
 def test_an_interrupt_stops_them(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     sampler = {"batch": 6, "seed": 2}
     prompt = connected(example("text_to_audio", "tiny-base", **sampler), "KarrasScheduler", steps=500)
-    with server.listening() as listener:
+    with server.listen() as listener:
         prompt_id = server.queue(prompt, listener.client_id)
-        listener.until("progress")
+        listener.wait_for("progress")
         server.post("/interrupt", {"prompt_id": prompt_id})
-        rest = listener.until("execution_interrupted", "execution_success", "execution_error")
+        rest = listener.wait_for("execution_interrupted", "execution_success", "execution_error")
     assert rest[-1]["type"] == "execution_interrupted"
-    assert error_of(server.wait(prompt_id)).startswith("no error message")
+    assert get_error(server.wait(prompt_id)).startswith("no error message")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from . import workflow_forms
-from .comfy_server import ComfyServer, Prompt, files_of
+from .comfy_server import ComfyServer, Prompt, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -56,4 +56,4 @@ def test_the_api_form_still_runs(name: str, server: ComfyServer) -> None:
             node["inputs"]["model"] = "tiny-turbo"
         if node["class_type"] == "AudioXSample":
             node["inputs"]["steps"] = 1
-    assert files_of(server.run(prompt))
+    assert get_files(server.run(prompt))

@@ -14,7 +14,7 @@ import pytest
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
 from . import workflow_forms
-from .comfy_server import ComfyServer, Prompt, RefusedError, error_of, files_of
+from .comfy_server import ComfyServer, Prompt, RefusedError, get_error, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -102,46 +102,46 @@ def test_local_models_come_first(server: ComfyServer) -> None:
 
 
 def test_progress_is_reported_step_by_step(server: ComfyServer, example: Callable[..., Prompt]) -> None:
-    with server.listening() as listener:
+    with server.listen() as listener:
         server.queue(example("text_to_audio", steps=5, seed=1), listener.client_id)
-        heard = listener.until("execution_success", "execution_error")
+        heard = listener.wait_for("execution_success", "execution_error")
     steps = [m["data"] for m in heard if m["type"] == "progress"]
     assert [(s["value"], s["max"]) for s in steps] == [(i, 5) for i in range(1, 6)]
     assert {s["node"] for s in steps} == {"2"}
 
 
 def test_an_interrupt_stops_within_two_steps(server: ComfyServer, example: Callable[..., Prompt]) -> None:
-    with server.listening() as listener:
+    with server.listen() as listener:
         # A batch, so that a step takes longer than a message.
         prompt_id = server.queue(
             example("text_to_audio", "tiny-base", steps=500, batch=6), listener.client_id
         )
-        listener.until("progress")
+        listener.wait_for("progress")
         server.post("/interrupt", {"prompt_id": prompt_id})
         time.sleep(0.02)
         # What was on its way before the interrupt is no step after it; the end may be among it already.
         ends = ("execution_interrupted", "execution_success", "execution_error")
-        ended = [message for message in listener.heard() if message["type"] in ends]
-        rest = ended or listener.until(*ends)
+        ended = [message for message in listener.take_messages() if message["type"] in ends]
+        rest = ended or listener.wait_for(*ends)
     assert rest[-1]["type"] == "execution_interrupted"
     assert sum(m["type"] == "progress" for m in rest) <= 2
-    assert error_of(server.wait(prompt_id)).startswith("no error message")
+    assert get_error(server.wait(prompt_id)).startswith("no error message")
     entry = server.run(example("text_to_audio", "tiny-base", batch=2))
-    assert len(files_of(entry)) == 2
+    assert len(get_files(entry)) == 2
 
 
 def test_an_equal_prompt_is_not_run_again(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = example("video_to_audio", "tiny-maf", seed=3)
     first = server.run(prompt)
-    with server.listening() as listener:
+    with server.listen() as listener:
         start = time.monotonic()
         server.queue(prompt, listener.client_id)
-        heard = listener.until("execution_success", "execution_error")
+        heard = listener.wait_for("execution_success", "execution_error")
         took = time.monotonic() - start
     (cached,) = (m["data"]["nodes"] for m in heard if m["type"] == "execution_cached")
     assert set(cached) == set(prompt), "everything comes from the cache"
     assert took < 2
-    assert files_of(first)
+    assert get_files(first)
 
 
 @pytest.mark.parametrize("way", ["images", "components"])
@@ -160,7 +160,7 @@ def test_other_ways_to_bring_a_video(way: str, server: ComfyServer, example: Cal
     entry = server.run(prompt)
     from audiox_ext.media.audio_video import read_audio
 
-    (file,) = files_of(entry)
+    (file,) = get_files(entry)
     waveform, rate = read_audio(server.base / "output" / file["subfolder"] / file["filename"])
     assert waveform.shape[1] / rate == pytest.approx(3.0 if way == "components" else 1.5, abs=0.01)
 
@@ -226,7 +226,7 @@ def test_numbers_out_of_bounds(
 def test_a_duration_above_the_models_own_is_made(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     from audiox_ext.media.audio_video import read_audio
 
-    (file,) = files_of(server.run(example("text_to_audio", duration=14.5, steps=1)))
+    (file,) = get_files(server.run(example("text_to_audio", duration=14.5, steps=1)))
     waveform, rate = read_audio(io.BytesIO(server.view(file)))
     assert waveform.shape[-1] == 14.5 * rate
     assert "600" in complaint(server, example("text_to_audio", duration=601.0))

@@ -1,0 +1,216 @@
+"""ComfyUI's folders: models, LoRAs, input, output, temporary files and the feature cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.ops
+import folder_paths
+from comfy.cli_args import args
+
+from ...audiox_ext.errors import InputError
+
+if TYPE_CHECKING:
+    from ...audiox_ext.checkpoints.catalog import ModelFolders
+    from ...audiox_ext.conditioning.feature_cache import FeatureCache
+
+_MODEL_FOLDER = "audiox"
+_WEIGHT_SUFFIXES = {".safetensors", ".ckpt"}
+
+
+# Models
+
+
+def register_model_folders() -> None:
+    """Register models/audiox with ComfyUI and keep the folders that extra_model_paths.yaml added.
+
+    A second call changes nothing.
+    """
+    folder_paths.add_model_folder_path(_MODEL_FOLDER, os.path.join(folder_paths.models_dir, _MODEL_FOLDER))
+    # Without extensions ComfyUI would list every file of the folder under /models/audiox.
+    paths, extensions = folder_paths.folder_names_and_paths[_MODEL_FOLDER]
+    folder_paths.folder_names_and_paths[_MODEL_FOLDER] = (paths, set(extensions) | _WEIGHT_SUFFIXES)
+
+
+def get_model_folders() -> ModelFolders:
+    """Return the folders to search for models, Synchformer weights and text encoders."""
+    from ...audiox_ext.checkpoints.catalog import ModelFolders
+
+    return ModelFolders(
+        audiox=_get_folders(_MODEL_FOLDER),
+        synchformer=_get_folders("selva", "mmaudio"),
+        text_encoders=_get_folders("text_encoders"),
+        t5_tokenizer=_find_core_tokenizer(),
+    )
+
+
+def _find_core_tokenizer() -> Path | None:
+    """Find ComfyUI's own T5 tokenizer, needed for a t5-base stored as one file in models/text_encoders."""
+    path = Path(comfy.ops.__file__).parent / "text_encoders" / "t5_tokenizer" / "tokenizer.json"
+    return path if path.is_file() else None
+
+
+def _get_folders(*names: str) -> tuple[Path, ...]:
+    """For each name, list the folders registered with ComfyUI and models/<name>, without duplicates."""
+    folders: list[str] = []
+    for name in names:
+        if name in folder_paths.folder_names_and_paths:
+            folders += folder_paths.get_folder_paths(name)
+        folders.append(os.path.join(folder_paths.models_dir, name))
+    return tuple(dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders))
+
+
+# LoRAs
+
+
+def list_loras() -> list[str]:
+    """List the .safetensors files in models/loras, whichever model they were trained for."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.lower().endswith(".safetensors")]
+
+
+def find_lora(name: str) -> Path | None:
+    """Return the path of a file from `list_loras`, or None if there is no such file."""
+    path = folder_paths.get_full_path("loras", name)
+    return None if path is None else Path(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOutput:
+    """Where the trainer writes.
+
+    Attributes:
+        name: the LoRA's name as ComfyUI lists it.
+        path: the LoRA file.
+        state: folder for checkpoints, logs and test sounds.
+    """
+
+    name: str
+    path: Path
+    state: Path
+
+
+def prepare_lora_output(name: str) -> LoraOutput:
+    """Choose the files of a new LoRA in ComfyUI's first LoRA folder, and create the folder.
+
+    Args:
+        name: the LoRA's name; may contain subfolders.
+
+    Raises:
+        InputError: the name is empty or points outside the LoRA folder.
+    """
+    root = os.path.abspath(folder_paths.get_folder_paths("loras")[0])
+    stem = name.strip().removesuffix(".safetensors")
+    path = Path(os.path.abspath(os.path.join(root, f"{stem}.safetensors")))
+    if not Path(stem).name.strip(".") or not path.is_relative_to(root):
+        raise InputError(
+            f"name is {name!r}, which is not a file name inside {root}. Enter a name such as my_sound."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    relative = path.relative_to(root)
+    state = Path(folder_paths.get_output_directory()) / "audiox_lora" / relative.with_suffix("")
+    return LoraOutput(name=str(relative), path=path, state=state)
+
+
+# Input, output, temporary and cached files
+
+
+def resolve_input_folder(text: str, input_name: str) -> Path:
+    """Resolve a folder typed into a node: an absolute path, or one relative to ComfyUI's input folder.
+
+    Args:
+        text: the widget's value.
+        input_name: the widget's name, for error messages.
+
+    Raises:
+        InputError: the text is empty, or a relative path points outside the input folder.
+    """
+    if not text.strip():
+        raise InputError(
+            f"{input_name} is empty. Enter a folder inside ComfyUI's input folder, or an absolute path."
+        )
+    path = Path(text.strip()).expanduser()
+    if path.is_absolute():
+        return path
+    root = os.path.abspath(folder_paths.get_input_directory())
+    folder = Path(os.path.abspath(os.path.join(root, path)))
+    if not folder.is_relative_to(root):
+        raise InputError(f"{input_name} is {text!r}, which is outside {root}. Enter an absolute path.")
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFile:
+    """A new file in ComfyUI's output folder.
+
+    Attributes:
+        path: the file; nothing is there yet.
+        subfolder: its folder relative to the output folder, as the browser needs it.
+    """
+
+    path: Path
+    subfolder: str
+
+
+def choose_output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> OutputFile:
+    """Choose the next free file name, <prefix>_00001_<suffix>, and create its folder.
+
+    Args:
+        prefix: may contain subfolders and ComfyUI's placeholders.
+        suffix: the file type, such as ".mp4".
+        width: value of the placeholder %width%, in pixels.
+        height: value of the placeholder %height%, in pixels.
+
+    Raises:
+        InputError: the prefix points outside the output folder.
+    """
+    root = os.path.abspath(folder_paths.get_output_directory())
+    prefix = prefix.strip() or "AudioX"
+    # Symbolic links that users placed in the folder are followed: only the name itself must stay inside.
+    if not Path(os.path.abspath(os.path.join(root, prefix))).is_relative_to(root):
+        raise InputError(
+            f"filename_prefix is {prefix!r}, which is outside the output folder {root}. "
+            "Choose a name inside it."
+        )
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    return OutputFile(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
+
+
+@contextmanager
+def temporary_file(suffix: str) -> Iterator[Path]:
+    """Provide an unused path in ComfyUI's temporary folder, and delete the file afterwards."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"audiox_{uuid.uuid4().hex}{suffix}"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def build_workflow_metadata(
+    prompt: dict[str, Any] | None, extra_pnginfo: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Build the metadata from which ComfyUI restores a workflow; empty with --disable-metadata.
+
+    Args:
+        prompt: the prompt in API form.
+        extra_pnginfo: further entries, among them the workflow in the editor's form.
+    """
+    if args.disable_metadata:
+        return {}
+    entries = {**(extra_pnginfo or {}), **({} if prompt is None else {"prompt": prompt})}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
+
+
+def open_feature_cache() -> FeatureCache:
+    """Open the disk cache of video features, <user directory>/audiox_cache/features."""
+    from ...audiox_ext.conditioning.feature_cache import FeatureCache
+
+    return FeatureCache(Path(folder_paths.get_user_directory()) / "audiox_cache" / "features")
