@@ -19,8 +19,9 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiox_ext.conditioning.conditioners import TextConditioner, VideoConditioner
+from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.conditioning.prompts import parse_prompts
+from audiox_ext.conditioning.video_conditioner import VideoConditioner
 from audiox_ext.devices import Placement
 from audiox_ext.model import AudioXModel, Network
 from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, SnakeBeta

@@ -1,4 +1,4 @@
-"""What prompts came to in the conditioners, kept for the next run with the same ones.
+"""Caches encoded prompts for the next run with the same prompts.
 
 A second sound with another seed then needs neither the text encoder nor the vision tower.
 """
@@ -13,48 +13,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LIMIT = 64 * 2**20  # bytes; a published model's text or video takes 0.4 MB
+_LIMIT = 64 * 2**20  # bytes; a text or a video of a published model takes 0.4 MB
 
 
 class PromptCache:
-    """Tokens by prompts, the least recently used forgotten first. It dies with the model that holds it."""
+    """Tokens by prompt; the least recently used entries are dropped first. It lives as long as its model."""
 
     def __init__(self, limit: int = _LIMIT) -> None:
-        """limit: bytes of tokens that are kept."""
+        """Create an empty cache.
+
+        Args:
+            limit: Bytes of all entries together.
+        """
         self.limit = limit
-        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
 
     def get(self, key: Hashable) -> Tensor | None:
-        """A copy of the tokens that were kept under this key, or None."""
-        tokens = self._kept.pop(key, None)
+        """Return a copy of the tokens under a key, or None."""
+        tokens = self._entries.pop(key, None)
         if tokens is None:
             return None
-        self._kept[key] = tokens  # now the most recently used
+        self._entries[key] = tokens  # now the most recently used
         return tokens.clone()
 
     def put(self, key: Hashable, tokens: Tensor) -> None:
-        """Keep a copy of some tokens, however large, and forget what is then too much."""
-        self._kept[key] = tokens.clone()
-        while self._kept and sum(kept.nbytes for kept in list(self._kept.values())) > self.limit:
-            self._kept.popitem(last=False)
+        """Store a copy of tokens, then drop the least recently used entries beyond the limit."""
+        self._entries[key] = tokens.clone()
+        while self._entries and sum(entry.nbytes for entry in list(self._entries.values())) > self.limit:
+            self._entries.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
+        """Drop all entries."""
+        self._entries.clear()
 
 
 def cache_key(name: str, module: nn.Module, prompts: Sequence[Any], device: Hashable) -> Hashable | None:
-    """What the tokens of a batch of prompts depend on; None where they must be made anew.
+    """Build a key of everything that the tokens of a batch depend on.
 
-    Made anew are those that random numbers have a part in, and those through which gradients may flow.
+    Args:
+        name: Id of the conditioner.
+        module: The conditioner.
+        prompts: One per batch item.
+        device: Where the tokens are computed.
+
+    Returns:
+        None if the tokens must not be cached: they depend on random numbers, or gradients may flow through
+        them.
     """
     if module.draws_random_numbers or module.training or torch.is_grad_enabled():
         return None
-    return name, _state_of(module), device, tuple(_fingerprint(prompt) for prompt in prompts)
+    return name, _weights_version(module), device, tuple(_fingerprint(prompt) for prompt in prompts)
 
 
-def _state_of(module: nn.Module) -> int:
-    """Another number for another set of weights, or for the same after they were written to."""
+def _weights_version(module: nn.Module) -> int:
+    """A number that changes with another set of weights, and when weights are changed in place."""
     weights = (*module.parameters(), *module.buffers())
     return hash(tuple((id(w), 0 if w.is_inference() else w._version) for w in weights))
 

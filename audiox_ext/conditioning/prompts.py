@@ -1,6 +1,6 @@
-"""What a user says -> what each conditioner takes: lengths, channels and absent prompts made as in training.
+"""Checks the prompts of a user and brings them into the form that the conditioners take.
 
-C channels, S samples, T frames.
+C channels, S samples, T frames, N sync tokens, H height, W width, D width.
 """
 
 from __future__ import annotations
@@ -14,14 +14,28 @@ from torch import Tensor
 from ..config import ClipConditionerConfig, ModelConfig, TextConditionerConfig
 from ..errors import InputError
 
-_ALIASES = {
+# The keys of a video prompt, with the names under which callers may give them.
+_VIDEO_KEYS = {
     "video_tensors": ("video_tensors", "video"),
     "video_sync_frames": ("video_sync_frames", "sync_features"),
 }
 
 
 def parse_prompts(name: str, config: ModelConfig, conditioning: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The prompts of a batch for the conditioner `name`. An absent one becomes the trained empty input."""
+    """Prepare the prompts of a batch for one conditioner.
+
+    Args:
+        name: Id of the conditioner.
+        config: Of the model.
+        conditioning: Prompts by id, one mapping per batch item; an absent prompt becomes the trained empty
+            input.
+
+    Returns:
+        One prompt per batch item.
+
+    Raises:
+        InputError: A prompt has the wrong type, shape or values.
+    """
     kind = config.conditioners[name]
     values = [item.get(name) for item in conditioning]
     if isinstance(kind, TextConditionerConfig):
@@ -33,58 +47,87 @@ def parse_prompts(name: str, config: ModelConfig, conditioning: Sequence[Mapping
 
 
 def parse_text_prompt(value: Any) -> str:
-    """A string; None becomes empty. Raises `InputError` for anything else."""
+    """Return a text prompt; None becomes "".
+
+    Raises:
+        InputError: The value is not a string.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InputError(f"text_prompt must be text, got {type(value).__name__}.")
+        raise InputError(f"text_prompt is of type {type(value).__name__}. It must be a string.")
     return value
 
 
 def parse_video_prompt(value: Any) -> dict[str, Tensor] | None:
-    """{"video_tensors": (1, T, 3, H, W) in 0..255, "video_sync_frames": (1, N, D)}, or None for no video."""
+    """Return a video prompt under its published keys.
+
+    Args:
+        value: Frames, or a mapping of frames and sync features, or None for no video. `VideoFeatures` builds
+            such a mapping.
+
+    Returns:
+        "video_tensors", (1, T, 3, H, W) in 0..255, and if they are given "video_sync_frames", (1, N, D).
+
+    Raises:
+        InputError: The frames are missing, or a value is not a tensor of finite numbers.
+    """
     if value is None:
         return None
     if isinstance(value, Tensor):
         value = {"video_tensors": value}
     if not isinstance(value, Mapping):
         raise InputError(
-            f"video_prompt must hold video_tensors and video_sync_frames, got {type(value).__name__}."
+            f"video_prompt is of type {type(value).__name__}. It must be a mapping of video_tensors and "
+            "video_sync_frames."
         )
-    found: dict[str, Tensor] = {}
-    for key, names in _ALIASES.items():
+    prompt: dict[str, Tensor] = {}
+    for key, names in _VIDEO_KEYS.items():
         tensor = next((value[name] for name in names if value.get(name) is not None), None)
         if tensor is None:
             continue
         if not isinstance(tensor, Tensor):
-            raise InputError(f"video_prompt's {key} must be a tensor, got {type(tensor).__name__}.")
+            raise InputError(
+                f"{key} of video_prompt is of type {type(tensor).__name__}. It must be a tensor."
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"video_prompt's {key} holds values that are not numbers (NaN or infinite).")
-        found[key] = tensor
-    if "video_tensors" not in found:
-        raise InputError("video_prompt has no video_tensors: give the frames, (1, T, 3, 224, 224) in 0..255.")
-    return found
+            raise InputError(f"{key} of video_prompt contains NaN or infinity. Extract the features again.")
+        prompt[key] = tensor
+    if "video_tensors" not in prompt:
+        raise InputError("video_prompt has no video_tensors. Give the frames, (1, T, 3, 224, 224) in 0..255.")
+    return prompt
 
 
 def parse_audio_prompt(value: Any, channels: int, length: int) -> Tensor:
-    """(channels, length) float32 at the model's rate.
+    """Return a reference audio of the length that the model takes.
 
-    value: a waveform (S,), (C, S) or (1, C, S), or None for silence. A longer one keeps its beginning; a
-    shorter one is padded on the left, so that the sound ends where the prompt ends. Mono is doubled.
+    Longer audio keeps its beginning. Shorter audio is padded on the left, so that it ends where the prompt
+    ends. Mono is copied to all channels.
+
+    Args:
+        value: A waveform (S,), (C, S) or (1, C, S) at the model's sample rate, or None for silence.
+        channels: Of the model.
+        length: Samples.
+
+    Returns:
+        (channels, length) float32 on the CPU.
+
+    Raises:
+        InputError: The value is not such a waveform.
     """
     if value is None:
         return torch.zeros(channels, length)
     if not isinstance(value, Tensor):
-        raise InputError(f"audio_prompt must be a waveform tensor, got {type(value).__name__}.")
+        raise InputError(f"audio_prompt is of type {type(value).__name__}. It must be a waveform tensor.")
     waveform = value.detach().cpu().float()
     waveform = waveform[0] if waveform.dim() == 3 and waveform.shape[0] == 1 else waveform
     waveform = waveform[None] if waveform.dim() == 1 else waveform
     if waveform.dim() != 2 or waveform.shape[0] not in (1, channels) or waveform.shape[1] == 0:
         raise InputError(
-            f"audio_prompt must be (samples), (1 or {channels}, samples) or (1, 1 or {channels}, samples), "
-            f"got {tuple(value.shape)}."
+            f"audio_prompt has shape {tuple(value.shape)}. It must be (samples), (1 or {channels}, samples) "
+            f"or (1, 1 or {channels}, samples), with at least one sample."
         )
     if not bool(torch.isfinite(waveform).all()):
-        raise InputError("audio_prompt holds values that are not numbers (NaN or infinite).")
+        raise InputError("audio_prompt contains NaN or infinity. Check the node that made it.")
     waveform = waveform.expand(channels, -1)[:, :length]
     return torch.nn.functional.pad(waveform, (length - waveform.shape[1], 0))

@@ -1,4 +1,7 @@
-"""The T5 text encoder, which is not in the checkpoints: transformers' model and a `tokenizer.json`."""
+"""The T5 text encoder: the model of transformers with its tokenizer. Its weights are not in the checkpoints.
+
+B prompts, N tokens, D width.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,36 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(nn.Module):
-    """Prompts -> hidden states. B prompts, N tokens, D width."""
+    """Texts -> hidden states."""
 
     not_in_checkpoint = True
 
     def __init__(self, model: nn.Module, tokenizer: Tokenizer, width: int) -> None:
+        """Combine a T5 encoder with its tokenizer.
+
+        Args:
+            model: A T5EncoderModel.
+            tokenizer: Of the package tokenizers.
+            width: D of the hidden states.
+        """
         super().__init__()
         self.model = model
-        self.width = width  # of a hidden state
+        self.width = width
         self.tokenizer = tokenizer
 
     def forward(self, prompts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Last hidden states (B, length, D) and attention mask (B, length); longer prompts are cut off.
+        """Encode texts.
 
-        Each is encoded by itself and no further than it goes. The states of the padding behind it, to which
-        nothing attends, are zeros: who uses the states multiplies them by the mask anyway.
+        Each text is encoded on its own and without padding. Its states are then padded with zeros, which
+        changes nothing, because callers multiply the states by the mask.
+
+        Args:
+            prompts: B texts.
+            length: N; longer texts are truncated.
+            device: Where to compute.
+
+        Returns:
+            Last hidden states (B, N, D) and attention mask (B, N), 1 for tokens and 0 for padding.
         """
         self.tokenizer.enable_truncation(length)
         self.tokenizer.no_padding()
@@ -36,7 +54,7 @@ class TextEncoder(nn.Module):
         for encoding in self.tokenizer.encode_batch(list(prompts)):
             ids = torch.tensor([encoding.ids], device=device)
             missing = length - ids.shape[1]
-            found = self.model(input_ids=ids).last_hidden_state.float()
-            states.append(F.pad(found, (0, 0, 0, missing)))
+            hidden = self.model(input_ids=ids).last_hidden_state.float()
+            states.append(F.pad(hidden, (0, 0, 0, missing)))
             masks.append(F.pad(torch.ones(ids.shape, device=device), (0, missing)))
         return torch.cat(states), torch.cat(masks)

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from audiox_ext.conditioning.conditioners import (
     MelConditioner,
     TextConditioner,
-    VideoConditioner,
     log_mel,
 )
+from audiox_ext.conditioning.video_conditioner import VideoConditioner
 from audiox_ext.config import TextConditionerConfig
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.model import AudioXModel, Network

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from audiox_ext.conditioning.conditioners import VideoConditioner
+from audiox_ext.conditioning.video_conditioner import VideoConditioner
 from audiox_ext.config import ClipConditionerConfig, TextConditionerConfig
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.dit import DiffusionTransformer, rotary_width

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiox_ext.conditioning.conditioners import MelConditioner, VideoConditioner, log_mel
+from audiox_ext.conditioning.conditioners import MelConditioner, log_mel
+from audiox_ext.conditioning.video_conditioner import VideoConditioner
 from audiox_ext.config import StrengthEncoderConfig
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
@@ -91,7 +92,7 @@ class Encoders:
                 min(int(i / config.video_fps * FILM_FPS + 1e-6), len(frames) - 1)
                 for i in range(config.frames)
             ]
-            made["pictures"].append(self.video.see(frames[picks], device))
+            made["pictures"].append(self.video.encode_frames(frames[picks], device))
             if self.synchformer is not None:
                 wanted = frames[: round(config.seconds * config.sync_fps)]
                 made["sync"].append(self.synchformer(as_seen(wanted[None]))[0])

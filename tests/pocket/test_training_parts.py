@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from training_miniature import RATE, miniature, miniature_values, modulated_values, strengths_values
 
 from audiox_ext.checkpoints.state_dict import fold_weight_norm
-from audiox_ext.conditioning.conditioners import VideoConditioner
 from audiox_ext.conditioning.text_encoder import TextEncoder
+from audiox_ext.conditioning.video_conditioner import VideoConditioner
 from audiox_ext.config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
