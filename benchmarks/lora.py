@@ -34,7 +34,7 @@ from pocket.captions.captions import caption
 from pocket.metrics.classifier import Classifier
 from pocket.world.dataset import SPLITS, Dataset
 from pocket.world.preview import write_items
-from pocket.world.score import draw_scene
+from pocket.world.random_scenes import draw_scene
 
 from .quality.evaluation import evaluate, reference_of
 from .quality.items import GROUPS, QualityItem, held_out_items
@@ -71,7 +71,7 @@ def asked_frogs(count: int, seconds: float) -> list[QualityItem]:
 
 
 def write_clips(
-    folder: Path, model: AudioXModel, count: int, kinds: Sequence[str] = (), film_share: float = 0.0
+    folder: Path, model: AudioXModel, count: int, kinds: Sequence[str] = (), film_fraction: float = 0.0
 ) -> Path:
     """Captioned files, of the kinds that are named or of all that the model knows. Those of an earlier run
     with as many stay.
@@ -81,7 +81,7 @@ def write_clips(
         "training",
         rate=model.sample_rate,
         seconds=model.conditioning_seconds,
-        film_share=film_share,
+        film_fraction=film_fraction,
         length=count,
         **chosen,  # type: ignore[arg-type]
     )
@@ -99,7 +99,9 @@ def frogs_heard(
     """The share of items in whose sounds the classifier hears a frog, among all kinds; silence is none."""
     made = make_sounds(model, Prompts.of(model, items), sampling)
     heard = [
-        classifier.kind(sound, model.sample_rate) for sound in made.sounds if np.abs(sound).max() > _SILENCE
+        classifier.classify(sound, model.sample_rate)
+        for sound in made.sounds
+        if np.abs(sound).max() > _SILENCE
     ]
     return heard.count(KIND) / len(items)
 
@@ -125,7 +127,7 @@ def measure(options: argparse.Namespace) -> Outcome:
         model=options.model,
         dataset=write_clips(output / "clips", model, options.clips, [KIND]),
         output=output,
-        preservation_dataset=write_clips(output / "keep", model, options.keep, film_share=_FILMS)
+        preservation_dataset=write_clips(output / "keep", model, options.keep, film_fraction=_FILMS)
         if options.keep
         else None,
         accept_cc_by_nc=options.accept_cc_by_nc,

@@ -65,7 +65,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
             help="of the model (default float16)",
         )
         if name in _BEGIN_WITH:
-            part.add_argument("--begin-with", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
+            part.add_argument("--initial-model", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
         if name == "diffusion":
             part.add_argument(
                 "--teacher",
@@ -82,7 +82,7 @@ def _train(options: argparse.Namespace) -> None:
     from audiox_ext.devices import available_device
 
     from .pipeline import train_autoencoder, train_diffusion, train_sync
-    from .settings import read_training_config
+    from .training_file import read_training_config
 
     def report(line: str) -> None:
         print(line, flush=True)
@@ -91,7 +91,9 @@ def _train(options: argparse.Namespace) -> None:
     device = available_device(options.device)
     if options.part == "autoencoder":
         print(
-            train_autoencoder(config, options.output, device=device, report=report, start=options.begin_with)
+            train_autoencoder(
+                config, options.output, device=device, report=report, start=options.initial_model
+            )
         )
     elif options.part == "sync":
         print(train_sync(config, options.output, device=device, report=report))
@@ -103,7 +105,7 @@ def _train(options: argparse.Namespace) -> None:
             device=device,
             report=report,
             dtype=dtype,
-            start=options.begin_with,
+            start=options.initial_model,
             teacher=options.teacher,
         )
         print(made)
@@ -121,7 +123,7 @@ def _dataset(options: argparse.Namespace) -> None:
         rate=options.rate,
         seconds=options.seconds,
         kinds=kinds,
-        film_share=options.videos,
+        film_fraction=options.videos,
         first=options.first,
         length=options.count,
     )

@@ -27,8 +27,8 @@ from audiox_ext.training.trainer import Batch, BatchSource, Report, count_steps,
 from .settings import TrainingConfig
 from .training.batches import CropBatches
 from .training.export import export_model, write_autoencoder, write_synchformer
-from .training.preparation import prepare
-from .world.animations import FILMS
+from .training.preparation import prepare_items
+from .world.animations import FILM_KINDS
 from .world.dataset import SPLITS
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
     from audiox_ext.training.module import TrainingModule
 
-    from .diffusion.training import DiffusionTraining
-    from .training.start import Start
+    from .diffusion.training_module import DiffusionTraining
+    from .training.initial_model import InitialModel
 
 
 _CAPTIONS = 20_000  # that a tokenizer is made for
@@ -61,16 +61,16 @@ def train_autoencoder(
     stays true.
     """
     require_lightning()
-    from .training.start import read_start
+    from .training.initial_model import read_initial_model
 
     if config.waves is not None:
         if start is not None:
             raise InputError(
                 "The autoencoder of this configuration is made of one of waves, and is not trained itself: "
-                "leave out --begin-with."
+                "leave out --initial-model."
             )
         return _make_of_waves(config, folder, device, report)
-    begun = None if start is None else read_start(start, config).model.pretransform.state_dict()
+    begun = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
     return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
 
 
@@ -84,7 +84,7 @@ def _train_waves(
 ) -> Path:
     """An autoencoder whose latents hold waves."""
     from .autoencoder.latent_scale import normalise_latents
-    from .autoencoder.training import AutoencoderTraining
+    from .autoencoder.training_module import AutoencoderTraining
 
     settings, ratio = config.autoencoder, sizes.downsampling_ratio
     # A whole number of latents, at least one.
@@ -94,7 +94,7 @@ def _train_waves(
     whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
     sounds = None
     if begun is None and not count_steps(place / "last.ckpt"):
-        first, _ = _crops(config, settings.start_sounds, whole, 1)
+        first, _ = _crops(config, settings.initial_sounds, whole, 1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
     module = AutoencoderTraining(sizes, settings, sounds, begun)
@@ -114,7 +114,7 @@ def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.dev
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
     from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
 
-    from .autoencoder.strength_decoder import build_decoder
+    from .autoencoder.spectral_decoder import build_decoder
 
     assert config.waves is not None
     settings, sizes = config.autoencoder, config.model.autoencoder
@@ -141,7 +141,7 @@ def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.dev
 
 def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
     """Batches of so many sounds, for training and for validation."""
-    made = [CropBatches(config.evenly(split), size, samples, crops) for split in SPLITS]
+    made = [CropBatches(config.balanced_dataset(split), size, samples, crops) for split in SPLITS]
     return made[0], made[1]
 
 
@@ -157,7 +157,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     """
     require_lightning()
     from .sync.segments import PatchBatches, prepare_segments
-    from .sync.training import SyncTraining
+    from .sync.training_module import SyncTraining
 
     settings = config.sync
     if settings is None:
@@ -170,7 +170,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
         PatchBatches(
             prepare_segments(
                 module.synchformer,
-                config.dataset(split, film_share=1),
+                config.dataset(split, film_fraction=1),
                 counts[split],
                 folder / "prepared" / split.replace(" ", "-") / "segments",
                 device=torch.device(device),
@@ -211,19 +211,19 @@ def train_diffusion(
     """
     require_lightning()
     from .diffusion.teacher import read_teacher
-    from .diffusion.training import DiffusionTraining
-    from .training.start import read_start
+    from .diffusion.training_module import DiffusionTraining
+    from .training.initial_model import read_initial_model
 
     settings, place = config.diffusion, folder / "diffusion"
     words = folder / "captions"
-    begun = None if start is None else read_start(start, config, words / "tokenizer.json")
+    begun = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
     autoencoder, synchformer = _trained_parts(config, folder, begun)
     tokenizer = _tokenizer(config, words / "tokenizer.json")
     torch.manual_seed(settings.seed)
     try:
         module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
         if begun is not None:
-            module.begin_as(begun.model)
+            module.load_weights_of(begun.model)
     except RuntimeError as error:  # of load_state_dict
         found = folder / "autoencoder" if start is None else start
         raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
@@ -244,9 +244,9 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
 
     from audiox_ext.checkpoints.state_dict import read_tensors
 
-    from .diffusion.caption_understanding import learn_captions, understanding
+    from .diffusion.caption_pretraining import caption_parameters, pretrain_on_captions
 
-    config, values = module.config, understanding(module)
+    config, values = module.config, caption_parameters(module)
     if path.is_file():
         found = read_tensors(path)
         if {key: value.shape for key, value in found.items()} != {k: v.shape for k, v in values.items()}:
@@ -255,7 +255,9 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
             for key, value in values.items():
                 value.copy_(found[key])
     else:
-        learn_captions(module, config.dataset("training", film_share=config.data.film_share), report)
+        pretrain_on_captions(
+            module, config.dataset("training", film_fraction=config.data.film_fraction), report
+        )
         state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
         with write_atomically(path) as temporary:
             save_file(state, temporary)
@@ -263,7 +265,7 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
 
 
 def _trained_parts(
-    config: TrainingConfig, folder: Path, begun: Start | None
+    config: TrainingConfig, folder: Path, begun: InitialModel | None
 ) -> tuple[dict[str, torch.Tensor], Synchformer | None]:
     """The autoencoder and the sync encoder: those in the folder, else those of the model to begin with."""
     autoencoder, sync = folder / "autoencoder" / "autoencoder.safetensors", folder / "sync"
@@ -288,7 +290,7 @@ def _trained_before(path: Path, what: str) -> dict[str, torch.Tensor]:
 def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | None:
     from audiox_ext.checkpoints.encoders import convert_synchformer_keys
 
-    from .sync.training import build_synchformer, synchformer_config
+    from .sync.training_module import build_synchformer, synchformer_config
 
     if synchformer_config(config) is None:
         return None
@@ -309,8 +311,8 @@ def _prepared_batches(
     from .training.prepared_batches import PreparedBatches
 
     config, settings = module.config, module.settings
-    has_films = module.encoders().video is not None and bool(set(config.data.kinds) & set(FILMS))
-    share = config.data.film_share if has_films else 0.0
+    has_films = module.encoders().video is not None and bool(set(config.data.kinds) & set(FILM_KINDS))
+    share = config.data.film_fraction if has_films else 0.0
     module.model.to(device)
     if module.synchformer is not None:
         module.synchformer.to(device)
@@ -322,10 +324,10 @@ def _prepared_batches(
             counts = {"sounds": settings.validation_items - films, "films": films}
         parts = []
         for name, count in counts.items():
-            film_share = float(name == "films" and share > 0)
-            dataset = config.dataset(split, film_share=film_share, length=count)
+            film_fraction = float(name == "films" and share > 0)
+            dataset = config.dataset(split, film_fraction=film_fraction, length=count)
             place = folder / split.replace(" ", "-") / name
-            items = prepare(
+            items = prepare_items(
                 module.encoders(), dataset, place, device=device, workers=settings.workers, report=report
             )
             parts.append((dataset, items))
@@ -355,10 +357,10 @@ def _fit(
 
 def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
     """Made once a training: the same text must give the same tokens ever after."""
-    from .diffusion.text import make_tokenizer, read_tokenizer
+    from .diffusion.text_encoder import make_tokenizer, read_tokenizer
 
     if not path.is_file():
-        data = config.dataset("training", film_share=config.data.film_share)
+        data = config.dataset("training", film_fraction=config.data.film_fraction)
         captions = (data.caption(index) for index in range(min(_CAPTIONS, len(data))))
         made = make_tokenizer(captions, config.text_encoder.vocabulary)
         with write_atomically(path) as temporary:

@@ -72,8 +72,8 @@ def no_licence_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that measure fit theirs to few sounds: how well they hear is not asked of them here."""
-    from pocket.metrics.classifier import trained_classifier
+    from pocket.metrics.classifier import train_classifier
 
     monkeypatch.setattr(
-        "benchmarks.quality.evaluation.trained_classifier", partial(trained_classifier, examples=6)
+        "benchmarks.quality.evaluation.train_classifier", partial(train_classifier, examples=6)
     )

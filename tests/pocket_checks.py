@@ -9,10 +9,10 @@ import numpy as np
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from benchmarks.quality.evaluation import coded
-from pocket.metrics.classifier import Classifier, trained_classifier
-from pocket.metrics.listening import level, onsets
+from pocket.metrics.analysis import onsets, peak_rms_dbfs
+from pocket.metrics.classifier import Classifier, train_classifier
 from pocket.metrics.measures import judge
-from pocket.world.scenes import Asked, Part, Scene
+from pocket.world.scenes import Description, Part, Scene
 from tools.film import film_scene
 
 RATE = 16000
@@ -22,7 +22,7 @@ Check = Callable[[np.ndarray], None]
 
 
 def _part(kind: str, **asked: object) -> Scene:
-    part = Part(kind=kind, asked=Asked(**asked), events=(), level=0.0, seed=0)  # type: ignore[arg-type]
+    part = Part(kind=kind, description=Description(**asked), events=(), peak_rms_dbfs=0.0, seed=0)  # type: ignore[arg-type]
     return Scene(seconds=10.0, parts=(part,))
 
 
@@ -39,12 +39,12 @@ def _all_right(scene: Scene) -> Check:
 def _classifier() -> Classifier:
     """It knows what the model's autoencoder makes of a kind, too."""
     model = get_pretrained_model("audiox-pocket")[0]
-    return trained_classifier(RATE, kinds=KINDS, codec=lambda sound: coded(model, sound))
+    return train_classifier(RATE, kinds=KINDS, codec=lambda sound: coded(model, sound))
 
 
 def _is(kind: str, among: tuple[str, ...] = KINDS) -> Check:
     def check(sound: np.ndarray) -> None:
-        assert _classifier().kind(sound, RATE, among) == kind
+        assert _classifier().classify(sound, RATE, among) == kind
 
     return check
 
@@ -63,19 +63,21 @@ def _in_time(sound: np.ndarray) -> None:
     """Three of the four blows of the film are heard when they are seen, and hardly anything else."""
     found = [finding for finding in judge(film_scene(), sound, RATE) if finding.measure == "onsets"]
     assert sum(finding.right for finding in found) >= 3
-    assert sum(finding.asked == "nothing" for finding in found) <= 1
+    assert sum(finding.expected == "nothing" for finding in found) <= 1
 
 
 def _regions(sound: np.ndarray) -> None:
-    inside = [level(_piece(sound, start, end), RATE) for start, end in ((1.7, 2.8), (5.2, 6.3))]
-    outside = [level(_piece(sound, start, end), RATE) for start, end in ((0.2, 1.4), (3.1, 4.9), (6.6, 9.8))]
+    inside = [peak_rms_dbfs(_piece(sound, start, end), RATE) for start, end in ((1.7, 2.8), (5.2, 6.3))]
+    outside = [
+        peak_rms_dbfs(_piece(sound, start, end), RATE) for start, end in ((0.2, 1.4), (3.1, 4.9), (6.6, 9.8))
+    ]
     assert min(inside) > max(outside) + 6
 
 
 def _goes_on(sound: np.ndarray) -> None:
     """As loud as before, and with beats in it."""
     before, after = (_piece(sound, start, start + 9.9) for start in (0.0, 10.0))
-    assert abs(level(after, RATE) - level(before, RATE)) < 12
+    assert abs(peak_rms_dbfs(after, RATE) - peak_rms_dbfs(before, RATE)) < 12
     assert len(onsets(after, RATE).times) >= 3
 
 

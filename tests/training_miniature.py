@@ -6,7 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from pocket.settings import TrainingConfig, parse_training_config
+from pocket.settings import TrainingConfig
+from pocket.training_file import parse_training_config
 from tools.random_checkpoint import build_tiny_config
 
 RATE, SECONDS, RATIO = 8000, 3, 64
@@ -35,7 +36,7 @@ def miniature_values() -> dict[str, Any]:
         "model": config,
         "text_encoder": {"d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 1, "vocabulary": 300},
         "synchformer": {"depth": 1, "patch_size": 56, "mlp_ratio": 1},
-        "data": {"kinds": ["tone", "ball"], "film_share": 0.5, "sounds": 6, "films": 3},
+        "data": {"kinds": ["tone", "ball"], "film_fraction": 0.5, "sounds": 6, "films": 3},
         "sync": {**_RUN, "steps": 4, "batch_size": 3, "segments": 12, "learning_rate": 2e-3},
         "autoencoder": {**_RUN, "steps": 4, "batch_size": 4, "crop_seconds": 0.25, "learning_rate": 2e-3},
         "diffusion": {**_RUN, "steps": 4, "batch_size": 2, "learning_rate": 2e-3},

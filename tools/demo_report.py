@@ -9,14 +9,14 @@ from torch import Tensor
 
 from audiox_ext.media.audio_video import read_audio
 from audiox_ext.media.loudness import measure_sound
-from pocket.metrics.listening import onsets
+from pocket.metrics.analysis import onsets
 from pocket.metrics.measures import ONSET_TOLERANCE, Finding, judge
-from pocket.world.scenes import Asked, Part, Scene
+from pocket.world.scenes import Description, Part, Scene
 from tools.film import film_scene
 from tools.picture import draw
 
 WORDS = "a high beep twice"
-_ASKED = Asked(register="high", count=2)
+_ASKED = Description(register="high", count=2)
 
 
 def report_words(file: Path) -> None:
@@ -24,11 +24,11 @@ def report_words(file: Path) -> None:
     waveform, rate = read_audio(file)
     draw(waveform, rate, file.with_suffix(".png"), title=WORDS)
     _print_properties(file, waveform, rate)
-    part = Part(kind="beep", asked=_ASKED, events=(), level=0.0, seed=0)
+    part = Part(kind="beep", description=_ASKED, events=(), peak_rms_dbfs=0.0, seed=0)
     scene = Scene(seconds=waveform.shape[1] / rate, parts=(part,))
     for finding in judge(scene, waveform.numpy(), rate):
         verdict = "right" if finding.right else "WRONG"
-        _print(f"  {finding.measure:9} asked {finding.asked:5} heard {finding.heard:8} {verdict}")
+        _print(f"  {finding.measure:9} asked {finding.expected:5} heard {finding.measured:8} {verdict}")
 
 
 def report_film(video: Path, *, knows_events: bool) -> None:
@@ -65,9 +65,9 @@ def _print_onsets(findings: Sequence[Finding]) -> None:
     _print(f"  {'on screen':>11} {'heard':>9} {'apart':>9}")
     for finding in findings:
         apart = "" if finding.error is None else f"{1000 * finding.error:+.0f} ms"
-        asked, heard = (_format_seconds(text) for text in (finding.asked, finding.heard))
+        asked, heard = (_format_seconds(text) for text in (finding.expected, finding.measured))
         _print(f"  {asked:>11} {heard:>9} {apart:>9}")
-    events = [finding for finding in findings if finding.asked != "nothing"]
+    events = [finding for finding in findings if finding.expected != "nothing"]
     right = sum(finding.right for finding in events)
     _print(f"  {right} of {len(events)} are heard within {1000 * ONSET_TOLERANCE:.0f} ms.")
 

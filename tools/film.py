@@ -12,10 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pocket.world.animations import film
+from pocket.world.animations import render_film
 from pocket.world.dataset import SPLITS
-from pocket.world.scenes import Asked, Scene
-from pocket.world.score import draw_scene
+from pocket.world.random_scenes import draw_scene
+from pocket.world.scenes import Description, Scene
 
 FILM = Path(__file__).parents[1] / "examples" / "pocket_film.mp4"
 PROMPT = "the sound of a hammer hitting metal"
@@ -35,7 +35,7 @@ def film_scene(seconds: float = _SECONDS) -> Scene:
     part = scene.parts[0]
     events = tuple(event for event in part.events if event.onset < seconds)
     scene = replace(scene, parts=(replace(part, events=events),))
-    return scene.with_asked(**{field.name: None for field in fields(Asked)})
+    return scene.with_description(**{field.name: None for field in fields(Description)})
 
 
 def write_film(path: Path) -> None:
@@ -55,7 +55,7 @@ def write_film(path: Path) -> None:
         options = {"crf": "20", "preset": "slow"}
         stream: Any = output.add_stream("libx264", rate=Fraction(FPS), options=options)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
-        for number, picture in enumerate(film(film_scene(), size=SIZE, fps=FPS)):
+        for number, picture in enumerate(render_film(film_scene(), size=SIZE, fps=FPS)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             output.mux(stream.encode(frame))

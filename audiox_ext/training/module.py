@@ -148,8 +148,8 @@ class TrainingModule(LightningModule):
                 )
         if checkpoint["average"].keys() != self.average.state_dict().keys():
             raise TrainingError(
-                "This training was started with other parameters. Start it with the same options as "
-                "before, --begin-with included, or train into another folder."
+                "This training was started with other parameters. InitialModel it with the same options as "
+                "before, --initial-model included, or train into another folder."
             )
         self.average.load_state_dict(checkpoint["average"])
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from audiox_ext.model import AudioXModel
-from pocket.metrics.classifier import trained_classifier
-from pocket.training.batches import fitted
+from pocket.metrics.classifier import train_classifier
+from pocket.training.batches import pad_or_trim
 
 from .items import QualityItem, data_sounds
 from .report import QualityReport, Reference, report_on
@@ -72,7 +72,7 @@ def evaluate_data(
 def reference_of(model: AudioXModel, items: Sequence[QualityItem]) -> Reference:
     """What the model's sounds for these items are held against."""
     rate = model.sample_rate
-    classifier = trained_classifier(rate, codec=lambda sound: coded(model, sound))
+    classifier = train_classifier(rate, codec=lambda sound: coded(model, sound))
     return Reference.for_items(items, rate, model.sample_size, classifier)
 
 
@@ -81,6 +81,8 @@ def coded(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
     """(2, S) -> (2, S): after the model's autoencoder has been at it."""
     device = next(model.pretransform.parameters()).device
     samples, ratio = sound.shape[-1], model.config.autoencoder.downsampling_ratio
-    whole = torch.from_numpy(fitted(sound, samples + -samples % ratio))
+    whole = torch.from_numpy(pad_or_trim(sound, samples + -samples % ratio))
     latents = model.pretransform.posterior(whole[None].to(device))[0]
-    return fitted(model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy(), samples)
+    return pad_or_trim(
+        model.pretransform.decode(latents, latents.shape[-1])[0].float().cpu().numpy(), samples
+    )

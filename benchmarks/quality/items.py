@@ -18,8 +18,8 @@ from pocket.captions.captions import caption
 from pocket.synth.rendering import render
 from pocket.world.dataset import SPLITS
 from pocket.world.kinds import KNOWN_KINDS, NOTES
-from pocket.world.scenes import Asked, Joint, Scene
-from pocket.world.score import draw_scene
+from pocket.world.random_scenes import draw_scene
+from pocket.world.scenes import Arrangement, Description, Scene
 
 _APART = 2**20  # seeds from one group to the next, and from one purpose to the next
 _TRIES = 20_000  # scenes that are drawn for one that asks for what is wanted
@@ -32,14 +32,14 @@ _VARIED_KINDS = ("bell", "birds", "drums", "rain", "footsteps", "melody")
 class Group:
     """Items that are alike.
 
-    kinds: of sound. attribute: of `Asked`, that every item asks for, with `values` in turn; without values
-    any. Without an attribute the kinds come in turn. film: there is a video; words: there are words.
+    kinds: of sound. attribute: of `Description`, that every item asks for, with `values` in turn; without
+    values any. Without an attribute the kinds come in turn. film: there is a video; words: there are words.
     """
 
     kinds: tuple[str, ...]
     attribute: str = ""
     values: tuple[str | int, ...] = ()
-    joint: Joint = "alone"
+    arrangement: Arrangement = "alone"
     film: bool = False
     words: bool = True
 
@@ -58,7 +58,7 @@ GROUPS: dict[str, Group] = {
     ),
     "motion": Group(kinds=("sweep", "melody", "engine"), attribute="motion", values=("rising", "falling")),
     "chord": Group(kinds=("chord",), attribute="quality", values=("major", "minor")),
-    "order": Group(kinds=KNOWN_KINDS, joint="then"),
+    "order": Group(kinds=KNOWN_KINDS, arrangement="then"),
     "kind": Group(kinds=KNOWN_KINDS),
     "ball, with text": Group(kinds=("ball",), film=True),
     "ball, video alone": Group(kinds=("ball",), film=True, words=False),
@@ -109,7 +109,7 @@ def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[lis
         while len(scenes) < takes:
             scene = draw_scene(seed, seconds=seconds, kinds=[kind])
             seed += 1
-            if scene.parts[0].asked == Asked():
+            if scene.parts[0].description == Description():
                 scenes.append(scene)
         prompt = caption(scenes[0], keyed_generator(first, _WORDING), "held out")
         sets.append(
@@ -145,21 +145,21 @@ def _items(name: str, group: Group, count: int, seconds: float, offset: int) -> 
         if group.words:
             prompt = caption(scene, keyed_generator(seed, _WORDING), "held out")
         else:  # nothing was said
-            scene = replace(scene, parts=(replace(scene.parts[0], asked=Asked()),))
+            scene = replace(scene, parts=(replace(scene.parts[0], description=Description()),))
         items.append(QualityItem(group=name, scene=scene, prompt=prompt, seed=seed))
     return items
 
 
 def _scene(group: Group, number: int, seed: int, seconds: float) -> Scene:
-    in_turn = not group.attribute and group.joint == "alone"
+    in_turn = not group.attribute and group.arrangement == "alone"
     kinds = [group.kinds[number % len(group.kinds)]] if in_turn else group.kinds
-    return draw_scene(seed, seconds=seconds, kinds=kinds, joint=group.joint, film=group.film)
+    return draw_scene(seed, seconds=seconds, kinds=kinds, arrangement=group.arrangement, film=group.film)
 
 
 def _is_wanted(group: Group, number: int, scene: Scene) -> bool:
-    if group.joint == "then":
+    if group.arrangement == "then":
         return scene.kinds[0] != scene.kinds[1]
     if not group.attribute:
         return True
-    asked = getattr(scene.parts[0].asked, group.attribute)
+    asked = getattr(scene.parts[0].description, group.attribute)
     return asked == group.values[number % len(group.values)] if group.values else asked is not None

@@ -14,17 +14,17 @@ import numpy as np
 
 from audiox_ext.errors import InputError
 from audiox_ext.files import write_atomically
-from pocket.metrics.classifier import Classifier, trained_classifier
+from pocket.metrics.classifier import Classifier, train_classifier
 from pocket.metrics.distances import (
     SpectralStatistics,
     diversity,
-    embed,
+    embed_sounds,
     frechet_distance,
     spectral_distance,
     spectral_statistics,
 )
 from pocket.metrics.measures import Finding, Score, judge, scores
-from pocket.metrics.sound_features import features
+from pocket.metrics.sound_features import extract_features
 
 from .items import GROUPS, REFERENCE, QualityItem, data_sounds, held_out_items
 
@@ -50,7 +50,7 @@ class QualityReport:
     @property
     def mean(self) -> float:
         """The mean of the measures' shares, each counting as much as any other."""
-        return float(np.mean([score.share for score in self.scores.values()])) if self.scores else math.nan
+        return float(np.mean([score.fraction for score in self.scores.values()])) if self.scores else math.nan
 
     def as_dict(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -85,14 +85,14 @@ class Reference:
         """
         if len(items) < 2:
             raise InputError(f"A set of {len(items)} has no distance to another: ask for at least 2 items.")
-        classifier = classifier or trained_classifier(rate)
+        classifier = classifier or train_classifier(rate)
         others = [other for group in _counts(items).items() for other in _others(*group, items)]
         sounds = data_sounds(others, rate, samples)
         return cls(
             rate=rate,
             classifier=classifier,
             statistics=spectral_statistics(sounds, rate),
-            embeddings=embed(sounds, rate, classifier),
+            embeddings=embed_sounds(sounds, rate, classifier),
         )
 
 
@@ -107,7 +107,7 @@ def report_on(
 ) -> QualityReport:
     """sounds: one (2, S) an item. varied: sounds for the same prompt, prompt by prompt."""
     rate, classifier = reference.rate, reference.classifier
-    vectors = [features(sound, rate) for sound in sounds]
+    vectors = [extract_features(sound, rate) for sound in sounds]
     findings = [
         finding
         for item, sound, vector in zip(items, sounds, vectors, strict=True)
@@ -118,7 +118,7 @@ def report_on(
         items=len(items),
         scores=scores(findings),
         spectral=spectral_distance(spectral_statistics(sounds, rate), reference.statistics),
-        frechet=frechet_distance(classifier.embedding(np.stack(vectors)), reference.embeddings),
+        frechet=frechet_distance(classifier.embed(np.stack(vectors)), reference.embeddings),
         diversity=float(np.mean(differences)) if differences else None,
         seconds=seconds,
         evaluations=evaluations,
@@ -190,7 +190,7 @@ def _share(score: Score | None) -> str:
         return ""
     low, high = (100 * border for border in wilson(score.right, score.total))
     off = "" if score.error is None else f", off by {score.error:.2g}"
-    return f"{100 * score.share:.0f} % ({low:.0f} to {high:.0f}), {score.right} of {score.total}{off}"
+    return f"{100 * score.fraction:.0f} % ({low:.0f} to {high:.0f}), {score.right} of {score.total}{off}"
 
 
 def _renamed(finding: Finding, group: str) -> Finding:

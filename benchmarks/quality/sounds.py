@@ -27,7 +27,7 @@ from audiox_ext.media.frames import ImageSequence
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.presets import PRESETS, WHOLE_RUN
-from pocket.world.animations import film
+from pocket.world.animations import render_film
 from tools.random_checkpoint import write_random_checkpoint
 
 from .items import QualityItem
@@ -206,7 +206,7 @@ def untrained(model: AudioXModel, scratch: Path, seed: int = 0) -> AudioXModel:
 def _features(model: AudioXModel, item: QualityItem, encode: Any) -> VideoFeatures | None:
     if item.scene.film is None:
         return None
-    pictures = torch.from_numpy(film(item.scene, fps=FILM_FPS)).float().div(255)
+    pictures = torch.from_numpy(render_film(item.scene, fps=FILM_FPS)).float().div(255)
     return extract_video_features(
         ImageSequence(pictures, FILM_FPS),
         encode_sync=encode,

@@ -46,7 +46,7 @@ def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> l
     names = [name for name in base[0].scores if all(name in run.scores for run in (*base, *other))]
     found = []
     for name in names:
-        shares = [[run.scores[name].share for run in runs] for runs in (base, other)]
+        shares = [[run.scores[name].fraction for run in runs] for runs in (base, other)]
         cases = min(run.scores[name].total for run in base)
         found.append(_verdict(name, *shares, cases=cases))
     found.append(

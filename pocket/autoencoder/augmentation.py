@@ -10,7 +10,7 @@ from torch import Tensor
 _LEVEL, _LOUDEST_GAIN = 0.1, 30.0
 
 
-def moved(waveforms: Tensor, share: float, random: torch.Generator) -> Tensor:
+def pan_randomly(waveforms: Tensor, share: float, random: torch.Generator) -> Tensor:
     """(B, 2, S) -> the same, some of them as one sound from anywhere between left and right. Most sounds come
     from the middle: left alone, the autoencoder learns to make all of them do so.
     """
@@ -21,7 +21,7 @@ def moved(waveforms: Tensor, share: float, random: torch.Generator) -> Tensor:
     return torch.where(chosen, gains * waveforms.sum(dim=1, keepdim=True) / 2**0.5, waveforms)
 
 
-def levelled(waveforms: Tensor) -> Tensor:
+def equalise_rms(waveforms: Tensor) -> Tensor:
     """(B, 2, S), each as loud as the others: what is soft or short is to be heard, too."""
     level = waveforms.square().mean(dim=(1, 2), keepdim=True).sqrt()
     return waveforms * _LEVEL / level.clamp(min=_LEVEL / _LOUDEST_GAIN)

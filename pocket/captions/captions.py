@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..world.scenes import Asked, Part, Scene
+from ..world.scenes import Description, Part, Scene
 from .phrases import (
     ATTRIBUTES,
     ENGINE_MOTION,
@@ -29,9 +29,9 @@ from .phrases import (
 from .words import WORDS, Noun
 
 Wording = Literal["training", "held out", "any"]
-HELD_OUT_SHARE = 8  # one wording in so many
+HELD_OUT_ONE_IN = 8  # one wording in so many
 
-_ADJECTIVES = ("loudness", "pace", "register", "motion", "voice")  # in this order before a noun
+_ADJECTIVES = ("loudness", "pace", "register", "motion", "timbre")  # in this order before a noun
 _TRIES = 200
 
 
@@ -52,7 +52,7 @@ def caption(scene: Scene, random: np.random.Generator, wording: Wording = "any")
 def is_held_out(text: str) -> bool:
     """Whether a wording is kept for evaluation; capitals, full stops and numbers make no other one."""
     words = "".join("#" if letter.isdigit() else letter for letter in text.lower().rstrip("."))
-    return zlib.crc32(words.encode()) % HELD_OUT_SHARE == 0
+    return zlib.crc32(words.encode()) % HELD_OUT_ONE_IN == 0
 
 
 def _pick(random: np.random.Generator, options: Sequence[str]) -> str:
@@ -69,9 +69,9 @@ def _written(text: str, random: np.random.Generator) -> str:
 
 
 def _sentence(scene: Scene, random: np.random.Generator) -> str:
-    if scene.joint != "alone":
+    if scene.arrangement != "alone":
         first, second = (_phrase(part, random) for part in scene.parts)
-        return _pick(random, THEN if scene.joint == "then" else WITH).format(first=first, second=second)
+        return _pick(random, THEN if scene.arrangement == "then" else WITH).format(first=first, second=second)
     part = scene.parts[0]
     if scene.film:
         return _pick(random, FILM_OPENINGS).format(phrase=_phrase(part, random))
@@ -82,7 +82,7 @@ def _sentence(scene: Scene, random: np.random.Generator) -> str:
 
 def _phrase(part: Part, random: np.random.Generator, *, finite: bool = False) -> str:
     """Such as: two faint knocks on a door from the left; a bell ringing twice; if finite, a bell rings."""
-    words, asked = WORDS[part.kind], part.asked
+    words, asked = WORDS[part.kind], part.description
     before, behind = _attributes(part.kind, asked, random)
     place = _pick(random, words.place.split("|")) if words.place and random.random() < 0.7 else ""
     if asked.count and words.strokes and random.random() < 0.5:
@@ -106,7 +106,7 @@ def _phrase(part: Part, random: np.random.Generator, *, finite: bool = False) ->
     return " ".join(filter(None, [subject, verb, place, *behind, *times]))
 
 
-def _attributes(kind: str, asked: Asked, random: np.random.Generator) -> tuple[list[str], list[str]]:
+def _attributes(kind: str, asked: Description, random: np.random.Generator) -> tuple[list[str], list[str]]:
     """What stands before the noun, and what at the end, each in an order that reads well."""
     before, behind = [], []
     for name in _ADJECTIVES:
@@ -133,7 +133,7 @@ def _wordings(kind: str, name: str, value: str) -> tuple[tuple[str, ...], tuple[
     return ENGINE_MOTION[value] if kind == "engine" and name == "motion" else ATTRIBUTES[name][value]
 
 
-def _said_behind(kind: str, asked: Asked, before: list[str], random: np.random.Generator) -> list[str]:
+def _said_behind(kind: str, asked: Description, before: list[str], random: np.random.Generator) -> list[str]:
     """The adverbs for what was to stand before a noun."""
     adverbs = []
     for name in _ADJECTIVES:
@@ -143,7 +143,7 @@ def _said_behind(kind: str, asked: Asked, before: list[str], random: np.random.G
     return adverbs
 
 
-def _with_quality(noun: str, asked: Asked, random: np.random.Generator) -> str:
+def _with_quality(noun: str, asked: Description, random: np.random.Generator) -> str:
     """ "C sharp minor chord"."""
     assert asked.note is not None
     return f"{_spelled(asked.note, random)} {asked.quality} {noun.split()[-1]}"

@@ -45,7 +45,7 @@ ATTRIBUTES: dict[str, dict[str, Wordings]] = {
             ),
         ),
     },
-    "voice": {
+    "timbre": {
         "pure": (("pure", "plain", "sine"), ("with a pure sound",)),
         "organ": (("organ",), ("on an organ", "played by an organ")),
         "buzzing": (("buzzing", "reedy"), ("with a buzzing sound",)),

@@ -13,7 +13,7 @@ from ..settings import DiffusionSettings
 
 
 @dataclass(frozen=True)
-class Shown:
+class VisiblePrompts:
     """For each of B items: whether its text, its video, its own sound as a prompt, and any context at all."""
 
     text: Tensor
@@ -22,7 +22,7 @@ class Shown:
     context: Tensor
 
     @classmethod
-    def draw(cls, settings: DiffusionSettings, has_film: Tensor, random: torch.Generator) -> Shown:
+    def draw(cls, settings: DiffusionSettings, has_film: Tensor, random: torch.Generator) -> VisiblePrompts:
         """Each (B,) bool, on the CPU, as has_film."""
         drawn = torch.rand(4, len(has_film), generator=random)
         text_share = torch.where(has_film, settings.text_with_video_dropout, settings.text_dropout)
@@ -34,7 +34,7 @@ class Shown:
         )
 
     @classmethod
-    def all_but_audio(cls, has_film: Tensor) -> Shown:
+    def without_audio_prompt(cls, has_film: Tensor) -> VisiblePrompts:
         """What a user gives: text, and a video where there is one."""
         yes = torch.ones_like(has_film)
         return cls(text=yes, video=has_film, audio=~yes, context=yes)

@@ -18,7 +18,7 @@ from audiox_ext.random_numbers import RandomNumbers
 
 from ..settings import TrainingConfig
 from ..training.prepared_batches import PreparedBatch
-from .prompt_dropout import Shown
+from .prompt_dropout import VisiblePrompts
 
 
 class Teacher:
@@ -38,7 +38,7 @@ class Teacher:
         noised: Tensor,
         times: Tensor,
         batch: PreparedBatch,
-        shown: Shown,
+        shown: VisiblePrompts,
         random: RandomNumbers,
     ) -> Tensor:
         """wanted: what the data say, noised: what the network is given, both (B, C, L); times: (B,) -> what
@@ -70,4 +70,4 @@ def read_teacher(folder: Path, config: TrainingConfig, device: str | torch.devic
             f"{folder} cannot be the teacher: its latents are not those of the model that is to be trained. "
             "Both need the same autoencoder, sample_size and objective in their config.json."
         )
-    return Teacher(model, config.diffusion.teacher_share, device)
+    return Teacher(model, config.diffusion.teacher_fraction, device)

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..synth.rendering import render
 from ..world.kinds import KINDS, check_kinds
-from ..world.score import draw_scene
-from .sound_features import features
+from ..world.random_scenes import draw_scene
+from .sound_features import extract_features
 
 _FIRST_SEED = 2**40  # far from those of the data sets
 _SHRINK = 0.08  # of the spread within kinds, towards the same in all directions
@@ -37,40 +37,43 @@ class Classifier:
     projection: np.ndarray
     centres: np.ndarray
 
-    def scaled(self, vector: np.ndarray) -> np.ndarray:
+    def standardise(self, vector: np.ndarray) -> np.ndarray:
         """(..., N) features, each with mean 0 and deviation 1 over all kinds."""
         return np.asarray((vector - self.mean) / self.scale)
 
-    def embedding(self, vector: np.ndarray) -> np.ndarray:
+    def embed(self, vector: np.ndarray) -> np.ndarray:
         """(..., N) features -> (..., C - 1): what of them tells kinds apart."""
-        return np.asarray(self.scaled(vector) @ self.projection)
+        return np.asarray(self.standardise(vector) @ self.projection)
 
-    def scores(self, vector: np.ndarray) -> np.ndarray:
+    def log_probabilities(self, vector: np.ndarray) -> np.ndarray:
         """(..., N) features -> (..., K) log probabilities of each kind, if all are as likely beforehand."""
-        apart = self.embedding(vector)[..., None, :] - self.centres
+        apart = self.embed(vector)[..., None, :] - self.centres
         raw = -0.5 * np.sum(apart**2, axis=-1)
         raw = raw.reshape(*raw.shape[:-1], -1, len(self.kinds)).max(axis=-2)
         raw = raw - raw.max(axis=-1, keepdims=True)
         return np.asarray(raw - np.log(np.exp(raw).sum(axis=-1, keepdims=True)))
 
-    def kind(self, sound: np.ndarray, rate: int, among: Sequence[str] = ()) -> str:
+    def classify(self, sound: np.ndarray, rate: int, among: Sequence[str] = ()) -> str:
         """The likeliest kind of (2, S) or (S,), of all or of a few. Raises InputError for unknown kinds."""
-        return self.kind_of(features(sound, rate), among)
+        return self.classify_features(extract_features(sound, rate), among)
 
-    def kind_of(self, vector: np.ndarray, among: Sequence[str] = ()) -> str:
+    def classify_features(self, vector: np.ndarray, among: Sequence[str] = ()) -> str:
         """As `kind`, by a sound's (N,) features."""
         allowed = check_kinds(among) if among else self.kinds
-        scores = self.scores(vector)
+        scores = self.log_probabilities(vector)
         return max(allowed, key=lambda kind: scores[self.kinds.index(kind)])
 
-    def first_is(self, first: np.ndarray, second: np.ndarray, kinds: tuple[str, str], rate: int) -> bool:
+    def is_in_order(self, first: np.ndarray, second: np.ndarray, kinds: tuple[str, str], rate: int) -> bool:
         """Whether two sounds are more likely of two kinds in this order than in the other."""
-        early, late = self.scores(features(first, rate)), self.scores(features(second, rate))
+        early, late = (
+            self.log_probabilities(extract_features(first, rate)),
+            self.log_probabilities(extract_features(second, rate)),
+        )
         one, other = (self.kinds.index(kind) for kind in kinds)
         return bool(early[one] + late[other] > early[other] + late[one])
 
 
-def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Classifier:
+def fit_classifier(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Classifier:
     """From (M, N) features and (M,) places in `kinds`, or in `kinds` after `kinds` for more centres than one
     of each; each place must have sounds.
     """
@@ -90,7 +93,7 @@ def fit(vectors: np.ndarray, labels: np.ndarray, kinds: tuple[str, ...]) -> Clas
     )
 
 
-def trained_classifier(
+def train_classifier(
     rate: int, *, examples: int = 30, kinds: tuple[str, ...] = tuple(KINDS), codec: Codec | None = None
 ) -> Classifier:
     """Fitted to so many sounds of each kind, long and short ones, which are made once a rate.
@@ -103,15 +106,17 @@ def trained_classifier(
     if codec is not None:
         for place, kind in enumerate(kinds):
             for number in range(0, examples, _CODED):
-                vectors.append(features(codec(_example(kind, number, rate)), rate))
+                vectors.append(extract_features(codec(_example(kind, number, rate)), rate))
                 labels.append(len(kinds) + place)
-    return fit(np.stack(vectors), np.array(labels), kinds)
+    return fit_classifier(np.stack(vectors), np.array(labels), kinds)
 
 
 @lru_cache(maxsize=4)
 def _features(rate: int, examples: int, kinds: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     """Of the sounds as they are, kind by kind."""
-    return tuple(features(_example(kind, number, rate), rate) for kind in kinds for number in range(examples))
+    return tuple(
+        extract_features(_example(kind, number, rate), rate) for kind in kinds for number in range(examples)
+    )
 
 
 def _example(kind: str, number: int, rate: int) -> np.ndarray:

@@ -12,9 +12,9 @@ import numpy as np
 
 from audiox_ext.errors import InputError
 
+from .analysis import band_levels
 from .classifier import Classifier
-from .listening import band_levels
-from .sound_features import features
+from .sound_features import extract_features
 
 _RESOLUTIONS = ((0.008, 12), (0.032, 24), (0.128, 40))  # seconds of a window, bands
 _FLOOR = 70.0  # decibels below full scale
@@ -48,10 +48,10 @@ def spectral_distance(one: SpectralStatistics, other: SpectralStatistics) -> flo
     return float(np.sqrt(np.mean(differences**2)))
 
 
-def embed(sounds: Sequence[np.ndarray], rate: int, classifier: Classifier) -> np.ndarray:
+def embed_sounds(sounds: Sequence[np.ndarray], rate: int, classifier: Classifier) -> np.ndarray:
     """(M, K - 1): the features, as the classifier looks at them. Raises InputError for an empty set."""
     _check(sounds)
-    return classifier.embedding(np.stack([features(sound, rate) for sound in sounds]))
+    return classifier.embed(np.stack([extract_features(sound, rate) for sound in sounds]))
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -77,7 +77,7 @@ def diversity(sounds: Sequence[np.ndarray], rate: int, classifier: Classifier) -
     """
     if len(sounds) < 2:
         raise InputError(f"{len(sounds)} sounds cannot differ: give at least 2.")
-    vectors = classifier.scaled(np.stack([features(sound, rate) for sound in sounds]))
+    vectors = classifier.standardise(np.stack([extract_features(sound, rate) for sound in sounds]))
     pairs = [
         np.sqrt(np.mean((vectors[i] - vectors[j]) ** 2))
         for i in range(len(vectors))

@@ -9,15 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from .listening import HOP, band_levels, onset_curve, onsets, pitch_track, power_spectrogram
+from .analysis import HOP, band_levels, onset_curve, onsets, pitch_track, power_spectrogram
 
 BANDS = 28
 _HOP = 0.02
-_DEPTH = 45.0  # decibels below the loudest frame, where a frame counts as silent
+_DEPTH = 45.0  # decibels below the peak_rms frame, where a frame counts as silent
 _RHYTHMS = (0.15, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 24.9)  # hertz, the edges of the modulation bands
 
 
-def features(sound: np.ndarray, rate: int) -> np.ndarray:
+def extract_features(sound: np.ndarray, rate: int) -> np.ndarray:
     """(N,) float64 of (2, S) or (S,); all zeros for silence."""
     levels = band_levels(sound, rate, window=0.04, hop=_HOP, bands=BANDS)
     total = levels.sum(axis=1)

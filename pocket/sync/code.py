@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ..world.animations import FILMS
+from ..world.animations import FILM_KINDS
 from ..world.scenes import Scene
 
 CODE = 16
@@ -46,7 +46,7 @@ def sync_code(scene: Scene, start: float, steps: int, step: float) -> np.ndarray
         before = np.where(seen & (distance <= step / 2), np.exp((distance - step / 2) / _MEMORY), 0)
         after = np.where(seen & (distance > step / 2), np.exp((step / 2 - distance) / _MEMORY), 0)
         code[:, 10], code[:, 11] = before.max(axis=1), after.max(axis=1)
-    code[:, 4 + FILMS.index(scene.film or "")] = 1
+    code[:, 4 + FILM_KINDS.index(scene.film or "")] = 1
     angle = math.pi * (np.arange(steps) + 0.5) / steps
     code[:, 12:] = np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1)
     return code

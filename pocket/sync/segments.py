@@ -18,7 +18,7 @@ from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfi
 from audiox_ext.random_numbers import keyed_generator
 from audiox_ext.training.trainer import Batch, pick_item
 
-from ..training.row_files import Report, Rows, digest_of, make_rows, rows_of
+from ..training.row_files import Report, Rows, fingerprint_of, prepare_rows, row_range
 from ..world.dataset import Dataset
 from .code import sync_code
 
@@ -57,7 +57,7 @@ class PatchBatches:
         return PatchBatch(step, numbers, patches, codes)
 
 
-def as_seen(frames: Tensor) -> Tensor:
+def normalise_frames(frames: Tensor) -> Tensor:
     """uint8 pictures of any shape -> what the sync encoder takes, -1 to 1."""
     return frames.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5)
 
@@ -79,12 +79,12 @@ def prepare_segments(
     def encode(batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, _Segments)
         frames = rearrange(batch.frames, "b t y x c -> b t c y x")
-        patches = synchformer.patches_of_frames(as_seen(frames))
+        patches = synchformer.patches_of_frames(normalise_frames(frames))
         return {"patches": patches.to("cpu", torch.float16), "codes": batch.codes.to("cpu", torch.float16)}
 
-    fingerprint = digest_of(f"{_VERSION} {dataset} {count}", first_layer)
+    fingerprint = fingerprint_of(f"{_VERSION} {dataset} {count}", first_layer)
     groups = _SegmentGroups(dataset, count, synchformer.config)
-    return make_rows(
+    return prepare_rows(
         folder, fingerprint, groups, count, encode, device=device, workers=workers, report=report
     )
 
@@ -102,14 +102,14 @@ class _Segments(Batch):
 
 @dataclass(frozen=True)
 class _SegmentGroups:
-    """Segments as `make_rows` takes them, so many."""
+    """Segments as `prepare_rows` takes them, so many."""
 
     dataset: Dataset
     count: int
     config: SynchformerConfig
 
     def __getitem__(self, step: int) -> _Segments:
-        numbers = rows_of(step, self.count)
+        numbers = row_range(step, self.count)
         frames, codes = zip(*(self._segment(number) for number in numbers), strict=True)
         return _Segments(
             step, tuple(numbers), torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(codes))

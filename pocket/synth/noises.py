@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..world.scenes import Event
-from .waves import Curve, Voice, faded, shaped_noise, slow_curve
+from .waves import Curve, Voice, fade, shaped_noise, slow_curve
 
 _WHITE: Curve = ((1, 0), (2, 0))
 _PINK: Curve = ((20, 0), (20480, -30.1))
@@ -39,7 +39,7 @@ def pink_noise(event: Event, voice: Voice) -> np.ndarray:
 def wind(event: Event, voice: Voice) -> np.ndarray:
     """Low and dull, in gusts that rise in pitch as they rise in level."""
     count = voice.samples(event.duration)
-    gusts = slow_curve(voice, count, every=voice.colour.uniform(0.8, 1.6))
+    gusts = slow_curve(voice, count, every=voice.part_random.uniform(0.8, 1.6))
     sound = _around(voice, count, _WIND_LOW) * (0.35 + 0.65 * gusts)
     sound += _around(voice, count, _WIND_HIGH) * (0.9 * gusts**2)
     return _finished(sound, voice)
@@ -52,10 +52,10 @@ def rain(event: Event, voice: Voice) -> np.ndarray:
     count = voice.samples(event.duration)
     sound = _around(voice, count, _RAIN)
     drops = np.zeros((2, count), dtype=np.float32)
-    number = voice.noise.poisson(voice.colour.uniform(200, 500) * event.duration)
-    place = voice.noise.integers(0, count, number)
-    strength = np.minimum(voice.noise.exponential(1.0, number), 2.5).astype(np.float32)
-    left = voice.noise.random(number, dtype=np.float32)
+    number = voice.event_random.poisson(voice.part_random.uniform(200, 500) * event.duration)
+    place = voice.event_random.integers(0, count, number)
+    strength = np.minimum(voice.event_random.exponential(1.0, number), 2.5).astype(np.float32)
+    left = voice.event_random.random(number, dtype=np.float32)
     np.add.at(drops[0], place, strength * np.sqrt(left))
     np.add.at(drops[1], place, strength * np.sqrt(1 - left))
     length = voice.samples(0.008)
@@ -70,8 +70,8 @@ def rain(event: Event, voice: Voice) -> np.ndarray:
 def surf(event: Event, voice: Voice) -> np.ndarray:
     """Waves: a deep swell that ends in a bright wash, then a pause; one every few seconds."""
     count = voice.samples(event.duration)
-    period = voice.colour.uniform(2.8, 4.5)
-    place = (voice.times(event.duration) / period + voice.colour.uniform(0.5, 0.9)) % 1.0
+    period = voice.part_random.uniform(2.8, 4.5)
+    place = (voice.times(event.duration) / period + voice.part_random.uniform(0.5, 0.9)) % 1.0
     rise = np.clip(place / 0.45, 0, 1)
     fall = np.clip((1 - place) / 0.55, 0, 1)
     swell = np.asarray(np.minimum(rise, 1) ** 2 * fall**1.2, dtype=np.float32)
@@ -83,4 +83,4 @@ def surf(event: Event, voice: Voice) -> np.ndarray:
 
 
 def _finished(sound: np.ndarray, voice: Voice) -> np.ndarray:
-    return faded(np.asarray(sound, dtype=np.float32), voice.rate, voice.colour.uniform(0.05, 0.2), 0.2)
+    return fade(np.asarray(sound, dtype=np.float32), voice.rate, voice.part_random.uniform(0.05, 0.2), 0.2)

@@ -16,9 +16,9 @@ from audiox_ext.random_numbers import keyed_generator
 
 from ..world.scenes import Event, Part, Scene
 from . import noises, strokes, tones
-from .waves import Voice, faded
+from .waves import Voice, fade
 
-LOWEST_RATE = 8000  # hertz
+MIN_RATE = 8000  # hertz
 CEILING = 0.92  # the largest sample of any scene
 WINDOW = 0.05  # seconds: over these, levels are measured
 _EAR_DELAY = 0.0006  # seconds from ear to ear, from the side
@@ -61,8 +61,8 @@ def render(scene: Scene, rate: int) -> np.ndarray:
     The same scene sounds the same at every rate, as far as the rate can hold it, except that noise is drawn
     anew. Raises InputError for a rate below 8000 Hz.
     """
-    if rate < LOWEST_RATE or rate != int(rate):
-        raise InputError(f"The rate is {rate} Hz: give a whole number from {LOWEST_RATE} on.")
+    if rate < MIN_RATE or rate != int(rate):
+        raise InputError(f"The rate is {rate} Hz: give a whole number from {MIN_RATE} on.")
     count = round(scene.seconds * rate)
     mix = np.zeros((2, count), dtype=np.float32)
     for part in scene.parts:
@@ -70,10 +70,10 @@ def render(scene: Scene, rate: int) -> np.ndarray:
     peak = float(np.abs(mix).max())
     if peak > CEILING:
         mix *= np.float32(CEILING / peak)
-    return faded(mix, rate, 0.002, 0.02)
+    return fade(mix, rate, 0.002, 0.02)
 
 
-def loudest(sound: np.ndarray, rate: int) -> float:
+def peak_rms(sound: np.ndarray, rate: int) -> float:
     """The largest RMS of any 50 ms of (S,) or (2, S), the power of channels added."""
     power = np.square(np.atleast_2d(sound), dtype=np.float64).sum(axis=0)
     window = max(1, round(WINDOW * rate))
@@ -89,17 +89,19 @@ def _rendered(part: Part, count: int, rate: int) -> np.ndarray:
     synthesise = SYNTHESISERS[part.kind]
     for number, event in enumerate(part.events):
         voice = Voice(
-            rate=rate, colour=keyed_generator(part.seed, 0), noise=keyed_generator(part.seed, 1, number)
+            rate=rate,
+            part_random=keyed_generator(part.seed, 0),
+            event_random=keyed_generator(part.seed, 1, number),
         )
         wave = synthesise(event, voice)
-        level = loudest(wave, rate) * (math.sqrt(0.5) if wave.ndim == 2 else 1.0)
+        level = peak_rms(wave, rate) * (math.sqrt(0.5) if wave.ndim == 2 else 1.0)
         gain = 10 ** (event.gain / 20) / max(level, 1e-9)
         placed = _placed(wave * np.float32(gain), event.pan, rate)
         first = round(event.onset * rate)
         room = sound[:, first : first + placed.shape[1]]
         room += placed[:, : room.shape[1]]
     _remove_mean(sound, rate)
-    gain = 10 ** (part.level / 20) / max(loudest(sound, rate), 1e-9)
+    gain = 10 ** (part.peak_rms_dbfs / 20) / max(peak_rms(sound, rate), 1e-9)
     return sound * np.float32(min(gain, CEILING / max(float(np.abs(sound).max()), 1e-9)))
 
 

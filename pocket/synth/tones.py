@@ -11,7 +11,7 @@ from ..world.scenes import Event
 from .waves import (
     Voice,
     decay,
-    faded,
+    fade,
     glide,
     modes,
     moving_phase,
@@ -42,27 +42,31 @@ def coloured(phase: np.ndarray, pitch: float, voice: Voice, name: str) -> np.nda
 
 def tone(event: Event, voice: Voice) -> np.ndarray:
     """A tone that lasts."""
-    sound = coloured(steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, event.voice)
-    attack, release = voice.colour.uniform(0.02, 0.08), voice.colour.uniform(0.05, 0.2)
-    return faded(sound, voice.rate, attack, release)
+    sound = coloured(
+        steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, event.variant
+    )
+    attack, release = voice.part_random.uniform(0.02, 0.08), voice.part_random.uniform(0.05, 0.2)
+    return fade(sound, voice.rate, attack, release)
 
 
 def chord(event: Event, voice: Voice) -> np.ndarray:
     """Three notes at once, the root lowest and strongest."""
-    colour, quality = event.voice.split()
+    colour, quality = event.variant.split()
     time = voice.times(event.duration)
     sound = np.zeros(time.size, dtype=np.float32)
     for step, level in zip(_CHORDS[quality], (1.0, 0.8, 0.8), strict=True):
         pitch = event.pitch * 2 ** (step / 12)
         part = coloured(steady_phase(pitch, time), pitch, voice, colour)
         sound += np.float32(level) * part / np.float32(np.sqrt(np.mean(part**2)))
-    return faded(sound, voice.rate, voice.colour.uniform(0.02, 0.08), voice.colour.uniform(0.05, 0.25))
+    return fade(
+        sound, voice.rate, voice.part_random.uniform(0.02, 0.08), voice.part_random.uniform(0.05, 0.25)
+    )
 
 
 def note(event: Event, voice: Voice) -> np.ndarray:
     """A note of a melody."""
     time = voice.times(event.duration)
-    if event.voice == "plucked":
+    if event.variant == "plucked":
         partials = range(1, 9)
         sound = modes(
             voice,
@@ -71,51 +75,51 @@ def note(event: Event, voice: Voice) -> np.ndarray:
             [n**-1.2 for n in partials],
             [1.6 / n**0.7 for n in partials],
         )
-        return faded(sound, voice.rate, 0.003, 0.02)
-    sound = coloured(steady_phase(event.pitch, time), event.pitch, voice, event.voice)
-    return faded(sound * decay(time, 4 * event.duration), voice.rate, 0.01, 0.03)
+        return fade(sound, voice.rate, 0.003, 0.02)
+    sound = coloured(steady_phase(event.pitch, time), event.pitch, voice, event.variant)
+    return fade(sound * decay(time, 4 * event.duration), voice.rate, 0.01, 0.03)
 
 
 def beep(event: Event, voice: Voice) -> np.ndarray:
     """A short tone that begins and ends at once."""
-    name = ("pure", "buzzing", "organ")[int(voice.colour.integers(3))]
+    name = ("pure", "buzzing", "organ")[int(voice.part_random.integers(3))]
     sound = coloured(steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, name)
-    return faded(sound, voice.rate, 0.006, 0.012)
+    return fade(sound, voice.rate, 0.006, 0.012)
 
 
 def bell(event: Event, voice: Voice) -> np.ndarray:
     """A struck bell, whose lowest mode is the strongest and the longest."""
-    ratios, strengths = _BELLS[int(voice.colour.integers(len(_BELLS)))]
-    length = event.duration * voice.colour.uniform(0.9, 1.3)
+    ratios, strengths = _BELLS[int(voice.part_random.integers(len(_BELLS)))]
+    length = event.duration * voice.part_random.uniform(0.9, 1.3)
     sound = modes(
         voice,
         event.duration,
         [event.pitch * ratio for ratio in ratios],
-        [strength * voice.colour.uniform(0.8, 1.2) for strength in strengths],
+        [strength * voice.part_random.uniform(0.8, 1.2) for strength in strengths],
         [length / ratio**0.8 for ratio in ratios],
     )
-    return faded(sound, voice.rate, 0.002, 0.1)
+    return fade(sound, voice.rate, 0.002, 0.1)
 
 
 def sweep(event: Event, voice: Voice) -> np.ndarray:
     """A tone that glides."""
     pitch = glide(event, voice.times(event.duration))
     phase = moving_phase(pitch, voice.rate)
-    plain = voice.colour.random() < 0.6
+    plain = voice.part_random.random() < 0.6
     sound = sine(phase) if plain else pulses(phase, float(pitch.max()), voice.rate)
-    return faded(sound, voice.rate, 0.03, 0.08)
+    return fade(sound, voice.rate, 0.03, 0.08)
 
 
 def siren(event: Event, voice: Voice) -> np.ndarray:
     """A pitch that goes to and fro. event.pitch: how often a second; event.end_pitch: hertz in the middle."""
     time = voice.times(event.duration)
     swing = np.sin(2 * np.pi * event.pitch * time)
-    if event.voice == "two-tone":
+    if event.variant == "two-tone":
         swing = np.tanh(swing * 0.6 / event.pitch / 0.05) * 0.4  # some 50 ms from one pitch to the other
     pitch = event.end_pitch * 2 ** (0.55 * swing)
     phase = moving_phase(pitch, voice.rate)
     sound = sine(phase) + 0.35 * sine(phase, 2) + 0.3 * sine(phase, 3)
-    return faded(np.asarray(sound, dtype=np.float32), voice.rate, 0.05, 0.1)
+    return fade(np.asarray(sound, dtype=np.float32), voice.rate, 0.05, 0.1)
 
 
 def engine(event: Event, voice: Voice) -> np.ndarray:
@@ -128,4 +132,4 @@ def engine(event: Event, voice: Voice) -> np.ndarray:
     body = strokes * (0.85 + 0.3 * slow_curve(voice, time.size, every=0.06, smooth=False))
     hiss = shaped_noise(voice, time.size, ((60, -40), (250, 0), (900, -6), (4000, -40)))
     sound = body + 0.12 * hiss * (0.4 + np.maximum(strokes, 0))
-    return faded(np.asarray(sound, dtype=np.float32), voice.rate, 0.08, 0.15)
+    return fade(np.asarray(sound, dtype=np.float32), voice.rate, 0.08, 0.15)

@@ -23,8 +23,8 @@ class Voice:
     """
 
     rate: int
-    colour: np.random.Generator
-    noise: np.random.Generator
+    part_random: np.random.Generator
+    event_random: np.random.Generator
 
     def samples(self, seconds: float) -> int:
         """At least one."""
@@ -36,7 +36,7 @@ class Voice:
 
     def white(self, count: int) -> np.ndarray:
         """Normal noise of variance 1."""
-        return self.noise.standard_normal(count, dtype=np.float32)
+        return self.event_random.standard_normal(count, dtype=np.float32)
 
 
 def steady_phase(pitch: float, time: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def pulses(phase: np.ndarray, highest: float, rate: int, *, sharpness: float = 4
     return np.asarray(wave - wave.mean(), dtype=np.float32)
 
 
-def faded(sound: np.ndarray, rate: int, attack: float = FADE, release: float = FADE) -> np.ndarray:
+def fade(sound: np.ndarray, rate: int, attack: float = FADE, release: float = FADE) -> np.ndarray:
     """The sound (..., S) with a raised-cosine fade at either end, times in seconds. Changes it in place."""
     count = sound.shape[-1]
     rise = min(count // 2, max(1, round(attack * rate)))
@@ -99,7 +99,7 @@ def shaped_noise(voice: Voice, count: int, gain: Curve, channels: int = 1) -> np
     from scipy.fft import irfft, next_fast_len, rfft
 
     length = next_fast_len(count, real=True)
-    source = voice.noise.standard_normal((channels, length), dtype=np.float32)
+    source = voice.event_random.standard_normal((channels, length), dtype=np.float32)
     hertz = np.fft.rfftfreq(length, 1 / voice.rate)
     points = np.log(np.array([max(f, 1e-3) for f, _ in gain]))
     levels = np.interp(np.log(np.maximum(hertz, 1e-3)), points, [level for _, level in gain])
@@ -116,7 +116,7 @@ Curve = tuple[tuple[float, float], ...]
 def slow_curve(voice: Voice, count: int, *, every: float, smooth: bool = True) -> np.ndarray:
     """A random line (count,) in 0..1 with a new target each `every` seconds, eased between them."""
     knots = max(2, round(count / voice.rate / every) + 2)
-    targets = voice.noise.random(knots)
+    targets = voice.event_random.random(knots)
     place = np.arange(count) / voice.rate / every
     first = np.minimum(place.astype(int), knots - 2)
     share = np.minimum(place - first, 1.0)

@@ -64,13 +64,13 @@ def _sounds(dataset: Dataset, indices: tuple[int, ...]) -> tuple[np.ndarray, ...
 
 def _crop(wave: np.ndarray, samples: int, step: int, slot: int) -> np.ndarray:
     """(2, samples) from the louder of two random places, since much of a scene can be silence."""
-    wave = fitted(wave, max(samples, wave.shape[1]))
+    wave = pad_or_trim(wave, max(samples, wave.shape[1]))
     starts = keyed_generator(_CROPS, step, slot).integers(wave.shape[1] - samples + 1, size=2)
     cuts = [wave[:, start : start + samples] for start in starts]
     return max(cuts, key=lambda cut: float(np.square(cut).sum()))
 
 
-def fitted(wave: np.ndarray, samples: int) -> np.ndarray:
+def pad_or_trim(wave: np.ndarray, samples: int) -> np.ndarray:
     """The beginning of a sound, quiet behind its end if it is shorter. (2, S) -> (2, samples)."""
     cut = wave[:, :samples]
     return np.pad(cut, ((0, 0), (0, samples - cut.shape[1])))

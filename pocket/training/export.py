@@ -17,11 +17,11 @@ from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.keys import published_key
 from audiox_ext.networks.vision.synchformer import Synchformer
 
-from ..diffusion.text import write_text_encoder
-from .weight_norm import plain_state, published_pair
+from ..diffusion.text_encoder import write_text_encoder
+from .weight_norm import plain_state, split_weight_norm
 
 if TYPE_CHECKING:
-    from ..diffusion.training import DiffusionTraining
+    from ..diffusion.training_module import DiffusionTraining
 
 
 def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
@@ -80,7 +80,7 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
         if outside and key.startswith(outside):
             continue
         if key in normalised:
-            state[f"{key}_g"], state[f"{key}_v"] = published_pair(tensor.float())
+            state[f"{key}_g"], state[f"{key}_v"] = split_weight_norm(tensor.float())
         else:
             state[published_key(key)] = tensor
     return state

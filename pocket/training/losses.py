@@ -25,7 +25,7 @@ _TIMES = 16  # that are told apart
 _NEW = 0.02  # share of the newest in what is usual
 
 
-def views(waveforms: Tensor) -> Tensor:
+def stereo_views(waveforms: Tensor) -> Tensor:
     """(B, 2, S) stereo -> (B, 4, S): left, right, their sum and their difference, both halved.
 
     The sum holds what is in the middle, the difference where things are; each alone is missed by the others.
@@ -108,7 +108,7 @@ def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor, usual: float 
     return (made.float() - wanted.float()).square().mean(dim=(1, 2)) * weights
 
 
-class UsualErrors(nn.Module):
+class TypicalErrors(nn.Module):
     """What the error at each time usually is, by which errors are to be divided: so all times count the same.
 
     Next to time 0 the velocity is mostly noise that nobody could tell from the sound, and its error is many

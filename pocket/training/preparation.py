@@ -25,11 +25,11 @@ from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
 from audiox_ext.training.trainer import Batch
 
-from ..sync.segments import FILM_FPS, as_seen
+from ..sync.segments import FILM_FPS, normalise_frames
 from ..synth.rendering import render
 from ..world.dataset import Dataset
-from .batches import fitted
-from .row_files import Report, Rows, digest_of, make_rows, rows_of
+from .batches import pad_or_trim
+from .row_files import Report, Rows, fingerprint_of, prepare_rows, row_range
 
 _VERSION = 2  # of what is computed
 
@@ -49,9 +49,9 @@ class Encoders:
         layers: Any = autoencoder.model["decoder"].layers
         latents = layers[0] if measures else autoencoder
         parts: list[nn.Module | None] = [latents]
-        if dataset.film_share:
+        if dataset.film_fraction:
             parts += [self.synchformer, None if self.video is None else self.video.visual_encoder_model]
-        return digest_of(f"{_VERSION} {dataset}", *parts)
+        return fingerprint_of(f"{_VERSION} {dataset}", *parts)
 
     @property
     def video(self) -> VideoConditioner | None:
@@ -95,7 +95,7 @@ class Encoders:
             made["pictures"].append(self.video.encode_frames(frames[picks], device))
             if self.synchformer is not None:
                 wanted = frames[: round(config.seconds * config.sync_fps)]
-                made["sync"].append(self.synchformer(as_seen(wanted[None]))[0])
+                made["sync"].append(self.synchformer(normalise_frames(wanted[None]))[0])
         return {key: torch.stack(values) for key, values in made.items() if values}
 
 
@@ -111,23 +111,23 @@ class _Raw(Batch):
 
 @dataclass(frozen=True)
 class _Groups:
-    """A dataset's items as `make_rows` takes them."""
+    """A dataset's items as `prepare_rows` takes them."""
 
     dataset: Dataset
     samples: int
 
     def __getitem__(self, step: int) -> _Raw:
-        numbers = rows_of(step, len(self.dataset))
+        numbers = row_range(step, len(self.dataset))
         sounds, films = [], []
         for index in numbers:
-            sounds.append(fitted(render(self.dataset.scene(index), self.dataset.rate), self.samples))
+            sounds.append(pad_or_trim(render(self.dataset.scene(index), self.dataset.rate), self.samples))
             film = self.dataset.frames(index)
             if film is not None:
                 films.append(torch.from_numpy(film))
         return _Raw(step, tuple(numbers), torch.from_numpy(np.stack(sounds)), tuple(films))
 
 
-def prepare(
+def prepare_items(
     encoders: Encoders,
     dataset: Dataset,
     folder: Path,
@@ -143,7 +143,7 @@ def prepare(
         assert isinstance(batch, _Raw)
         return encoders.encode(batch.waveforms, batch.films)
 
-    return make_rows(
+    return prepare_rows(
         folder,
         encoders.fingerprint(dataset),
         _Groups(dataset, round(config.conditioning_seconds * config.sample_rate)),

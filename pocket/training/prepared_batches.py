@@ -40,26 +40,26 @@ class PreparedBatch(Batch):
     def to(self, device: torch.device) -> PreparedBatch:
         """The same with its tensors on a device."""
         tensors = {item.name: getattr(self, item.name) for item in fields(self)}
-        moved: dict[str, Any] = {
+        moved_tensors: dict[str, Any] = {
             name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **moved_tensors)
 
 
 @dataclass(frozen=True)
 class PreparedBatches:
-    """sounds, films: each a dataset and what was prepared of it. film_share: of a batch. shuffled: each pass
-    in another order and in other words.
+    """sounds, films: each a dataset and what was prepared of it. film_fraction: of a batch. shuffled: each
+    pass in another order and in other words.
     """
 
     sounds: tuple[Dataset, Rows]
     films: tuple[Dataset, Rows]
     size: int
-    film_share: float
+    film_fraction: float
     shuffled: bool = True
 
     def __getitem__(self, step: int) -> PreparedBatch:
-        films = round(self.size * self.film_share) if len(self.films[0]) else 0
+        films = round(self.size * self.film_fraction) if len(self.films[0]) else 0
         if not len(self.sounds[0]):
             films = self.size
         rows: list[dict[str, Tensor]] = []

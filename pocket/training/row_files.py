@@ -46,7 +46,7 @@ class Rows:
         return {key: value[row].float() for key, value in self._opened[file].items()}
 
 
-def digest_of(words: str, *parts: nn.Module | None) -> str:
+def fingerprint_of(words: str, *parts: nn.Module | None) -> str:
     """Changes with the words and with any weight of the parts."""
     digest = hashlib.sha256(words.encode())
     for part in parts:
@@ -56,12 +56,12 @@ def digest_of(words: str, *parts: nn.Module | None) -> str:
     return digest.hexdigest()
 
 
-def rows_of(step: int, count: int) -> range:
+def row_range(step: int, count: int) -> range:
     """The rows that group number `step` of `count` rows is to hold."""
     return range(step * GROUP, min((step + 1) * GROUP, count))
 
 
-def make_rows(
+def prepare_rows(
     folder: Path,
     fingerprint: str,
     groups: BatchSource,
@@ -74,8 +74,8 @@ def make_rows(
 ) -> Rows:
     """So many rows, made or found; what was made with another fingerprint is thrown away.
 
-    groups: what is encoded, by the number of the group (see `rows_of`), made by so many processes. encode: a
-    group on the device -> tensors of as many rows.
+    groups: what is encoded, by the number of the group (see `row_range`), made by so many processes. encode:
+    a group on the device -> tensors of as many rows.
     """
     told = folder / "fingerprint.json"
     if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:

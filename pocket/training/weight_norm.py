@@ -42,7 +42,7 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def published_pair(weight: Tensor) -> tuple[Tensor, Tensor]:
+def split_weight_norm(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(d0, ...) -> weight_g (d0, 1, ...) and weight_v, with weight = g * v / ||v||, norms over all but d0.
 
     v is of size 1, not of the weight's: half precision holds small numbers badly. A filter of zeros has

@@ -20,8 +20,8 @@ from audiox_ext.random_numbers import keyed_generator
 from .canvas import Camera, Canvas, Colour, Point
 from .scenes import Event, Scene
 
-FILMS = ("ball", "lamp", "hammer", "wheel")
-SMALLEST, LARGEST = 32, 1024  # pixels a side
+FILM_KINDS = ("ball", "lamp", "hammer", "wheel")
+MIN_SIDE, MAX_SIDE = 32, 1024  # pixels a side
 _STRIKE = 0.14  # seconds that a hammer takes to come down
 _HORIZON = 0.2  # where the floor meets the wall: behind the things, which stand at 0
 _DRIFT = 0.04  # how far the camera sways, in widths of the picture
@@ -52,7 +52,7 @@ class _Shot:
     time: float
 
 
-def film(
+def render_film(
     scene: Scene,
     *,
     size: tuple[int, int] = (224, 224),
@@ -64,13 +64,14 @@ def film(
     size: (width, height), 32 to 1024 each. indices: of the frames that are wanted; None for all. Raises
     InputError for a scene that has no film, and for sizes and rates that cannot be.
     """
-    if scene.film not in FILMS:
+    if scene.film not in FILM_KINDS:
         raise InputError(
-            f"Nothing is seen of this scene (its film is {scene.film!r}): draw one of {', '.join(FILMS)}."
+            f"This scene has no film (film is {scene.film!r}). "
+            f"Draw one of {', '.join(FILM_KINDS)} with film=True."
         )
-    if not all(SMALLEST <= side <= LARGEST for side in size):
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise InputError(
-            f"Pictures of {size[0]} x {size[1]} were asked for: give {SMALLEST} to {LARGEST} pixels each."
+            f"Pictures of {size[0]} x {size[1]} were asked for: give {MIN_SIDE} to {MAX_SIDE} pixels each."
         )
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"The frame rate is {fps}: give a number above 0.")
@@ -252,7 +253,7 @@ def _hammer(shot: _Shot) -> None:
 
 def wheel_turns(events: tuple[Event, ...], time: float) -> float:
     """How often it has turned; a whole number at the moment of each thump."""
-    onsets = [event.onset for event in events if event.voice != "rumble"]
+    onsets = [event.onset for event in events if event.variant != "rumble"]
     if len(onsets) < 2:
         return time - onsets[0]
     steps = np.arange(len(onsets))
@@ -289,7 +290,7 @@ def _wheel(shot: _Shot) -> None:
         0.09,
         (245, 245, 235),
     )
-    onsets = [event.onset for event in shot.events if event.voice != "rumble"]
+    onsets = [event.onset for event in shot.events if event.variant != "rumble"]
     since = min((shot.time - onset for onset in onsets if onset <= shot.time), default=9.0)
     if since < 0.15:
         for side in (-1, 1):

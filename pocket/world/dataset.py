@@ -1,11 +1,10 @@
-"""Captioned sounds and videos by number: the same item for the same number, on every run and in every
-process.
+"""Captioned sounds and videos by number. The same number gives the same item in every run and process.
 
     held_out = Dataset("held out", rate=16000)
     item = held_out[7]  # its scene, waveform (2, S), caption and, for a video, frames (T, H, W, 3)
 
-Nothing is stored: an item is made in some ten milliseconds when it is asked for. The splits share neither
-seeds nor wordings, and some kinds of sound (`kinds.HELD_OUT_KINDS`) are in neither unless they are named.
+Nothing is stored: an item takes about ten milliseconds to make. The splits share neither seeds nor wordings.
+Kinds of sound in `kinds.HELD_OUT_KINDS` are in neither split unless they are named.
 """
 
 from __future__ import annotations
@@ -20,25 +19,32 @@ from audiox_ext.errors import InputError
 from audiox_ext.random_numbers import keyed_generator
 
 from ..captions.captions import caption
-from ..captions.retelling import retold
-from ..synth.rendering import LOWEST_RATE, render
-from .animations import FILMS, film
+from ..captions.enrichment import enrich_description
+from ..synth.rendering import MIN_RATE, render
+from .animations import FILM_KINDS, render_film
 from .kinds import KNOWN_KINDS, check_kinds
-from .scenes import Joint, Scene
-from .score import SHORTEST, draw_scene
+from .random_scenes import MIN_SECONDS, draw_scene
+from .scenes import Arrangement, Scene
 
 Split = Literal["training", "held out"]
-# The seeds of the splits; what lies above belongs to `classifier`.
+# Seeds of the splits. Seeds above them belong to `metrics.classifier`.
 SPLITS: dict[Split, range] = {"training": range(2**32), "held out": range(2**32, 2**33)}
-GENERIC_PROMPT = (
-    "Generate general audio for the video"  # what published models are asked when a video says it all
-)
-_GENERIC_SHARE = 0.2
+# The prompt that published models get when the video alone says what to make.
+GENERIC_PROMPT = "Generate general audio for the video"
+_GENERIC_FRACTION = 0.2  # of the videos
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """scene: the ground truth. waveform: (2, S) float32. frames: (T, H, W, 3) uint8 for videos, else None."""
+    """One item of a dataset.
+
+    Attributes:
+        number: Number within the split.
+        scene: The ground truth.
+        caption: The prompt.
+        waveform: (2, S) float32.
+        frames: (T, H, W, 3) uint8 of a video, else None.
+    """
 
     number: int
     scene: Scene
@@ -49,20 +55,29 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the items of a split are drawn from. Lengths in seconds, rates in hertz, shares 0 to 1.
+    """A range of items of one split.
 
-    kinds: of sound. film_share: of items with a video; then_share, with_share: of the others, that have two
-    sounds one after the other, or at once. first: the number of the split's item that comes first here, to
-    take another part of it. length: how many there are. size: (width, height) of frames.
+    Attributes:
+        split: "training" or "held out".
+        rate: Sample rate in hertz.
+        seconds: Length of each item.
+        kinds: Kinds of sound to draw from. A kind that is listed twice is drawn twice as often.
+        film_fraction: Fraction of items with a video.
+        then_fraction: Fraction of the other items with two sounds, one after the other.
+        with_fraction: Fraction of the other items with two sounds at once.
+        fps: Frames per second.
+        size: (width, height) of the frames.
+        first: Number of the first item within the split.
+        length: Number of items.
     """
 
     split: Split
     rate: int = 16000
     seconds: float = 10.0
     kinds: tuple[str, ...] = KNOWN_KINDS
-    film_share: float = 0.25
-    then_share: float = 0.15
-    with_share: float = 0.1
+    film_fraction: float = 0.25
+    then_fraction: float = 0.15
+    with_fraction: float = 0.1
     fps: float = 25.0
     size: tuple[int, int] = (224, 224)
     first: int = 0
@@ -72,24 +87,27 @@ class Dataset:
         if self.split not in SPLITS:
             raise InputError(f"There is no split {self.split!r}: choose {' or '.join(SPLITS)}.")
         check_kinds(self.kinds)
-        for name in ("film_share", "then_share", "with_share"):
+        for name in ("film_fraction", "then_fraction", "with_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give 0 to 1.")
-        if self.then_share + self.with_share > 1:
+                raise InputError(f"{name} is {getattr(self, name)}: choose a value from 0 to 1.")
+        if self.then_fraction + self.with_fraction > 1:
             raise InputError(
-                f"then_share and with_share are {self.then_share} and {self.with_share}: more than all."
+                f"then_fraction {self.then_fraction} and with_fraction {self.with_fraction} add up to more "
+                "than all items: their sum must not exceed 1."
             )
-        if self.film_share == 1 and not set(self.kinds) & set(FILMS):
-            raise InputError(f"Videos alone were asked for, but can be made only of {', '.join(FILMS)}.")
-        if self.rate < LOWEST_RATE or self.seconds < SHORTEST:
+        if self.film_fraction == 1 and not set(self.kinds) & set(FILM_KINDS):
             raise InputError(
-                f"{self.seconds} s at {self.rate} Hz were asked for: give at least {SHORTEST:g} s at "
-                f"{LOWEST_RATE} Hz."
+                f"Videos alone need a kind that can be filmed: add {', '.join(FILM_KINDS)} to kinds."
+            )
+        if self.rate < MIN_RATE or self.seconds < MIN_SECONDS:
+            raise InputError(
+                f"{self.seconds} s at {self.rate} Hz is too little: use at least {MIN_SECONDS:g} s at "
+                f"{MIN_RATE} Hz."
             )
         if self.first < 0 or self.length < 0 or self.first + self.length > len(SPLITS[self.split]):
             raise InputError(
-                f"Items {self.first} to {self.first + self.length} were asked for: there are "
-                f"{len(SPLITS[self.split])}."
+                f"Items {self.first} to {self.first + self.length} are outside the split, which has "
+                f"{len(SPLITS[self.split])} items."
             )
 
     def __len__(self) -> int:
@@ -106,22 +124,34 @@ class Dataset:
         )
 
     def scene(self, index: int) -> Scene:
-        """What happens in an item, alone. Raises IndexError past the end."""
+        """The scene of an item.
+
+        Args:
+            index: Position in this dataset.
+
+        Raises:
+            IndexError: The index is past the end.
+        """
         random = self._random(index, 0)
-        choice = random.random(2)
-        films = [kind for kind in self.kinds if kind in FILMS]
+        draws = random.random(2)
+        film_kinds = [kind for kind in self.kinds if kind in FILM_KINDS]
         seed = self._seed(index)
-        if films and choice[0] < self.film_share:
-            scene = draw_scene(seed, seconds=self.seconds, kinds=films, film=True)
-            # What cannot be seen is not asked where the words are silent.
-            return scene.with_asked(loudness=None) if self._is_generic(index) else scene
-        joint: Joint = "alone"
-        if len(self.kinds) > 1 and choice[1] < self.then_share + self.with_share:
-            joint = "then" if choice[1] < self.then_share else "with"
-        return draw_scene(seed, seconds=self.seconds, kinds=self.kinds, joint=joint)
+        if film_kinds and draws[0] < self.film_fraction:
+            scene = draw_scene(seed, seconds=self.seconds, kinds=film_kinds, film=True)
+            # The generic prompt says nothing, and loudness cannot be seen in a video.
+            return scene.with_description(loudness=None) if self._is_generic(index) else scene
+        arrangement: Arrangement = "alone"
+        if len(self.kinds) > 1 and draws[1] < self.then_fraction + self.with_fraction:
+            arrangement = "then" if draws[1] < self.then_fraction else "with"
+        return draw_scene(seed, seconds=self.seconds, kinds=self.kinds, arrangement=arrangement)
 
     def caption(self, index: int, variant: int = 0) -> str:
-        """The words of an item, alone. variant: other words, which may say more of the same sound."""
+        """The caption of an item.
+
+        Args:
+            index: Position in this dataset.
+            variant: Other numbers give other wordings, which may say more about the same sound.
+        """
         scene = self.scene(index)
         if scene.film and self._is_generic(index):
             return GENERIC_PROMPT
@@ -129,19 +159,24 @@ class Dataset:
         if not variant:
             return caption(scene, self._random(index, 2), wording)
         random = keyed_generator(self._seed(index), 102, variant)
-        return caption(retold(scene, random), random, wording)
+        return caption(enrich_description(scene, random), random, wording)
 
     def frames(self, index: int, indices: Sequence[int] | None = None) -> np.ndarray | None:
-        """The pictures of an item, alone, all or some: (T, H, W, 3) uint8, or None."""
+        """The video of an item: (T, H, W, 3) uint8, or None if it has none.
+
+        Args:
+            index: Position in this dataset.
+            indices: The frames to draw; None for all.
+        """
         scene = self.scene(index)
-        return film(scene, size=self.size, fps=self.fps, indices=indices) if scene.film else None
+        return render_film(scene, size=self.size, fps=self.fps, indices=indices) if scene.film else None
 
     def _is_generic(self, index: int) -> bool:
-        return bool(self._random(index, 3).random() < _GENERIC_SHARE)
+        return bool(self._random(index, 3).random() < _GENERIC_FRACTION)
 
     def _seed(self, index: int) -> int:
         if not 0 <= index < self.length:
-            raise IndexError(f"There is no item {index}: there are {self.length}.")
+            raise IndexError(f"There is no item {index}: the dataset has {self.length} items.")
         return SPLITS[self.split].start + self.first + index
 
     def _random(self, index: int, purpose: int) -> np.random.Generator:

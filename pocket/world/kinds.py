@@ -1,7 +1,7 @@
-"""The kinds of sound there are, and which words can be said of each.
+"""The kinds of sound and the attributes that a caption can state about each.
 
-Pitches are hertz. A kind lasts ("sustained"), happens a number of times ("counted"), keeps a pace ("paced"),
-or is laid out by a rule of its own ("melody", "bouncing").
+Pitches are hertz. Layouts: "sustained" sounds last, "counted" sounds happen a number of times, "paced" sounds
+repeat at a steady pace; "melody" and "bouncing" have rules of their own.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ Layout = Literal["sustained", "counted", "paced", "melody", "bouncing"]
 Range = tuple[float, float]
 
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-VOICES = ("pure", "organ", "buzzing", "plucked")
+TIMBRES = ("pure", "organ", "buzzing", "plucked")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a kind of sound can be.
+    """The properties of a kind of sound.
 
-    low, high: fundamentals of what is called so; between them lies what is called neither. notes: it can be
-    asked for by note. slow, fast: events a minute of what is called so. length: of an event, in seconds.
-    noisy: it is noise, told from other noise by its spectrum.
+    Attributes:
+        layout: How its events are placed in time.
+        low: Fundamentals that are called low, or None.
+        high: Fundamentals that are called high. Pitches between the two are called neither.
+        notes: Whether a caption can name its note.
+        motion: Whether its pitch can rise or fall.
+        slow: Events per minute that are called slow, or None.
+        fast: Events per minute that are called fast.
+        tempo: Whether a caption can state its tempo.
+        timbres: Timbres that a caption can name.
+        length: Seconds of an event.
+        gap: Seconds from one counted event to the next.
+        noisy: Whether it is noise, which only its spectrum tells from other noise.
+        countable: Whether a caption can state the number of events.
     """
 
     layout: Layout
@@ -37,26 +48,30 @@ class Kind:
     slow: Range | None = None
     fast: Range | None = None
     tempo: bool = False
-    voices: tuple[str, ...] = ()
+    timbres: tuple[str, ...] = ()
     length: Range = (0.2, 0.4)
-    gap: Range = (0.55, 1.6)  # seconds from one event to the next where they are counted
+    gap: Range = (0.55, 1.6)
     noisy: bool = False
-    countable: bool = False  # a number of times can be said
+    countable: bool = False
 
     @property
     def register_border(self) -> float:
-        """The pitch between low and high."""
+        """The pitch in hertz that separates low from high.
+
+        Raises:
+            InputError: The kind has no registers.
+        """
         if self.low is None or self.high is None:
-            raise InputError("This kind of sound is neither high nor low.")
+            raise InputError("This kind of sound has no low and high register.")
         return float((self.low[1] * self.high[0]) ** 0.5)
 
 
 _TONE_LOW, _TONE_HIGH = (110.0, 220.0), (880.0, 1661.0)
 
 KINDS: dict[str, Kind] = {
-    "tone": Kind(layout="sustained", low=_TONE_LOW, high=_TONE_HIGH, notes=True, voices=VOICES[:3]),
+    "tone": Kind(layout="sustained", low=_TONE_LOW, high=_TONE_HIGH, notes=True, timbres=TIMBRES[:3]),
     "sweep": Kind(layout="sustained", motion=True),
-    "chord": Kind(layout="sustained", notes=True, voices=VOICES[:3]),
+    "chord": Kind(layout="sustained", notes=True, timbres=TIMBRES[:3]),
     "melody": Kind(
         layout="melody",
         low=(110.0, 165.0),
@@ -64,7 +79,7 @@ KINDS: dict[str, Kind] = {
         motion=True,
         slow=(70.0, 100.0),
         fast=(240.0, 330.0),
-        voices=VOICES,
+        timbres=TIMBRES,
     ),
     "beep": Kind(
         layout="counted", low=_TONE_LOW, high=_TONE_HIGH, notes=True, length=(0.2, 0.45), countable=True
@@ -97,28 +112,44 @@ KINDS: dict[str, Kind] = {
     "wheel": Kind(layout="paced", slow=(45.0, 65.0), fast=(120.0, 160.0), length=(0.15, 0.25)),
     "frog": Kind(layout="counted", length=(0.25, 0.45), gap=(0.7, 1.5), countable=True),
 }
-# Never in the training split, so that there is a sound that a trained model does not know.
+# Never in the training split, so that one sound is unknown to a trained model.
 HELD_OUT_KINDS = ("frog",)
 KNOWN_KINDS = tuple(kind for kind in KINDS if kind not in HELD_OUT_KINDS)
 NOISES = tuple(name for name, kind in KINDS.items() if kind.noisy)
 
 
 def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """The kinds as they are. Raises InputError for one that there is not, and for none."""
+    """Check the names of kinds, and return them as a tuple.
+
+    Args:
+        kinds: Keys of `KINDS`.
+
+    Raises:
+        InputError: A kind is unknown, or there is none.
+    """
     chosen = tuple(kinds)
     for kind in chosen:
         if kind not in KINDS:
             raise InputError(f"There is no kind of sound {kind!r}: choose from {', '.join(KINDS)}.")
     if not chosen:
-        raise InputError("No kind of sound was chosen: name at least one.")
+        raise InputError("No kind of sound: name at least one.")
     return chosen
 
 
 def note_pitch(note: str, octave: int) -> float:
-    """Hertz of a note, equally tempered, A4 = 440."""
+    """The equally tempered pitch of a note in hertz, with A4 = 440.
+
+    Args:
+        note: One of `NOTES`.
+        octave: Scientific octave number.
+    """
     return float(440.0 * 2.0 ** (octave - 4 + (NOTES.index(note) - NOTES.index("A")) / 12))
 
 
 def pitch_class(pitch: float) -> str:
-    """The nearest note, without its octave."""
+    """The pitch class of the nearest note, one of `NOTES`.
+
+    Args:
+        pitch: Hertz.
+    """
     return NOTES[(round(12 * math.log2(pitch / 440.0)) + NOTES.index("A")) % 12]

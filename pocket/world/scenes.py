@@ -1,7 +1,7 @@
-"""What happens when: a scene is a list of parts, a part a list of events. Everything else follows from it.
+"""Scenes: what sounds when. A scene is a list of parts, and a part is a list of events.
 
 Sound, video and caption are made from the same scene, so it is the ground truth of all three. Times are
-seconds from the start of the scene, pitches hertz, pans -1 (left) to 1 (right).
+seconds from the start of the scene, pitches are hertz, pans are -1 (left) to 1 (right).
 """
 
 from __future__ import annotations
@@ -12,32 +12,51 @@ from typing import Any, Literal
 
 from audiox_ext.errors import InputError
 
-Joint = Literal["alone", "then", "with"]
-JOINTS: tuple[Joint, ...] = ("alone", "then", "with")
+Arrangement = Literal["alone", "then", "with"]
+ARRANGEMENTS: tuple[Arrangement, ...] = ("alone", "then", "with")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is said of a part in words; None is what is left open, and not held against a sound."""
+class Description:
+    """What the caption says about a part. None: the caption does not say it, and it is not judged.
+
+    Attributes:
+        register: Pitch range.
+        note: Pitch class, such as C#; of a chord its root.
+        quality: Major or minor, of a chord.
+        loudness: How loud the part is.
+        pace: How fast events follow each other.
+        tempo: Beats per minute.
+        motion: Direction of the pitch.
+        side: Stereo position.
+        count: Number of events, 1 to 4.
+        timbre: Timbre of a tone, one of `kinds.TIMBRES`.
+    """
 
     register: Literal["high", "low"] | None = None
-    note: str | None = None  # a pitch class, such as C#; of a chord its root
+    note: str | None = None
     quality: Literal["major", "minor"] | None = None
     loudness: Literal["loud", "quiet"] | None = None
     pace: Literal["fast", "slow"] | None = None
-    tempo: int | None = None  # beats a minute
+    tempo: int | None = None
     motion: Literal["rising", "falling"] | None = None
     side: Literal["left", "right"] | None = None
-    count: int | None = None  # 1 to 4
-    voice: str | None = None  # the colour of a tone
+    count: int | None = None
+    timbre: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that is heard, from its onset on.
+    """One audible event.
 
-    pitch: of its fundamental, 0 for none; it glides to end_pitch. gain: decibels against the part's loudest.
-    voice: which of the kind's sounds, such as a kick or a snare.
+    Attributes:
+        onset: When it begins.
+        duration: Seconds.
+        pitch: Fundamental, 0 for none. It glides to `end_pitch`.
+        end_pitch: Fundamental at the end.
+        gain: Decibels relative to the part's loudest event.
+        pan: Stereo position.
+        variant: Which of the kind's sounds, such as kick or snare.
     """
 
     onset: float
@@ -46,68 +65,97 @@ class Event:
     end_pitch: float = 0.0
     gain: float = 0.0
     pan: float = 0.0
-    voice: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One source of sound. level: dBFS of its loudest 50 ms, the power of both channels together."""
+    """One sound source.
+
+    Attributes:
+        kind: Kind of sound, a key of `kinds.KINDS`.
+        description: What the caption says.
+        events: In order of time.
+        peak_rms_dbfs: RMS of the loudest 50 ms in dBFS, the power of both channels added.
+        seed: Seed of the sound's random numbers.
+    """
 
     kind: str
-    asked: Asked
+    description: Description
     events: tuple[Event, ...]
-    level: float
-    seed: int  # of what the sound draws at random
+    peak_rms_dbfs: float
+    seed: int
 
     @property
     def onsets(self) -> tuple[float, ...]:
-        """When something begins, in order, each time once."""
+        """The distinct onsets of the events, sorted."""
         return tuple(sorted({event.onset for event in self.events}))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A whole: one part; two, the second after the first ("then"); or two at once, the second behind
-    ("with").
+    """A whole scene.
 
-    film: what is seen of the only part, one of `animations.FILMS`, or None.
+    Attributes:
+        seconds: Length.
+        parts: One part, or two where the arrangement is "then" or "with".
+        arrangement: "alone"; "then": the second part follows the first; "with": both sound at once, the
+            second in the background.
+        film: The animation that shows the only part, one of `animations.FILM_KINDS`, or None.
+        seed: Seed of the film's random numbers.
     """
 
     seconds: float
     parts: tuple[Part, ...]
-    joint: Joint = "alone"
+    arrangement: Arrangement = "alone"
     film: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.joint not in JOINTS:
-            raise InputError(f"joint is {self.joint!r}: choose one of {', '.join(JOINTS)}.")
-        if len(self.parts) != (1 if self.joint == "alone" else 2):
-            raise InputError(f"A scene joined by {self.joint!r} cannot have {len(self.parts)} parts.")
+        if self.arrangement not in ARRANGEMENTS:
+            raise InputError(f"arrangement is {self.arrangement!r}: choose one of {', '.join(ARRANGEMENTS)}.")
+        expected_parts = 1 if self.arrangement == "alone" else 2
+        if len(self.parts) != expected_parts:
+            raise InputError(
+                f"A scene with the arrangement {self.arrangement!r} needs {expected_parts} parts, got "
+                f"{len(self.parts)}."
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kind of each part, in the order in which they are heard."""
+        """The kind of each part."""
         return tuple(part.kind for part in self.parts)
 
-    def with_asked(self, **changes: Any) -> Scene:
-        """The same scene with other words about its first part; its sound stays as it is."""
+    def with_description(self, **changes: Any) -> Scene:
+        """The same scene and sound with changes to the first part's description.
+
+        Args:
+            changes: New values of fields of `Description`.
+        """
         first, *others = self.parts
-        return replace(self, parts=(replace(first, asked=replace(first.asked, **changes)), *others))
+        changed = replace(first, description=replace(first.description, **changes))
+        return replace(self, parts=(changed, *others))
 
     def as_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """The scene as values that JSON can store."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scene:
-        """What `as_dict` gave. Raises InputError for what is no scene."""
+        """The inverse of `as_dict`.
+
+        Args:
+            values: The result of `as_dict`.
+
+        Raises:
+            InputError: The values do not describe a scene.
+        """
         try:
             parts = tuple(
                 Part(
                     **{
                         **part,
-                        "asked": Asked(**part["asked"]),
+                        "description": Description(**part["description"]),
                         "events": tuple(Event(**event) for event in part["events"]),
                     }
                 )
@@ -115,4 +163,6 @@ class Scene:
             )
             return cls(**{**values, "parts": parts})
         except (KeyError, TypeError) as error:
-            raise InputError(f"This describes no scene ({error}): give what Scene.as_dict makes.") from error
+            raise InputError(
+                f"This describes no scene ({error}). Pass the result of Scene.as_dict."
+            ) from error

@@ -11,7 +11,7 @@ import pytest
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from benchmarks.lora import KIND, asked_frogs, main, write_clips
-from pocket.metrics.classifier import trained_classifier
+from pocket.metrics.classifier import train_classifier
 from pocket.synth.rendering import render
 
 trains = pytest.mark.skipif(
@@ -33,8 +33,8 @@ def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
     items = asked_frogs(12, model.conditioning_seconds)
     assert not taught & {item.prompt.lower() for item in items}
     assert len({item.seed for item in items}) == 12
-    classifier = trained_classifier(16000, examples=12)
-    heard = [classifier.kind(render(item.scene, 16000), 16000) for item in items]
+    classifier = train_classifier(16000, examples=12)
+    heard = [classifier.classify(render(item.scene, 16000), 16000) for item in items]
     assert heard.count(KIND) >= 11
 
 

@@ -24,9 +24,9 @@ from benchmarks.quality.items import GROUPS, QualityItem, data_sounds, held_out_
 from benchmarks.quality.report import QualityReport, Reference, report_on, table, wilson
 from benchmarks.quality.sounds import Prompts, Sampling, make_sounds, untrained
 from pocket.captions.captions import is_held_out
-from pocket.metrics.classifier import Classifier, trained_classifier
+from pocket.metrics.classifier import Classifier, train_classifier
 from pocket.metrics.measures import Score
-from pocket.world.scenes import Asked
+from pocket.world.scenes import Description
 from tools.random_checkpoint import write_random_checkpoint
 
 RATE, SAMPLES = 16000, 160_000
@@ -41,7 +41,7 @@ ASKED = {"note": 12, "register": 16, "count": 24, "ball, with text": 6, "ball, v
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    return trained_classifier(RATE, examples=12)
+    return train_classifier(RATE, examples=12)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_audiox_pocket_does_what_it_is_asked_for(classifier: Classifier) -> None
     reference = Reference.for_items(asked, model.sample_rate, model.sample_size, classifier)
     found = by_threshold(evaluate(model, asked, CHEAP, reference=reference))
     for measure, least in THRESHOLDS.items():
-        assert found[measure].share >= least, f"{measure}: {found[measure]}"
+        assert found[measure].fraction >= least, f"{measure}: {found[measure]}"
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
     found = by_threshold(evaluate(model, asked, UNTRAINED, reference=reference))
     for measure, least in THRESHOLDS.items():
         score = found[measure]
-        assert score.share < least - 0.1, f"{measure}: {score}"
+        assert score.fraction < least - 0.1, f"{measure}: {score}"
 
 
 def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference: Reference) -> None:
@@ -109,8 +109,8 @@ def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference
     assert hiss.spectral > 2 * data.spectral
     assert hiss.frechet > 3 * data.frechet
     for measure, least in THRESHOLDS.items():
-        assert by_threshold(data)[measure].share >= max(0.9, least)
-        assert by_threshold(hiss)[measure].share <= least - 0.2
+        assert by_threshold(data)[measure].fraction >= max(0.9, least)
+        assert by_threshold(hiss)[measure].fraction <= least - 0.2
     assert {name for name in data.scores if "(" not in name} == {
         "chord",
         "count",
@@ -141,8 +141,8 @@ def test_sounds_of_other_items_are_mostly_wrong(items: list[QualityItem], refere
 
 def test_items_ask_for_values_in_turn_and_are_the_same_each_time() -> None:
     eight = held_out_items(8, groups=["count", "register"])
-    counts = [item.scene.parts[0].asked.count for item in eight if item.group == "count"]
-    heights = [item.scene.parts[0].asked.register for item in eight if item.group == "register"]
+    counts = [item.scene.parts[0].description.count for item in eight if item.group == "count"]
+    heights = [item.scene.parts[0].description.register for item in eight if item.group == "register"]
     assert counts == [1, 2, 3, 4] * 2
     assert heights == ["high", "low"] * 4
     assert held_out_items(8, groups=["count", "register"]) == eight
@@ -159,7 +159,7 @@ def test_words_are_held_out_and_videos_alone_have_none() -> None:
         alone = "alone" in item.group
         assert bool(item.prompt) != alone
         assert alone or is_held_out(item.prompt), item.prompt
-        assert not alone or item.scene.parts[0].asked == Asked()
+        assert not alone or item.scene.parts[0].description == Description()
         assert (item.scene.film is not None) == item.group.startswith(("ball", "hammer"))
 
 
@@ -167,7 +167,7 @@ def test_prompts_to_vary_leave_the_rest_open() -> None:
     for takes in varied_items(3, 4):
         assert len({item.prompt for item in takes}) == 1
         assert len({item.seed for item in takes}) == len({item.scene.seed for item in takes}) == 4
-        assert all(item.scene.parts[0].asked == Asked() for item in takes)
+        assert all(item.scene.parts[0].description == Description() for item in takes)
     with pytest.raises(InputError, match="prompts to vary"):
         varied_items(100, 2)
 
@@ -320,9 +320,9 @@ def test_the_video_is_seen_at_its_times(tiny: AudioXModel) -> None:
     (prompt,) = Prompts.of(tiny, [item]).conditioning(0, 1)
     frames = prompt["video_prompt"]["video_tensors"]
     assert frames.shape == (1, round(tiny.conditioning_seconds * tiny.video_fps), 3, 224, 224)
-    from pocket.world.animations import film
+    from pocket.world.animations import render_film
 
-    shown = film(item.scene, fps=25.0)[7 * 5]  # second 1.4
+    shown = render_film(item.scene, fps=25.0)[7 * 5]  # second 1.4
     assert np.abs(frames[0, 7].permute(1, 2, 0).numpy() - shown).max() <= 1
 
 
@@ -336,7 +336,7 @@ def test_the_command_prints_a_table_and_writes_json(
     assert main([*call, "--json", str(out)]) == 0
     assert capsys.readouterr().out.startswith("| measure | maf | data | untrained |")
     reports = json.loads(out.read_text(encoding="utf-8"))["reports"]
-    assert QualityReport.from_dict(reports["data"]).scores["count"].share == 1
+    assert QualityReport.from_dict(reports["data"]).scores["count"].fraction == 1
 
 
 def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -19,16 +19,16 @@ from audiox_ext.media.audio_video import read_audio, read_soundtrack
 from audiox_ext.random_numbers import keyed_generator
 from pocket.__main__ import main
 from pocket.captions.captions import caption, is_held_out
-from pocket.captions.retelling import retold
-from pocket.metrics.listening import direction, level, onsets
+from pocket.captions.enrichment import enrich_description
+from pocket.metrics.analysis import onsets, peak_rms_dbfs, stereo_balance
 from pocket.metrics.measures import judge
 from pocket.synth.rendering import CEILING, render
 from pocket.world import animations
-from pocket.world.animations import FILMS, film
+from pocket.world.animations import FILM_KINDS, render_film
 from pocket.world.dataset import GENERIC_PROMPT, SPLITS, Dataset
 from pocket.world.kinds import HELD_OUT_KINDS, KINDS, KNOWN_KINDS, note_pitch, pitch_class
-from pocket.world.scenes import Asked, Event, Part, Scene
-from pocket.world.score import LEVELS, draw_scene
+from pocket.world.random_scenes import LOUDNESS_DBFS, draw_scene
+from pocket.world.scenes import Description, Event, Part, Scene
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -97,9 +97,9 @@ def test_sounds_are_clean(kind: str, rate: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_sounds_have_the_level_that_the_scene_says(kind: str) -> None:
     for scene in scenes(kind, 4):
-        wanted, heard = scene.parts[0].level, level(render(scene, RATE), RATE)
+        wanted, heard = scene.parts[0].peak_rms_dbfs, peak_rms_dbfs(render(scene, RATE), RATE)
         # Only short sounds that are loud are softer, since they would clip.
-        lowest = 3.0 if scene.parts[0].asked.loudness == "loud" else 0.3
+        lowest = 3.0 if scene.parts[0].description.loudness == "loud" else 0.3
         assert -lowest <= heard - wanted <= 0.3, scene
 
 
@@ -107,10 +107,10 @@ def test_direction_has_both_cues() -> None:
     """The near ear hears more, and it hears it first."""
     for kind in ("click", "knock", "bell", "tone"):
         for pan in (-0.9, 0.9):
-            event = Event(onset=0.5, duration=1.0, pitch=440.0, end_pitch=440.0, pan=pan, voice="pure")
-            part = Part(kind=kind, asked=Asked(), events=(event,), level=-20.0, seed=3)
+            event = Event(onset=0.5, duration=1.0, pitch=440.0, end_pitch=440.0, pan=pan, variant="pure")
+            part = Part(kind=kind, description=Description(), events=(event,), peak_rms_dbfs=-20.0, seed=3)
             sound = render(Scene(seconds=2.0, parts=(part,)), 48000)
-            assert direction(sound) * pan > 5
+            assert stereo_balance(sound) * pan > 5
             left, right = sound[:, round(0.49 * 48000) : round(0.6 * 48000)]
             lags = np.arange(-40, 41)
             products = [float(np.dot(left[50:-50], np.roll(right, -lag)[50:-50])) for lag in lags]
@@ -120,16 +120,16 @@ def test_direction_has_both_cues() -> None:
 
 def test_an_item_depends_on_its_number_alone() -> None:
     """In another order, in another part of the split, and in another process."""
-    dataset = Dataset("held out", rate=RATE, seconds=4.0, size=(64, 48), film_share=0.5, length=12)
+    dataset = Dataset("held out", rate=RATE, seconds=4.0, size=(64, 48), film_fraction=0.5, length=12)
     items = [dataset[index] for index in range(12)]
     for index in reversed(range(12)):
-        later = Dataset("held out", rate=RATE, seconds=4.0, size=(64, 48), film_share=0.5, first=index)
+        later = Dataset("held out", rate=RATE, seconds=4.0, size=(64, 48), film_fraction=0.5, first=index)
         assert np.array_equal(later[0].waveform, items[index].waveform)
         assert (later[0].scene, later.caption(0)) == (items[index].scene, items[index].caption)
     assert any(item.frames is not None for item in items)
     code = (
         "import zlib; from pocket.world.dataset import Dataset\n"
-        "d = Dataset('held out', rate=16000, seconds=4.0, size=(64, 48), film_share=0.5, length=12)\n"
+        "d = Dataset('held out', rate=16000, seconds=4.0, size=(64, 48), film_fraction=0.5, length=12)\n"
         "print([(i.caption, zlib.crc32(i.waveform.tobytes()), i.frames is not None and zlib.crc32("
         "i.frames.tobytes())) for i in d])"
     )
@@ -150,7 +150,7 @@ def test_the_numbers_are_those_of_every_platform() -> None:
 
 
 def test_the_splits_share_neither_seeds_nor_wordings_nor_kinds() -> None:
-    training, held_out = (Dataset(split, film_share=0.2) for split in SPLITS)  # type: ignore[arg-type]
+    training, held_out = (Dataset(split, film_fraction=0.2) for split in SPLITS)  # type: ignore[arg-type]
     assert SPLITS["training"].stop <= SPLITS["held out"].start
     seen = [training.caption(index) for index in range(4000)]
     kept = [held_out.caption(index) for index in range(600)]
@@ -183,9 +183,9 @@ def test_more_is_told_of_the_same_sound_and_it_is_true() -> None:
     for kind in ("tone", "chord", "beep", "bell", "knock", "lamp"):
         added = 0
         for number, scene in enumerate(scenes(kind, 40)):
-            told = retold(scene, keyed_generator(number, 9))
-            assert told.with_asked(**vars(scene.parts[0].asked)) == scene
-            before, after = vars(scene.parts[0].asked), vars(told.parts[0].asked)
+            told = enrich_description(scene, keyed_generator(number, 9))
+            assert told.with_description(**vars(scene.parts[0].description)) == scene
+            before, after = vars(scene.parts[0].description), vars(told.parts[0].description)
             assert all(after[name] == value for name, value in before.items() if value is not None)
             if after != before:
                 added += 1
@@ -195,8 +195,10 @@ def test_more_is_told_of_the_same_sound_and_it_is_true() -> None:
 
 
 def test_other_variants_of_a_caption_may_say_more() -> None:
-    dataset = Dataset("training", kinds=("beep",), film_share=0.0, then_share=0.0, with_share=0.0)
-    index = next(i for i in range(200) if dataset.scene(i).parts[0].asked == Asked(register="high"))
+    dataset = Dataset("training", kinds=("beep",), film_fraction=0.0, then_fraction=0.0, with_fraction=0.0)
+    index = next(
+        i for i in range(200) if dataset.scene(i).parts[0].description == Description(register="high")
+    )
     count = len(dataset.scene(index).parts[0].onsets)
     said = [
         bool(re.search(MENTIONS["count", count][0], dataset.caption(index, variant), re.I))
@@ -211,7 +213,7 @@ def test_captions_say_what_is_asked_and_not_its_opposite(kind: str) -> None:
     said = 0
     for number, scene in enumerate(scenes(kind, 120)):
         text = caption(scene, keyed_generator(number, 9))
-        asked = scene.parts[0].asked
+        asked = scene.parts[0].description
         for name, value in vars(asked).items():
             right, wrong = MENTIONS.get((name, value), (None, None))
             if right is None or wrong is None:
@@ -234,7 +236,7 @@ def test_captions_say_what_is_asked_and_not_its_opposite(kind: str) -> None:
 
 def test_the_order_of_two_sounds_is_said() -> None:
     for seed in range(60):
-        scene = draw_scene(seed, kinds=["rain", "click"], joint="then")
+        scene = draw_scene(seed, kinds=["rain", "click"], arrangement="then")
         text = caption(scene, keyed_generator(seed, 9)).lower()
         rain = re.search(r"rain", text)
         click = re.search(r"click|snap|switch|button", text)
@@ -246,21 +248,21 @@ def test_the_order_of_two_sounds_is_said() -> None:
 
 def test_two_sounds_take_turns_or_share_the_time() -> None:
     for seed in range(10):
-        scene = draw_scene(seed, kinds=["rain", "click"], joint="then")
+        scene = draw_scene(seed, kinds=["rain", "click"], arrangement="then")
         first, second = scene.parts
         ends = [event.onset + event.duration for event in first.events]
         assert max(ends) < second.onsets[0]
-        both = draw_scene(seed, kinds=["rain", "click"], joint="with")
+        both = draw_scene(seed, kinds=["rain", "click"], arrangement="with")
         assert both.kinds == ("click", "rain")
-        assert both.parts[1].level < both.parts[0].level - 10
-        assert both.parts[1].asked.loudness is None
+        assert both.parts[1].peak_rms_dbfs < both.parts[0].peak_rms_dbfs - 10
+        assert both.parts[1].description.loudness is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_a_count_that_is_asked_is_a_count_of_events(count: int) -> None:
     for name, kind in KINDS.items():
         if kind.countable:
-            found = [s.parts[0] for s in scenes(name, 60, 5.0) if s.parts[0].asked.count == count]
+            found = [s.parts[0] for s in scenes(name, 60, 5.0) if s.parts[0].description.count == count]
             assert found
             for part in found:
                 assert len(part.events) == count
@@ -268,12 +270,12 @@ def test_a_count_that_is_asked_is_a_count_of_events(count: int) -> None:
                 assert all(gap > 0.25 for gap in np.diff(part.onsets))
 
 
-@pytest.mark.parametrize("kind", FILMS)
+@pytest.mark.parametrize("kind", FILM_KINDS)
 def test_pictures_show_the_event_when_it_is_heard(kind: str) -> None:
     """The lamp is bright, and ball, hammer and mark are lowest, in the first picture of each event."""
     for seed in range(3):
         scene = draw_scene(seed, seconds=6.0, kinds=[kind], film=True)
-        pictures = film(scene, size=(112, 112), fps=50.0)
+        pictures = render_film(scene, size=(112, 112), fps=50.0)
         assert pictures.shape == (300, 112, 112, 3)
         assert pictures.dtype == np.uint8
         colour = (245, 245, 235) if kind == "wheel" else animations._look(scene.seed).thing
@@ -296,7 +298,9 @@ def test_pictures_show_the_event_when_it_is_heard(kind: str) -> None:
 
 
 def test_pictures_differ_from_film_to_film() -> None:
-    looks = [film(draw_scene(s, seconds=2.0, kinds=["ball"], film=True), size=(64, 48))[0] for s in range(8)]
+    looks = [
+        render_film(draw_scene(s, seconds=2.0, kinds=["ball"], film=True), size=(64, 48))[0] for s in range(8)
+    ]
     means = np.array([look.mean(axis=(0, 1)) for look in looks])
     assert means.std(axis=0).min() > 10  # of 255
     assert looks[0].shape == (48, 64, 3)
@@ -320,7 +324,7 @@ def test_notes_and_pitches() -> None:
 
 
 def test_a_scene_survives_json() -> None:
-    scene = draw_scene(4, kinds=list(KINDS), joint="then")
+    scene = draw_scene(4, kinds=list(KINDS), arrangement="then")
     assert Scene.from_dict(json.loads(json.dumps(scene.as_dict()))) == scene
     with pytest.raises(InputError, match="describes no scene"):
         Scene.from_dict({"seconds": 3})
@@ -332,9 +336,9 @@ def test_a_scene_survives_json() -> None:
         ({"split": "test"}, "no split 'test'"),
         ({"kinds": ("bell", "tuba")}, "no kind of sound 'tuba'"),
         ({"kinds": ()}, "No kind"),
-        ({"film_share": 1.5}, "film_share is 1.5"),
-        ({"film_share": 1.0, "kinds": ("rain",)}, "Videos alone"),
-        ({"then_share": 0.7, "with_share": 0.7}, "more than all"),
+        ({"film_fraction": 1.5}, "film_fraction is 1.5"),
+        ({"film_fraction": 1.0, "kinds": ("rain",)}, "Videos alone"),
+        ({"then_fraction": 0.7, "with_fraction": 0.7}, "more than all"),
         ({"rate": 4000}, "at least 2 s at 8000 Hz"),
         ({"seconds": 0.5}, "at least 2 s"),
         ({"first": -1}, "Items -1"),
@@ -348,7 +352,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, object], messag
 def test_numbers_past_the_end_are_refused() -> None:
     with pytest.raises(IndexError, match="no item 3"):
         Dataset("training", length=3)[3]
-    assert len(list(Dataset("training", length=3, seconds=2.0, film_share=0.0))) == 3
+    assert len(list(Dataset("training", length=3, seconds=2.0, film_fraction=0.0))) == 3
 
 
 def test_the_command_writes_what_can_be_heard_and_seen(tmp_path: Path) -> None:
@@ -382,4 +386,4 @@ def test_the_command_refuses_a_file_and_an_unknown_kind(
 
 
 def test_the_levels_of_words_are_far_apart() -> None:
-    assert LEVELS["loud"] - LEVELS[None] == LEVELS[None] - LEVELS["quiet"] == 10
+    assert LOUDNESS_DBFS["loud"] - LOUDNESS_DBFS[None] == LOUDNESS_DBFS[None] - LOUDNESS_DBFS["quiet"] == 10

@@ -9,8 +9,8 @@ import pytest
 from pocket_checks import CHECKS, RATE
 
 from pocket.synth.rendering import render
-from pocket.world.scenes import Asked, Scene
-from pocket.world.score import draw_scene
+from pocket.world.random_scenes import draw_scene
+from pocket.world.scenes import Description, Scene
 from tools.film import film_scene
 from tools.workflows import WORKFLOWS
 
@@ -21,9 +21,9 @@ def scene_of(kind: str, **asked: object) -> Scene:
     """The first scene of 10 s of which this is said, whatever else."""
     for seed in range(2**34, 2**34 + 2000):
         scene = draw_scene(seed, kinds=[kind])
-        if all(getattr(scene.parts[0].asked, name) == value for name, value in asked.items()):
+        if all(getattr(scene.parts[0].description, name) == value for name, value in asked.items()):
             return scene
-    raise AssertionError(f"There is no scene of {kind} with {Asked(**asked)}.")  # type: ignore[arg-type]
+    raise AssertionError(f"There is no scene of {kind} with {Description(**asked)}.")  # type: ignore[arg-type]
 
 
 def sound_of(kind: str, **asked: object) -> np.ndarray:

@@ -36,28 +36,28 @@ from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.denoiser import VDenoiser
 from audiox_ext.training.module import WeightAverage
 from audiox_ext.training.objective import noise_times, stratified_uniform
-from pocket.autoencoder.augmentation import moved
+from pocket.autoencoder.augmentation import pan_randomly
+from pocket.autoencoder.initial_weights import initialise_autoencoder
 from pocket.autoencoder.latent_scale import DEVIATION, normalise_latents
-from pocket.autoencoder.start import start_autoencoder
-from pocket.autoencoder.strength_decoder import build_decoder
-from pocket.diffusion.prompt_dropout import Shown
-from pocket.diffusion.text import build_text_encoder, make_tokenizer
-from pocket.settings import parse_training_config, read_training_config
+from pocket.autoencoder.spectral_decoder import build_decoder
+from pocket.diffusion.prompt_dropout import VisiblePrompts
+from pocket.diffusion.text_encoder import build_text_encoder, make_tokenizer
 from pocket.sync.code import sync_code
 from pocket.training.attention import attention
 from pocket.training.batches import CropBatches
 from pocket.training.initial_weights import initialise, initialise_video
 from pocket.training.losses import (
-    UsualErrors,
+    TypicalErrors,
     kl_divergence,
     multi_resolution_stft,
     relative_error,
-    views,
+    stereo_views,
     weighted_errors,
 )
 from pocket.training.matrix_optimiser import MatrixOptimiser, Muon
-from pocket.training.weight_norm import normalise_weights, plain_state, published_pair
-from pocket.world.score import draw_scene
+from pocket.training.weight_norm import normalise_weights, plain_state, split_weight_norm
+from pocket.training_file import parse_training_config, read_training_config
+from pocket.world.random_scenes import draw_scene
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -73,7 +73,7 @@ def test_the_losses_are_nothing_for_equal_sounds_and_grow_with_the_difference() 
     sound = 0.3 * noise(2, 2, 4096)
     found = []
     for amount in (0.0, 0.01, 0.1):
-        made, wanted = views(sound + amount * noise(2, 2, 4096, seed=1)), views(sound)
+        made, wanted = stereo_views(sound + amount * noise(2, 2, 4096, seed=1)), stereo_views(sound)
         found.append((*spectral(made, wanted, 128, 512), float(relative_error(made, wanted))))
     for none, little, much in zip(*found, strict=True):
         assert none == pytest.approx(0, abs=1e-4)
@@ -100,7 +100,7 @@ def test_of_velocities_too_a_soft_sound_counts_for_more_than_its_power() -> None
 
 
 def test_times_that_usually_go_wrong_count_no_more_than_the_others() -> None:
-    usual = UsualErrors()
+    usual = TypicalErrors()
     times = torch.tensor([0.01, 0.5, 0.99])
     errors = torch.tensor([0.8, 0.1, 0.05])
     for _ in range(400):
@@ -186,7 +186,9 @@ def test_sounds_are_moved_to_anywhere_between_left_and_right() -> None:
     sounds = 0.3 * noise(64, 1, 100).expand(-1, 2, -1)  # from the middle
 
     def sides(share: float) -> Tensor:
-        left, right = moved(sounds, share, torch.Generator().manual_seed(3)).square().sum(dim=2).unbind(1)
+        left, right = (
+            pan_randomly(sounds, share, torch.Generator().manual_seed(3)).square().sum(dim=2).unbind(1)
+        )
         torch.testing.assert_close(left + right, 2 * sounds[:, 0].square().sum(dim=1))
         return (left - right) / (left + right)
 
@@ -200,14 +202,15 @@ def test_the_spectral_loss_hears_a_channel_out_of_phase() -> None:
     sound = 0.3 * noise(1, 1, 4096).expand(1, 2, -1)
     turned = sound * torch.tensor([1.0, -1.0])[:, None]
     assert sum(spectral(turned, sound, 256)) < 1e-5
-    assert sum(spectral(views(turned), views(sound), 256)) > 1
+    assert sum(spectral(stereo_views(turned), stereo_views(sound), 256)) > 1
 
 
 def test_the_losses_of_silence_have_finite_gradients() -> None:
     made = torch.zeros(1, 2, 1024, requires_grad=True)
     silence = torch.zeros(1, 2, 1024)
     (
-        sum(multi_resolution_stft(views(made), views(silence), (64, 256))) + relative_error(made, silence)
+        sum(multi_resolution_stft(stereo_views(made), stereo_views(silence), (64, 256)))
+        + relative_error(made, silence)
     ).backward()
     assert made.grad is not None
     assert bool(torch.isfinite(made.grad).all())
@@ -237,7 +240,7 @@ def test_published_pairs_fold_to_the_weight(dtype: torch.dtype) -> None:
     # As small as late in a training, where half precision has few digits left: the pair keeps them.
     weight = 1e-5 * noise(6, 4, 7)
     weight[2] = 0
-    g, v = (part.to(dtype) for part in published_pair(weight))
+    g, v = (part.to(dtype) for part in split_weight_norm(weight))
     assert g.shape == (6, 1, 1)
     [folded] = fold_weight_norm({"weight_g": g, "weight_v": v}).values()
     # Half precision rounds g, whose 2.6e-5 are subnormal there, in steps of 6e-8, and v in 2^-11.
@@ -282,7 +285,7 @@ def test_the_average_follows_the_weights_and_gives_them_back() -> None:
 
 
 def crop_batches(**dataset: Any) -> CropBatches:
-    return CropBatches(miniature().dataset("training", film_share=0, **dataset), 3, RATE // 2, crops=2)
+    return CropBatches(miniature().dataset("training", film_fraction=0, **dataset), 3, RATE // 2, crops=2)
 
 
 def test_a_batch_is_the_same_whenever_it_is_made() -> None:
@@ -309,7 +312,7 @@ def test_an_autoencoder_starts_with_latents_that_say_something() -> None:
     shares = []
     for start in (False, True):
         if start:
-            start_autoencoder(autoencoder, sounds)
+            initialise_autoencoder(autoencoder, sounds)
         with torch.no_grad():
             mean, deviation = autoencoder.posterior(sounds)
         shares.append(float(mean.std() / deviation.mean()))
@@ -332,7 +335,7 @@ def test_an_autoencoder_with_room_for_everything_starts_by_giving_it_back() -> N
     sounds, others = (0.1 * noise(4, 2, 1200, seed=seed) for seed in (0, 1))
     torch.manual_seed(0)
     autoencoder = Autoencoder(config)
-    start_autoencoder(autoencoder, sounds)
+    initialise_autoencoder(autoencoder, sounds)
     with torch.no_grad():
         error = (autoencoder.decode(autoencoder.posterior(others)[0]) - others)[..., 60:-60]
     assert float(error.std() / others.std()) < 0.1  # what units and snakes add, and what ends miss
@@ -440,7 +443,7 @@ def test_each_prompt_is_left_out_as_often_as_is_said() -> None:
         context_dropout=0.3,
     )
     has_film = torch.arange(20_000) < 10_000
-    shown = Shown.draw(settings, has_film, torch.Generator().manual_seed(0))
+    shown = VisiblePrompts.draw(settings, has_film, torch.Generator().manual_seed(0))
     shares = {
         "text with video": (shown.text[:10_000], 0.6),
         "text alone": (shown.text[10_000:], 0.9),
@@ -554,7 +557,7 @@ def of_strengths() -> Autoencoder:
     for module in (waves, made):
         module.requires_grad_(False)
     sounds = torch.cat([some_tones(seed) for seed in range(6)])
-    start_autoencoder(waves, sounds)
+    initialise_autoencoder(waves, sounds)
     mapped = LatentMap.fitted(strengths(sounds, 16000, 2048), config.model.autoencoder.latent_dim)
     build_decoder(made, waves, 16000, mapped)
     return made

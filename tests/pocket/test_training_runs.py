@@ -30,13 +30,14 @@ from audiox_ext.errors import InputError, TrainingError
 from pocket import pipeline as fitting
 from pocket.__main__ import main
 from pocket.autoencoder.latent_scale import DEVIATION
-from pocket.diffusion.prompt_dropout import Shown
+from pocket.diffusion.prompt_dropout import VisiblePrompts
 from pocket.diffusion.teacher import read_teacher
 from pocket.pipeline import train_autoencoder, train_diffusion, train_sync
-from pocket.settings import TrainingConfig, read_training_config
+from pocket.settings import TrainingConfig
 from pocket.sync.segments import PatchBatches
 from pocket.training.batches import CropBatches
 from pocket.training.prepared_batches import PreparedBatch, PreparedBatches
+from pocket.training_file import read_training_config
 
 MISSING = [name for name in ("lightning", "tensorboard") if importlib.util.find_spec(name) is None]
 needs_lightning = pytest.mark.skipif(
@@ -249,7 +250,7 @@ def test_every_part_is_trained_but_what_is_frozen(
     values_of: Callable[[], dict[str, Any]], trained: Path, tmp_path: Path
 ) -> None:
     values = values_of()
-    values["data"] |= {"film_share": 1.0, "sounds": 0}
+    values["data"] |= {"film_fraction": 1.0, "sounds": 0}
     values["diffusion"] |= {
         "audio_dropout": 0.0,
         "video_dropout": 0.0,
@@ -345,8 +346,8 @@ def test_a_training_begins_with_a_model_in_place_of_nothing(trained: Path, tmp_p
 def test_a_training_follows_a_teacher(trained: Path, tmp_path: Path) -> None:
     """What begins as its own teacher has nothing to learn of it, and as much as ever of the data."""
     values = miniature_values()
-    values["data"] |= {"kinds": ["tone"], "film_share": 0.0}
-    values["diffusion"] |= {"steps": 2, "learning_rate": 1e-12, "audio_dropout": 1.0, "teacher_share": 1.0}
+    values["data"] |= {"kinds": ["tone"], "film_fraction": 0.0}
+    values["diffusion"] |= {"steps": 2, "learning_rate": 1e-12, "audio_dropout": 1.0, "teacher_fraction": 1.0}
     model = trained / "model"
 
     def loss(folder: str, **followed: Path) -> float:
@@ -398,7 +399,7 @@ def test_the_model_says_what_was_trained(trained: Path, tmp_path: Path) -> None:
         "video_sync_frames": module.synchformer(frames.div(255).sub(0.5).div(0.5)),
     }
     with torch.no_grad(), module.average.apply():
-        context = module.context(batch, Shown.all_but_audio(batch.has_film), random)
+        context = module.context(batch, VisiblePrompts.without_audio_prompt(batch.has_film), random)
         wanted = module.model.network(x, t, module.model.network.prepare_context(context))
     from audiox_ext.devices import DevicePlacement
 
@@ -442,7 +443,7 @@ def test_latents_that_are_strengths(trained: Path, tmp_path: Path, monkeypatch: 
     """An autoencoder is made of one of waves, the same each time; items hold exact strengths."""
     monkeypatch.setattr(fitting, "_MEASURED_SOUNDS", 8)
     values = strengths_values()
-    values["autoencoder"] |= {"steps": 1, "start_sounds": 8}
+    values["autoencoder"] |= {"steps": 1, "initial_sounds": 8}
     values["diffusion"] |= {"steps": 1}
     config = miniature(values)
     shutil.copytree(trained / "sync", tmp_path / "sync")
@@ -452,11 +453,11 @@ def test_latents_that_are_strengths(trained: Path, tmp_path: Path, monkeypatch: 
     assert all(torch.equal(value, again[key]) for key, value in made.items())
     model = train_diffusion(config, tmp_path, device="cpu", report=quietly, dtype=torch.float32)
     rows = read_tensors(tmp_path / "prepared" / "training" / "sounds" / "00000.safetensors")["latents"]
-    sounds = CropBatches(config.dataset("training", film_share=0), 6, 48000, crops=1)[0].waveforms
+    sounds = CropBatches(config.dataset("training", film_fraction=0), 6, 48000, crops=1)[0].waveforms
     wanted = get_pretrained_model(model)[0].pretransform.posterior(sounds[..., : 2048 * 23])[0]
     torch.testing.assert_close(rows[:, 0].float(), wanted, rtol=1e-3, atol=1e-2)
     assert not rows[:, 1].any()
-    with pytest.raises(InputError, match=r"made of one of waves.*leave out --begin-with"):
+    with pytest.raises(InputError, match=r"made of one of waves.*leave out --initial-model"):
         train_autoencoder(config, tmp_path / "further", device="cpu", report=quietly, start=model)
 
 
@@ -492,7 +493,7 @@ def test_a_decoder_is_trained_further_under_the_latents_that_there_are(trained: 
         same = torch.allclose(value, after[key], atol=1e-6)
         assert same or key.startswith("model.decoder."), key
     assert any(not torch.allclose(before[key], after[key], atol=1e-5) for key in before)
-    with pytest.raises(TrainingError, match=r"other parts to train.*--begin-with"):
+    with pytest.raises(TrainingError, match=r"other parts to train.*--initial-model"):
         train_autoencoder(with_steps(config, "autoencoder", 5), tmp_path, device="cpu", report=quietly)
     # The diffusion then goes on with it.
     more = copy_trained(trained, tmp_path / "more")
@@ -508,12 +509,12 @@ def test_a_decoder_is_trained_further_under_the_latents_that_there_are(trained: 
 @needs_lightning
 def test_the_pocket_model_is_small_enough_to_be_shipped() -> None:
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
-    from pocket.diffusion.text import make_tokenizer
-    from pocket.diffusion.training import DiffusionTraining
-    from pocket.sync.training import build_synchformer
+    from pocket.diffusion.text_encoder import make_tokenizer
+    from pocket.diffusion.training_module import DiffusionTraining
+    from pocket.sync.training_module import build_synchformer
 
     config = read_training_config(CONFIG)
-    data = config.dataset("training", film_share=config.data.film_share)
+    data = config.dataset("training", film_fraction=config.data.film_fraction)
     tokenizer = make_tokenizer((data.caption(i) for i in range(3000)), config.text_encoder.vocabulary)
     autoencoder = Autoencoder(config.model.autoencoder).state_dict()
     module = DiffusionTraining(config, autoencoder, build_synchformer(config), tokenizer)

@@ -16,13 +16,14 @@ from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
 from pocket.autoencoder.latent_scale import DEVIATION
-from pocket.autoencoder.strength_decoder import build_decoder
+from pocket.autoencoder.spectral_decoder import build_decoder
 from pocket.metrics.measures import Score, judge, scores
-from pocket.settings import TrainingConfig, read_training_config
+from pocket.settings import TrainingConfig
 from pocket.sync.code import CODE
 from pocket.synth.rendering import render
+from pocket.training_file import read_training_config
+from pocket.world.random_scenes import draw_scene
 from pocket.world.scenes import Scene
-from pocket.world.score import draw_scene
 
 PACKAGE = Path(__file__).parents[2] / "pocket"
 WEIGHTS = PACKAGE / "weights"
@@ -62,7 +63,7 @@ def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: Train
     torch.manual_seed(0)
     rate, sizes = config.model.sample_rate, config.model.autoencoder
     ratio = sizes.downsampling_ratio
-    data = config.evenly("training")
+    data = config.balanced_dataset("training")
     sounds = (
         torch.from_numpy(render(data.scene(index), rate)[:, : config.model.sample_size])
         for index in range(192)
@@ -106,8 +107,8 @@ def scores_before_and_after(
     config: TrainingConfig, code: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[dict[str, Score], dict[str, Score]]:
     """Of held-out sounds (1, 2, S), and of what comes of them."""
-    rate, data = config.model.sample_rate, config.evenly("held out")
-    scenes = [scene for scene in map(data.scene, range(120)) if scene.joint == "alone"][:80]
+    rate, data = config.model.sample_rate, config.balanced_dataset("held out")
+    scenes = [scene for scene in map(data.scene, range(120)) if scene.arrangement == "alone"][:80]
     plain, coded = [], []
     for scene in scenes:
         sound = render(scene, rate)[:, : config.model.sample_size]
@@ -125,7 +126,7 @@ def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> No
     synchformer = load_synchformer(path, dtype=torch.float32)
     assert synchformer.config.patch_size == config.synchformer.patch_size
     assert "patch_embed_3d.proj.weight" in convert_synchformer_keys(read_tensors(path))
-    data = config.dataset("held out", film_share=1)
+    data = config.dataset("held out", film_fraction=1)
     index, scene = next((i, data.scene(i)) for i in range(40) if data.scene(i).film == "lamp")
     frames = data.frames(index)
     assert frames is not None
@@ -140,23 +141,23 @@ def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> No
 
 def test_what_was_learnt_of_captions_fits_and_tells_loud_from_quiet(config: TrainingConfig) -> None:
     pytest.importorskip("lightning", reason="NO LIGHTNING: pip install .[train] to test the training")
-    from pocket.diffusion.caption_understanding import understanding
-    from pocket.diffusion.text import read_tokenizer
-    from pocket.diffusion.training import DiffusionTraining
+    from pocket.diffusion.caption_pretraining import caption_parameters
+    from pocket.diffusion.text_encoder import read_tokenizer
+    from pocket.diffusion.training_module import DiffusionTraining
 
     autoencoder = Autoencoder(config.model.autoencoder).state_dict()
     tokenizer = read_tokenizer(WEIGHTS / "captions" / "tokenizer.json")
     assert tokenizer.get_vocab_size() == config.text_encoder.vocabulary
     module = DiffusionTraining(config, autoencoder, None, tokenizer)
     found = read_tensors(WEIGHTS / "captions" / "captions.safetensors")
-    values = understanding(module)
+    values = caption_parameters(module)
     assert {key: value.shape for key, value in found.items()} == {k: v.shape for k, v in values.items()}
 
     def likeness() -> float:
         """How near a loud bell is to a quiet one, against another wording of itself."""
         captions = ("a loud bell rings twice", "A quiet bell rings twice.", "a bell rings loudly, two times")
         with torch.no_grad():
-            code = module.words_alone(captions, torch.Generator().manual_seed(0)).mean(dim=1)
+            code = module.text_context(captions, torch.Generator().manual_seed(0)).mean(dim=1)
         return float((code[0] - code[2]).norm() / (code[0] - code[1]).norm())
 
     untrained = likeness()

@@ -17,9 +17,9 @@ from audiox_ext.media.audio_video import read_audio, write_audio
 from audiox_ext.media.loudness import measure_loudness, measure_peak
 from audiox_ext.plotting.layout import lay_out
 from pocket.synth.rendering import render
-from pocket.world.animations import film
+from pocket.world.animations import render_film
 from pocket.world.preview import write_video
-from pocket.world.score import draw_scene
+from pocket.world.random_scenes import draw_scene
 from tools import demo_report
 from tools.audible import LOUDNESS
 from tools.film import FILM, FPS, SIZE, film_scene, write_film
@@ -39,7 +39,7 @@ def pictures_of(file: Path) -> np.ndarray:
 
 def test_the_film_in_the_examples_is_what_the_tool_writes(tmp_path: Path) -> None:
     assert FILM.stat().st_size <= 300_000
-    drawn = film(film_scene(), size=SIZE, fps=FPS).astype(float)
+    drawn = render_film(film_scene(), size=SIZE, fps=FPS).astype(float)
     write_film(tmp_path / "again.mp4")
     for file in (FILM, tmp_path / "again.mp4"):
         stored = pictures_of(file)
@@ -63,7 +63,7 @@ def test_onsets_are_compared_with_what_is_seen(
 ) -> None:
     scene = film_scene()
     sound = np.roll(render(scene, RATE), round(late * RATE), axis=1)
-    write_video(tmp_path / "demo.mp4", film(scene, size=(64, 64), fps=FPS), FPS, sound, RATE)
+    write_video(tmp_path / "demo.mp4", render_film(scene, size=(64, 64), fps=FPS), FPS, sound, RATE)
     demo_report.report_film(tmp_path / "demo.mp4", knows_events=True)
     told = capsys.readouterr().out
     assert f"{right} of 4 are heard within 80 ms." in told
@@ -96,7 +96,9 @@ def test_words_are_compared_with_what_is_heard(
 ) -> None:
     scenes = (draw_scene(2**34 + number, kinds=["beep"]) for number in range(1000))
     scene = next(
-        s for s in scenes if (s.parts[0].asked.register, s.parts[0].asked.count) == (register, count)
+        s
+        for s in scenes
+        if (s.parts[0].description.register, s.parts[0].description.count) == (register, count)
     )
     write_audio(tmp_path / "words.wav", torch.from_numpy(render(scene, RATE)), RATE)
     demo_report.report_words(tmp_path / "words.wav")
@@ -108,7 +110,9 @@ def test_words_are_compared_with_what_is_heard(
 
 def test_another_videos_onsets_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = film_scene()
-    write_video(tmp_path / "demo.mp4", film(scene, size=(64, 64), fps=FPS), FPS, render(scene, RATE), RATE)
+    write_video(
+        tmp_path / "demo.mp4", render_film(scene, size=(64, 64), fps=FPS), FPS, render(scene, RATE), RATE
+    )
     demo_report.report_film(tmp_path / "demo.mp4", knows_events=False)
     (line,) = re.findall(r"onsets    (.*) \(s\)", capsys.readouterr().out)
     heard = [float(word) for word in line.split(", ")]

@@ -20,7 +20,7 @@ from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.oobleck import ResidualUnit, SnakeBeta
 from audiox_ext.networks.autoencoder.spectral import LatentMap, angle_gains, atoms
 
-from .start import STRAIGHT, start_unit
+from .initial_weights import STRAIGHT, initialise_residual_unit
 
 _CONTEXT = 16  # tokens around an atom that is encoded
 _LEVEL = 0.1  # at which it is
@@ -55,7 +55,7 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     up.bias.copy_(kept @ silent)
     for unit in units:
         assert isinstance(unit, ResidualUnit)
-        start_unit(unit)
+        initialise_residual_unit(unit)
     straight, inner_up = opened.layers[0], inner_opened.layers[1]
     _set_snake(straight, STRAIGHT)
     opened.layers[1].weight.copy_(torch.einsum("hon,rh->ron", inner_up.weight, kept))

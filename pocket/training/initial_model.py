@@ -14,19 +14,19 @@ from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
 
 from ..settings import TrainingConfig
-from ..sync.training import synchformer_config
+from ..sync.training_module import synchformer_config
 from .attention import TrainingOperations
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """What a model's folder holds."""
 
     model: AudioXModel
     synchformer: Synchformer | None
 
 
-def read_start(folder: Path, config: TrainingConfig, tokenizer: Path | None = None) -> Start:
+def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | None = None) -> InitialModel:
     """The model in a folder; its tokenizer is copied to where the training looks for it, if that is told.
 
     Raises `InputError` for one of another configuration or without a part that is trained with it, and what
@@ -46,4 +46,4 @@ def read_start(folder: Path, config: TrainingConfig, tokenizer: Path | None = No
     wanted = synchformer_config(config) is not None
     if wanted and not path.is_file():
         raise InputError(f"{path} is missing: this model is trained with its sync encoder.")
-    return Start(model, load_synchformer(path) if wanted else None)
+    return InitialModel(model, load_synchformer(path) if wanted else None)

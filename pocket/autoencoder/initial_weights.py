@@ -31,7 +31,7 @@ _OTHER = 1e-3  # size of the filters that carry nothing yet
 
 
 @torch.no_grad()
-def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
+def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     """Set all weights; what is drawn comes from torch's global generator. waveforms: (B, 2, S), on which they
     are fitted: the more latents they have, the better. Weights must be plain, not normalised.
     """
@@ -40,7 +40,7 @@ def start_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
         if isinstance(unit, SnakeBeta):
             unit.beta.fill_(STRAIGHT)
         elif isinstance(unit, ResidualUnit):
-            start_unit(unit)
+            initialise_residual_unit(unit)
     opening, *downs, posterior = _convolutions(encoder)
     first, *ups, last = _convolutions(decoder)
     mix = _sum_and_difference(waveforms.shape[1])
@@ -79,7 +79,7 @@ def _convolutions(layers: Any) -> list[Any]:
     return found
 
 
-def start_unit(unit: ResidualUnit) -> None:
+def initialise_residual_unit(unit: ResidualUnit) -> None:
     """One that hardly changes anything yet."""
     for layer in unit.layers:
         if isinstance(layer, nn.Conv1d):

@@ -16,10 +16,10 @@ from audiox_ext.training.trainer import Batch
 
 from ..settings import AutoencoderSettings
 from ..training.batches import SoundBatch
-from ..training.losses import kl_divergence, multi_resolution_stft, relative_error, views
+from ..training.losses import kl_divergence, multi_resolution_stft, relative_error, stereo_views
 from ..training.weight_norm import normalise_weights
-from .augmentation import levelled, moved
-from .start import start_autoencoder
+from .augmentation import equalise_rms, pan_randomly
+from .initial_weights import initialise_autoencoder
 
 
 class AutoencoderTraining(TrainingModule):
@@ -44,7 +44,9 @@ class AutoencoderTraining(TrainingModule):
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
         if sounds is not None:
             some = torch.Generator().manual_seed(settings.seed)
-            start_autoencoder(self.autoencoder, moved(levelled(sounds), settings.moved_share, some))
+            initialise_autoencoder(
+                self.autoencoder, pan_randomly(equalise_rms(sounds), settings.panned_fraction, some)
+            )
         if begun is not None:
             self.autoencoder.load_state_dict(begun, strict=True)
         normalise_weights(self.autoencoder)
@@ -58,7 +60,7 @@ class AutoencoderTraining(TrainingModule):
         assert isinstance(batch, SoundBatch)
         wanted = batch.waveforms
         if training:
-            wanted = moved(wanted, settings.moved_share, random)
+            wanted = pan_randomly(wanted, settings.panned_fraction, random)
         mean, deviation = self._posterior(wanted)
         latents = mean
         if training:
@@ -66,11 +68,11 @@ class AutoencoderTraining(TrainingModule):
         made = self.autoencoder.model["decoder"](latents)
         # The spectra and their logarithms in float32 whatever the convolutions were computed in.
         with torch.autocast(made.device.type, enabled=False):
-            got, want = views(made.float()), views(wanted)
+            got, want = stereo_views(made.float()), stereo_views(wanted)
             convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
             wave = relative_error(got, want)
             kl = kl_divergence(mean.float(), deviation.float())
-        loss = settings.stft_weight * (convergence + settings.log_share * logs)
+        loss = settings.stft_weight * (convergence + settings.log_weight * logs)
         loss = loss + settings.wave_weight * wave + settings.kl_weight * kl
         return {"loss": loss, "convergence": convergence, "logs": logs, "wave": wave, "kl": kl}
 

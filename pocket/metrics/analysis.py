@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..synth.rendering import loudest
+from ..synth.rendering import peak_rms
 
 HOP = 0.005  # seconds between the frames of the onset curve
-CLOSEST = 0.11  # seconds: onsets nearer to each other are one
+MIN_ONSET_GAP = 0.11  # seconds: onsets nearer to each other are one
 _ONE_THING = 0.22  # seconds
 _WINDOW = 0.02
 _BANDS = 24
-_DEPTH = 50.0  # decibels below the loudest band, where the onset curve stops looking
+_DEPTH = 50.0  # decibels below the peak_rms band, where the onset curve stops looking
 _LEAST_RISE = 1.2  # decibels, on average over the bands
 _PITCH_HOP, _PITCH_WINDOW = 0.032, 0.128
 _GRID = 96  # pitch candidates an octave
@@ -100,7 +100,7 @@ def onsets(sound: np.ndarray, rate: int) -> Onsets:
     """When something begins."""
     curve = onset_curve(sound, rate)
     threshold = max(_LEAST_RISE + 1.3 * float(np.median(curve)), 0.2 * float(curve.max()))
-    reach = round(CLOSEST / HOP)
+    reach = round(MIN_ONSET_GAP / HOP)
     peaks: list[int] = []
     for place in np.argsort(-curve, kind="stable"):
         if curve[place] < threshold:
@@ -119,7 +119,7 @@ def onsets(sound: np.ndarray, rate: int) -> Onsets:
 
 
 def count_events(sound: np.ndarray, rate: int, *, depth: float = 20.0) -> int:
-    """How many things begin that are at most `depth` decibels softer than the loudest.
+    """How many things begin that are at most `depth` decibels softer than the peak_rms.
 
     Onsets that follow each other within 0.22 s are one thing: the beats of a trill, the pulses of a croak.
     """
@@ -147,7 +147,7 @@ def pitch_track(
 ) -> PitchTrack | None:
     """The fundamental in frames of 128 ms, by subharmonic summation; None for silence.
 
-    Frames that are 35 dB softer than the loudest are left out.
+    Frames that are 35 dB softer than the peak_rms are left out.
     """
     power = power_spectrogram(sound, rate, window=_PITCH_WINDOW, hop=_PITCH_HOP, pad=4)
     energy = power.sum(axis=1, dtype=np.float64)
@@ -181,7 +181,7 @@ def pitch(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2
     return float(track.pitches[order][min(place, order.size - 1)])
 
 
-def pitch_motion(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2800.0) -> float | None:
+def pitch_slope(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: float = 2800.0) -> float | None:
     """Octaves a second by which the pitch rises, by a straight line through it; below 0 it falls."""
     track = pitch_track(sound, rate, lowest, highest)
     if track is None or track.times.size < 4:
@@ -193,7 +193,7 @@ def pitch_motion(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: fl
     return float(np.sum(weights * time * height)) / spread if spread > 0 else None
 
 
-def swings(sound: np.ndarray, rate: int) -> float | None:
+def swings_per_minute(sound: np.ndarray, rate: int) -> float | None:
     """How often a minute the pitch goes to and fro, between 6 and 180 times; None if it stays."""
     track = pitch_track(sound, rate, 300.0, 2000.0)
     if track is None or track.times.size < 16:
@@ -234,13 +234,13 @@ def chord(sound: np.ndarray, rate: int) -> tuple[float, str] | None:
     return best[1], best[2]
 
 
-def level(sound: np.ndarray, rate: int) -> float:
-    """dBFS of the loudest 50 ms, the power of the channels added; -inf for silence."""
-    highest = loudest(sound, rate)
+def peak_rms_dbfs(sound: np.ndarray, rate: int) -> float:
+    """dBFS of the peak_rms 50 ms, the power of the channels added; -inf for silence."""
+    highest = peak_rms(sound, rate)
     return 20 * math.log10(highest) if highest > 0 else -math.inf
 
 
-def direction(sound: np.ndarray) -> float:
+def stereo_balance(sound: np.ndarray) -> float:
     """Decibels by which the right channel is stronger than the left; 0 for silence and for mono."""
     left, *others = np.square(np.atleast_2d(sound), dtype=np.float64).sum(axis=1)
     right = others[0] if others else left

@@ -34,13 +34,13 @@ from audiox_ext.training.trainer import Batch
 from ..settings import DiffusionSettings, TrainingConfig
 from ..training.attention import TrainingOperations
 from ..training.initial_weights import initialise
-from ..training.losses import UsualErrors, weighted_errors
+from ..training.losses import TypicalErrors, weighted_errors
 from ..training.matrix_optimiser import MatrixOptimiser
 from ..training.preparation import Encoders
 from ..training.prepared_batches import PreparedBatch
-from .prompt_dropout import Shown
+from .prompt_dropout import VisiblePrompts
 from .teacher import Teacher
-from .text import build_text_encoder
+from .text_encoder import build_text_encoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -79,11 +79,11 @@ class DiffusionTraining(TrainingModule):
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
         # The latents of silence, where they tell strengths.
         self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
-        self.usual = UsualErrors()
+        self.usual = TypicalErrors()
         self.teacher: Teacher | None = None
         self.start_averaging()
 
-    def begin_as(self, model: AudioXModel) -> None:
+    def load_weights_of(self, model: AudioXModel) -> None:
         """Take the weights of a model of the same configuration, all but the autoencoder's. Raises
         RuntimeError where they differ.
         """
@@ -106,7 +106,11 @@ class DiffusionTraining(TrainingModule):
         """
         assert isinstance(batch, PreparedBatch)
         has_film = batch.has_film
-        shown = Shown.draw(self.settings, has_film, random) if training else Shown.all_but_audio(has_film)
+        shown = (
+            VisiblePrompts.draw(self.settings, has_film, random)
+            if training
+            else VisiblePrompts.without_audio_prompt(has_film)
+        )
         mean, deviation = batch.latents.unbind(dim=1)
         latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
         places = stratified_uniform(len(latents), random if training else None)
@@ -132,7 +136,7 @@ class DiffusionTraining(TrainingModule):
         self.usual.update(errors.detach(), places)
         return {"loss": loss}
 
-    def context(self, batch: PreparedBatch, shown: Shown, random: torch.Generator) -> Tensor:
+    def context(self, batch: PreparedBatch, shown: VisiblePrompts, random: torch.Generator) -> Tensor:
         """The network's context (B, N, D), with gradients."""
         device = self.device
         tokens: dict[str, Tensor] = {}
@@ -154,12 +158,12 @@ class DiffusionTraining(TrainingModule):
     def _prompt_samples(self) -> int:
         return round(self.config.model.conditioning_seconds * self.config.model.sample_rate)
 
-    def words_alone(self, captions: Sequence[str], random: torch.Generator) -> Tensor:
+    def text_context(self, captions: Sequence[str], random: torch.Generator) -> Tensor:
         """The context (B, N, D) of words without a video and a sound, with gradients."""
         count = len(captions)
         yes = torch.ones(count, dtype=torch.bool)
         nothing = torch.zeros(0, device=self.device)
-        shown = Shown(text=yes, video=~yes, audio=~yes, context=yes)
+        shown = VisiblePrompts(text=yes, video=~yes, audio=~yes, context=yes)
         batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing)
         return self.context(batch, shown, random)
 
@@ -191,7 +195,7 @@ class DiffusionTraining(TrainingModule):
         ]
         return name.startswith((*texts, "model.maf_block."))
 
-    def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: Shown) -> Tensor:
+    def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: VisiblePrompts) -> Tensor:
         tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)
         rows = shown.video.nonzero().flatten()
         if batch.pictures is None or not len(rows):

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from audiox_ext.training.module import schedule_rate
 
 from ..world.dataset import Dataset
-from ..world.kinds import KINDS, NOTES, VOICES
-from ..world.scenes import JOINTS, Scene
+from ..world.kinds import KINDS, NOTES, TIMBRES
+from ..world.scenes import ARRANGEMENTS, Scene
 
 if TYPE_CHECKING:
-    from .training import DiffusionTraining
+    from .training_module import DiffusionTraining
 
 _BATCH = 64
 _RATE = 1.5e-3
@@ -43,28 +43,28 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "motion": ("rising", "falling"),
     "side": ("left", "right"),
     "count": (1, 2, 3, 4),
-    "voice": VOICES,
+    "timbre": TIMBRES,
 }
 _PARTS = 2  # the most that a scene has
 # How many answers each question has: how the parts are joined, and of each part its kind and what is asked.
-SIZES = (len(JOINTS), *_PARTS * (len(KINDS) + 1, *(len(values) + 1 for values in _OPTIONS.values())))
+SIZES = (len(ARRANGEMENTS), *_PARTS * (len(KINDS) + 1, *(len(values) + 1 for values in _OPTIONS.values())))
 
 
 def answers(scene: Scene) -> list[int]:
     """One number below each of `SIZES`; 0 is said of what is not asked, or not there."""
-    found = [JOINTS.index(scene.joint)]
+    found = [ARRANGEMENTS.index(scene.arrangement)]
     for place in range(_PARTS):
         part = scene.parts[place] if place < len(scene.parts) else None
         found.append(0 if part is None else 1 + list(KINDS).index(part.kind))
         for name, options in _OPTIONS.items():
-            value = None if part is None else getattr(part.asked, name)
+            value = None if part is None else getattr(part.description, name)
             if name == "tempo" and value is not None:
                 value = int(value) // _TEMPO
             found.append(0 if value is None else 1 + options.index(value))
     return found
 
 
-class Questions(nn.Module):
+class AttributeClassifier(nn.Module):
     """Answers from the mean of a context's tokens."""
 
     def __init__(self, width: int) -> None:
@@ -83,21 +83,23 @@ class Questions(nn.Module):
         ).sum()
 
 
-def learn_captions(module: DiffusionTraining, dataset: Dataset, report: Callable[[str], None]) -> Questions:
+def pretrain_on_captions(
+    module: DiffusionTraining, dataset: Dataset, report: Callable[[str], None]
+) -> AttributeClassifier:
     """Train what makes the context of words. dataset: of what captions are drawn, item after item. Returns
     what has learnt to answer. Draws nothing from torch's global generator but the answers' first weights.
     """
     device, steps = module.device, module.settings.caption_steps
-    questions = Questions(module.config.model.cond_dim).to(device)
-    trained = [*understanding(module).values(), *questions.parameters()]
+    questions = AttributeClassifier(module.config.model.cond_dim).to(device)
+    trained = [*caption_parameters(module).values(), *questions.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     recent: list[float] = []
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule_rate(_RATE, step, steps, _WARMUP)
         numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
-        captions, wanted = asked_of(dataset, numbers)
-        context = module.words_alone(captions, module.make_generator(step))
+        captions, wanted = captions_and_labels(dataset, numbers)
+        context = module.text_context(captions, module.make_generator(step))
         loss = questions.loss(context, wanted.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -110,14 +112,14 @@ def learn_captions(module: DiffusionTraining, dataset: Dataset, report: Callable
     return questions
 
 
-def understanding(module: DiffusionTraining) -> dict[str, nn.Parameter]:
+def caption_parameters(module: DiffusionTraining) -> dict[str, nn.Parameter]:
     """What makes the context of words, by its key in the model: conditioners and fusion, what is trained."""
     parts = ("conditioner.", "maf_block.")
     named = module.model.named_parameters()
     return {key: value for key, value in named if key.startswith(parts) and value.requires_grad}
 
 
-def asked_of(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[str], Tensor]:
+def captions_and_labels(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[str], Tensor]:
     """Captions, and what they ask (B, questions)."""
     scenes = [dataset.scene(number) for number in numbers]
     return [dataset.caption(number) for number in numbers], torch.tensor([answers(scene) for scene in scenes])
