@@ -31,7 +31,7 @@ WITHIN_LIMITS = (
     "run.py",
 )
 MODULES_PER_FOLDER, LINES_PER_FILE, LINES_PER_FUNCTION = 12, 400, 60
-FOREIGN = ("comfy", "comfy_api", "comfy_extras", "folder_paths", "server")
+FOREIGN = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "server")
 
 
 def modules() -> dict[str, Path]:
@@ -115,6 +115,16 @@ def test_only_one_folder_of_the_nodes_imports_comfyui() -> None:
             first = target.split(".")[0]
             if first in FOREIGN and not (name.startswith("nodes") and first in allowed):
                 wrong.append(f"{name}:{line} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_function_assigns_module_variables() -> None:
+    wrong = [
+        f"{name}:{node.lineno} declares {', '.join(node.names)} global"
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Global)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
