@@ -58,17 +58,17 @@ class AudioXEditRegion(io.ComfyNode):
         """
         from ..audiox_ext.pipeline.editing import AudioEdit, Region
 
-        if (audio is None) == (edit is None):
+        if audio is not None and edit is None:
+            waveform, rate = read_audio(audio, "audio")
+            earlier = AudioEdit(waveform=waveform.float().cpu(), rate=rate)
+        elif edit is not None and audio is None:
+            earlier = require_edit(edit)
+        else:
             inputs = "Neither audio nor edit is" if audio is None else "Both audio and edit are"
             raise InputError(
                 f"{inputs} connected. Connect the track to the audio input of the first Edit Region. Connect "
                 "the edit input of each further one to the Edit Region before it."
             )
-        if edit is None:
-            waveform, rate = read_audio(audio, "audio")
-            earlier = AudioEdit(waveform=waveform.float().cpu(), rate=rate)
-        else:
-            earlier = require_edit(edit)
         region = Region(start=start, end=end, feather=feather, strength=strength)
         return io.NodeOutput(earlier.with_region(region))
 

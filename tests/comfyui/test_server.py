@@ -86,7 +86,7 @@ def test_every_number_has_bounds(server: ComfyServer) -> None:
 
 
 def test_import_is_quick(server: ComfyServer) -> None:
-    # ComfyUI counts the import of its own pyproject reader as the first pack's time; checks_import.py does not.
+    # ComfyUI counts the import of its pyproject reader as the first pack's time; checks_import.py does not.
     (seconds,) = re.findall(r"([\d.]+) seconds: .*AudioX-v1\.0", server.log)
     assert float(seconds) <= 0.5
 
