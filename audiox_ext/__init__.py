@@ -1,91 +1,71 @@
-"""AudioX in plain PyTorch: text, video and audio to sound and music.
+"""AudioX in plain PyTorch: sound and music from text, video and audio.
 
-The engine of the ComfyUI nodes, which runs without ComfyUI as well:
+This is the engine of the ComfyUI nodes. It also runs without ComfyUI:
 
     model, config = audiox_ext.get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True)
     waveform = audiox_ext.generate_diffusion_cond(model, conditioning={"text_prompt": "rain on a roof"})
 
-Names are resolved on first use, so that importing this package costs nothing.
+Names are imported on first use, so that importing this package takes no time.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# The public names. Type checkers read these imports; at run time `_read_public_names` does.
 if TYPE_CHECKING:
-    from .checkpoints.lora import set_loras
-    from .checkpoints.lora_file import Lora, read_lora
-    from .checkpoints.pretrained import ModelFolders, get_pretrained_model
-    from .conditioning.video_features import VideoFeatures, extract_video_features
-    from .errors import (
-        AudioXError,
-        CheckpointError,
-        ConfigError,
-        InputError,
-        LicenseError,
-        MediaError,
-        ModelNotFoundError,
-    )
-    from .model import AudioXModel
-    from .pipeline.editing import AudioEdit, Region
-    from .pipeline.generate import generate_diffusion_cond
-    from .pipeline.make_audio import make_audio
-    from .pipeline.request import AudioRequest
+    from .checkpoints.catalog import ModelFolders as ModelFolders
+    from .checkpoints.lora import set_loras as set_loras
+    from .checkpoints.lora_file import Lora as Lora
+    from .checkpoints.lora_file import read_lora as read_lora
+    from .checkpoints.pretrained import get_pretrained_model as get_pretrained_model
+    from .conditioning.video_features import VideoFeatures as VideoFeatures
+    from .conditioning.video_features import extract_video_features as extract_video_features
+    from .errors import AudioXError as AudioXError
+    from .errors import CheckpointError as CheckpointError
+    from .errors import ConfigError as ConfigError
+    from .errors import InputError as InputError
+    from .errors import LicenseError as LicenseError
+    from .errors import MediaError as MediaError
+    from .errors import ModelNotFoundError as ModelNotFoundError
+    from .errors import TrainingError as TrainingError
+    from .media.audio_video import read_audio as read_audio
+    from .media.audio_video import write_audio as write_audio
+    from .model import AudioXModel as AudioXModel
+    from .pipeline.editing import AudioEdit as AudioEdit
+    from .pipeline.editing import Region as Region
+    from .pipeline.generate import generate_diffusion_cond as generate_diffusion_cond
+    from .pipeline.make_audio import make_audio as make_audio
+    from .pipeline.request import AudioRequest as AudioRequest
+    from .pipeline.settings import SamplerSettings as SamplerSettings
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "AudioEdit": "pipeline.editing",
-    "AudioRequest": "pipeline.request",
-    "AudioXError": "errors",
-    "AudioXModel": "model",
-    "CheckpointError": "errors",
-    "ConfigError": "errors",
-    "InputError": "errors",
-    "LicenseError": "errors",
-    "Lora": "checkpoints.lora_file",
-    "MediaError": "errors",
-    "ModelFolders": "checkpoints.pretrained",
-    "ModelNotFoundError": "errors",
-    "Region": "pipeline.editing",
-    "VideoFeatures": "conditioning.video_features",
-    "extract_video_features": "conditioning.video_features",
-    "generate_diffusion_cond": "pipeline.generate",
-    "get_pretrained_model": "checkpoints.pretrained",
-    "make_audio": "pipeline.make_audio",
-    "read_lora": "checkpoints.lora_file",
-    "set_loras": "checkpoints.lora",
-}
 
-__all__ = [
-    "AudioEdit",
-    "AudioRequest",
-    "AudioXError",
-    "AudioXModel",
-    "CheckpointError",
-    "ConfigError",
-    "InputError",
-    "LicenseError",
-    "Lora",
-    "MediaError",
-    "ModelFolders",
-    "ModelNotFoundError",
-    "Region",
-    "VideoFeatures",
-    "__version__",
-    "extract_video_features",
-    "generate_diffusion_cond",
-    "get_pretrained_model",
-    "make_audio",
-    "read_lora",
-    "set_loras",
-]
+def _read_public_names() -> dict[str, str]:
+    """Return the module of each public name, from the imports above."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    block = next(statement for statement in tree.body if isinstance(statement, ast.If))
+    imports = (statement for statement in block.body if isinstance(statement, ast.ImportFrom))
+    return {name.name: f".{statement.module}" for statement in imports for name in statement.names}
+
+
+_MODULES = _read_public_names()
+__all__ = sorted({*_MODULES, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import a public name on first use."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(importlib.import_module(_MODULES[name], __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

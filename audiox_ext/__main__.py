@@ -1,4 +1,4 @@
-"""`python -m audiox_ext`."""
+"""Runs the command line: `python -m audiox_ext`."""
 
 import sys
 
