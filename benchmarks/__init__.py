@@ -1,5 +1,5 @@
-"""How much time and memory the engine takes, on models of full size with random weights.
+"""Measure the engine's time, memory and quality.
 
-Each file is a command: `python -m benchmarks.step --help`. `NOTES.md` holds what was measured and why things
-are as they are.
+The speed benchmarks use full-size models with random weights. Each file is a command: run
+`python -m benchmarks.step --help`. `NOTES.md` lists the measurements and the decisions that follow from them.
 """

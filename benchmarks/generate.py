@@ -1,10 +1,10 @@
-"""A whole generation in a process of its own, from the files to the waveform: times and peaks of memory.
+"""Measure time and peak memory of a whole generation, from the model files to the waveform.
 
     python -m benchmarks.generate --steps 4
     python -m benchmarks.generate --model AudioX-Turbo --precision bf16
 
-The weights are random, in the published layout, 6 to 11 GB in float32, in a temporary folder that is removed
-at the end; --weights names a folder that is kept and used again.
+The generation runs in a separate process. The model files have the published layout and random weights, 6 to
+11 GB in float32. They lie in a temporary folder unless --weights names a folder to keep and reuse.
 """
 
 from __future__ import annotations
@@ -20,43 +20,58 @@ from pathlib import Path
 
 import torch
 
-from .measuring import parse, parser, peak_bytes, report
-from .models import prompts
+from .measuring import (
+    PROMPT_KINDS,
+    add_seconds_option,
+    common_parser,
+    parse_options,
+    peak_bytes,
+    print_report,
+)
+from .models import random_prompt
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    command = parser(__doc__, plain=False)
-    command.add_argument("--steps", type=int, help="default the model's own")
-    command.add_argument("--seconds", type=float, default=0.0, help="of sound; 0 = the model's own length")
-    command.add_argument("--prompts", default="text", choices=("text", "all"))
-    command.add_argument("--weights", type=Path, metavar="FOLDER", help="where they are kept")
-    command.add_argument("--offload", action="store_true", help="parts are on the device only while in use")
-    command.add_argument("--compile", action="store_true", help="with torch.compile")
-    command.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
-    options = parse(command, arguments)
+    """Run the command.
+
+    Args:
+        arguments: Command-line arguments, by default those of the process.
+    """
+    parser = common_parser(__doc__, plain=False)
+    parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
+    add_seconds_option(parser)
+    parser.add_argument("--prompts", default="text", choices=PROMPT_KINDS, help="text alone, or all kinds")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="keep the model files here")
+    parser.add_argument(
+        "--offload", action="store_true", help="keep each part on the device only while it is used"
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    options = parse_options(parser, arguments)
     if options.inner:
         _generate(options)
         return
     with tempfile.TemporaryDirectory(prefix="audiox-benchmark-") as temporary:
         folder = (options.weights or Path(temporary)) / options.model
         if not folder.is_dir():
-            write = "import sys; from pathlib import Path; from benchmarks.models import random_folder; "
-            write += "random_folder(Path(sys.argv[1]), sys.argv[2])"
-            subprocess.run([sys.executable, "-c", write, str(folder), options.model], check=True)
-        inner = [sys.executable, "-m", "benchmarks.generate", "--inner", "--weights", str(folder)]
-        given = sys.argv[1:] if arguments is None else arguments
-        # The last of two equal options counts, so the folder stands behind what was given.
-        done = subprocess.run([*inner[:3], *given, *inner[3:]], stdout=subprocess.PIPE, text=True, check=True)
-    report("generate", options, json.loads(done.stdout))
+            script = "import sys; from pathlib import Path; from benchmarks.models import random_folder; "
+            script += "random_folder(Path(sys.argv[1]), sys.argv[2])"
+            subprocess.run([sys.executable, "-c", script, str(folder), options.model], check=True)
+        # argparse uses the last of two equal options, so these come after the user's.
+        own_options = ["--inner", "--weights", str(folder)]
+        user_options = sys.argv[1:] if arguments is None else arguments
+        command = [sys.executable, "-m", "benchmarks.generate", *user_options, *own_options]
+        process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    print_report("generate", options, json.loads(process.stdout))
 
 
 def _generate(options: argparse.Namespace) -> None:
+    """Load, generate and print the measurements as JSON."""
     from audiox_ext.checkpoints.pretrained import get_pretrained_model
     from audiox_ext.pipeline.generate import generate_diffusion_cond
     from audiox_ext.sampling.denoiser import StepInfo
 
-    before = peak_bytes()
+    initial_peak = peak_bytes()
     start = time.perf_counter()
     model, _ = get_pretrained_model(
         options.weights,
@@ -66,38 +81,38 @@ def _generate(options: argparse.Namespace) -> None:
         offload=options.offload,
         compile=options.compile,
     )
-    loaded, loaded_peak = time.perf_counter(), peak_bytes()
-    ends: list[float] = []
+    load_end, load_peak = time.perf_counter(), peak_bytes()
+    step_ends: list[float] = []
 
-    def note(info: StepInfo) -> None:
+    def on_step(info: StepInfo) -> None:
         if torch.device(options.device).type == "cuda":
             torch.cuda.synchronize()
-        ends.append(time.perf_counter())
+        step_ends.append(time.perf_counter())
 
     ratio = model.config.autoencoder.downsampling_ratio
-    size = -(-round(options.seconds * model.sample_rate) // ratio) * ratio if options.seconds else None
+    sample_size = -(-round(options.seconds * model.sample_rate) // ratio) * ratio if options.seconds else None
     waveform = generate_diffusion_cond(
         model,
         steps=options.steps,
-        conditioning=[prompts(model, options.prompts)],
-        sample_size=size,
+        conditioning=[random_prompt(model, options.prompts)],
+        sample_size=sample_size,
         seed=1,
         device=options.device,
-        callback=note,
+        callback=on_step,
     )
-    done = time.perf_counter()
-    steps = [later - earlier for earlier, later in pairwise(ends)]
+    end = time.perf_counter()
+    step_times = [later - earlier for earlier, later in pairwise(step_ends)]
     results = {
-        "load_seconds": loaded - start,
-        "conditioning_and_first_step_seconds": ends[0] - loaded,
-        "mean_step_seconds": sum(steps) / len(steps) if steps else None,
-        "decode_seconds": done - ends[-1],
-        "prompt_to_waveform_seconds": done - loaded,
-        "steps": len(ends),
+        "load_seconds": load_end - start,
+        "conditioning_and_first_step_seconds": step_ends[0] - load_end,
+        "mean_step_seconds": sum(step_times) / len(step_times) if step_times else None,
+        "decode_seconds": end - step_ends[-1],
+        "prompt_to_waveform_seconds": end - load_end,
+        "steps": len(step_ends),
         "samples": waveform.shape[-1],
         "finite": bool(torch.isfinite(waveform).all()),
-        "peak_bytes_before_loading": before,
-        "peak_bytes_after_loading": loaded_peak,
+        "peak_bytes_before_loading": initial_peak,
+        "peak_bytes_after_loading": load_peak,
         "peak_bytes": peak_bytes(),
     }
     if torch.device(options.device).type == "cuda":

@@ -1,4 +1,4 @@
-"""Models of full size with random weights, made in memory or on disk."""
+"""Full-size models with random weights, in memory or on disk, and random prompts for them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,28 @@ T5_BASE: dict[str, Any] = {
 
 
 def read_config(name: str) -> dict[str, Any]:
-    """The published configuration of a model."""
+    """Read the published configuration of a model.
+
+    Args:
+        name: One of `NAMES`.
+
+    Returns:
+        The contents of its config.json.
+    """
     return json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> AudioXModel:
-    """The model `name` (one of `NAMES`) with a T5-base, on `device`. Equal numbers at each call."""
+    """Build a model with random weights and a T5-base text encoder. Every call gives the same weights.
+
+    Args:
+        name: One of `NAMES`.
+        precision: Precision of the network, one of `DTYPES`.
+        device: Where the whole model lies.
+
+    Returns:
+        The model, ready for inference.
+    """
     from transformers import T5Config, T5EncoderModel
 
     with torch.device("meta"):
@@ -52,14 +68,23 @@ def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> Aud
 
 
 def random_folder(folder: Path, name: str) -> Path:
-    """The model on disk as it is published, float32: a .ckpt or the few-step files, and a T5-base."""
-    turbo = name == "AudioX-Turbo"
-    return write_random_checkpoint(folder, read_config(name), form="student" if turbo else "ckpt")
+    """Write a model with random float32 weights in the published layout, with a T5-base text encoder.
+
+    Args:
+        folder: Folder to write.
+        name: One of `NAMES`. AudioX-Turbo is written as a few-step student, others as a .ckpt.
+
+    Returns:
+        The folder.
+    """
+    form = "student" if name == "AudioX-Turbo" else "ckpt"
+    return write_random_checkpoint(folder, read_config(name), form=form)
 
 
 def _fill(model: nn.Module) -> None:
-    """Weights that keep the size of what flows through them, from one stretch of random numbers: a fresh
-    number for each of a billion weights would take longer than what is measured.
+    """Set weights that preserve the scale of activations.
+
+    All come from one block of random numbers, because drawing a billion would take longer than the benchmark.
     """
     numbers = torch.randn(2**22, generator=torch.Generator().manual_seed(0))
     for module in model.modules():
@@ -72,19 +97,28 @@ def _fill(model: nn.Module) -> None:
 
 
 def _values(key: str, like: Tensor, numbers: Tensor) -> Tensor:
+    """Weights like a parameter: gains 1, biases 0, matrices scaled by the size of their input."""
     if key == "gamma" or (like.dim() == 1 and key == "weight"):
         return torch.ones(like.shape, dtype=like.dtype)
     if like.dim() < 2:
         return torch.zeros(like.shape, dtype=like.dtype)
     values = torch.empty(like.shape, dtype=like.dtype)
     scaled = (numbers / math.sqrt(math.prod(like.shape[1:]))).to(like.dtype)
-    for part in values.view(-1).split(len(scaled)):
-        part.copy_(scaled[: len(part)])
+    for block in values.view(-1).split(len(scaled)):
+        block.copy_(scaled[: len(block)])
     return values
 
 
-def prompts(model: AudioXModel, kind: str) -> dict[str, Any]:
-    """A conditioning dict. kind: "text", or "all" for text, a video and an audio prompt of 10 s."""
+def random_prompt(model: AudioXModel, kind: str) -> dict[str, Any]:
+    """Make the conditioning of one sound. Every call gives the same.
+
+    Args:
+        model: Model whose rates and duration apply.
+        kind: "text", or "all" for text, video and audio prompt.
+
+    Returns:
+        A conditioning item, as `generate_diffusion_cond` accepts it.
+    """
     generator = torch.Generator().manual_seed(1)
     prompt: dict[str, Any] = {"text_prompt": "Heavy rain on a tin roof, thunder far away."}
     if kind == "all":

@@ -1,11 +1,16 @@
-"""The published algorithm in this engine's parts: every saving off, to measure and to test the savings by.
+"""The published algorithm in this engine's modules, with every saving off: the reference for benchmarks and tests.
 
-What is off: keys and values of the context once a generation, cross-attention left out where the context is
-zero, equal tokens of the context merged (`mmdit`: modulations once a generation); text encoded no further
-than it goes, the vision tower left out without a video; the decoder in tiles, its weights normalised once;
-matrix products through oneDNN. All functions but `unmerged` want what `plain_model` makes.
+Off are:
 
-B batch, C latent channels, L latents, N context tokens, D width.
+- in the network: keys and values of the context computed once per generation; cross-attention skipped on the
+  zero context; equal context tokens merged; in `mmdit`, modulations computed once per generation
+- in the conditioning: text encoded only over its own tokens; the vision tower skipped without a video
+- in the decoder: tiles; weights normalised once
+- matrix products through oneDNN
+
+All functions except `unmerged` expect a model made by `plain_model`.
+
+B batch, C latent channels, L latents, N context tokens, D width, S samples.
 """
 
 from __future__ import annotations
@@ -32,30 +37,57 @@ from audiox_ext.random_numbers import RandomNumbers
 
 
 def plain_model(model: AudioXModel) -> AudioXModel:
-    """The same model of torch's own layers; it shares the weights."""
+    """Copy a model with torch's own linear layers.
+
+    Args:
+        model: Model to copy.
+
+    Returns:
+        A copy that shares the weights of the model.
+    """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, dict(shared))
-    for layer in copied.modules():
-        if type(layer) is Linear:
-            layer.__class__ = nn.Linear  # type: ignore[assignment]
+    for parent in list(copied.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is Linear:
+                setattr(parent, name, _torch_linear(layer))
     return copied
+
+
+def _torch_linear(layer: Linear) -> nn.Linear:
+    """A `torch.nn.Linear` with the weights of a layer."""
+    plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain.train(layer.training)
 
 
 @torch.no_grad()
 def plain_velocity(network: Network, x: Tensor, t: Tensor, context: Tensor, cfg_scale: float) -> Tensor:
-    """One guided prediction. x: (B, C, L), t: (B,), context: (B, N, D). Returns (B, C, L), float32."""
-    both, times = torch.cat([x, x]), torch.cat([t, t])
+    """Predict one guided velocity.
+
+    Args:
+        network: Network of a plain model.
+        x: Latents (B, C, L).
+        t: Times (B,).
+        context: Context (B, N, D) of the prompts.
+        cfg_scale: Guidance scale.
+
+    Returns:
+        The velocity (B, C, L), float32.
+    """
+    pair, times = torch.cat([x, x]), torch.cat([t, t])
     contexts = torch.cat([context, torch.zeros_like(context)]).to(network.compute_dtype)
     if isinstance(network, DiffusionTransformer):
-        predicted = _plain_dit(network, both, times, contexts)
+        prediction = _plain_dit(network, pair, times, contexts)
     else:
         assert isinstance(network, MultimodalDiffusionTransformer)
-        predicted = network(both, times, network.prepare_context(contexts))
-    conditional, unconditional = predicted.chunk(2)
+        prediction = network(pair, times, network.prepare_context(contexts))
+    conditional, unconditional = prediction.chunk(2)
     return unconditional + cfg_scale * (conditional - unconditional)
 
 
 def _plain_dit(network: DiffusionTransformer, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    """The prediction of a DiT, with cross-attention to every token."""
     context = network.to_cond_embed(context)
     _, tokens = network.enter(x, t)
     rotary = network.rotary.table(tokens.shape[1], tokens.device)
@@ -75,7 +107,16 @@ def _plain_dit(network: DiffusionTransformer, x: Tensor, t: Tensor, context: Ten
 
 @torch.no_grad()
 def unmerged(network: DiffusionTransformer, context: Tensor, zero_items: int = 0) -> DitContext:
-    """`DiffusionTransformer.prepare_context` with every token of the context."""
+    """Prepare the context of a DiT without merging tokens.
+
+    Args:
+        network: Network of any model.
+        context: Context (B, N, D) of the prompts.
+        zero_items: Number of unconditional items to append.
+
+    Returns:
+        Keys and values of all tokens, layer by layer.
+    """
     context = network.to_cond_embed(context.to(network.compute_dtype))
     context = torch.cat([context, context.new_zeros(zero_items, *context.shape[1:])])
     return DitContext(tuple(layer.cross_attn.keys_values(context) for layer in network.transformer.blocks()))
@@ -85,8 +126,16 @@ def unmerged(network: DiffusionTransformer, context: Tensor, zero_items: int = 0
 def plain_conditioning(
     model: AudioXModel, items: Sequence[dict[str, Any]], placement: Placement, random: RandomNumbers
 ) -> Tensor:
-    """The context (B, N, D) of prompts: text padded to its full length first, no video taken for black
-    frames.
+    """Encode prompts: text at its full padded length, black frames where an item has no video.
+
+    Args:
+        model: Plain model.
+        items: One conditioning dictionary per sound.
+        placement: Where to run the encoders.
+        random: Random numbers of the audio encoder.
+
+    Returns:
+        The context (B, N, D).
     """
     tokens: dict[str, Tensor] = {}
     for name, module in model.conditioner.conditioners.items():
@@ -101,6 +150,7 @@ def plain_conditioning(
 
 
 def _plain_text(module: TextConditioner, prompts: Sequence[str]) -> Tensor:
+    """Text tokens, encoded with their padding."""
     encoder = module.text_encoder
     assert encoder is not None
     length = module.config.max_length
@@ -114,27 +164,38 @@ def _plain_text(module: TextConditioner, prompts: Sequence[str]) -> Tensor:
 
 
 def _plain_video(module: VideoConditioner, prompts: Sequence[dict[str, Tensor] | None]) -> Tensor:
-    config, found = module.config, []
+    """Video tokens; black frames are encoded before they are replaced by the learned empty features."""
+    config = module.config
     size = config.clip.image_size
+    tokens = []
     for prompt in prompts:
         if prompt is not None:
-            found.append(module([prompt], torch.device("cpu"), RandomNumbers()))
+            tokens.append(module([prompt], torch.device("cpu"), RandomNumbers()))
             continue
         sync = torch.zeros(1, config.sync_tokens, config.sync_dim) if config.with_sync else None
         encoded = module.encode(torch.zeros(config.frames, 3, size, size), sync, torch.device("cpu"))
-        found.append(torch.where(torch.tensor(True), module.empty_visual_feat, encoded))
-    return torch.cat(found)
+        tokens.append(torch.where(torch.tensor(True), module.empty_visual_feat, encoded))
+    return torch.cat(tokens)
 
 
 @torch.no_grad()
 def plain_decode(model: AudioXModel, latents: Tensor) -> Tensor:
-    """(B, C, L) -> (B, channels, S), each stage whole, weights normalised anew at each use."""
+    """Decode latents without tiles, normalising the weights at every use.
+
+    Args:
+        model: Plain model.
+        latents: Latents (B, C, L).
+
+    Returns:
+        The waveform (B, channels, S).
+    """
     decoder = model.pretransform.model["decoder"]
     assert isinstance(decoder, OobleckDecoder)
-    return _plain(decoder.layers, latents)
+    return _decode_stage(decoder.layers, latents)
 
 
-def _plain(module: nn.Module, x: Tensor) -> Tensor:
+def _decode_stage(module: nn.Module, x: Tensor) -> Tensor:
+    """Output of a module of the decoder and of all modules in it."""
     if isinstance(module, SnakeBeta):
         alpha, beta = module.alpha.exp()[None, :, None], module.beta.exp()[None, :, None]
         return x + (1.0 / (beta + 1e-9)) * torch.pow(torch.sin(x * alpha), 2)
@@ -148,5 +209,5 @@ def _plain(module: nn.Module, x: Tensor) -> Tensor:
     inner = layers[0] if len(layers) == 1 and isinstance(layers[0], nn.Sequential) else module
     out = x
     for layer in inner.children():
-        out = _plain(layer, out)
+        out = _decode_stage(layer, out)
     return out + x if type(module).__name__ == "ResidualUnit" else out

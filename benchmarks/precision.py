@@ -1,7 +1,7 @@
-"""How far half precision is from float32 after a whole run: `python -m benchmarks.precision`.
+"""Measure how far half precision deviates from float32 over whole runs: `python -m benchmarks.precision`.
 
-The golden checkpoints, small models of every kind, make the latents of one prompt with equal seeds in each
-precision of the network. Printed are the relative L2 distances from float32, sampler by sampler.
+The golden checkpoints, one small model per kind, generate latents of one prompt with the same seeds in each
+precision. The table shows relative L2 distances from float32 per sampler.
 """
 
 from __future__ import annotations
@@ -28,40 +28,55 @@ PRECISIONS: tuple[Any, ...] = ("bf16", "fp16", "fp8")
 
 
 class _CastingLinear(Linear):
+    """Linear layer that casts its weights to the type of its input."""
+
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
 
 class _CastingConv1d(nn.Conv1d):
+    """Convolution that casts its weights to the type of its input."""
+
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, self.weight.to(x.dtype), self.bias)
 
 
 class CastingOperations(PlainOperations):
-    """Layers that cast their weights as ComfyUI's do."""
+    """Layers that cast their weights at each use, as ComfyUI's layers do."""
 
     Linear = _CastingLinear
     Conv1d = _CastingConv1d
 
 
 def main() -> None:
-    """Measure and print a table, or with --json the same for programs."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
-    parser.add_argument("--steps", type=int, default=50, help="of the multi-step models (default 50)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs that the mean is taken of (default 3)")
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--steps", type=int, default=50, help="sampling steps of multi-step models (default 50)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs to average over (default 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     rows = [row for kind in KINDS for row in measure(kind, options.steps, options.seeds)]
     print(json.dumps(rows, indent=1) if options.json else table(rows))
 
 
 def measure(kind: str, steps: int, seeds: int) -> list[dict[str, Any]]:
-    """A row for each sampler of a golden model: its distances by precision."""
+    """Measure a golden model with each of its samplers.
+
+    Args:
+        kind: One of `KINDS`.
+        steps: Sampling steps of a multi-step model.
+        seeds: Number of runs to average over.
+
+    Returns:
+        One row per sampler: its settings, and its relative L2 distance from float32 by precision.
+    """
     models = {precision: _load(kind, precision) for precision in ("fp32", *PRECISIONS)}
-    few = models["fp32"].config.few_step_count
+    few_steps = models["fp32"].config.few_step_count
     rows = []
-    for sampler in (None,) if few else SAMPLER_NAMES:
-        row: dict[str, Any] = {"model": kind, "sampler": sampler or "few steps", "steps": few or steps}
+    for sampler in (None,) if few_steps else SAMPLER_NAMES:
+        row: dict[str, Any] = {"model": kind, "sampler": sampler or "few steps", "steps": few_steps or steps}
         runs = {
             name: [_latents(m, sampler, row["steps"], s) for s in range(seeds)] for name, m in models.items()
         }
@@ -74,6 +89,7 @@ def measure(kind: str, steps: int, seeds: int) -> list[dict[str, Any]]:
 
 
 def _load(kind: str, precision: Any) -> AudioXModel:
+    """A golden model in a precision."""
     settings: dict[str, Any] = {"precision": precision}
     if precision == "fp8":
         settings = {"operations": CastingOperations, "rest_operations": PlainOperations}
@@ -82,7 +98,14 @@ def _load(kind: str, precision: Any) -> AudioXModel:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table in Markdown."""
+    """Format rows as a Markdown table.
+
+    Args:
+        rows: Rows of `measure`.
+
+    Returns:
+        The table.
+    """
     lines = [
         f"| model | sampler | steps | {' | '.join(PRECISIONS)} |",
         "|---|---|---|" + "---|" * len(PRECISIONS),
@@ -94,6 +117,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _latents(model: Any, sampler: str | None, steps: int, seed: int) -> Tensor:
+    """Latents of one run."""
     settings: dict[str, Any] = {} if sampler is None else {"sampler_type": sampler}
     return generate_diffusion_cond(
         model,
@@ -107,6 +131,7 @@ def _latents(model: Any, sampler: str | None, steps: int, seed: int) -> Tensor:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
+    """Relative L2 distance of a from b."""
     return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 

@@ -1,4 +1,4 @@
-"""Time of one guided step of the network (of a few-step student: one unguided).
+"""Measure one guided step of the network, or one unguided step of a few-step model.
 
 python -m benchmarks.step --plain
 python -m benchmarks.step --prompts all --plain
@@ -7,6 +7,7 @@ python -m benchmarks.step --model AudioX-Turbo --precision bf16 --device cuda --
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import torch
@@ -16,23 +17,36 @@ from audiox_ext.model import compile_network
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.guidance import GuidedVelocity
 
-from .measuring import matrix_peak, memory_peak, operations, parse, parser, report, seconds
-from .models import DTYPES, prompts, random_model
+from .measuring import (
+    PROMPT_KINDS,
+    common_parser,
+    count_operations,
+    matrix_peak,
+    memory_peak,
+    parse_options,
+    print_report,
+    time_runs,
+)
+from .models import DTYPES, random_model, random_prompt
 from .plain import plain_model, plain_velocity
 
 
 @torch.no_grad()
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    command = parser(__doc__)
-    command.add_argument("--prompts", default="text", choices=("text", "all"))
-    command.add_argument("--batch", type=int, default=1)
-    command.add_argument("--compile", action="store_true", help="with torch.compile")
-    options = parse(command, arguments)
+    """Run the command.
+
+    Args:
+        arguments: Command-line arguments, by default those of the process.
+    """
+    parser = common_parser(__doc__)
+    parser.add_argument("--prompts", default="text", choices=PROMPT_KINDS, help="text alone, or all kinds")
+    parser.add_argument("--batch", type=int, default=1, help="sounds per batch (default 1)")
+    parser.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    options = parse_options(parser, arguments)
 
     model = random_model(options.model, options.precision, options.device)
     placement = DevicePlacement(options.device)
-    items = [prompts(model, options.prompts)] * options.batch
+    items = [random_prompt(model, options.prompts)] * options.batch
     tokens = model.encode_conditioning(items, placement, RandomNumbers.from_seed(0))
     context = model.assemble_context(tokens, placement).to(options.device)
     generator = torch.Generator().manual_seed(2)
@@ -41,40 +55,50 @@ def main(arguments: list[str] | None = None) -> None:
     t = torch.full((options.batch,), 0.5, device=options.device)
     cfg_scale = 1.0 if model.config.few_step_count else 7.0
 
-    prepare = seconds(lambda: GuidedVelocity(model.network, context, cfg_scale=cfg_scale), options)
+    preparation = time_runs(lambda: GuidedVelocity(model.network, context, cfg_scale=cfg_scale), options)
     velocity = GuidedVelocity(model.network, context, cfg_scale=cfg_scale)
-    count = operations(lambda: velocity(x, t))
+    operations = count_operations(lambda: velocity(x, t))
     if options.compile:
         compile_network(model, options.device)
-    step = seconds(lambda: velocity(x, t), options)
-    median = step["median_seconds"]
-    weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
-    peaks = matrix_peak(options.device, DTYPES[options.precision]), memory_peak(options.device)
-    results: dict[str, Any] = {
-        "step": {
-            **step,
-            "operations": count,
-            "operations_per_second": count / median,
-            "share_of_matrix_peak": count / median / peaks[0],
-            # Every weight is read at least once a step; activations come on top.
-            "bytes_of_weights": weights,
-            "bytes_of_weights_per_second": weights / median,
-            "share_of_memory_peak": weights / median / peaks[1],
-        },
-        "preparation": prepare,
-        "matrix_peak_operations_per_second": peaks[0],
-        "memory_peak_bytes_per_second": peaks[1],
-        # What the roofline allows: the slower of computing and of reading the weights.
-        "least_seconds": max(count / peaks[0], weights / peaks[1]),
+    step = time_runs(lambda: velocity(x, t), options)
+    weight_bytes = sum(p.numel() * p.element_size() for p in model.network.parameters())
+    results = {
+        **_against_peaks(step, operations, weight_bytes, options),
+        "preparation": preparation,
     }
     if options.plain:
         network = plain_model(model).network
-        plain = seconds(lambda: plain_velocity(network, x, t, context, cfg_scale), options)
+        plain = time_runs(lambda: plain_velocity(network, x, t, context, cfg_scale), options)
         results["plain_step"] = plain
         results["ratio"] = step["median_seconds"] / plain["median_seconds"]
         expected = plain_velocity(network, x, t, context, cfg_scale)
         results["relative_error"] = float((velocity(x, t) - expected).norm() / expected.norm())
-    report("step", options, results)
+    print_report("step", options, results)
+
+
+def _against_peaks(
+    step: dict[str, Any], operations: int, weight_bytes: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Compare a step with what the device can compute and read at best."""
+    median = step["median_seconds"]
+    matrix = matrix_peak(options.device, DTYPES[options.precision])
+    memory = memory_peak(options.device)
+    return {
+        "step": {
+            **step,
+            "operations": operations,
+            "operations_per_second": operations / median,
+            "fraction_of_matrix_peak": operations / median / matrix,
+            # A step reads every weight at least once, and the activations besides.
+            "bytes_of_weights": weight_bytes,
+            "bytes_of_weights_per_second": weight_bytes / median,
+            "fraction_of_memory_peak": weight_bytes / median / memory,
+        },
+        "matrix_peak_operations_per_second": matrix,
+        "memory_peak_bytes_per_second": memory,
+        # The roofline: the slower of computing and of reading the weights.
+        "least_seconds": max(operations / matrix, weight_bytes / memory),
+    }
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ import json, resource, sys, time
 import torch
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from benchmarks.models import prompts
+from benchmarks.models import random_prompt
 
 start = time.perf_counter()
 model, _ = get_pretrained_model(sys.argv[1], accept_cc_by_nc=True, precision=sys.argv[2])
 loaded = time.perf_counter()
 wave = generate_diffusion_cond(
-    model, steps=1, cfg_scale=7, conditioning=prompts(model, sys.argv[3]), seed=1, device="cpu"
+    model, steps=1, cfg_scale=7, conditioning=random_prompt(model, sys.argv[3]), seed=1, device="cpu"
 )
 done = time.perf_counter()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
