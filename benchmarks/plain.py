@@ -1,4 +1,4 @@
-"""The published algorithm in this engine's modules, with every saving off: the reference for benchmarks and tests.
+"""The published algorithm in this engine's modules, with every saving off: a reference to compare with.
 
 Off are:
 

@@ -51,9 +51,7 @@ class CastingOperations(PlainOperations):
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
-    parser.add_argument(
-        "--steps", type=int, default=50, help="sampling steps of multi-step models (default 50)"
-    )
+    parser.add_argument("--steps", type=int, default=50, help="steps of multi-step models (default 50)")
     parser.add_argument("--seeds", type=int, default=3, help="runs to average over (default 3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
