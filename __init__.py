@@ -1,8 +1,7 @@
-"""ComfyUI's entry point of the AudioX pack.
+"""ComfyUI's entry point for the AudioX pack.
 
-Importing this file does next to nothing: the nodes are imported when ComfyUI asks for them, the engine when
-one of them runs, so tools that import the folder without ComfyUI (pytest, type checkers) come through
-unharmed.
+This module imports no node until ComfyUI asks for the list of nodes, and no node imports the engine until it
+runs. Tools without ComfyUI (pytest, type checkers) can therefore import the folder.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if (Path(__file__).parent / "web").is_dir():
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """The pack's nodes, for ComfyUI 0.3.64 and newer."""
+    """Return the pack's extension; ComfyUI 0.3.64 and newer call this."""
     from .nodes.extension import AudioXExtension
 
     return AudioXExtension()

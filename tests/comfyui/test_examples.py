@@ -1,4 +1,4 @@
-"""The example workflows: both forms agree, fit the nodes, and end in files of the right length."""
+"""Tests of the example workflows: both forms agree, fit the nodes, and write files of the right length."""
 
 from __future__ import annotations
 
@@ -31,41 +31,41 @@ POCKET_SECONDS, FILM_SECONDS = 9.984, 9.96
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """Seconds of the sound file and of the video that an example ends in, None where it has none."""
+class Output:
+    """What an example writes: seconds of its sound file and of its video, or None."""
 
     sound: float | None = None
     video: float | None = None
     rate: int = RATE
     pictures: int = 1
     players: int = 0
-    to_end: bool = True  # real weights end their sounds when they are over
+    to_end: bool = True  # a trained model may end its sound early
 
 
-MADE = {
-    "audio_prompt": Made(sound=NATIVE_SECONDS),
-    "continuation": Made(sound=TRACK_SECONDS + 10, rate=TRACK_RATE),
-    "inpainting": Made(sound=TRACK_SECONDS, rate=TRACK_RATE),
-    "long_video": Made(video=LONG_SECONDS),
-    "object_mask": Made(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
-    "pocket_audio_prompt": Made(to_end=False, sound=POCKET_SECONDS),
-    "pocket_continuation": Made(to_end=False, sound=POCKET_SECONDS + 10),
-    "pocket_inpainting": Made(to_end=False, sound=POCKET_SECONDS),
-    "pocket_text_to_audio": Made(to_end=False, sound=POCKET_SECONDS, pictures=0),
-    "pocket_text_to_music": Made(to_end=False, sound=POCKET_SECONDS),
-    "pocket_timeline": Made(to_end=False, sound=20),
-    "pocket_variation": Made(to_end=False, sound=POCKET_SECONDS, pictures=4, players=4),
-    "pocket_video_to_audio": Made(to_end=False, sound=FILM_SECONDS, video=FILM_SECONDS),
-    "selva_and_audiox": Made(video=VIDEO_SECONDS),
-    "slideshow": Made(video=15, pictures=0),
-    "text_and_video_to_audio": Made(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
-    "text_and_video_to_music": Made(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
-    "text_to_audio": Made(sound=NATIVE_SECONDS, pictures=0),
-    "text_to_music": Made(sound=NATIVE_SECONDS),
-    "timeline": Made(sound=20),
-    "variation": Made(sound=SOUND_SECONDS, pictures=4, players=4),
-    "video_to_audio": Made(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
-    "video_to_music": Made(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
+OUTPUTS = {
+    "audio_prompt": Output(sound=NATIVE_SECONDS),
+    "continuation": Output(sound=TRACK_SECONDS + 10, rate=TRACK_RATE),
+    "inpainting": Output(sound=TRACK_SECONDS, rate=TRACK_RATE),
+    "long_video": Output(video=LONG_SECONDS),
+    "object_mask": Output(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
+    "pocket_audio_prompt": Output(to_end=False, sound=POCKET_SECONDS),
+    "pocket_continuation": Output(to_end=False, sound=POCKET_SECONDS + 10),
+    "pocket_inpainting": Output(to_end=False, sound=POCKET_SECONDS),
+    "pocket_text_to_audio": Output(to_end=False, sound=POCKET_SECONDS, pictures=0),
+    "pocket_text_to_music": Output(to_end=False, sound=POCKET_SECONDS),
+    "pocket_timeline": Output(to_end=False, sound=20),
+    "pocket_variation": Output(to_end=False, sound=POCKET_SECONDS, pictures=4, players=4),
+    "pocket_video_to_audio": Output(to_end=False, sound=FILM_SECONDS, video=FILM_SECONDS),
+    "selva_and_audiox": Output(video=VIDEO_SECONDS),
+    "slideshow": Output(video=15, pictures=0),
+    "text_and_video_to_audio": Output(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
+    "text_and_video_to_music": Output(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
+    "text_to_audio": Output(sound=NATIVE_SECONDS, pictures=0),
+    "text_to_music": Output(sound=NATIVE_SECONDS),
+    "timeline": Output(sound=20),
+    "variation": Output(sound=SOUND_SECONDS, pictures=4, players=4),
+    "video_to_audio": Output(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
+    "video_to_music": Output(sound=VIDEO_SECONDS, video=VIDEO_SECONDS),
 }
 
 
@@ -90,15 +90,15 @@ def skip_where_nodes_are_missing(name: str, info: workflow_forms.Info) -> None:
 
 
 def test_every_example_is_described_and_tested() -> None:
-    assert set(EXAMPLES) == {workflow.name for workflow in WORKFLOWS} == set(MADE)
+    assert set(EXAMPLES) == {workflow.name for workflow in WORKFLOWS} == set(OUTPUTS)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
 def test_the_files_are_what_their_descriptions_give(workflow: Any, info: workflow_forms.Info) -> None:
     skip_where_nodes_are_missing(workflow.name, info)
-    again = "run: python -m tools.workflows http://127.0.0.1:8188"
-    assert editor_form(workflow, info) == saved_editor_form(workflow.name), again
-    assert api_form(workflow, info) == saved_api_form(workflow.name), again
+    advice = "run: python -m tools.workflows http://127.0.0.1:8188"
+    assert editor_form(workflow, info) == saved_editor_form(workflow.name), advice
+    assert api_form(workflow, info) == saved_api_form(workflow.name), advice
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -132,11 +132,22 @@ def test_a_note_says_which_model_and_which_licence(name: str) -> None:
     model = next(n for n in workflow["nodes"] if n["type"] == "AudioXLoadModel")["widgets_values"][0]
     note = next(n for n in workflow["nodes"] if n["type"] == "MarkdownNote")["widgets_values"][0]
     assert (model == DEFAULT_MODEL) == name.startswith("pocket_")
-    wanted = [f"models/audiox/{model}/", f"huggingface.co/HKUSTAudio/{model}", "accept_cc_by_nc", "CC-BY-NC"]
-    wanted += ["google-t5/t5-base", "models/text_encoders/t5-base/"]
+    expected_words = [
+        f"models/audiox/{model}/",
+        f"huggingface.co/HKUSTAudio/{model}",
+        "accept_cc_by_nc",
+        "CC-BY-NC",
+    ]
+    expected_words += ["google-t5/t5-base", "models/text_encoders/t5-base/"]
     if model == DEFAULT_MODEL:
-        wanted = [model, "part of this pack", "MIT", "accept_cc_by_nc", f"*{name.removeprefix('pocket_')}*"]
-    for words in wanted:
+        expected_words = [
+            model,
+            "part of this pack",
+            "MIT",
+            "accept_cc_by_nc",
+            f"*{name.removeprefix('pocket_')}*",
+        ]
+    for words in expected_words:
         assert words in note
 
 
@@ -146,14 +157,14 @@ def test_groups_hold_their_nodes_whole_and_no_others(name: str) -> None:
     title = 30  # is drawn above a node's position
     for group in workflow["groups"]:
         left, top, width, height = group["bounding"]
-        held = 0
+        node_count = 0
         for node in workflow["nodes"]:
             (x, y), (across, down) = node["pos"], node["size"]
             apart = x >= left + width or x + across <= left or y - title >= top + height or y + down <= top
             inside = left < x and x + across < left + width and top < y - title and y + down < top + height
             assert inside or apart, f"{node['type']} lies across the border of {group['title']}"
-            held += inside
-        assert held, f"{group['title']} is empty"
+            node_count += inside
+        assert node_count, f"{group['title']} is empty"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -174,29 +185,29 @@ def test_comfyui_offers_the_examples_as_templates(server: ComfyServer) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_runs_to_files_of_the_right_length(name: str, server: ComfyServer) -> None:
-    made = MADE[name]
+    output = OUTPUTS[name]
     entry = server.run(for_tiny_models(saved_api_form(name)), timeout=300)
     files = [file for kind in ("audio", "images") for file in get_files(entry, kind)]
-    heard = [file for file in files if file["filename"].endswith(".flac")]
-    sounds = [file for file in heard if file["type"] == "output"]
+    players = [file for file in files if file["filename"].endswith(".flac")]
+    sounds = [file for file in players if file["type"] == "output"]
     films = [file for file in files if file["filename"].endswith(".mp4")]
-    assert (len(sounds), len(films)) == (made.sound is not None, made.video is not None)
-    assert len(files) - len(heard) - len(films) == made.pictures
-    assert len(heard) - len(sounds) == made.players
-    if made.sound is not None:
-        check_sound(server.view(sounds[0]), made.sound, made.rate, made.to_end)
+    assert (len(sounds), len(films)) == (output.sound is not None, output.video is not None)
+    assert len(files) - len(players) - len(films) == output.pictures
+    assert len(players) - len(sounds) == output.players
+    if output.sound is not None:
+        check_sound(server.view(sounds[0]), output.sound, output.rate, output.to_end)
     if name == "inpainting":
         check_regions(server.view(sounds[0]), server.base / "input" / "track.wav")
-    if made.video is not None:
-        check_film(server.view(films[0]), made.video, made.to_end)
+    if output.video is not None:
+        check_film(server.view(films[0]), output.video, output.to_end)
 
 
 def for_tiny_models(prompt: Prompt) -> Prompt:
-    """The same with our tiny models, few steps, and the stand-ins for SelVA."""
+    """Replace the models by tiny ones, SelVA's nodes by stand-ins, and the steps by few."""
     steps = 2
     for node in prompt.values():
         if node["inputs"].get("model") == DEFAULT_MODEL:
-            steps = 20  # with fewer it may well be silent
+            steps = 20  # with fewer it may be silent
     for node in prompt.values():
         kind, inputs = node["class_type"], node["inputs"]
         if kind == "AudioXLoadModel":
@@ -209,18 +220,18 @@ def for_tiny_models(prompt: Prompt) -> Prompt:
 
 
 def check_sound(file: bytes, seconds: float, rate: int, to_end: bool) -> None:
-    """Stereo of this length and rate that is not silent; to_end: nor at its end."""
+    """Check length and rate of a stereo file, and that it, and with `to_end` its end, is not silent."""
     from audiox_ext.media.audio_video import read_audio
 
-    waveform, found = read_audio(io.BytesIO(file))
-    assert found == rate
+    waveform, file_rate = read_audio(io.BytesIO(file))
+    assert file_rate == rate
     assert tuple(waveform.shape) == (2, round(seconds * rate))
     assert 0.01 < waveform.abs().max() <= 1
     assert not to_end or waveform[:, -rate:].abs().max() > 0.003
 
 
 def check_film(file: bytes, seconds: float, to_end: bool) -> None:
-    """Pictures and sound of this length; to_end: the sound is heard to its end."""
+    """Check the length of a video and its sound; `to_end`: and that its end is not silent."""
     import av
     import numpy as np
 
@@ -228,18 +239,18 @@ def check_film(file: bytes, seconds: float, to_end: bool) -> None:
         pictures = container.streams.video[0]
         assert float(pictures.duration * pictures.time_base) == pytest.approx(seconds, abs=0.05)
         frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
-        heard, rate = np.concatenate(frames, axis=1), container.streams.audio[0].rate
-    assert heard.shape[1] / rate == pytest.approx(seconds, abs=0.1)
-    assert abs(heard[:, -rate if to_end else 0 :]).max() > 0.003
+        sound, rate = np.concatenate(frames, axis=1), container.streams.audio[0].rate
+    assert sound.shape[1] / rate == pytest.approx(seconds, abs=0.1)
+    assert abs(sound[:, -rate if to_end else 0 :]).max() > 0.003
 
 
 def check_regions(file: bytes, source: Path) -> None:
-    """The track is new in its two regions, and nowhere else."""
+    """Check that the track has changed in its two regions and nowhere else."""
     from audiox_ext.media.audio_video import read_audio
 
-    made, _ = read_audio(io.BytesIO(file))
+    edited, _ = read_audio(io.BytesIO(file))
     track, _ = read_audio(source)
-    changed = (made - track).abs() > 1e-4
+    changed = (edited - track).abs() > 1e-4
     for start, end in ((1.5, 3.0), (5.0, 6.5)):
         part = slice(round((start + 0.1) * TRACK_RATE), round((end - 0.1) * TRACK_RATE))
         assert changed[:, part].float().mean() > 0.9
@@ -292,28 +303,28 @@ API_FORM = str(PACK / "examples" / "api" / "text_to_audio.json")
 
 def test_queue_prompt_names_the_files(queue_prompt: Callable, server: ComfyServer) -> None:
     changes = ("1.model=tiny-turbo", "2.steps=1", "2.duration=0.5", "3.filename_prefix=queued")
-    done = queue_prompt(API_FORM, *(word for change in changes for word in ("--set", change)))
-    assert done.returncode == 0, done.stderr
-    file = done.stdout.split()[0]
+    process = queue_prompt(API_FORM, *(word for change in changes for word in ("--set", change)))
+    assert process.returncode == 0, process.stderr
+    file = process.stdout.split()[0]
     assert file.startswith("output/queued")
     assert (server.base / Path(file)).is_file()
 
 
 def test_queue_prompt_passes_on_what_the_node_says(queue_prompt: Callable) -> None:
-    done = queue_prompt(API_FORM, "--set", "1.model=tiny-nc")
-    assert done.returncode == 1
-    assert "AudioXLoadModel (node 1) failed" in done.stderr
-    assert "CC-BY-NC" in done.stderr
+    process = queue_prompt(API_FORM, "--set", "1.model=tiny-nc")
+    assert process.returncode == 1
+    assert "AudioXLoadModel (node 1) failed" in process.stderr
+    assert "CC-BY-NC" in process.stderr
 
 
 def test_queue_prompt_passes_on_what_the_server_says(queue_prompt: Callable) -> None:
-    done = queue_prompt(API_FORM, "--set", "2.steps=-1")
-    assert done.returncode == 1
-    assert "refused" in done.stderr
-    assert "steps" in done.stderr
+    process = queue_prompt(API_FORM, "--set", "2.steps=-1")
+    assert process.returncode == 1
+    assert "refused" in process.stderr
+    assert "steps" in process.stderr
 
 
 def test_queue_prompt_knows_what_it_can_set(queue_prompt: Callable) -> None:
-    done = queue_prompt(API_FORM, "--set", "2.stepps=1")
-    assert done.returncode == 2
-    assert "no input stepps" in done.stderr
+    process = queue_prompt(API_FORM, "--set", "2.stepps=1")
+    assert process.returncode == 2
+    assert "no input stepps" in process.stderr

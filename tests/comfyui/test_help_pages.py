@@ -1,4 +1,4 @@
-"""The help pages and their pictures, from the server, at the addresses that the editor asks for."""
+"""Tests that the server has the help pages and their pictures at the addresses that the editor requests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ NODES = sorted(path.stem for path in PAGES.glob("*.md"))
 
 
 def address(server: ComfyServer, node: str) -> str:
-    """Where the editor looks for help. From the node's module, as the editor does, but for one thing: that
-    takes what follows a dot in the folder's name away, and so finds no help in such a folder.
+    """Where the editor looks for help, derived from the node's module as the editor does.
+
+    There is one difference: the editor cuts a folder's name at a dot, and so finds no help in such a folder.
     """
     module = server.get(f"/object_info/{node}")[node]["python_module"]
     assert module.startswith("custom_nodes.")

@@ -1,4 +1,4 @@
-"""The English texts are those of the nodes, and ComfyUI hands out those of every language."""
+"""Tests that the English texts are those of the nodes, and that ComfyUI serves every language."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def test_the_english_texts_are_those_of_the_nodes(server: ComfyServer) -> None:
 def test_comfyui_hands_out_every_language(server: ComfyServer) -> None:
     texts = server.get("/i18n")
     for language in LANGUAGES:
-        own = read_texts(language)
-        assert {name: texts[language]["nodeDefs"][name] for name in own} == own
+        translations = read_texts(language)
+        assert {name: texts[language]["nodeDefs"][name] for name in translations} == translations

@@ -1,4 +1,4 @@
-"""LoRAs in a real ComfyUI server: several in one graph, and what is refused."""
+"""Tests of LoRAs in a real ComfyUI server: several in one graph, and unusable ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 WIND = str(Path("more", "wind.safetensors"))
 
 
-def loaded(model: str, name: str, strength: float = 1.0) -> dict[str, object]:
-    """The node that adds a LoRA to what node `model` gives."""
+def lora_node(model: str, name: str, strength: float = 1.0) -> dict[str, object]:
+    """The node that adds a LoRA to the output of node `model`."""
     inputs = {"model": [model, 0], "lora_name": name, "strength": strength}
     return {"class_type": "AudioXLoadLora", "inputs": inputs}
 
 
-def sounds(server: ComfyServer, prompt: Prompt) -> dict[str, torch.Tensor]:
-    """The waveform that each saving node has written."""
+def generate(server: ComfyServer, prompt: Prompt) -> dict[str, torch.Tensor]:
+    """Run a prompt; returns the waveform that each saving node wrote."""
     from audiox_ext.media.audio_video import read_audio
 
     entry = server.run(prompt)
@@ -36,14 +36,14 @@ def sounds(server: ComfyServer, prompt: Prompt) -> dict[str, torch.Tensor]:
 def test_each_sampler_hears_its_own_loras(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     """One graph with the model, with one LoRA, with two, and with strength 0; then each alone."""
     whole = example("text_to_audio", "tiny-maf", seed=8)
-    whole["10"] = loaded("1", "rain.safetensors")
-    whole["20"] = loaded("10", WIND, -0.5)
-    whole["30"] = loaded("1", "rain.safetensors", 0.0)
+    whole["10"] = lora_node("1", "rain.safetensors")
+    whole["20"] = lora_node("10", WIND, -0.5)
+    whole["30"] = lora_node("1", "rain.safetensors", 0.0)
     for model in ("10", "20", "30"):
         sampler, saver = f"{model}2", f"{model}3"
         whole[sampler] = {**whole["2"], "inputs": {**whole["2"]["inputs"], "model": [model, 0]}}
         whole[saver] = {**whole["3"], "inputs": {**whole["3"]["inputs"], "audio": [sampler, 0]}}
-    together = sounds(server, whole)
+    together = generate(server, whole)
     plain, one, two, off = (together[node] for node in ("3", "103", "203", "303"))
     assert torch.equal(plain, off)
     assert min(float((a - b).abs().max()) for a, b in ((plain, one), (one, two), (plain, two))) > 0.01
@@ -52,27 +52,27 @@ def test_each_sampler_hears_its_own_loras(server: ComfyServer, example: Callable
         alone = example("text_to_audio", "tiny-maf", seed=8)
         alone |= {node: whole[node] for node in ("10", "20")}
         alone["2"]["inputs"]["model"] = [model, 0]
-        assert torch.equal(sounds(server, alone)["3"], expected)
+        assert torch.equal(generate(server, alone)["3"], expected)
     assert "memory leak" not in server.log
-    assert "lora key not loaded" not in server.log
+    assert "lora key not lora_node" not in server.log
 
 
 def test_what_is_refused_is_said(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = example("text_to_audio", "tiny-maf")
-    prompt["10"] = loaded("1", "filters.safetensors")
+    prompt["10"] = lora_node("1", "filters.safetensors")
     prompt["2"]["inputs"]["model"] = ["10", 0]
     assert "is for tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in server.fail(prompt)
-    prompt["10"] = loaded("1", "nc.safetensors")
+    prompt["10"] = lora_node("1", "nc.safetensors")
     assert "accept_cc_by_nc" in server.fail(prompt)
     prompt["1"]["inputs"]["accept_cc_by_nc"] = True
     server.run(prompt)
     with pytest.raises(RefusedError, match="strength"):
-        server.queue(prompt | {"10": loaded("1", "rain.safetensors", 4.5)})
-    assert "rain.safetensors" in files_listed(server)
+        server.queue(prompt | {"10": lora_node("1", "rain.safetensors", 4.5)})
+    assert "rain.safetensors" in list_loras(server)
     assert get_files(server.run(prompt))
 
 
-def files_listed(server: ComfyServer) -> list[str]:
-    """The LoRAs to choose from."""
+def list_loras(server: ComfyServer) -> list[str]:
+    """The choices of the LoRA loader."""
     info = server.get("/object_info/AudioXLoadLora")["AudioXLoadLora"]
     return info["input"]["required"]["lora_name"][1]["options"]

@@ -1,7 +1,4 @@
-"""The examples of the pack's own model on a server, as they are: what comes out is measured.
-
-Each is queued unchanged: nothing is accepted, chosen or fetched before.
-"""
+"""Tests of the examples for the pack's own model: each is queued unchanged, and its sound is measured."""
 
 from __future__ import annotations
 

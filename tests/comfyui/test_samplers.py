@@ -1,4 +1,4 @@
-"""ComfyUI's own samplers and schedulers on the sampler node, in a real server."""
+"""Tests of ComfyUI's own samplers and schedulers on the sampler node, in a real server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 }
 
 
-def connected(prompt: Prompt, scheduler: str, steps: int, sampler: str = "euler") -> Prompt:
-    """The prompt with KSamplerSelect and a scheduler on its sampler."""
+def connect(prompt: Prompt, scheduler: str, steps: int, sampler: str = "euler") -> Prompt:
+    """Connect KSamplerSelect and a scheduler to the prompt's sampler."""
     settings = {"steps": steps, **BOUNDS, **SCHEDULERS[scheduler]}
     prompt["90"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": sampler}}
     prompt["91"] = {"class_type": scheduler, "inputs": settings}
@@ -32,27 +32,27 @@ def connected(prompt: Prompt, scheduler: str, steps: int, sampler: str = "euler"
 
 @pytest.mark.parametrize("scheduler", list(SCHEDULERS))
 def test_they_make_a_sound(scheduler: str, server: ComfyServer, example: Callable[..., Prompt]) -> None:
-    prompt = connected(example("text_to_audio", "tiny-maf", seed=1), scheduler, steps=4)
+    prompt = connect(example("text_to_audio", "tiny-maf", seed=1), scheduler, steps=4)
     with server.listen() as listener:
         prompt_id = server.queue(prompt, listener.client_id)
-        heard = listener.wait_for("execution_success", "execution_error")
-    steps = [m["data"] for m in heard if m["type"] == "progress" and m["data"]["node"] == "2"]
+        messages = listener.wait_for("execution_success", "execution_error")
+    steps = [m["data"] for m in messages if m["type"] == "progress" and m["data"]["node"] == "2"]
     assert [(s["value"], s["max"]) for s in steps] == [(i, 4) for i in range(1, 5)]
     assert get_files(server.wait(prompt_id))
 
 
 def test_a_model_with_its_own_steps_refuses_them(server: ComfyServer, example: Callable[..., Prompt]) -> None:
-    prompt = connected(example("text_to_audio", "tiny-turbo", seed=1), "KarrasScheduler", steps=4)
+    prompt = connect(example("text_to_audio", "tiny-turbo", seed=1), "KarrasScheduler", steps=4)
     try:
-        said = server.fail(prompt)
+        error = server.fail(prompt)
     except RefusedError as refusal:
-        said = str(refusal)
-    assert "takes its own steps" in said
+        error = str(refusal)
+    assert "takes its own steps" in error
 
 
 def test_an_interrupt_stops_them(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     sampler = {"batch": 6, "seed": 2}
-    prompt = connected(example("text_to_audio", "tiny-base", **sampler), "KarrasScheduler", steps=500)
+    prompt = connect(example("text_to_audio", "tiny-base", **sampler), "KarrasScheduler", steps=500)
     with server.listen() as listener:
         prompt_id = server.queue(prompt, listener.client_id)
         listener.wait_for("progress")

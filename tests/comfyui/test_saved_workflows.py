@@ -1,6 +1,6 @@
-"""Workflows that users saved with version 0.1.0 still mean the same: saved_workflows/ holds its examples.
+"""Tests that workflows saved with version 0.1.0, in saved_workflows/, keep their meaning.
 
-Editors fill widgets by their position, servers by their names.
+The editor assigns widget values by position, the server by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = ("text_to_audio", "video_to_audio", "video_to_music")
 
 
 def read(name: str) -> tuple[dict[str, Any], Prompt]:
-    """The editor's form and the API's."""
+    """Read the editor's form and the API form."""
     files = SAVED / f"{name}.json", SAVED / "api" / f"{name}.json"
     editor, api = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     return editor, api
@@ -31,19 +31,19 @@ def read(name: str) -> tuple[dict[str, Any], Prompt]:
 def test_widgets_keep_their_positions(name: str, server: ComfyServer) -> None:
     info = server.get("/object_info")
     editor, api = read(name)
-    ours = [node for node in editor["nodes"] if node["type"].startswith("AudioX")]
-    assert ours
-    for node in ours:
-        places: list[str | None] = []
+    pack_nodes = [node for node in editor["nodes"] if node["type"].startswith("AudioX")]
+    assert pack_nodes
+    for node in pack_nodes:
+        keys: list[str | None] = []
         for key, (kind, options) in workflow_forms.inputs_of(info[node["type"]]).items():
             if workflow_forms.is_widget(kind):
-                places.append(key)
-                places += [None] if options.get("control_after_generate") else []
+                keys.append(key)
+                keys += [None] if options.get("control_after_generate") else []
         values = node["widgets_values"]
-        found = {key: value for key, value in zip(places, values, strict=False) if key}
+        assigned = {key: value for key, value in zip(keys, values, strict=False) if key}
         stored = api[str(node["id"])]["inputs"]
         linked = {key for key, value in stored.items() if isinstance(value, list)}
-        assert {key: value for key, value in found.items() if key not in linked} == {
+        assert {key: value for key, value in assigned.items() if key not in linked} == {
             key: value for key, value in stored.items() if key not in linked
         }
 
