@@ -41,7 +41,7 @@ class OobleckEncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrengthEncoderConfig:
+class SpectralEncoderConfig:
     """Of an encoder without weights, see `networks.strengths`. sample_rate: in hertz. in_channels: 2."""
 
     in_channels: int
@@ -64,7 +64,7 @@ class OobleckDecoderConfig:
 class AutoencoderConfig:
     """One waveform <-> latents autoencoder with a variational bottleneck."""
 
-    encoder: OobleckEncoderConfig | StrengthEncoderConfig
+    encoder: OobleckEncoderConfig | SpectralEncoderConfig
     decoder: OobleckDecoderConfig
     latent_dim: int
     downsampling_ratio: int
@@ -310,7 +310,7 @@ class ModelConfig:
             ("audio_channels", self.audio_channels, "out_channels", self.autoencoder.decoder.out_channels),
         ]
         encoder = self.autoencoder.encoder
-        if isinstance(encoder, StrengthEncoderConfig):
+        if isinstance(encoder, SpectralEncoderConfig):
             checks.append(("sample_rate", self.sample_rate, "the encoder's sample_rate", encoder.sample_rate))
         if self.fusion is not None:
             checks.append(("cond_dim", self.cond_dim, "gate_type_config.dim", self.fusion.dim))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError, is_out_of_memory
-from .mmap import let_go_of
+from .mmap import release_module_pages
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class DevicePlacement:
     """Every part moves to one device at its first use and stays there; with offload, only while it is used.
 
     What was in use before is let go of when another part comes: with offload its weights on the device, and
-    on the CPU those of its pages that can be read again from the checkpoint (see `mapped.let_go`).
+    on the CPU those of its pages that can be read again from the checkpoint (see `mapped.release_pages`).
     """
 
     def __init__(self, device: torch.device | str, *, offload: bool = False) -> None:
@@ -85,7 +85,7 @@ class DevicePlacement:
             self._waiting = []
             self.free_memory()
         if self.device.type == "cpu" or self.offload:
-            let_go_of(left)
+            release_module_pages(left)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +113,7 @@ def _bring(weight: Tensor, device: torch.device) -> _Waiting:
 
 
 @contextmanager
-def explained(placement: Placement, doing: str, advice: str) -> Iterator[None]:
+def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iterator[None]:
     """Makes an `InputError` of running out of memory inside it; all else passes untouched.
 
     doing: the sentence "Memory ran out while ..." from there on. advice: what to lower or shorten.
@@ -129,7 +129,7 @@ def explained(placement: Placement, doing: str, advice: str) -> Iterator[None]:
         ) from None
 
 
-def best_device() -> torch.device:
+def pick_best_device() -> torch.device:
     """CUDA where there is one, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -138,7 +138,7 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def available_device(device: torch.device | str) -> torch.device:
+def resolve_device(device: torch.device | str) -> torch.device:
     """The device asked for; for "cuda" where there is none, the best there is.
 
     Raises `InputError` for a name that is no device, or one that is not here.
@@ -149,14 +149,14 @@ def available_device(device: torch.device | str) -> torch.device:
         raise InputError(f"{device!r} is no device. Choose cuda, cuda:1, mps or cpu.") from None
     if wanted.type == "cuda":
         if not torch.cuda.is_available():
-            log.info("There is no CUDA device here; running on %s.", best_device())
-            return best_device()
+            log.info("There is no CUDA device here; running on %s.", pick_best_device())
+            return pick_best_device()
         if wanted.index is not None and wanted.index >= torch.cuda.device_count():
             raise InputError(
                 f"There is no {wanted}: this machine has {torch.cuda.device_count()} CUDA device(s)."
             )
     if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"There is no Apple GPU here. Choose {best_device()}.")
+        raise InputError(f"There is no Apple GPU here. Choose {pick_best_device()}.")
     if wanted.type not in ("cuda", "mps", "cpu"):
         raise InputError(f"{wanted} is not supported. Choose cuda, mps or cpu.")
     return wanted

@@ -1,8 +1,7 @@
-"""Weights that are pages of a file: taken from there into another type, and let go of while not in use.
+"""Memory-mapped weights: converts them to another type, and frees their memory while they are not in use.
 
-A checkpoint that is mapped costs memory only where it has been read. Pages that were read stay in the
-process until somebody takes them away, which is done here, where that is possible: on Linux. The next reader
-gets them from the file again. Elsewhere the system alone decides, and nothing here does harm.
+A memory-mapped checkpoint occupies memory only where it has been read. On Linux the functions here remove
+pages that were read; the next access reads them from the file again. On other systems they do nothing.
 """
 
 from __future__ import annotations
@@ -22,55 +21,64 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 _DONTNEED = 4  # MADV_DONTNEED of <sys/mman.h>, the same on all Linux machines that torch runs on
-_SLICE = 4 * 2**20  # values that are converted at once
-_WORTHWHILE = 2**16  # bytes; less is not asked about
+_SLICE = 4 * 2**20  # values per slice
+_MIN_BYTES = 2**16  # smaller tensors are not worth a system call
 
 # Bits of an entry of /proc/self/pagemap, from the kernel's Documentation/admin-guide/mm/pagemap.rst.
 _IN_FILE, _SWAPPED, _PRESENT = 61, 62, 63
 
 
-def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """`tensor` in another type, as `Tensor.to` gives it; the tensor itself where it has that type.
+def convert_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert a tensor as `Tensor.to` does, with no more than the result and one slice of it in memory.
 
-    Converted slice by slice, each slice's pages of the file being let go of, so that no more than the result
-    and one slice are in memory.
+    Args:
+        tensor: Any tensor. The pages of a memory-mapped one are released slice by slice.
+        dtype: The type of the result.
+
+    Returns:
+        The convert_tensor tensor, or `tensor` itself if it has that type.
     """
     if tensor.dtype == dtype:
         return tensor
     if not tensor.is_contiguous() or tensor.device.type != "cpu":
         return tensor.to(dtype)
     result = torch.empty(tensor.shape, dtype=dtype)
-    for part, target in zip(slices(tensor), result.view(-1).split(_SLICE), strict=True):
+    for part, target in zip(iterate_slices(tensor), result.view(-1).split(_SLICE), strict=True):
         target.copy_(part)
     return result
 
 
-def slices(tensor: Tensor) -> Iterator[Tensor]:
-    """The values of a tensor on the CPU in order, some millions at once; let go of when the next are asked
-    for.
+def iterate_slices(tensor: Tensor) -> Iterator[Tensor]:
+    """Iterate over the values of a tensor on the CPU, in iterate_slices.
+
+    Args:
+        tensor: Any tensor on the CPU.
+
+    Yields:
+        The next values in memory order, one-dimensional, a few millions at most. Their pages are released
+        when the next slice is requested.
     """
     for part in tensor.contiguous().view(-1).split(_SLICE):
         yield part
-        let_go(part)
+        release_pages(part)
 
 
-def let_go_of(module: nn.Module) -> None:
-    """`let_go` of all parameters and buffers of a module, and of what the allocator keeps of its work."""
+def release_module_pages(module: nn.Module) -> None:
+    """Release the pages of a module's parameters and buffers, and freed memory that the allocator retains."""
     for tensor in (*module.parameters(), *module.buffers()):
-        let_go(tensor)
+        release_pages(tensor)
     trim = getattr(_system(), "malloc_trim", None)  # not in every C library
     if trim is not None:
         trim(0)
 
 
-def let_go(tensor: Tensor) -> None:
-    """Take away those pages of a tensor that its file can give back; the tensor stays as it is.
+def release_pages(tensor: Tensor) -> None:
+    """Remove the pages of a memory-mapped tensor from memory; its values do not change.
 
-    What is not in a file, or was written to since it was read, stays in memory: so says the kernel of each
-    page, not our own bookkeeping, which could not know of writers.
+    Only pages that the kernel reports as unchanged parts of a file are removed. Anything else stays.
     """
     size = tensor.nbytes
-    if tensor.device.type != "cpu" or size < _WORTHWHILE or not tensor.is_contiguous():
+    if tensor.device.type != "cpu" or size < _MIN_BYTES or not tensor.is_contiguous():
         return
     system = _system()
     if system is None:
@@ -79,10 +87,10 @@ def let_go(tensor: Tensor) -> None:
     try:
         runs = list(_clean_runs(first, last))
     except OSError as error:
-        log.debug("Pages are not let go of: %s", error)
+        log.debug("Pages are not released: %s", error)
         return
     for start, count in runs:
-        # What fails stays in memory, which is no worse than before.
+        # A page that cannot be removed stays in memory, as before.
         system.madvise(
             ctypes.c_void_p(start * mmap.PAGESIZE), ctypes.c_size_t(count * mmap.PAGESIZE), _DONTNEED
         )
@@ -90,7 +98,7 @@ def let_go(tensor: Tensor) -> None:
 
 @lru_cache(maxsize=1)
 def _system() -> Any:
-    """The C library where pages can be asked about and taken away, else None."""
+    """The C library on systems whose pages can be inspected and removed, else None."""
     if not sys.platform.startswith("linux") or not os.access("/proc/self/pagemap", os.R_OK):
         return None
     try:
@@ -100,7 +108,7 @@ def _system() -> Any:
 
 
 def _clean_runs(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """(first page, count) of what can be read again from a file, of the pages from first to before last."""
+    """Find runs of pages in [first, last) that can be read from a file again, as (first page, count)."""
     import numpy as np
 
     with open("/proc/self/pagemap", "rb", buffering=0) as file:
@@ -111,8 +119,8 @@ def _clean_runs(first: int, last: int) -> Iterator[tuple[int, int]]:
     def bit(number: int) -> Any:
         return (entries >> number) & 1 == 1
 
-    # A page that was written to belongs to the process alone, also when it has been swapped out. One that was
-    # never read is nothing to take away, and need not divide a run.
+    # A page that was written to belongs to the process, also after it was swapped out. Pages that were never
+    # read may be part of a run: removing them has no effect.
     keep = (bit(_PRESENT) & ~bit(_IN_FILE)) | bit(_SWAPPED)
     drop = np.concatenate([[False], ~keep, [False]])
     edges = np.flatnonzero(drop[1:] != drop[:-1])

@@ -21,7 +21,7 @@ from .conditioning.prompts import parse_prompts
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
 from .devices import Placement
 from .model_info import ModelFacts
-from .networks.autoencoder.autoencoder import Autoencoder, encoding_bytes
+from .networks.autoencoder.autoencoder import Autoencoder, estimate_encoding_bytes
 from .networks.dit import DiffusionTransformer
 from .networks.keys import Shapes, published_key, published_shapes
 from .networks.layers import DeviceLike, Operations
@@ -187,7 +187,7 @@ class AudioXModel(nn.Module, ModelFacts):
         kind = self.config.conditioners[name]
         if isinstance(kind, AudioAutoencoderConditionerConfig):
             samples = round(self.conditioning_seconds * self.sample_rate)
-            return encoding_bytes(kind.autoencoder, samples) * (
+            return estimate_encoding_bytes(kind.autoencoder, samples) * (
                 1 if kind.autoencoder.iterate_batch else batch_size
             )
         return _CONDITIONER_BYTES

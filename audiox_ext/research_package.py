@@ -18,7 +18,7 @@ from .checkpoints.catalog import PUBLISHED, PUBLISHED_LICENSE
 from .checkpoints.config_parser import parse_config
 from .conditioning.prompts import parse_video_prompt
 from .config import ModelConfig
-from .devices import available_device, best_device
+from .devices import pick_best_device, resolve_device
 from .errors import AudioXError, InputError
 from .license import check_license
 from .model_info import ModelFacts
@@ -61,7 +61,7 @@ def upstream_get_pretrained_model(
     load = _find("get_pretrained_model")
     try:
         model, data = load(repository)
-        model = model.to(best_device())
+        model = model.to(pick_best_device())
     except torch.OutOfMemoryError:
         raise  # the host knows what to do about it
     except Exception as error:
@@ -132,7 +132,7 @@ def upstream_generate(
         "sigma_max": defaults.sigma_max,
     }
     settings |= arguments
-    device = available_device(device)
+    device = resolve_device(device)
     if callback is not None:
         settings["callback"] = _translated(callback, settings["steps"])
     items = [_complete(item, config, device) for item in conditioning]

@@ -14,7 +14,7 @@ from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.conditioning.text_encoder import TextEncoder
 from audiox_ext.model import AudioXModel
-from audiox_ext.networks.operations import PlainOperations, make_quick
+from audiox_ext.networks.operations import PlainOperations, accelerate_module
 from tools.random_checkpoint import build_byte_tokenizer, write_random_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
@@ -61,7 +61,7 @@ def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> Aud
     for conditioner in model.conditioner.conditioners.values():
         if isinstance(conditioner, TextConditioner):
             conditioner.text_encoder = TextEncoder(
-                make_quick(encoder), build_byte_tokenizer(), T5_BASE["d_model"]
+                accelerate_module(encoder), build_byte_tokenizer(), T5_BASE["d_model"]
             )
     _fill(model)
     return model.eval().requires_grad_(False).to(device)

@@ -79,7 +79,7 @@ def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from audiox_ext.devices import available_device
+    from audiox_ext.devices import resolve_device
 
     from .pipeline import train_autoencoder, train_diffusion, train_sync
     from .training_file import read_training_config
@@ -88,7 +88,7 @@ def _train(options: argparse.Namespace) -> None:
         print(line, flush=True)
 
     config = read_training_config(options.config)
-    device = available_device(options.device)
+    device = resolve_device(options.device)
     if options.part == "autoencoder":
         print(
             train_autoencoder(

@@ -22,7 +22,7 @@ from audiox_ext.config import (
     ClipConditionerConfig,
     ModelConfig,
     OobleckEncoderConfig,
-    StrengthEncoderConfig,
+    SpectralEncoderConfig,
     TextConditionerConfig,
 )
 from audiox_ext.errors import ConfigError
@@ -105,7 +105,7 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
 
 def _check_waves(config: TrainingConfig) -> None:
     """A spectral autoencoder needs a waveform autoencoder with one stage less, and no other does."""
-    is_spectral = isinstance(config.model.autoencoder.encoder, StrengthEncoderConfig)
+    is_spectral = isinstance(config.model.autoencoder.encoder, SpectralEncoderConfig)
     if config.waves is None:
         if is_spectral:
             raise ConfigError(

@@ -21,7 +21,7 @@ from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.errors import InputError
-from audiox_ext.mmap import converted, let_go
+from audiox_ext.mmap import convert_tensor, release_pages
 from tools.random_checkpoint import write_random_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -55,12 +55,12 @@ def test_converting_in_slices_is_converting(
     monkeypatch.setattr(mapped, "_SLICE", 8)
     tensor = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     for source in (tensor, tensor.bfloat16(), tensor.double()):
-        result = converted(source, dtype)
+        result = convert_tensor(source, dtype)
         assert (result is source) == (source.dtype == dtype)
         assert result.shape == shape
         assert torch.equal(result.double(), source.to(dtype).double())
     turned = torch.randn(6, 9).T
-    assert torch.equal(converted(turned, dtype).double(), turned.to(dtype).double())
+    assert torch.equal(convert_tensor(turned, dtype).double(), turned.to(dtype).double())
 
 
 def test_what_is_let_go_of_comes_back_and_what_was_written_stays(weights: tuple[Path, Tensor]) -> None:
@@ -73,7 +73,7 @@ def test_what_is_let_go_of_comes_back_and_what_was_written_stays(weights: tuple[
     expected[2**20 : 2**21] += 1
     expected[5 * 2**20] = 7.0
     for _ in range(2):
-        let_go(tensor)
+        release_pages(tensor)
         assert torch.equal(tensor, expected)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
@@ -83,7 +83,7 @@ def test_pages_leave_the_process(weights: tuple[Path, Tensor]) -> None:
     tensor = read_tensors(weights[0])["a"]
     tensor.sum()
     full = file_pages()
-    let_go(tensor)
+    release_pages(tensor)
     assert full - file_pages() > 0.9 * tensor.nbytes
 
 
@@ -91,14 +91,14 @@ def test_pages_leave_the_process(weights: tuple[Path, Tensor]) -> None:
 def test_converting_leaves_no_pages_behind(weights: tuple[Path, Tensor]) -> None:
     tensor = read_tensors(weights[0])["a"]
     before = file_pages()
-    converted(tensor, torch.bfloat16)
+    convert_tensor(tensor, torch.bfloat16)
     assert file_pages() - before < 0.2 * tensor.nbytes
 
 
 def test_memory_that_is_in_no_file_is_left_alone() -> None:
     tensor = torch.randn(2**20, generator=torch.Generator().manual_seed(1))
     kept = tensor.clone()
-    let_go(tensor)
+    release_pages(tensor)
     assert torch.equal(tensor, kept)
 
 

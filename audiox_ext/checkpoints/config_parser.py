@@ -26,7 +26,7 @@ from ..config import (
     OobleckDecoderConfig,
     OobleckEncoderConfig,
     SamplingDefaults,
-    StrengthEncoderConfig,
+    SpectralEncoderConfig,
     TextConditionerConfig,
 )
 from ..errors import ConfigError
@@ -207,12 +207,12 @@ def _autoencoder(section: ConfigSection) -> AutoencoderConfig:
     return result
 
 
-def _encoder(section: ConfigSection) -> OobleckEncoderConfig | StrengthEncoderConfig:
+def _encoder(section: ConfigSection) -> OobleckEncoderConfig | SpectralEncoderConfig:
     """Parse the encoder of an autoencoder."""
     sizes = section.section("config")
-    result: OobleckEncoderConfig | StrengthEncoderConfig
+    result: OobleckEncoderConfig | SpectralEncoderConfig
     if section.choice("type", ("oobleck", "strengths")) == "strengths":
-        result = StrengthEncoderConfig(
+        result = SpectralEncoderConfig(
             in_channels=sizes.positive("in_channels"), sample_rate=sizes.positive("sample_rate")
         )
     else:

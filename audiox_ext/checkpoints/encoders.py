@@ -14,12 +14,12 @@ from ..conditioning.conditioners import TextConditioner
 from ..conditioning.text_encoder import TextEncoder
 from ..config import ModelConfig, TextConditionerConfig
 from ..errors import CheckpointError, ConfigError, ModelNotFoundError
-from ..mmap import converted
+from ..mmap import convert_tensor
 from ..model import AudioXModel
 from ..model_info import ModelFacts
 from ..networks.keys import published_shapes
 from ..networks.layers import Operations
-from ..networks.operations import make_quick
+from ..networks.operations import accelerate_module
 from ..networks.vision.synchformer import Synchformer, SynchformerConfig
 from .catalog import (
     TEXT_ENCODERS,
@@ -102,9 +102,9 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
         raise CheckpointError(f"{file} does not fit the config.json of the T5 encoder.{problems}")
     # A tensor with two names stays one tensor.
     distinct = {id(tensor): tensor for tensor in state.values()}
-    floats = {number: converted(tensor, torch.float32) for number, tensor in distinct.items()}
+    floats = {number: convert_tensor(tensor, torch.float32) for number, tensor in distinct.items()}
     model.load_state_dict({key: floats[id(state[key])] for key in expected}, strict=True, assign=True)
-    return make_quick(model.eval().requires_grad_(False))
+    return accelerate_module(model.eval().requires_grad_(False))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -308,6 +308,6 @@ def load_synchformer(
     differences = compare_keys(shapes_of(state), published_shapes(model))
     if differences:
         raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{differences}")
-    state = {key: converted(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
+    state = {key: convert_tensor(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)

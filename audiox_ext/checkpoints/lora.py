@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..devices import DevicePlacement, explained
+from ..devices import DevicePlacement, explain_out_of_memory
 from ..errors import InputError
 from ..license import check_license, is_non_commercial
-from ..mmap import let_go
+from ..mmap import release_pages
 from .lora_file import Lora, fingerprint, kind_of, read_lora, target_shapes
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _merge(model: AudioXModel, chosen: Sequence[tuple[Lora, float]]) -> None:
     merged.loras = tuple(chosen)
     where = model.placement or DevicePlacement(next(network.parameters()).device)
     advice = "Use fewer LoRAs, or load the model with a lower precision"
-    with explained(where, "LoRAs were merged into the weights", advice):
+    with explain_out_of_memory(where, "LoRAs were merged into the weights", advice):
         for name in target_shapes(network):
             used = [(lora, strength) for lora, strength in chosen if name in lora.layers]
             if not used:
@@ -124,7 +124,7 @@ def _merge(model: AudioXModel, chosen: Sequence[tuple[Lora, float]]) -> None:
             _check_range(name, result, weight.dtype, used)
             merged.originals[name] = original = weight.data.cpu()
             _put(weight, result.to(weight.dtype))
-            let_go(original)
+            release_pages(original)
     for lora, strength in chosen:
         log.info("The LoRA %s is used with strength %g.", lora.info.name, strength)
 

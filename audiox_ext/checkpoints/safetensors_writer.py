@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_atomically
-from ..mmap import slices
+from ..mmap import iterate_slices
 
 _NAMES = {
     torch.float64: "F64",
@@ -106,7 +106,7 @@ def _header(
 
 def _write(file: BinaryIO, key: str, tensor: Tensor, dtype: torch.dtype) -> None:
     """Append a tensor to the file."""
-    for part in slices(tensor):
+    for part in iterate_slices(tensor):
         _check_range(key, part, dtype)
         file.write(part.to(dtype).contiguous().view(torch.uint8).numpy().data)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import CheckpointError
-from ..mmap import converted, let_go
+from ..mmap import convert_tensor, release_pages
 from ..networks.keys import Shapes
 
 _SHOWN = 8
@@ -241,12 +241,12 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def fold_pair(g: Tensor, v: Tensor) -> Tensor:
     """Return g * v / ||v|| as in `fold_weight_norm`, and release the memory-mapped pages of v."""
     dtype = torch.promote_types(v.dtype, torch.float32)
-    source, v = v, converted(v, dtype)
+    source, v = v, convert_tensor(v, dtype)
     g = g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))
     norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.dim())), keepdim=True)
     # A filter of zeros has no direction; it stays zero instead of becoming NaN.
     folded = v * (g / norm.clamp_min(torch.finfo(dtype).tiny))
-    let_go(source)
+    release_pages(source)
     return folded
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..mmap import converted
+from ..mmap import convert_tensor
 from ..model import AudioXModel
 from ..networks.keys import Shapes, module_key, published_key
 from .catalog import CheckpointFiles
@@ -101,7 +101,7 @@ def load_weights(model: AudioXModel, files: CheckpointFiles, *, defer_folding: b
     # In the order of the file, so that it is read from beginning to end.
     for key in sorted(state, key=lambda key: state[key].data_ptr()):
         name = module_key(key)
-        loaded[name] = ensure_within_range(key, converted(state.pop(key), dtypes[name]))
+        loaded[name] = ensure_within_range(key, convert_tensor(state.pop(key), dtypes[name]))
     model.load_state_dict(loaded, strict=True, assign=True)
     for name, half in model.pretransform.model.items():
         prefix = f"{_AUTOENCODER}{name}."

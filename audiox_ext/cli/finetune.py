@@ -159,11 +159,11 @@ def _request(options: argparse.Namespace, device: Any) -> TrainingRequest:
 
 
 def _train_lora(options: argparse.Namespace) -> None:
-    from ..devices import available_device
+    from ..devices import resolve_device
     from ..training.finetune import train_lora
     from ..training.settings import LoraSettings
 
-    device = available_device(options.device)
+    device = resolve_device(options.device)
     targets = tuple(name.strip() for name in (options.targets or "").split(",") if name.strip())
     settings = LoraSettings(
         rank=options.rank,
@@ -180,11 +180,11 @@ def _train_lora(options: argparse.Namespace) -> None:
 def _finetune(options: argparse.Namespace) -> None:
     import torch
 
-    from ..devices import available_device
+    from ..devices import resolve_device
     from ..training.finetune import finetune
     from ..training.settings import FinetuneSettings
 
-    device = available_device(options.device)
+    device = resolve_device(options.device)
     settings = FinetuneSettings(**_settings(options, device))
     dtype = None if options.dtype is None else getattr(torch, options.dtype)
     finetune(_request(options, device), settings, dtype=dtype, report=_report)

@@ -197,13 +197,13 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
     """Load the model, make what is asked for, write it."""
     from ..checkpoints.lora import set_loras
     from ..checkpoints.pretrained import get_pretrained_model
-    from ..devices import available_device
+    from ..devices import resolve_device
     from ..media.audio_video import read_audio
     from ..pipeline.make_audio import make_audio
     from ..pipeline.request import MAX_SECONDS, AudioRequest, check_settings
 
     folders = model_folders(options)
-    device = available_device(options.device)
+    device = resolve_device(options.device)
     request = AudioRequest(
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,

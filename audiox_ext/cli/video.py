@@ -147,7 +147,7 @@ def _video_features(
     from ..checkpoints.encoders import find_synchformer_for, load_synchformer
     from ..checkpoints.state_dict import fingerprint_weights
     from ..conditioning.video_features import extract_video_features, seconds_to_cover
-    from ..devices import available_device
+    from ..devices import resolve_device
     from ..media.frames import TimeRange
 
     encode: Callable[[Any], Any] | None = None
@@ -162,7 +162,7 @@ def _video_features(
                 folders.audiox[0],
             )
         else:
-            device = available_device(options.device)
+            device = resolve_device(options.device)
             synchformer = load_synchformer(path, device=device)
             fingerprint = fingerprint_weights(path)
 

@@ -28,7 +28,7 @@ class LatentProjections(nn.Module):
         self.project_out = operations.Linear(config.embed_dim, config.io_channels, bias=False, **where)
 
 
-class NetworkShell(nn.Module):
+class DenoisingNetwork(nn.Module):
     """Base of the denoising networks; a subclass adds its `transformer`."""
 
     transformer: LatentProjections

@@ -17,7 +17,7 @@ Block = Callable[[Tensor], Tensor]
 """(B, N, D) -> (B, N, D)"""
 
 
-class BlockReuse:
+class BlockCache:
     """What one sequence of passes keeps: of one generation, and in it of one group of windows.
 
     threshold: up to which relative change of the first block's addition the others' is used again: the mean
@@ -41,7 +41,7 @@ class BlockReuse:
         if kept is not None and kept[0].shape == added.shape and self._is_near(added, kept[0]):
             self.reused += 1
             return after_first + kept[1]
-        tokens = through_blocks(others, after_first)
+        tokens = run_blocks(others, after_first)
         self._kept[len(tokens)] = added, tokens - after_first
         return tokens
 
@@ -50,7 +50,7 @@ class BlockReuse:
         return bool((change <= self.threshold * before.abs().float().mean(dim=(1, 2))).all())
 
 
-def through_blocks(blocks: Sequence[Block], tokens: Tensor, reuse: BlockReuse | None = None) -> Tensor:
+def run_blocks(blocks: Sequence[Block], tokens: Tensor, reuse: BlockCache | None = None) -> Tensor:
     """The tokens behind all blocks, (B, N, D)."""
     if reuse is not None:
         return reuse.through(blocks, tokens)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .base import LatentProjections, NetworkShell
-from .block_cache import BlockReuse, through_blocks
+from .base import DenoisingNetwork, LatentProjections
+from .block_cache import BlockCache, run_blocks
 from .layers import DeviceLike, GammaNorm, Operations, RotaryTable
-from .operations import attention_of
+from .operations import get_attention
 from .token_merging import merge_equal_tokens
 
 
@@ -41,7 +41,7 @@ class DitContext:
         return DitContext(kept, None if self.bias is None else self.bias[:items])
 
 
-class DiffusionTransformer(NetworkShell):
+class DiffusionTransformer(DenoisingNetwork):
     """Predicts the velocity of noised latents. See `forward`."""
 
     transformer: _Transformer
@@ -86,7 +86,7 @@ class DiffusionTransformer(NetworkShell):
             None if bias is None else bias[:, None, None],
         )
 
-    def forward(self, x: Tensor, t: Tensor, context: DitContext, reuse: BlockReuse | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: DitContext, reuse: BlockCache | None = None) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
         _, tokens = self.enter(x, t)
         rotary = self.rotary.table(tokens.shape[1], tokens.device)
@@ -94,7 +94,7 @@ class DiffusionTransformer(NetworkShell):
             partial(layer, keys_values=keys_values, bias=context.bias, rotary=rotary)
             for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True)
         ]
-        return self.leave(through_blocks(blocks, tokens, reuse))
+        return self.leave(run_blocks(blocks, tokens, reuse))
 
 
 def rotary_width(head_dim: int) -> int:
@@ -115,7 +115,7 @@ class _SelfAttention(nn.Module):
     def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
         super().__init__()
         self.heads = config.num_heads
-        self.attend = attention_of(operations)
+        self.attend = get_attention(operations)
         self.to_qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, bias=False, **where)
         self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
 
@@ -130,7 +130,7 @@ class _CrossAttention(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.context_heads = config.context_dim // config.head_dim
-        self.attend = attention_of(operations)
+        self.attend = get_attention(operations)
         self.to_q = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)
         self.to_kv = operations.Linear(config.context_dim, 2 * config.context_dim, bias=False, **where)
         self.to_out = operations.Linear(config.embed_dim, config.embed_dim, bias=False, **where)

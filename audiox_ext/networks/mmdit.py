@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import NetworkConfig
-from .base import LatentProjections, NetworkShell
-from .block_cache import BlockReuse, through_blocks
+from .base import DenoisingNetwork, LatentProjections
+from .block_cache import BlockCache, run_blocks
 from .layers import DeviceLike, Operations, RotaryTable
-from .operations import attention_of
+from .operations import get_attention
 
 
 class Modulation(NamedTuple):
@@ -45,7 +45,7 @@ class MmditContext:
         return MmditContext(tuple(Modulation(*(part[:items] for part in m)) for m in self.modulations))
 
 
-class MultimodalDiffusionTransformer(NetworkShell):
+class MultimodalDiffusionTransformer(DenoisingNetwork):
     """Predicts the velocity of noised latents. See `forward`."""
 
     transformer: _Transformer
@@ -88,7 +88,7 @@ class MultimodalDiffusionTransformer(NetworkShell):
         tokens = F.silu(tokens)
         return MmditContext(tuple(layer.modulation(tokens) for layer in self.transformer.blocks()))
 
-    def forward(self, x: Tensor, t: Tensor, context: MmditContext, reuse: BlockReuse | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: MmditContext, reuse: BlockCache | None = None) -> Tensor:
         """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
         if x.shape[-1] + 1 != self.config.latent_seq_len:
             raise ValueError(
@@ -100,7 +100,7 @@ class MultimodalDiffusionTransformer(NetworkShell):
             partial(layer, time=time, modulation=modulation, rotary=rotary)
             for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True)
         ]
-        return self.leave(through_blocks(blocks, tokens, reuse))
+        return self.leave(run_blocks(blocks, tokens, reuse))
 
 
 def _rms_norm(x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class _Attention(nn.Module):
     def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:
         super().__init__()
         self.heads = config.embed_dim // config.head_dim
-        self.attend = attention_of(operations)
+        self.attend = get_attention(operations)
         self.qkv = operations.Linear(config.embed_dim, 3 * config.embed_dim, **where)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

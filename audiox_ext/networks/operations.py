@@ -1,7 +1,7 @@
 """The layer classes and the attention that networks are built from, and what makes them quick on a processor.
 
 Every network takes `operations`, a namespace of layer classes: this module's `PlainOperations`, or ComfyUI's
-made quick by `quick`. An attribute `attend` of it replaces the attention.
+made quick by `accelerate_operations`. An attribute `attend` of it replaces the attention.
 
 B batch, H heads, N queries, M keys, D width of a head.
 """
@@ -33,12 +33,12 @@ def torch_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-def attention_of(operations: Any) -> Attention:
+def get_attention(operations: Any) -> Attention:
     """The attention that goes with these layer classes."""
     return getattr(operations, "attend", torch_attention)
 
 
-def plain_weights(layer: nn.Module) -> bool:
+def has_plain_weights(layer: nn.Module) -> bool:
     """Whether the layer's weights are used as they lie: ComfyUI's layers may cast or patch them first."""
     return not (
         getattr(layer, "comfy_cast_weights", False)
@@ -59,11 +59,11 @@ class _QuickLinear:
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.through_onednn = has_onednn()
+        self.use_onednn = has_onednn()
 
     def forward(self, x: Tensor) -> Tensor:
-        worth_it = self.through_onednn and _is_worth_it(x, self.weight)
-        if worth_it and plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
+        worth_it = self.use_onednn and _is_worth_it(x, self.weight)
+        if worth_it and has_plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return super().forward(x)  # type: ignore[misc]
 
@@ -121,7 +121,7 @@ class PlainOperations:
     LayerNorm = nn.LayerNorm
 
 
-def quick(operations: Any, attention: Attention | None = None) -> Any:
+def accelerate_operations(operations: Any, attention: Attention | None = None) -> Any:
     """The same layer classes with a quick Linear, and with an attention of one's own."""
     members: dict[str, Any] = {}
     if not issubclass(operations.Linear, _QuickLinear):
@@ -131,11 +131,11 @@ def quick(operations: Any, attention: Attention | None = None) -> Any:
     return type(operations.__name__, (operations,), members)
 
 
-def make_quick(module: nn.Module) -> nn.Module:
+def accelerate_module(module: nn.Module) -> nn.Module:
     """Turn the plain `torch.nn.Linear` layers of a module that others have built into quick ones."""
     for layer in module.modules():
         if type(layer) is nn.Linear:
             quick_layer: Any = layer
             quick_layer.__class__ = Linear
-            quick_layer.through_onednn = has_onednn()
+            quick_layer.use_onednn = has_onednn()
     return module

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..devices import DevicePlacement, Placement, available_device, explained
+from ..devices import DevicePlacement, Placement, explain_out_of_memory, resolve_device
 from ..errors import InputError
 from ..model import AudioXModel
-from ..networks.autoencoder.autoencoder import decoding_bytes, encoding_bytes
+from ..networks.autoencoder.autoencoder import estimate_decoding_bytes, estimate_encoding_bytes
 from ..random_numbers import RandomNumbers
 from ..sampling.inpainting import MaskArguments
 from ..sampling.windows import DEFAULT_BATCH, Guidance, WindowedVelocity, moved, network_bytes, plan_windows
@@ -84,7 +84,7 @@ def generate_diffusion_cond(
         overlap = checked_overlap(model, settings.window_overlap)
     plan = plan_windows(latent_count, model.config.latent_count, overlap)
     batch_size = checked_batch(batch_size)
-    placement = model.placement or DevicePlacement(available_device(device))
+    placement = model.placement or DevicePlacement(resolve_device(device))
     random = RandomNumbers.from_seeds(checked_seeds(seed, settings.seeds, batch_size))
 
     # The order of these draws is the published code's: a seed depends on it. With windows: the noise of the
@@ -100,7 +100,7 @@ def generate_diffusion_cond(
         random=random,
         mask_audio_prompt=settings.mask_audio_prompt,
     )
-    with explained(placement, "the prompts were encoded", "Lower the batch"):
+    with explain_out_of_memory(placement, "the prompts were encoded", "Lower the batch"):
         contexts = encode(conditioning, conditioning_tensors)
         if contexts is None:
             raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
@@ -116,7 +116,7 @@ def generate_diffusion_cond(
 
     at_once = settings.window_batch or DEFAULT_BATCH
     needed = network_bytes(model.network, pieces, contexts, at_once)
-    with explained(placement, "the network was loaded", "Load the model with a lower precision"):
+    with explain_out_of_memory(placement, "the network was loaded", "Load the model with a lower precision"):
         where = placement.use("network", model.model, needed)
     sampling = plan_sampling(
         model,
@@ -158,10 +158,10 @@ def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) ->
     config = model.config.autoencoder
     # What is longer than the model's own length is decoded in pieces of that length.
     piece = min(latents.shape[-1], model.config.latent_count)
-    needed = decoding_bytes(config, piece * config.downsampling_ratio)
+    needed = estimate_decoding_bytes(config, piece * config.downsampling_ratio)
     at_once = 1 if config.iterate_batch else latents.shape[0]
     doing = "the sound was decoded, also in small pieces"
-    with explained(placement, doing, "Lower the batch or the duration"):
+    with explain_out_of_memory(placement, doing, "Lower the batch or the duration"):
         where = placement.use("autoencoder", model.pretransform, at_once * needed)
         waveform = model.pretransform.decode(
             latents.to(where), piece, placement.check_cancelled, placement.free_memory
@@ -194,9 +194,9 @@ def _init_latents(
     waveform = torch.nn.functional.pad(waveform[:, :size], (0, max(0, size - waveform.shape[1])))
     # As in `decode_latents`.
     piece = min(latent_count, model.config.latent_count)
-    needed = encoding_bytes(config, piece * config.downsampling_ratio)
+    needed = estimate_encoding_bytes(config, piece * config.downsampling_ratio)
     doing = "the sound to start from was encoded, also in small pieces"
-    with explained(placement, doing, "Lower the batch, shorten that sound"):
+    with explain_out_of_memory(placement, doing, "Lower the batch, shorten that sound"):
         where = placement.use("autoencoder", model.pretransform, needed)
         init = model.pretransform.encode_once(
             waveform[None].to(where), random, piece, placement.check_cancelled, placement.free_memory

@@ -40,7 +40,7 @@ class SamplerSettings:
     scale_phi: guidance rescale, see `GuidedVelocity`. guidance_interval: (start, end) in [0, 1], the part of
     the run in which there is guidance; outside it a step costs half. split_guidance: the guided pair in two
     passes, with half the activations and the same result. reuse_threshold: above 0, steps leave out most of
-    the network where it would say nearly the same again, see `BlockReuse`; a batch then decides as one, and
+    the network where it would say nearly the same again, see `BlockCache`; a batch then decides as one, and
     a split pair reuses nothing.
 
     For the v objective alone: schedule, see `schedules`; rho, its parameter, None for its own; sigmas, noise

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..model import Network
-from ..networks.block_cache import BlockReuse
+from ..networks.block_cache import BlockCache
 
 
 class GuidedVelocity:
@@ -50,8 +50,8 @@ class GuidedVelocity:
         partly = self.guided and between is not None
         self.conditional = self.context.first(context.shape[0]) if partly else self.context
 
-    def __call__(self, x: Tensor, t: Tensor, reuse: BlockReuse | None = None) -> Tensor:
-        """reuse: see `BlockReuse`; the caller keeps one for each sequence of passes."""
+    def __call__(self, x: Tensor, t: Tensor, reuse: BlockCache | None = None) -> Tensor:
+        """reuse: see `BlockCache`; the caller keeps one for each sequence of passes."""
         if not (self.guided and self._is_time_for_guidance(t)):
             return self.network(x, t, self.conditional, reuse)
         conditional, unconditional = self._both(x, t, reuse)
@@ -67,7 +67,7 @@ class GuidedVelocity:
         low, high = self.between
         return low < float(t[0]) <= high  # all items are at one time; waits for the device
 
-    def _both(self, x: Tensor, t: Tensor, reuse: BlockReuse | None) -> tuple[Tensor, Tensor]:
+    def _both(self, x: Tensor, t: Tensor, reuse: BlockCache | None) -> tuple[Tensor, Tensor]:
         """The conditional and the unconditional prediction."""
         if self.split:
             return self.network(x, t, self.context), self.network(x, t, self.other)

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..devices import Placement
 from ..errors import InputError, is_out_of_memory
 from ..model import Network
-from ..networks.block_cache import BlockReuse
+from ..networks.block_cache import BlockCache
 from .guidance import GuidedVelocity
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class WindowedVelocity:
 
     contexts, negatives: (B, N, D) a piece, on the network's device; negatives None for the trained
     unconditional input. at_once: pieces in one pass of the network, which bounds its activations.
-    reuse_threshold: above 0, a pass may leave out most of the network, see `BlockReuse`.
+    reuse_threshold: above 0, a pass may leave out most of the network, see `BlockCache`.
 
     The token contexts of all pieces stay on the device. What the network makes of them for its layers is some
     hundred times larger: it is made once for pieces whose contexts are the same tensors, and kept as long as
@@ -163,7 +163,7 @@ class WindowedVelocity:
         self._kept: dict[tuple[int, ...], GuidedVelocity] = {}
         self.reuse_threshold = reuse_threshold
         # By the first piece of a group: groups of equal contexts share these, but not their latents.
-        self._reuse: dict[int, BlockReuse] = {}
+        self._reuse: dict[int, BlockCache] = {}
         self._retried = False
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
@@ -230,10 +230,10 @@ class WindowedVelocity:
             )
         return self._kept[key]
 
-    def _reuse_of(self, first: int) -> BlockReuse | None:
+    def _reuse_of(self, first: int) -> BlockCache | None:
         if not self.reuse_threshold:
             return None
-        return self._reuse.setdefault(first, BlockReuse(self.reuse_threshold))
+        return self._reuse.setdefault(first, BlockCache(self.reuse_threshold))
 
     def say_what_was_reused(self) -> None:
         """To be called when the run has ended."""

@@ -7,7 +7,7 @@ from typing import Any
 import comfy.model_management as mm
 from torch import Tensor
 
-from ...audiox_ext.networks.operations import quick, torch_attention
+from ...audiox_ext.networks.operations import accelerate_operations, torch_attention
 
 
 def build_network_layers(operations: Any) -> Any:
@@ -16,7 +16,7 @@ def build_network_layers(operations: Any) -> Any:
     Args:
         operations: a class of layers, from `comfy.ops.pick_operations`.
     """
-    return quick(operations, None if mm.is_device_cpu(mm.get_torch_device()) else _attend)
+    return accelerate_operations(operations, None if mm.is_device_cpu(mm.get_torch_device()) else _attend)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -86,6 +86,8 @@ def _require_fp8(device: torch.device) -> torch.dtype:
 
 def pick_float32_layers() -> Any:
     """Return layer classes for float32 weights that ComfyUI may keep on the CPU one by one (--novram)."""
-    from ...audiox_ext.networks.operations import quick
+    from ...audiox_ext.networks.operations import accelerate_operations
 
-    return quick(comfy.ops.pick_operations(torch.float32, torch.float32, load_device=mm.get_torch_device()))
+    return accelerate_operations(
+        comfy.ops.pick_operations(torch.float32, torch.float32, load_device=mm.get_torch_device())
+    )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from audiox_ext.conditioning.conditioners import MelConditioner, log_mel
 from audiox_ext.conditioning.video_conditioner import VideoConditioner
-from audiox_ext.config import StrengthEncoderConfig
+from audiox_ext.config import SpectralEncoderConfig
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
 from audiox_ext.training.trainer import Batch
@@ -45,7 +45,7 @@ class Encoders:
         """Changes with the weights that are used, the dataset and what is computed."""
         autoencoder = self.model.pretransform
         # With strengths the rest of it has no say.
-        measures = isinstance(autoencoder.config.encoder, StrengthEncoderConfig)
+        measures = isinstance(autoencoder.config.encoder, SpectralEncoderConfig)
         layers: Any = autoencoder.model["decoder"].layers
         latents = layers[0] if measures else autoencoder
         parts: list[nn.Module | None] = [latents]

@@ -10,7 +10,7 @@ from golden_cases import relative_l2
 from torch import Tensor
 
 from audiox_ext.errors import InputError
-from audiox_ext.networks.block_cache import BlockReuse
+from audiox_ext.networks.block_cache import BlockCache
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 
 WANTED: dict[str, Any] = {
@@ -43,7 +43,7 @@ class Blocks:
 
 
 def test_what_changes_little_is_used_again_and_what_changes_more_is_not() -> None:
-    reuse, blocks, tokens = BlockReuse(0.1), Blocks(), torch.ones(2, 3, 4)
+    reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for factor in (1.0, 1.05, 1.09, 1.2, 1.25):
         # The blocks behind the first add 3, whatever comes: nothing is lost here.
         torch.testing.assert_close(reuse.through(blocks.all, tokens * factor), tokens * factor * 1.5 + 3)
@@ -53,7 +53,7 @@ def test_what_changes_little_is_used_again_and_what_changes_more_is_not() -> Non
 
 
 def test_the_item_that_changes_most_decides_for_all() -> None:
-    reuse, blocks = BlockReuse(0.1), Blocks()
+    reuse, blocks = BlockCache(0.1), Blocks()
     tokens = torch.ones(2, 3, 4)
     reuse.through(blocks.all, tokens)
     changed = tokens.clone()
@@ -63,14 +63,14 @@ def test_the_item_that_changes_most_decides_for_all() -> None:
 
 
 def test_batches_of_different_sizes_have_nothing_to_do_with_each_other() -> None:
-    reuse, blocks, tokens = BlockReuse(0.1), Blocks(), torch.ones(2, 3, 4)
+    reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for size in (2, 1, 2, 1):
         reuse.through(blocks.all, tokens[:size])
     assert (reuse.passes, reuse.reused) == (4, 2)
 
 
 def test_what_is_not_a_number_is_never_used_again() -> None:
-    reuse, blocks = BlockReuse(1.0), Blocks()
+    reuse, blocks = BlockCache(1.0), Blocks()
     for value in (1.0, float("nan"), 1.0):
         reuse.through(blocks.all, torch.full((1, 2, 2), value))
     assert reuse.reused == 0

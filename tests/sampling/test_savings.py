@@ -14,7 +14,13 @@ from audiox_ext.devices import DevicePlacement
 from audiox_ext.networks import operations
 from audiox_ext.networks.autoencoder import oobleck
 from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder
-from audiox_ext.networks.operations import Linear, PlainOperations, attention_of, make_quick, quick
+from audiox_ext.networks.operations import (
+    Linear,
+    PlainOperations,
+    accelerate_module,
+    accelerate_operations,
+    get_attention,
+)
 from audiox_ext.networks.token_merging import merge_equal_tokens
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
@@ -123,7 +129,7 @@ def test_a_quick_linear_layer_agrees_with_torch() -> None:
     if not operations.has_onednn():
         pytest.skip("no oneDNN here")
     plain = nn.Linear(768, 640)
-    layer = make_quick(nn.Sequential(plain))[0]
+    layer = accelerate_module(nn.Sequential(plain))[0]
     assert type(layer) is Linear
     for x in (draw(2, 50, 768), draw(50, 2, 768).transpose(0, 1), draw(50, 1536)[:, ::2]):
         assert operations._is_worth_it(x, layer.weight)
@@ -166,7 +172,7 @@ def test_weights_that_are_cast_or_patched_first_go_the_hosts_way() -> None:
             def forward(self, x: Tensor) -> Tensor:
                 return torch.zeros(())
 
-    layer = quick(Host).Linear(768, 640).requires_grad_(False)
+    layer = accelerate_operations(Host).Linear(768, 640).requires_grad_(False)
     x = draw(20, 768)
     assert layer(x).dim() == (2 if operations.has_onednn() else 0)
     layer.comfy_cast_weights = True
@@ -187,7 +193,7 @@ def test_networks_attend_with_the_hosts_attention(kind: str, golden_model: Any) 
         called.append(None if bias is None else bias.shape)
         return operations.torch_attention(q, k, v, bias)
 
-    network = build_network(config, quick(PlainOperations, attend), None, None, None)
+    network = build_network(config, accelerate_operations(PlainOperations, attend), None, None, None)
     network.load_state_dict(golden_model(kind).network.state_dict())
     network.eval().requires_grad_(False)
     context = draw(1, 384 if kind in ("mmdit", "turbo") else 40, config.network.cond_token_dim)
@@ -202,7 +208,7 @@ def test_networks_attend_with_the_hosts_attention(kind: str, golden_model: Any) 
 
 
 def test_torchs_layers_attend_with_torch() -> None:
-    assert attention_of(nn) is attention_of(PlainOperations) is operations.torch_attention
+    assert get_attention(nn) is get_attention(PlainOperations) is operations.torch_attention
 
 
 # Conditioning

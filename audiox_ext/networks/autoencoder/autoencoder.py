@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...config import AutoencoderConfig, StrengthEncoderConfig
+from ...config import AutoencoderConfig, SpectralEncoderConfig
 from ...errors import ConfigError, is_out_of_memory
 from ..keys import published_shapes
 from ..layers import DeviceLike, Operations
@@ -45,14 +45,14 @@ class NormalNumbers(Protocol):
         ...
 
 
-def encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
+def estimate_encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
     """Rough need of encoding one waveform beside the weights: a few of the widest activations, float32."""
-    if isinstance(config.encoder, StrengthEncoderConfig):
+    if isinstance(config.encoder, SpectralEncoderConfig):
         return 20 * 4 * config.encoder.in_channels * samples  # windows that overlap, and their spectra
     return 6 * 4 * config.encoder.channels * samples
 
 
-def decoding_bytes(config: AutoencoderConfig, samples: int) -> int:
+def estimate_decoding_bytes(config: AutoencoderConfig, samples: int) -> int:
     """Rough need of decoding to one waveform beside the weights."""
     return 6 * 4 * config.decoder.channels * samples
 
@@ -76,7 +76,7 @@ class Autoencoder(nn.Module):
         self.config = config
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         parts: dict[str, nn.Module] = {}
-        if isinstance(config.encoder, StrengthEncoderConfig):
+        if isinstance(config.encoder, SpectralEncoderConfig):
             if not decodes:
                 raise ConfigError("config.json: an encoder of strengths without its decoder cannot encode.")
             check_strengths(config, config.encoder.sample_rate)
@@ -142,7 +142,7 @@ class Autoencoder(nn.Module):
         after memory ran out, by default what torch caches is given back. What runs out of memory in small
         chunks, too, raises torch's own error.
         """
-        if isinstance(self.config.encoder, StrengthEncoderConfig):
+        if isinstance(self.config.encoder, SpectralEncoderConfig):
             mean = self._measured(waveforms.float(), self.config.encoder.sample_rate, piece, check)
             return mean, torch.zeros_like(mean)
         encoder = self.model["encoder"]
@@ -171,7 +171,7 @@ class Autoencoder(nn.Module):
     def latent_map(self, device: DeviceLike = None) -> LatentMap:
         """What the latents of a decoder of strengths are, which lies on `device`."""
         encoder = self.config.encoder
-        assert isinstance(encoder, StrengthEncoderConfig)
+        assert isinstance(encoder, SpectralEncoderConfig)
         return latent_map(self._decoder(), encoder.sample_rate, self.config.downsampling_ratio, device)
 
     def _measured(self, waveforms: Tensor, rate: int, piece: int | None, check: Check | None) -> Tensor:

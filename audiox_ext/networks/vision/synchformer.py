@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError, InputError
-from ..operations import plain_weights
+from ..operations import has_plain_weights
 
 EPS = 1e-6
 
@@ -196,7 +196,7 @@ class PatchEmbed3d(nn.Module):
         self.proj = operations.Conv3d(3, config.embed_dim, size, stride=size, **factory)
 
     def forward(self, frames: Tensor) -> Tensor:
-        if frames.device.type == "cpu" and plain_weights(self.proj):
+        if frames.device.type == "cpu" and has_plain_weights(self.proj):
             f, p, q = self.proj.kernel_size
             patches = rearrange(frames, "b c (g f) (y p) (x q) -> b (g y x) (c f p q)", f=f, p=p, q=q)
             return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
