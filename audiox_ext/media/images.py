@@ -1,6 +1,6 @@
-"""Pictures and masks from files: one picture, a folder of them, or, for masks, a video.
+"""Reads images and masks from files: a single image, a folder of images, or, for masks, a video.
 
-N pictures, H height, W width.
+N images, H height, W width.
 """
 
 from __future__ import annotations
@@ -27,45 +27,66 @@ log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
-_ENOUGH = 448  # pixels of the shorter side that are kept: twice what the encoders see
-_ENOUGH_MASK = 224  # a video has thousands of masks: as much as the encoders see
+# The longest shorter side in pixels; larger images are reduced.
+_IMAGE_SIDE = 448  # twice the input of the encoders
+_MASK_SIDE = 224  # the input of the encoders: a video has thousands of masks
 
 
 def is_image_path(path: Path) -> bool:
-    """Whether a path is a picture or a folder, rather than a video."""
+    """Whether a path is an image or a folder, rather than a video."""
     return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def read_images(path: Path) -> Tensor:
-    """A picture, or those of a folder in the order of their names (2 before 10): (N, H, W, 3) float32 0..1.
+    """Read an image, or all images of a folder in the order of their names (2 before 10).
 
-    Large ones are reduced, those of another size than the first are stretched to its size. Raises MediaError.
+    Large images are reduced. Images of another size than the first are stretched to its size.
+
+    Returns:
+        (N, H, W, 3) float32 in 0..1.
+
+    Raises:
+        MediaError: A file cannot be read, or the folder has no images.
     """
-    files = _files(path)
-    return _stack(_opened(files, "RGB"), len(files), _ENOUGH).float().div_(255)
+    files = _list_files(path)
+    return _stack(_open_images(files, "RGB"), len(files), _IMAGE_SIDE).float().div_(255)
 
 
 def read_masks(path: Path) -> Tensor:
-    """Masks from a picture, a folder of them, or a video, one a frame: (N, H, W) uint8 0..255, by brightness.
+    """Read masks by brightness from an image, a folder of images, or a video (one mask per frame).
 
-    Their shorter side has at most 224 pixels: a minute at 25 frames a second takes 130 MB. As `read_images`
-    otherwise.
+    The shorter side is at most 224 pixels: a minute at 25 frames per second takes 130 MB.
+
+    Returns:
+        (N, H, W) uint8 in 0..255.
+
+    Raises:
+        MediaError: A file cannot be read, or the folder has no images.
     """
     if is_image_path(path):
-        files = _files(path)
-        return _stack(_opened(files, "L"), len(files), _ENOUGH_MASK)
-    return _stack(_frames(path), len(read_packet_times(path)), _ENOUGH_MASK)
+        files = _list_files(path)
+        return _stack(_open_images(files, "L"), len(files), _MASK_SIDE)
+    return _stack(_decode_masks(path), len(read_packet_times(path)), _MASK_SIDE)
 
 
-def _files(path: Path) -> list[Path]:
-    """The picture, or those of a folder in their order. Raises MediaError for a folder without any."""
-    files = sorted(_pictures_in(path), key=_natural) if path.is_dir() else [path]
+def _list_files(path: Path) -> list[Path]:
+    """The image, or the images of a folder in order. Raises MediaError for a folder without images."""
+    if not path.is_dir():
+        return [path]
+    files = [
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not file.name.startswith(".")
+    ]
     if not files:
-        raise MediaError(f"The folder {path} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
-    return files
+        raise MediaError(
+            f"The folder {path} contains no images. Put {', '.join(IMAGE_SUFFIXES)} files into it."
+        )
+    return sorted(files, key=_natural_order)
 
 
-def _opened(files: Sequence[Path], mode: str) -> Iterator[Image]:
+def _open_images(files: Sequence[Path], mode: str) -> Iterator[Image]:
+    """Images of a Pillow mode, upright, transparent pixels over black."""
     from PIL import Image, ImageOps
 
     for file in files:
@@ -73,54 +94,50 @@ def _opened(files: Sequence[Path], mode: str) -> Iterator[Image]:
             with Image.open(file) as image:
                 upright = ImageOps.exif_transpose(image)
                 if "A" in upright.getbands() or "transparency" in upright.info:
-                    # or the hidden colours of transparent places would show up
+                    # Transparent pixels may hide colours.
                     black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
                     upright = Image.alpha_composite(black, upright.convert("RGBA"))
                 yield upright.convert(mode)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise MediaError(f"{file} cannot be read as a picture ({error}): choose another file.") from None
+            raise MediaError(f"{file} cannot be read as an image ({error}). Choose another file.") from None
 
 
-def _frames(path: Path) -> Iterator[Image]:
+def _decode_masks(path: Path) -> Iterator[Image]:
+    """The frames of a video in grey, upright."""
     from PIL import Image
 
-    with open_frames(path) as (_, _, shown):
-        for _, frame in shown:
-            # by way of RGB: grey alone would keep the video's range, where white is 235
-            picture = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
-            upright = np.ascontiguousarray(np.rot90(picture, quarter_turns(frame)))
+    with open_frames(path) as (_, _, timed_frames):
+        for _, frame in timed_frames:
+            # By way of RGB: grey alone would keep the video's range, where white is 235.
+            pixels = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
+            upright = np.ascontiguousarray(np.rot90(pixels, quarter_turns(frame)))
             yield Image.fromarray(upright).convert("L")
 
 
-def _stack(pictures: Iterator[Image], expected: int, enough: int) -> Tensor:
-    """(N, H, W[, 3]) uint8 of one size, of `enough` pixels on the shorter side at most.
+def _stack(images: Iterator[Image], expected: int, max_side: int) -> Tensor:
+    """(N, H, W[, 3]) uint8 of one size, with a shorter side of at most `max_side` pixels.
 
-    expected: about how many there are; there is room for so many from the beginning.
+    expected: about how many images there are; memory for them is allocated at once.
     """
-    first = next(pictures, None)
+    first = next(images, None)
     if first is None:
-        raise MediaError("There is no picture in it: choose another file.")
-    scale = min(1.0, enough / min(first.size))
+        raise MediaError("The file contains no images. Choose another file.")
+    scale = min(1.0, max_side / min(first.size))
     size = (round(first.width * scale), round(first.height * scale))
     shape = (size[1], size[0], len(first.getbands()))[: 2 if first.mode == "L" else 3]
     rows = torch.empty((max(1, expected), *shape), dtype=torch.uint8)
     count = 0
-    for picture in chain([first], pictures):
-        if abs(picture.width / picture.height * first.height / first.width - 1) > 0.01:
-            log.warning("Picture %d has other proportions than the first: it is stretched.", count + 1)
-        if count == len(rows):  # the video holds more than its packets told
+    for image in chain([first], images):
+        if abs(image.width / image.height * first.height / first.width - 1) > 0.01:
+            log.warning("Image %d has other proportions than the first and is stretched.", count + 1)
+        if count == len(rows):  # the video has more frames than its packets suggested
             rows = torch.cat([rows, torch.empty_like(rows[: count // 4 + 1])])
-        rows[count] = torch.from_numpy(np.array(picture if picture.size == size else picture.resize(size)))
+        rows[count] = torch.from_numpy(np.array(image if image.size == size else image.resize(size)))
         count += 1
     return rows[:count]
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    return [path for path in found if path.is_file() and not path.name.startswith(".")]
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts numbers in names by their value."""
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sort key that orders numbers in names by value."""
     parts = re.findall(r"\d+|\D+", path.name.lower())
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

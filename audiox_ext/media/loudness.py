@@ -1,6 +1,6 @@
-"""How loud a sound is, and the same sound at another level: peak in dBFS, loudness in LUFS.
+"""Measures loudness (LUFS) and peak (dBFS), and normalises sounds to either.
 
-C channels, S samples, B batch items. A gain is the same for all channels, so the stereo image stays.
+C channels, S samples, B batch items. All channels get the same gain, so the stereo image stays.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 Mode = Literal["peak", "loudness"]
 MODES: tuple[Mode, ...] = ("peak", "loudness")
 
-_SILENCE = 2.0**-24  # half a step of 24-bit sound: what peaks lower cannot be told from silence
-_BLOCK, _HOP = 0.4, 0.1  # seconds: the gating blocks of BS.1770, and how far apart they begin
-_LOWEST_RATE = 8000  # hertz: below, the measure's filter does not fit under half the rate
-_CLOSE, _MEASUREMENTS = 0.02, 5  # decibels from the target, and how often it is tried to come that close
-# BS.1770 weighs left, right, centre, left and right surround, and leaves out the LFE channel. For each number
-# of channels in WAVE order where they are; None is a channel that is not there.
+_SILENCE = 2.0**-24  # half a step of 24-bit audio: a lower peak counts as silence
+_BLOCK, _HOP = 0.4, 0.1  # seconds: length and spacing of the gating blocks of BS.1770
+_LOWEST_RATE = 8000  # hertz: below, the filter of the measurement does not fit under half the rate
+_TOLERANCE, _MEASUREMENTS = 0.02, 5  # decibels from the target, and how many attempts to reach it
+# BS.1770 weights left, right, centre, left and right surround, and leaves out the LFE channel. Their indices,
+# by the number of channels in WAVE order; None is a missing channel.
 _MEASURED: dict[int, tuple[int | None, ...]] = {
     1: (0,),
     2: (0, 1),
@@ -39,45 +39,56 @@ _MEASURED: dict[int, tuple[int | None, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SoundMeasurement:
-    """peak: dBFS of the largest sample. loudness: LUFS, None where pyloudnorm or the rate does not allow it.
+    """Peak and loudness of a sound.
 
-    Both are -inf for silence.
+    Attributes:
+        peak: dBFS of the largest sample; -inf for silence.
+        loudness: LUFS, -inf for silence; None if it could not be measured.
     """
 
     peak: float
     loudness: float | None
 
     def __str__(self) -> str:
-        """Both in words."""
+        """Both values with their units."""
         loudness = "loudness not measured" if self.loudness is None else f"loudness {self.loudness:.1f} LUFS"
         return f"peak {self.peak:.1f} dBFS, {loudness}"
 
 
 def measure_peak(waveform: Tensor) -> float:
-    """Decibels of the largest sample of (C, S) against full scale, which is 1; -inf for silence."""
+    """Measure the peak of (C, S) in dBFS: 0 is a largest sample of 1, -inf is silence."""
     peak = float(waveform.abs().max())
     return 20 * math.log10(peak) if peak >= _SILENCE else -math.inf
 
 
 def measure_loudness(waveform: Tensor, rate: int) -> float:
-    """Integrated loudness of (C, S) in LUFS; -inf for silence and for what lies below the gate of -70 LUFS.
+    """Measure the integrated loudness.
 
-    C is 1 to 6 in WAVE order, the LFE channel (4th of 6) does not count. A sound shorter than 0.4 s is
-    measured as the block of 0.4 s that holds it and silence, as a meter shows it when it is played alone. A
-    last block that is not whole does not count.
-    Raises InputError for more channels, for rates below 8000 Hz, and if pyloudnorm is not installed.
+    A sound shorter than 0.4 s is measured as a block of 0.4 s that holds it and silence, as a meter shows it
+    when it is played alone. An incomplete last block does not count.
+
+    Args:
+        waveform: (C, S), 1 to 6 channels in WAVE order; the LFE channel (4th of 6) does not count.
+        rate: Sample rate in hertz, 8000 or more.
+
+    Returns:
+        LUFS; -inf for silence and for anything below the gate of -70 LUFS.
+
+    Raises:
+        InputError: There are too many channels, the rate is too low, or pyloudnorm is not installed.
+
     Source: ITU-R BS.1770-4, annex 1.
     """
     waveform = check_waveform(waveform, rate)
     channels, rate = _MEASURED.get(len(waveform)), int(rate)
     if channels is None:
         raise InputError(
-            f"The sound has {len(waveform)} channels: loudness is defined for 1 to 6. "
-            "Mix it down, or use peak."
+            f"The sound has {len(waveform)} channels, but loudness is defined for 1 to 6. Mix it down, or "
+            "use peak."
         )
     if rate < _LOWEST_RATE:
         raise InputError(
-            f"The sample rate is {rate} Hz: loudness is measured from {_LOWEST_RATE} Hz on. Use peak."
+            f"The sample rate is {rate} Hz, but loudness needs {_LOWEST_RATE} Hz or more. Use peak."
         )
     try:
         import pyloudnorm
@@ -93,17 +104,21 @@ def measure_loudness(waveform: Tensor, rate: int) -> float:
         if channel is not None:
             piece = waveform[channel, :samples]
             measured[: len(piece), position] = piece
-    # Its default filters differ from the standard's by 0.04 dB at 1 kHz; these do not.
+    # The default filters differ from the standard's by 0.04 dB at 1 kHz; these do not.
     return float(pyloudnorm.Meter(rate, filter_class="DeMan").integrated_loudness(measured.numpy()))
 
 
 def measure_sound(waveform: Tensor, rate: int) -> SoundMeasurement:
-    """Peak, and loudness where it can be measured, of (C, S). Raises InputError for what is no sound."""
+    """Measure the peak of (C, S), and its loudness if that is possible.
+
+    Raises:
+        InputError: The waveform is invalid.
+    """
     waveform = check_waveform(waveform, rate)
     try:
         loudness = measure_loudness(waveform, rate)
     except InputError as error:
-        log.debug("No loudness: %s", error)
+        log.debug("Loudness not measured: %s", error)
         loudness = None
     return SoundMeasurement(peak=measure_peak(waveform), loudness=loudness)
 
@@ -111,52 +126,61 @@ def measure_sound(waveform: Tensor, rate: int) -> SoundMeasurement:
 def normalise(
     waveform: Tensor, rate: int, *, mode: Mode = "loudness", target: float = -16.0, ceiling: float = -1.0
 ) -> Tensor:
-    """The same sound, float32 on the CPU, with its peak at `target` dBFS or its loudness at `target` LUFS.
+    """Apply a gain that brings a sound to a peak or a loudness. Silence stays silence.
 
-    waveform: (C, S), or (B, C, S), where every item gets a gain of its own. target, ceiling: 0 or less.
-    Loudness: a gain that would take the peak above `ceiling` dBFS is held there, so that nothing clips, and
-    the log says what loudness was reached. Peak: `ceiling` is not used. Silence stays silence.
-    Raises InputError for what is no sound, for levels that cannot be, and as `measure_loudness` does.
+    Args:
+        waveform: (C, S), or (B, C, S), where every item gets its own gain.
+        rate: Sample rate in hertz.
+        mode: "peak" or "loudness".
+        target: dBFS for peak, LUFS for loudness; 0 or less.
+        ceiling: dBFS, 0 or less; in mode loudness the gain stops where the peak reaches it, and the log tells
+            the loudness that was reached. Unused in mode peak.
+
+    Returns:
+        The same shape, float32 on the CPU.
+
+    Raises:
+        InputError: The waveform or a setting is invalid, or its loudness cannot be measured.
     """
     if mode not in MODES:
-        raise InputError(f"mode is {mode!r}, which is not one of {', '.join(MODES)}.")
+        raise InputError(f"mode is {mode!r}. Choose one of {', '.join(MODES)}.")
     for name, value in (("target", target), ("ceiling", ceiling)):
         if not (math.isfinite(value) and value <= 0):
-            raise InputError(f"{name} is {value} dB: give 0 or less, full scale being 0.")
+            raise InputError(f"{name} is {value} dB. Choose 0 or less; full scale is 0.")
     if waveform.ndim != 3:
-        return _normalised(check_waveform(waveform, rate), rate, mode, target, ceiling)
+        return _normalise_item(check_waveform(waveform, rate), rate, mode, target, ceiling)
     if len(waveform) == 0:
-        raise InputError("There is no sound: the batch is empty.")
+        raise InputError("The audio batch is empty. Connect a batch with at least one sound.")
     items = [check_waveform(item, rate) for item in waveform]
-    return torch.stack([_normalised(item, rate, mode, target, ceiling) for item in items])
+    return torch.stack([_normalise_item(item, rate, mode, target, ceiling) for item in items])
 
 
-def _normalised(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling: float) -> Tensor:
-    """One item, (C, S)."""
+def _normalise_item(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling: float) -> Tensor:
+    """Normalise one item (C, S)."""
     peak = measure_peak(waveform)
     if math.isinf(peak):
-        log.warning("The sound is silent: its level stays as it is.")
+        log.warning("The sound is silent and stays as it is.")
         return waveform.clone()
     if mode == "peak":
         return waveform * 10 ** ((target - peak) / 20)
-    # Measured first at full scale, where the absolute gate hides nothing of a quiet sound, and then at the
-    # level it gets, where the gate may hide more.
+    # First measure at full scale, where the absolute gate drops nothing of a quiet sound; then with the
+    # resulting gain, where the gate may drop more.
     limit, gain, reached = ceiling - peak, -peak, -math.inf
     for _ in range(_MEASUREMENTS):
         loudness = measure_loudness(waveform * 10 ** (gain / 20), rate)
         if math.isinf(loudness):
             break
         reached = loudness
-        if abs(target - reached) < _CLOSE or (gain == limit and reached < target):
+        if abs(target - reached) < _TOLERANCE or (gain == limit and reached < target):
             break
         gain = min(gain + target - reached, limit)
     if math.isinf(reached):
-        log.warning("The sound has no loudness (nothing in it can be heard): its level stays as it is.")
+        log.warning("The sound is too quiet to have a loudness and stays as it is.")
         return waveform.clone()
-    if gain == limit and reached < target - _CLOSE:
+    if gain == limit and reached < target - _TOLERANCE:
         log.warning(
-            "The loudness reached is %.1f LUFS in place of %g: more would take the peak above %g dBFS. "
-            "Choose a lower target.",
+            "The loudness reached is %.1f LUFS instead of %g LUFS: more gain would take the peak above %g "
+            "dBFS. Choose a lower target or a higher ceiling.",
             reached,
             target,
             ceiling,
@@ -165,10 +189,14 @@ def _normalised(waveform: Tensor, rate: int, mode: Mode, target: float, ceiling:
 
 
 def describe_gains(before: Tensor, after: Tensor, rate: int) -> str:
-    """A line for each item of two (B, C, S): the gain between them, and the level of the second."""
+    """Describe the gain between two batches (B, C, S), and the peak and loudness of the second.
+
+    Returns:
+        One line per item.
+    """
     lines = []
     for number, (old, new) in enumerate(zip(before, after, strict=True)):
-        peak, level = measure_peak(old), measure_sound(new, rate)
-        gain = 0.0 if math.isinf(peak) else level.peak - peak
-        lines.append(f"{number}: gain {gain:+.1f} dB, {level}")
+        peak, measurement = measure_peak(old), measure_sound(new, rate)
+        gain = 0.0 if math.isinf(peak) else measurement.peak - peak
+        lines.append(f"{number}: gain {gain:+.1f} dB, {measurement}")
     return "\n".join(lines)

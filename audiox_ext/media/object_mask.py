@@ -1,7 +1,7 @@
-"""Object masks: the part of the picture whose sound is wanted. The rest turns grey before a model sees it.
+"""Object masks: they mark the object whose sound is wanted. The rest turns grey before a model sees it.
 
-Grey and not black: it is what the SelVA extractor fills in, and the middle of what Synchformer takes (0 in
--1..1); and frames that are black all over mean "no video" to the models.
+Grey rather than black: the SelVA extractor fills with it, and it is the centre of Synchformer's input (0 in
+-1..1); frames that are black all over mean "no video" to the models.
 
 N masks, H height, W width.
 """
@@ -27,10 +27,10 @@ from .frames import Resize
 
 log = logging.getLogger(__name__)
 
-NEUTRAL = 127.5
-"""What replaces the background, in 0..255."""
+BACKGROUND = 127.5
+"""The grey that replaces the background, in 0..255."""
 
-_SAME_SHAPE = 0.01  # by how much the proportions of mask and frame may differ without a word
+_SAME_SHAPE = 0.01  # by this fraction the proportions of mask and frame may differ without a warning
 
 Interval = tuple[float, float]
 """(start, end) in seconds."""
@@ -38,14 +38,18 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObjectMask:
-    """What to score in a video.
+    """Marks the object to score in a video.
 
-    mask: (H, W), for all frames, or (N, H, W), one a frame; floating point 0..1 (clamped), bool, or uint8
-    0..255, the most = the object. It belongs to the upright picture, and may be of another size than the
-    frames. strength: 0 (no masking) to 1 (nothing left of the background). clip, sync: whether the pictures
-    for CLIP and those for Synchformer are masked.
+    Attributes:
+        mask: (H, W), for all frames, or (N, H, W), one per frame; floating point 0..1 (clamped), bool, or
+            uint8 0..255. The highest value is the object. It belongs to the upright frame and may have
+            another size.
+        strength: 0 (no masking) to 1 (the background is replaced entirely).
+        clip: Whether the frames for CLIP are masked.
+        sync: Whether the frames for Synchformer are masked.
 
-    Raises InputError for other shapes and types, for NaN, and for a strength outside 0..1.
+    Raises:
+        InputError: The mask has another shape or type or holds NaN, or strength is out of range.
     """
 
     mask: Tensor
@@ -54,19 +58,21 @@ class ObjectMask:
     sync: bool = True
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not (math.isfinite(self.strength) and 0 <= self.strength <= 1):
             raise InputError(
-                f"mask_strength is {self.strength}: give 0 (no masking) to 1 (the background is replaced)."
+                f"mask_strength is {self.strength}. Choose 0 (no masking) to 1 (the background is replaced "
+                "entirely)."
             )
         if self.mask.ndim not in (2, 3) or 0 in self.mask.shape:
             raise InputError(
-                f"The mask has shape {tuple(self.mask.shape)}: (height, width) or (count, height, width) is "
-                "wanted, with at least one mask."
+                f"The mask has shape {tuple(self.mask.shape)}. Connect one of shape (height, width) or "
+                "(count, height, width), with at least one mask."
             )
         if not (self.mask.is_floating_point() or self.mask.dtype in (torch.bool, torch.uint8)):
-            raise InputError(f"The mask is {self.mask.dtype}: floating point in 0..1 is wanted.")
-        if self.mask.is_floating_point() and any(_has_nan(picture) for picture in self.masks):
-            raise InputError("The mask holds NaN (no number): check the node that made it.")
+            raise InputError(f"The mask is {self.mask.dtype}. Convert it to floating point in 0..1.")
+        if self.mask.is_floating_point() and any(_has_nan(mask) for mask in self.masks):
+            raise InputError("The mask contains NaN. Check the node that made it.")
 
     @property
     def masks(self) -> Tensor:
@@ -74,16 +80,12 @@ class ObjectMask:
         return self.mask if self.mask.ndim == 3 else self.mask[None]
 
     def is_idle(self) -> bool:
-        """Whether nothing is masked at all."""
+        """Whether the settings mask nothing."""
         return self.strength == 0 or not (self.clip or self.sync)
 
 
 class MaskOverlay:
-    """Masks laid over frames: called with (time of a source frame in seconds, (3, size, size) uint8).
-
-    first: which of the source's frames, whose times these are, the first mask belongs to. picture: (height,
-    width) of the source, upright.
-    """
+    """Lays the masks over the frames of a video; a `FrameTransform`."""
 
     def __init__(
         self,
@@ -95,117 +97,147 @@ class MaskOverlay:
         size: int,
         resize: Resize,
     ) -> None:
+        """Prepare the overlay, and warn of an empty or stretched mask.
+
+        Args:
+            mask: The object.
+            times: Of the source's frames, in seconds, ascending; unused with a single mask.
+            first: Index of the source frame that the first mask belongs to.
+            frame_size: (height, width) of the source's frames, upright.
+            size: Side of the resized frames in pixels.
+            resize: How the frames are resized.
+        """
         self._mask, self._times, self._first = mask, times, first
         self._frame_size, self._size, self._resize = frame_size, size, resize
-        # The mask in use, and how much of each pixel it keeps, and what grey it adds. All in numpy, which
-        # works in this thread: torch would wake its pool for each of these small steps.
+        # The current mask: the fraction of each pixel that it keeps, and the grey that it adds. In numpy,
+        # which works in this thread: torch would wake its thread pool for each of these small steps.
         self._index = -1
         self._keep: NDArray[np.floating[Any]] = np.empty(0)
         self._add: NDArray[np.floating[Any]] = np.empty(0)
-        self._scratch = np.empty((0, 0), np.float32)
-        _warn(mask, frame_size)
+        self._buffer = np.empty((0, 0), np.float32)
+        _warn_if_unusual(mask, frame_size)
 
     def __call__(self, time: float, frame: Tensor) -> Tensor:
-        index = self._number(time)
+        """Mask a frame.
+
+        Args:
+            time: Of the source frame, in seconds.
+            frame: (3, size, size) uint8.
+
+        Returns:
+            Another such frame.
+        """
+        index = self._index_at(time)
         if index != self._index:
-            grey = self._mask.strength * (1 - self._shrink(self._mask.masks[index]))
-            self._index, self._keep, self._add = index, 1 - grey, grey * NEUTRAL + 0.5  # 0.5: to round
+            grey = self._mask.strength * (1 - self._resize_mask(self._mask.masks[index]))
+            self._index, self._keep, self._add = index, 1 - grey, grey * BACKGROUND + 0.5  # 0.5: to round
         return torch.from_numpy((frame.numpy() * self._keep + self._add).astype(np.uint8))
 
-    def _number(self, time: float) -> int:
+    def _index_at(self, time: float) -> int:
+        """Index of the mask for the frame at a time."""
         count = len(self._mask.masks)
         if count == 1:
             return 0
         return min(max(0, bisect_right(self._times, time + TOLERANCE) - 1 - self._first), count - 1)
 
-    def _shrink(self, mask: Tensor) -> NDArray[np.float32]:
-        """(H, W) -> (size, size), 0..1 in steps of 1/255, cut and resized as the frame is."""
+    def _resize_mask(self, mask: Tensor) -> NDArray[np.float32]:
+        """(H, W) -> (size, size), 0..1 in steps of 1/255, cropped and resized like the frame."""
         if self._resize == "crop":
             height, width = self._frame_size
             side = min(height, width)
-            rows = _scaled(slice((height - side) // 2, (height + side) // 2), len(mask) / height)
-            columns = _scaled(slice((width - side) // 2, (width + side) // 2), mask.shape[1] / width)
+            rows = _scale_slice(slice((height - side) // 2, (height + side) // 2), len(mask) / height)
+            columns = _scale_slice(slice((width - side) // 2, (width + side) // 2), mask.shape[1] / width)
             mask = mask[rows, columns]
-        return self._resized(self._levels(mask))
-
-    def _levels(self, mask: Tensor) -> Tensor:
-        """(H, W) uint8 0..255"""
-        if mask.dtype == torch.uint8:
-            return mask.detach().cpu().contiguous()
-        if self._scratch.shape != mask.shape:  # new pages for every mask take longer than the arithmetic
-            self._scratch = np.empty(mask.shape, np.float32)
-        levels = np.clip(_numbers(mask), 0, 1, out=self._scratch)
-        levels *= 255
-        levels += 0.5
-        return torch.from_numpy(levels.astype(np.uint8))
-
-    def _resized(self, levels: Tensor) -> NDArray[np.float32]:
         small = F.interpolate(
-            levels[None, None], size=(self._size, self._size), mode="bilinear", antialias=True
+            self._to_bytes(mask)[None, None], size=(self._size, self._size), mode="bilinear", antialias=True
         )
         return np.asarray(small[0, 0].numpy(), np.float32) / np.float32(255)
 
+    def _to_bytes(self, mask: Tensor) -> Tensor:
+        """(H, W) uint8 0..255."""
+        if mask.dtype == torch.uint8:
+            return mask.detach().cpu().contiguous()
+        if self._buffer.shape != mask.shape:  # allocating for every mask takes longer than the arithmetic
+            self._buffer = np.empty(mask.shape, np.float32)
+        values = np.clip(_to_numpy(mask), 0, 1, out=self._buffer)
+        values *= 255
+        values += 0.5
+        return torch.from_numpy(values.astype(np.uint8))
+
 
 def find_first_frame(count: int, times: Sequence[float], intervals: Sequence[Interval]) -> int | None:
-    """The frame that the first of `count` masks belongs to, if they are one a frame of one of the intervals.
+    """Find the frame that the first mask belongs to, if there is one mask per frame of an interval.
 
-    times: of the frames, ascending. A frame that appeared before an interval and is
-    still on screen at its start may count or not: players differ in it. None: they fit no interval.
+    A frame that appeared before an interval and is still on screen at its start may count or not, because
+    players treat it differently.
+
+    Args:
+        count: Number of masks.
+        times: Of the frames, in seconds, ascending.
+        intervals: The parts of the video to try, in this order.
+
+    Returns:
+        Index of the frame; None if the number of masks fits no interval.
     """
     for interval in intervals:
-        shown = _on_screen(times, interval)
-        for first in (shown.start, bisect_left(times, interval[0] - TOLERANCE)):
-            if shown.stop - first == count:
+        visible = _visible_frames(times, interval)
+        for first in (visible.start, bisect_left(times, interval[0] - TOLERANCE)):
+            if visible.stop - first == count:
                 return first
     return None
 
 
 def mask_count_error(count: int, times: Sequence[float], intervals: Sequence[Interval]) -> InputError:
-    """Says how many masks there are, and how many are wanted."""
-    used, *wider = [len(_on_screen(times, interval)) for interval in intervals]
+    """Build the error that tells the number of masks and the numbers that fit; see `find_first_frame`."""
+    used, *wider = [len(_visible_frames(times, interval)) for interval in intervals]
     others = [number for number in dict.fromkeys(wider) if number != used]
-    whole = f"{max(wider)} frames, {used} of them in the part that is used" if others else f"{used} frames"
-    wanted = " or ".join(map(str, [*others, used]))
+    available = (
+        f"{max(wider)} frames, {used} of them in the part that is used" if others else f"{used} frames"
+    )
+    allowed = " or ".join(map(str, [*others, used]))
     return InputError(
-        f"There are {count} masks, but the video has {whole}. Give one mask for all frames, or one for "
-        f"each ({wanted}): make them from all frames of this video, at its own rate and without skipping any."
+        f"There are {count} masks, but the video has {available}. Give one mask for all frames, or one per "
+        f"frame ({allowed}): make the masks from all frames of this video, at its own frame rate, without "
+        "skipping any."
     )
 
 
-def _on_screen(times: Sequence[float], interval: Interval) -> range:
-    """Numbers of the frames that are seen from the start of the interval to its end."""
+def _visible_frames(times: Sequence[float], interval: Interval) -> range:
+    """Indices of the frames on screen during the interval."""
     first = max(0, bisect_right(times, interval[0] + TOLERANCE) - 1)
     return range(first, max(first, bisect_left(times, interval[1] - TOLERANCE)))
 
 
-def _numbers(mask: Tensor) -> NDArray[np.float32]:
-    """(H, W) float32, without a copy where it is that already."""
+def _to_numpy(mask: Tensor) -> NDArray[np.float32]:
+    """(H, W) float32, without a copy if it has this type already."""
     return np.asarray(mask.detach().to("cpu", torch.float32).numpy(), np.float32)
 
 
 def _has_nan(mask: Tensor) -> bool:
-    numbers = _numbers(mask).reshape(-1)
-    return bool(np.isnan(np.dot(numbers, numbers)))  # a sum of squares is NaN for no other reason
+    values = _to_numpy(mask).reshape(-1)
+    return bool(np.isnan(np.dot(values, values)))  # NaN only if a value is NaN
 
 
-def _scaled(part: slice, scale: float) -> slice:
-    """A range of the frame's pixels in those of the mask; at least one."""
+def _scale_slice(part: slice, scale: float) -> slice:
+    """Convert a range of the frame's pixels to pixels of the mask; at least one."""
     start = min(round(part.start * scale), max(0, round(part.stop * scale) - 1))
     return slice(start, max(start + 1, round(part.stop * scale)))
 
 
-def _warn(mask: ObjectMask, picture: tuple[int, int]) -> None:
+def _warn_if_unusual(mask: ObjectMask, frame_size: tuple[int, int]) -> None:
+    """Log a warning if the mask has other proportions than the frame, or is empty."""
     height, width = mask.masks.shape[1:]
-    if abs(width * picture[0] / (height * picture[1]) - 1) > _SAME_SHAPE:
+    frame_height, frame_width = frame_size
+    if abs(width * frame_height / (height * frame_width) - 1) > _SAME_SHAPE:
         log.warning(
-            "The mask is %d x %d and the video %d x %d: it is stretched to fit, which moves its edges.",
+            "The mask is %d x %d and the video %d x %d. The mask is stretched to fit, which moves its edges.",
             width,
             height,
-            picture[1],
-            picture[0],
+            frame_width,
+            frame_height,
         )
-    if not any(_numbers(one).max() > 0 for one in mask.masks):
+    if not any(_to_numpy(mask).max() > 0 for mask in mask.masks):
         log.warning(
-            "The mask is empty (0 everywhere): all of the video counts as background and turns grey. Check "
+            "The mask is empty (0 everywhere): the whole video counts as background and turns grey. Check "
             "the node that made it, or invert it."
         )

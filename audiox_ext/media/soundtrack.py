@@ -1,4 +1,4 @@
-"""A sound on a video: where it begins, how loud it is, and whether the video's own sound stays under it.
+"""Adds sound to a video: where it begins, its gain, and whether the video's own audio stays under it.
 
 C channels, S samples. Times are seconds, gains decibels.
 """
@@ -26,7 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlacedSound:
-    """A sound in time: waveform (C, S), its rate in hertz, when it begins (below 0: its beginning is cut)."""
+    """A sound at a position in time.
+
+    Attributes:
+        waveform: (C, S).
+        rate: Sample rate in hertz.
+        start: Seconds at which it begins; a negative start cuts its beginning.
+        gain: Decibels.
+    """
 
     waveform: Tensor
     rate: int
@@ -36,11 +43,15 @@ class PlacedSound:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """How a sound goes onto a video.
+    """How a sound is added to a video.
 
-    start: when it begins, in seconds of the part of the video that is used; below 0 its beginning is cut.
-    original_gain: of the video's own sound, which is dropped if it is None. shortest: the video ends with the
-    sound, if that is earlier; else the video's length decides.
+    Attributes:
+        start: Seconds into the used part of the video at which the sound begins; a negative start cuts its
+            beginning.
+        gain: Decibels for the sound.
+        original_gain: Decibels for the video's own audio; None drops it.
+        shortest: Whether the video ends with the sound, if that is earlier. Otherwise the video keeps its
+            length.
     """
 
     start: float = 0.0
@@ -60,34 +71,43 @@ def add_sound_to_video(
     metadata: Mapping[str, str] | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> None:
-    """Write `video` with a sound on it to `out`; its pictures are copied where `replace_audio_track` does.
+    """Write a video with a sound added to it, by `replace_audio_track`.
 
-    sound: (waveform (C, S), rate). trim: (start, duration), the part of the video that is used; duration 0 =
-    to the end. original: (waveform, rate) of the video's own sound where its file does not hold it, beginning
-    with the used part. metadata, check_cancelled: see `replace_audio_track`.
-    Raises InputError for times, gains and waveforms that cannot be used, MediaError for files that cannot be.
+    Args:
+        video: A path or a seekable binary file.
+        sound: Waveform (C, S) and its sample rate.
+        out: The file to write.
+        mix: Position and gains.
+        trim: (start, duration) of the part of the video that is used; duration 0: to the end.
+        original: Waveform and rate of the video's own audio in the used part, if the file lacks it.
+        metadata: Tags for the file.
+        check_cancelled: Called for every frame or packet; may raise.
+
+    Raises:
+        InputError: A time, a gain or a waveform is invalid.
+        MediaError: A file cannot be read or written.
     """
     sound = check_waveform(*sound), sound[1]
-    begin, length = trim
-    available = probe_video(video).duration - begin
+    trim_start, length = trim
+    available = probe_video(video).duration - trim_start
     length = min(length or math.inf, available)
     end = mix.start + sound[0].shape[-1] / sound[1]
     if end <= 0 or mix.start >= length:
         raise InputError(
-            f"The sound would be heard from {mix.start:g} to {end:g} s, but the video lasts from 0 to "
-            f"{length:.6g} s: choose a start at which something of it is heard."
+            f"The sound lies at {mix.start:g} to {end:g} s, but the video lasts from 0 to {length:.6g} s. "
+            "Choose a start at which the sound overlaps the video."
         )
     if mix.shortest:
         length = min(length, end)
     sounds = [PlacedSound(waveform=sound[0], rate=sound[1], start=mix.start, gain=mix.gain)]
     if mix.original_gain is not None:
-        own = read_soundtrack(video) if original is None else (*original, begin)
-        if own is None:
-            log.info("The video has no sound of its own to mix with.")
+        soundtrack = read_soundtrack(video) if original is None else (*original, trim_start)
+        if soundtrack is None:
+            log.info("The video has no audio of its own to mix with.")
         else:
-            waveform, rate, start = own
+            waveform, rate, start = soundtrack
             sounds.append(
-                PlacedSound(waveform=waveform, rate=rate, start=start - begin, gain=mix.original_gain)
+                PlacedSound(waveform=waveform, rate=rate, start=start - trim_start, gain=mix.original_gain)
             )
     mixed, rate = mix_down(sounds, length)
     replace_audio_track(
@@ -95,7 +115,7 @@ def add_sound_to_video(
         mixed,
         rate,
         out,
-        start=begin,
+        start=trim_start,
         duration=length if length < available else None,
         metadata=metadata,
         check_cancelled=check_cancelled,
@@ -103,18 +123,26 @@ def add_sound_to_video(
 
 
 def mix_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int]:
-    """((2, S) float32, rate): all sounds together, as far as they lie in 0..seconds.
+    """Mix sounds, as far as they lie in 0..seconds.
 
-    rate is the highest of theirs; S ends with the last sound. A mix that would clip is scaled down as a
-    whole, with a warning in the log.
-    Raises InputError for gains that are no number, and for what is no sound.
+    A mix that would clip is scaled down as a whole, with a warning in the log.
+
+    Args:
+        sounds: At least one.
+        seconds: Upper end of the mix.
+
+    Returns:
+        (2, S) float32, ending with the last sound, and its sample rate: the highest of the sounds.
+
+    Raises:
+        InputError: A gain or start is not finite, or a waveform is invalid.
     """
     rate = max(int(sound.rate) for sound in sounds)
     total = torch.zeros(2, 0)
     for sound in sounds:
         if not (math.isfinite(sound.gain) and math.isfinite(sound.start)):
             raise InputError(
-                f"The gain is {sound.gain} dB and the start {sound.start} s: give numbers for both."
+                f"gain is {sound.gain} dB and start is {sound.start} s. Give finite numbers for both."
             )
         wave = conform_audio(sound.waveform, sound.rate, target_rate=rate) * 10 ** (sound.gain / 20)
         first = round(sound.start * rate)
@@ -126,8 +154,8 @@ def mix_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int
     peak = float(total.abs().max()) if total.numel() else 0.0
     if peak > 1:
         log.warning(
-            "The sound on the video would peak %.1f dB above full scale: all of it is made as much quieter. "
-            "Lower the gains to keep their proportion to other sounds.",
+            "The mix would peak %.1f dB above full scale, so it is turned down by that much. Lower the gains "
+            "to keep the level of the video's own audio.",
             20 * math.log10(peak),
         )
         total = total / peak

@@ -1,4 +1,4 @@
-"""Waveforms: what is wrong with one, and how any becomes the rate and channels that are wanted.
+"""Checks waveforms, and converts them to another sample rate and number of channels.
 
 C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
 """
@@ -30,52 +30,84 @@ _TO_STEREO = {
 
 
 def conform_audio(waveform: Tensor, rate: int, *, target_rate: int, channels: int = 2) -> Tensor:
-    """Any waveform -> (channels, S') float32 on the CPU at `target_rate` hertz, S' = ceil(S * target / rate).
+    """Convert a waveform to another sample rate and number of channels.
 
-    waveform: (C, S) or (1, C, S), floating point. Mono is copied to every channel; 3 to 8 channels, in WAVE
-    order, become stereo by ITU-R BS.775, scaled down as a whole if that would clip; stereo becomes mono as
-    the mean. Resampling is linear-phase, flat to 0.9 of the lower Nyquist frequency, 90 dB down above it.
-    Raises InputError for an empty waveform, NaN or infinity, rates of 0 or less, and impossible channels.
+    Mono is copied to every channel. 3 to 8 channels become stereo by ITU-R BS.775, scaled down as a whole if
+    that would clip. Stereo becomes mono as the mean. Resampling is linear-phase, flat up to 0.9 of the lower
+    Nyquist frequency and 90 dB down above it.
+
+    Args:
+        waveform: (C, S) or (1, C, S), floating point; channels in WAVE order.
+        rate: Its sample rate in hertz.
+        target_rate: The new sample rate in hertz.
+        channels: 1 or 2.
+
+    Returns:
+        (channels, S') float32 on the CPU, S' = ceil(S * target_rate / rate).
+
+    Raises:
+        InputError: The waveform is empty, not finite or has too many channels, or a number is out of range.
     """
     if channels not in (1, 2):
-        raise InputError(f"{channels} channels were asked for: 1 or 2 are possible.")
+        raise InputError(f"channels is {channels}. Choose 1 or 2.")
     if target_rate <= 0:
-        raise InputError(f"The target rate is {target_rate} Hz: give a rate above 0.")
-    mixed = _mixed(check_waveform(waveform, rate), channels)
-    return _resampled(mixed, rate, target_rate)
+        raise InputError(f"The target rate is {target_rate} Hz. Choose a sample rate above 0.")
+    mixed = _mix_channels(check_waveform(waveform, rate), channels)
+    return _resample(mixed, rate, target_rate)
 
 
 def check_waveform(waveform: Tensor, rate: int) -> Tensor:
-    """(C, S) or (1, C, S), any floating point -> (C, S) float32 on the CPU.
+    """Check a waveform and its sample rate.
 
-    Raises InputError for what is no sound: another shape, nothing in it, integers, NaN, infinity, a rate that
-    is no whole number above 0.
+    Args:
+        waveform: (C, S) or (1, C, S), any floating point.
+        rate: Hertz, a whole number above 0.
+
+    Returns:
+        (C, S) float32 on the CPU.
+
+    Raises:
+        InputError: The shape or type is wrong, a value is not finite, the waveform is empty, or the rate is
+            invalid.
     """
     if not (math.isfinite(rate) and rate > 0 and rate == int(rate)):
-        raise InputError(f"The sample rate is {rate} Hz: give a whole number above 0.")
+        raise InputError(f"The sample rate is {rate} Hz. It must be a whole number above 0.")
     if waveform.ndim == 3 and len(waveform) == 1:
         waveform = waveform[0]
     if waveform.ndim != 2:
-        raise InputError(f"The waveform has shape {tuple(waveform.shape)}: (channels, samples) is wanted.")
+        raise InputError(f"The waveform has shape {tuple(waveform.shape)}. It must be (channels, samples).")
     if waveform.numel() == 0:
-        raise InputError(f"The waveform is empty, its shape is {tuple(waveform.shape)}: give some audio.")
+        raise InputError(
+            f"The waveform is empty: its shape is {tuple(waveform.shape)}. Choose audio with at least one "
+            "sample."
+        )
     if not waveform.is_floating_point():
-        raise InputError(f"The waveform is {waveform.dtype}: floating point in -1..1 is wanted.")
+        raise InputError(f"The waveform is {waveform.dtype}. Convert it to floating point in -1..1.")
     waveform = waveform.detach().to("cpu", torch.float32)
     bad = waveform.numel() - int(torch.isfinite(waveform).sum())
     if bad:
-        raise InputError(f"The waveform holds {bad} samples that are NaN or infinite: check what made it.")
+        raise InputError(
+            f"The waveform has {bad} samples that are NaN or infinite. Check the node or file it comes from."
+        )
     return waveform
 
 
 def check_mixable(waveform: Tensor, rate: int) -> None:
-    """Raises InputError for what `conform_audio` would refuse."""
+    """Check that `conform_audio` accepts a waveform.
+
+    Raises:
+        InputError: It does not.
+    """
     channels = len(check_waveform(waveform, rate))
     if channels > max(_TO_STEREO):
-        raise InputError(f"The waveform has {channels} channels: 1 to 8 can be mixed down.")
+        raise _too_many_channels(channels)
 
 
-def _mixed(waveform: Tensor, channels: int) -> Tensor:
+def _too_many_channels(channels: int) -> InputError:
+    return InputError(f"The waveform has {channels} channels. Give 1 to {max(_TO_STEREO)}.")
+
+
+def _mix_channels(waveform: Tensor, channels: int) -> Tensor:
     """(C, S) -> (channels, S), channels 1 or 2."""
     if len(waveform) == channels:
         return waveform
@@ -83,15 +115,15 @@ def _mixed(waveform: Tensor, channels: int) -> Tensor:
         return waveform.expand(channels, -1)
     weights = _TO_STEREO.get(len(waveform))
     if weights is None:
-        raise InputError(f"The waveform has {len(waveform)} channels: 1 to 8 can be mixed down.")
+        raise _too_many_channels(len(waveform))
     if len(waveform) > 2:
-        loudest = max(1.0, float(waveform.abs().max()))
+        peak = max(1.0, float(waveform.abs().max()))
         waveform = torch.tensor(weights).T @ waveform
-        waveform = waveform * (loudest / max(loudest, float(waveform.abs().max())))
+        waveform = waveform * (peak / max(peak, float(waveform.abs().max())))
     return waveform if channels == 2 else waveform.mean(dim=0, keepdim=True)
 
 
-def _resampled(waveform: Tensor, rate: int, target_rate: int) -> Tensor:
+def _resample(waveform: Tensor, rate: int, target_rate: int) -> Tensor:
     """Polyphase resampling of every channel; see `conform_audio`."""
     rate, target_rate = int(rate), int(target_rate)
     if rate == target_rate:
@@ -101,7 +133,7 @@ def _resampled(waveform: Tensor, rate: int, target_rate: int) -> Tensor:
     common = math.gcd(rate, target_rate)
     up, down = target_rate // common, rate // common
     widest = max(up, down)
-    # 64 zero crossings a side with this window: 90 dB, and a transition of a tenth of the band below Nyquist
+    # 64 zero crossings per side with this window: 90 dB, and a transition of a tenth of the band.
     taps = firwin(128 * widest + 1, 0.955 / widest, window=("kaiser", 9.0))
     samples = resample_poly(waveform.numpy(), up, down, axis=1, window=taps.astype(np.float32))
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

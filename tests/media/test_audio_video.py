@@ -178,7 +178,7 @@ def test_impossible_outputs_are_refused(tmp_path: Path) -> None:
         write_audio(tmp_path / "missing" / "a.wav", stereo(), 44100)
     with pytest.raises(InputError, match="target rate"):
         conform_audio(stereo(), 44100, target_rate=0)
-    with pytest.raises(InputError, match="3 channels"):
+    with pytest.raises(InputError, match="channels is 3"):
         conform_audio(stereo(), 44100, target_rate=44100, channels=3)
     assert not list(tmp_path.iterdir())
 

@@ -86,7 +86,7 @@ def test_pictures_are_brought_to_one_size(tmp_path: Path, caplog: pytest.LogCapt
     pictures = read_images(tmp_path / "all")
     assert pictures.shape == (3, 448, 597, 3)
     assert codes(pictures.mul(255).permute(0, 3, 1, 2)) == [3, 5, 6]
-    assert "Picture 3 has other proportions" in caplog.text
+    assert "Image 3 has other proportions" in caplog.text
 
 
 def test_transparent_and_turned_pictures(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_the_mask_of_the_command_line_greys_the_rest(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--video", "{}/pictures"], "say how long each is shown"),
-        (["--video", "{}/empty", "--seconds-per-image", 2], "holds no picture"),
+        (["--video", "{}/empty", "--seconds-per-image", 2], "contains no images"),
         (["--video", "{}/video.mp4", "--seconds-per-image", 2], "is about pictures"),
         (["--video", "{}/video.mp4", "--mask", "{}/nothing.png"], "--mask: there is no file"),
         (["--video", "{}/video.mp4", "--mask", "{}/pictures"], "There are 2 masks, but the video has 10"),
         (["--video", "{}/video.mp4", "--mask", "{}/1.png", "--mask-strength", 2], "mask_strength is 2"),
-        (["--video", "{}/broken.png"], "cannot be read as a picture"),
+        (["--video", "{}/broken.png"], "cannot be read as an image"),
     ],
     ids=str,
 )

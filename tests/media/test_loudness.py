@@ -179,7 +179,7 @@ def test_the_ceiling_holds_the_gain_and_the_log_says_so(caplog: pytest.LogCaptur
     torch.testing.assert_close(out / out[0, 1000], wave / wave[0, 1000])  # nothing was limited
     reached = measure_loudness(out, 44100)
     assert reached < -17
-    assert f"{reached:.1f} LUFS in place of -16" in caplog.text
+    assert f"{reached:.1f} LUFS instead of -16 LUFS" in caplog.text
     caplog.clear()
     assert measure_peak(normalise(wave, 44100, mode="loudness", target=-60, ceiling=-2)) < -10
     assert not caplog.text
@@ -359,7 +359,7 @@ def test_a_sound_beside_the_video_is_refused(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(25, 25))
     for start, trim in ((1.0, (0.0, 0.0)), (-3.0, (0.0, 0.0)), (0.4, (0.25, 0.25))):
-        with pytest.raises(InputError, match="choose a start"):
+        with pytest.raises(InputError, match="Choose a start"):
             add_sound_to_video(source, (noise(), 44100), out, Mix(start=start), trim=trim)
     with pytest.raises(InputError, match="sample rate is 0"):
         add_sound_to_video(source, (noise(), 0), out, Mix())
@@ -427,5 +427,5 @@ def test_a_video_without_sound_is_mixed_with_nothing(
     caplog.set_level(logging.INFO)
     write_video(tmp_path / "in.mp4", frame_times(25, 25))
     add_sound_to_video(tmp_path / "in.mp4", (noise(), 44100), tmp_path / "out.mp4", Mix(original_gain=0.0))
-    assert "no sound of its own" in caplog.text
+    assert "no audio of its own" in caplog.text
     assert read_audio(tmp_path / "out.mp4")[0].abs().max() > 0.01

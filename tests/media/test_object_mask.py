@@ -267,7 +267,7 @@ def test_masks_may_be_those_of_the_whole_or_of_the_part(
 @pytest.mark.parametrize(
     ("count", "settings", "message"),
     [
-        (3, {}, r"There are 3 masks, but the video has 100 frames\. .*each \(100\)"),
+        (3, {}, r"There are 3 masks, but the video has 100 frames\. .*one per frame \(100\)"),
         (99, {}, "There are 99 masks"),
         (101, {}, "There are 101 masks"),
         (
