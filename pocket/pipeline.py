@@ -112,7 +112,7 @@ def _train_waves(
 def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.device, report: Report) -> Path:
     """An autoencoder whose latents are strengths."""
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
-    from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
+    from audiox_ext.networks.autoencoder.spectral import LatentMap, measure_spectrum
 
     from .autoencoder.spectral_decoder import build_decoder
 
@@ -131,8 +131,8 @@ def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.dev
     made = Autoencoder(sizes, dtype=torch.float32).eval()
     whole = config.model.latent_count * ratio
     some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
-    told = torch.cat([strengths(sounds, rate, ratio) for sounds in some])
-    build_decoder(made, inner, rate, LatentMap.fitted(told, sizes.latent_dim))
+    told = torch.cat([measure_spectrum(sounds, rate, ratio) for sounds in some])
+    build_decoder(made, inner, rate, LatentMap.fit(told, sizes.latent_dim))
     result = folder / "autoencoder" / "autoencoder.safetensors"
     result.parent.mkdir(parents=True, exist_ok=True)
     write_autoencoder(made, result)

@@ -26,7 +26,7 @@ from audiox_ext.config import (
     TextConditionerConfig,
 )
 from audiox_ext.errors import ConfigError
-from audiox_ext.networks.autoencoder.spectral import check_strengths
+from audiox_ext.networks.autoencoder.spectral import check_spectral_sizes
 
 from .settings import (
     AutoencoderSettings,
@@ -122,7 +122,7 @@ def _check_waves(config: TrainingConfig) -> None:
             f"waves has the strides {inner.decoder.strides}. The model's decoder must have the same strides "
             f"and one more, but has {outer.decoder.strides}."
         )
-    check_strengths(outer, config.model.sample_rate)
+    check_spectral_sizes(outer, config.model.sample_rate)
 
 
 def _check_trainable(model: ModelConfig) -> None:

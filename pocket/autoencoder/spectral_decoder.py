@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.oobleck import ResidualUnit, SnakeBeta
-from audiox_ext.networks.autoencoder.spectral import LatentMap, angle_gains, atoms
+from audiox_ext.networks.autoencoder.spectral import LatentMap, compute_angle_gains, make_atoms
 
 from .initial_weights import STRAIGHT, initialise_residual_unit
 
@@ -40,14 +40,14 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     ratio = autoencoder.config.downsampling_ratio
     first, outer, opened, *others = autoencoder.model["decoder"].layers  # type: ignore[misc]
     inner_first, inner_opened, *inner_others = waves.model["decoder"].layers  # type: ignore[misc]
-    _give_both_signs(first, angle_gains(rate, ratio), mapped)
+    _give_both_signs(first, compute_angle_gains(rate, ratio), mapped)
     snake, up, *units = outer.layers
     _set_snake(snake, 0.0)
 
     def opening(waveforms: Tensor) -> Tensor:
         return inner_first(waves.posterior(waveforms)[0])
 
-    told, silent = _heard_inside(opening, atoms(rate, ratio), ratio, up)
+    told, silent = _heard_inside(opening, make_atoms(rate, ratio), ratio, up)
     kept = _directions(told, up.out_channels)
     up.weight.normal_(std=_UNUSED)
     # Of the two snakes' sum, twice the square, each channel gives a half.

@@ -78,7 +78,7 @@ class DiffusionTraining(TrainingModule):
                 module.visual_encoder_model.requires_grad_(False)
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
         # The latents of silence, where they tell strengths.
-        self.silence = None if config.waves is None else self.model.pretransform.latent_map().silence
+        self.silence = None if config.waves is None else self.model.pretransform.read_latent_map().silence
         self.usual = TypicalErrors()
         self.teacher: Teacher | None = None
         self.start_averaging()

@@ -21,13 +21,13 @@ from audiox_ext.errors import ConfigError
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.spectral import (
-    PARTS,
+    NOISE_PARTS,
     LatentMap,
-    angle_gains,
-    noise_bands,
-    sinusoid_bands,
-    strength_count,
-    strengths,
+    compute_angle_gains,
+    count_spectral_values,
+    list_noise_bands,
+    list_sinusoid_bands,
+    measure_spectrum,
 )
 from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.networks.mmdit import MultimodalDiffusionTransformer
@@ -525,12 +525,12 @@ def tone(pitch: float, left: float, right: float, seconds: float = 2.048, rate: 
 
 
 def test_strengths_tell_tones_noise_and_sides() -> None:
-    bands, noises = sinusoid_bands(16000, 2048), noise_bands(16000)
-    side = len(bands) + PARTS * len(noises)
-    assert strength_count(16000, 2048) == 2 * side
-    found = strengths(tone(440, 0.25, 0.01), 16000, 2048)
+    bands, noises = list_sinusoid_bands(16000, 2048), list_noise_bands(16000)
+    side = len(bands) + NOISE_PARTS * len(noises)
+    assert count_spectral_values(16000, 2048) == 2 * side
+    found = measure_spectrum(tone(440, 0.25, 0.01), 16000, 2048)
     assert found.shape == (1, 2 * side, 16)
-    gains = angle_gains(16000, 2048)
+    gains = compute_angle_gains(16000, 2048)
     left, right = (found[0] * gains[:, None]).sin().square()[:, 8].split(side)
     at = next(number for number, band in enumerate(bands) if band.low <= 440 < band.high)
     assert abs(bands[at].made - 440) < 4
@@ -538,12 +538,12 @@ def test_strengths_tell_tones_noise_and_sides() -> None:
     assert float(right[at]) == pytest.approx(0.01, rel=0.15)
     assert float(left.sum() - left[at]) < 0.02
     hiss = 0.1 * noise(1, 2, 2048 * 16)
-    told = (strengths(hiss, 16000, 2048)[0] * gains[:, None]).sin().square()[:side, 2:-2]
+    told = (measure_spectrum(hiss, 16000, 2048)[0] * gains[:, None]).sin().square()[:side, 2:-2]
     assert float(told[: len(bands)].mean()) < 1e-3
-    power = told[len(bands) :].div(2).square().unflatten(0, (len(noises), PARTS)).mean(dim=(1, 2))
+    power = told[len(bands) :].div(2).square().unflatten(0, (len(noises), NOISE_PARTS)).mean(dim=(1, 2))
     shares = torch.tensor([high - low for low, high in noises]) / 8000
     torch.testing.assert_close(power / 0.01, shares, rtol=0.15, atol=0.01)
-    assert not strengths(torch.zeros(1, 2, 8192), 16000, 2048).any()
+    assert not measure_spectrum(torch.zeros(1, 2, 8192), 16000, 2048).any()
     assert [band.high for band in bands[:-1]] == [band.low for band in bands[1:]]
 
 
@@ -558,7 +558,7 @@ def of_strengths() -> Autoencoder:
         module.requires_grad_(False)
     sounds = torch.cat([some_tones(seed) for seed in range(6)])
     initialise_autoencoder(waves, sounds)
-    mapped = LatentMap.fitted(strengths(sounds, 16000, 2048), config.model.autoencoder.latent_dim)
+    mapped = LatentMap.fit(measure_spectrum(sounds, 16000, 2048), config.model.autoencoder.latent_dim)
     build_decoder(made, waves, 16000, mapped)
     return made
 
@@ -573,23 +573,23 @@ def some_tones(seed: int) -> Tensor:
 
 
 def test_latents_are_components_of_strengths_about_as_large_as_each_other() -> None:
-    told = strengths(torch.cat([some_tones(seed) for seed in range(6)]), 16000, 2048)
-    mapped = LatentMap.fitted(told, 60)
-    latents = mapped.latents(told)
+    told = measure_spectrum(torch.cat([some_tones(seed) for seed in range(6)]), 16000, 2048)
+    mapped = LatentMap.fit(told, 60)
+    latents = mapped.to_latents(told)
     assert float(latents.mean(dim=(0, 2)).abs().max()) < 1e-3
     powers = latents.square().mean(dim=(0, 2))
     assert float(powers.mean()) == pytest.approx(1, rel=1e-3)
     assert float(powers[:20].max() / powers[:20].min()) < 3
-    rest = mapped.strengths(latents) - told
+    rest = mapped.to_spectrum(latents) - told
     assert float(rest.square().sum()) < 0.1 * float((told - mapped.centre[:, None]).square().sum())
 
 
 def test_a_decoder_of_strengths_makes_what_they_tell(of_strengths: Autoencoder) -> None:
     """The tone, its level and its side, and nothing of silence."""
-    mapped = of_strengths.latent_map()
+    mapped = of_strengths.read_latent_map()
     wanted = tone(440, 0.2, 0.02)
-    made = of_strengths.decode(mapped.latents(strengths(wanted, 16000, 2048)))
-    silence = of_strengths.decode(mapped.latents(torch.zeros(1, len(mapped.centre), 16)))
+    made = of_strengths.decode(mapped.to_latents(measure_spectrum(wanted, 16000, 2048)))
+    silence = of_strengths.decode(mapped.to_latents(torch.zeros(1, len(mapped.centre), 16)))
     inside = slice(3 * 2048, -3 * 2048)
     levels = made[0, :, inside].square().mean(dim=1).sqrt() * 2**0.5
     torch.testing.assert_close(levels, torch.tensor([0.2, 0.02]), rtol=0.25, atol=0.02)
@@ -601,8 +601,8 @@ def test_a_decoder_of_strengths_makes_what_they_tell(of_strengths: Autoencoder) 
 
 def test_what_latents_are_is_read_off_the_decoder(of_strengths: Autoencoder) -> None:
     sounds = torch.cat([some_tones(seed) for seed in range(6)])
-    wanted = LatentMap.fitted(strengths(sounds, 16000, 2048), of_strengths.config.latent_dim)
-    found = of_strengths.latent_map()
+    wanted = LatentMap.fit(measure_spectrum(sounds, 16000, 2048), of_strengths.config.latent_dim)
+    found = of_strengths.read_latent_map()
     torch.testing.assert_close(found.components, wanted.components, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.centre, wanted.centre, rtol=1e-4, atol=1e-5)
 
@@ -610,13 +610,13 @@ def test_what_latents_are_is_read_off_the_decoder(of_strengths: Autoencoder) -> 
 def test_an_encoder_of_strengths_measures_them(of_strengths: Autoencoder) -> None:
     sounds = some_tones(7)
     mean, deviation = of_strengths.posterior(sounds)
-    mapped = of_strengths.latent_map()
+    mapped = of_strengths.read_latent_map()
     calls: list[int] = []
     pieces, _ = of_strengths.posterior(sounds.repeat(1, 1, 2), piece=40, check=lambda: calls.append(1))
     whole, _ = of_strengths.posterior(sounds.repeat(1, 1, 2))
     torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
     assert len(calls) == -(-whole.shape[-1] // 40)
-    torch.testing.assert_close(mean, mapped.latents(strengths(sounds, 16000, 2048)))
+    torch.testing.assert_close(mean, mapped.to_latents(measure_spectrum(sounds, 16000, 2048)))
     assert not deviation.any()
     assert not [key for key in of_strengths.state_dict() if "encoder" in key]
     assert torch.equal(of_strengths.encode(sounds, RandomNumbers.from_seed(0)), mean)

@@ -14,7 +14,7 @@ from audiox_ext.checkpoints.encoders import convert_synchformer_keys, load_synch
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
-from audiox_ext.networks.autoencoder.spectral import LatentMap, strengths
+from audiox_ext.networks.autoencoder.spectral import LatentMap, measure_spectrum
 from pocket.autoencoder.latent_scale import DEVIATION
 from pocket.autoencoder.spectral_decoder import build_decoder
 from pocket.metrics.measures import Score, judge, scores
@@ -68,12 +68,12 @@ def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: Train
         torch.from_numpy(render(data.scene(index), rate)[:, : config.model.sample_size])
         for index in range(192)
     )
-    told = torch.cat([strengths(sound[None], rate, ratio) for sound in sounds])
-    mapped = LatentMap.fitted(told, sizes.latent_dim)
+    told = torch.cat([measure_spectrum(sound[None], rate, ratio) for sound in sounds])
+    mapped = LatentMap.fit(told, sizes.latent_dim)
     made = Autoencoder(sizes, dtype=torch.float32).eval().requires_grad_(False)
     build_decoder(made, waves, rate, mapped)
     before, after = scores_before_and_after(
-        config, lambda sound: made.decode(mapped.latents(strengths(sound, rate, ratio)))
+        config, lambda sound: made.decode(mapped.to_latents(measure_spectrum(sound, rate, ratio)))
     )
     for measure, score in before.items():
         # Clicks and hisses, again, hardly come from anywhere.

@@ -20,7 +20,7 @@ from ...errors import ConfigError, is_out_of_memory
 from ..keys import published_shapes
 from ..layers import DeviceLike, Operations
 from .oobleck import OobleckDecoder, OobleckEncoder
-from .spectral import HEARD, LatentMap, check_strengths, latent_map, strengths
+from .spectral import REACH, LatentMap, check_spectral_sizes, measure_spectrum, read_latent_map
 from .tiling import Check, Free, decode_in_chunks, encode_in_chunks
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Autoencoder(nn.Module):
         if isinstance(config.encoder, SpectralEncoderConfig):
             if not decodes:
                 raise ConfigError("config.json: an encoder of strengths without its decoder cannot encode.")
-            check_strengths(config, config.encoder.sample_rate)
+            check_spectral_sizes(config, config.encoder.sample_rate)
         else:
             parts["encoder"] = OobleckEncoder(config.encoder, operations, **where)
         if decodes:
@@ -168,24 +168,24 @@ class Autoencoder(nn.Module):
         work = partial(decode_in_chunks, decoder)
         return self._in_chunks(work, latents.float(), chunk, check, free)
 
-    def latent_map(self, device: DeviceLike = None) -> LatentMap:
+    def read_latent_map(self, device: DeviceLike = None) -> LatentMap:
         """What the latents of a decoder of strengths are, which lies on `device`."""
         encoder = self.config.encoder
         assert isinstance(encoder, SpectralEncoderConfig)
-        return latent_map(self._decoder(), encoder.sample_rate, self.config.downsampling_ratio, device)
+        return read_latent_map(self._decoder(), encoder.sample_rate, self.config.downsampling_ratio, device)
 
     def _measured(self, waveforms: Tensor, rate: int, piece: int | None, check: Check | None) -> Tensor:
         """Latents that tell strengths, `piece` of them at a time, which changes nothing."""
         ratio = self.config.downsampling_ratio
-        count, mapped = waveforms.shape[-1] // ratio, self.latent_map(waveforms.device)
+        count, mapped = waveforms.shape[-1] // ratio, self.read_latent_map(waveforms.device)
         size = max(_CHUNK, piece or count)
         found = []
         for first in range(0, count, size):
             if check is not None:
                 check()
-            begin, end = max(0, first - HEARD), min(count, first + size + HEARD)
-            told = strengths(waveforms[..., begin * ratio : end * ratio], rate, ratio)
-            found.append(mapped.latents(told[..., first - begin : first - begin + size]))
+            begin, end = max(0, first - REACH), min(count, first + size + REACH)
+            told = measure_spectrum(waveforms[..., begin * ratio : end * ratio], rate, ratio)
+            found.append(mapped.to_latents(told[..., first - begin : first - begin + size]))
         return torch.cat(found, dim=-1)
 
     def _in_chunks(

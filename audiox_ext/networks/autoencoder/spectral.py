@@ -33,8 +33,8 @@ from ...config import AutoencoderConfig
 from ...errors import ConfigError
 from .oobleck import OobleckDecoder
 
-PARTS = 4  # of a token, in which noise is told
-HEARD = 3  # tokens on either side that the strengths of a token depend on, at most
+NOISE_PARTS = 4  # of a token, in which noise is told
+REACH = 3  # tokens on either side that the strengths of a token depend on, at most
 _LOWEST, _OCTAVES = 110.0, 5  # hertz; from here semitones are told apart, over so many octaves
 _FIRST_TURN = 4  # turns a token of the lowest sinusoid, if that is below the lowest semitone
 _WIDE = 3  # semitones in a band above
@@ -57,7 +57,7 @@ class LatentMap:
     centre: Tensor
 
     @classmethod
-    def fitted(cls, told: Tensor, count: int) -> LatentMap:
+    def fit(cls, told: Tensor, count: int) -> LatentMap:
         """count: K. told: (B, P, T) of many sounds."""
         centre = told.mean(dim=(0, 2))
         rest = told - centre[:, None]
@@ -68,7 +68,7 @@ class LatentMap:
         sizes = sizes * (powers / sizes.square()).mean().sqrt()
         return cls((directions * sizes).to(told), centre)
 
-    def latents(self, told: Tensor) -> Tensor:
+    def to_latents(self, told: Tensor) -> Tensor:
         """(B, P, T) -> (B, K, T)."""
         rest = told - self.centre.to(told)[:, None]
         return torch.einsum("kp,bpt->bkt", self._inverse.to(told), rest)
@@ -76,20 +76,20 @@ class LatentMap:
     @cached_property
     def silence(self) -> Tensor:
         """The latents of a token of silence, (K,)."""
-        return self.latents(torch.zeros_like(self.centre)[None, :, None])[0, :, 0]
+        return self.to_latents(torch.zeros_like(self.centre)[None, :, None])[0, :, 0]
 
     @cached_property
     def _inverse(self) -> Tensor:
         return torch.linalg.pinv(self.components)
 
-    def strengths(self, latents: Tensor) -> Tensor:
+    def to_spectrum(self, latents: Tensor) -> Tensor:
         """(B, K, T) -> (B, P, T), the nearest that there are."""
         return torch.einsum("pk,bkt->bpt", self.components, latents) + self.centre[:, None]
 
 
-def check_strengths(config: AutoencoderConfig, rate: int) -> None:
+def check_spectral_sizes(config: AutoencoderConfig, rate: int) -> None:
     """Raises `ConfigError` for a decoder that has no room for the strengths there are."""
-    wanted = strength_count(rate, config.downsampling_ratio)
+    wanted = count_spectral_values(rate, config.downsampling_ratio)
     if config.latent_dim > wanted:
         raise ConfigError(
             f"latent_dim is {config.latent_dim}; at {rate} Hz and {config.downsampling_ratio} samples a "
@@ -103,14 +103,14 @@ def check_strengths(config: AutoencoderConfig, rate: int) -> None:
 
 
 @torch.no_grad()
-def latent_map(
+def read_latent_map(
     decoder: OobleckDecoder, rate: int, ratio: int, device: torch.device | str | None = None
 ) -> LatentMap:
     """What the latents of a decoder of strengths are, which lies on `device`: its first layer turns them into
     angles, each strength's and its negative.
     """
     first, count = decoder.layers[0], decoder.config.latent_dim
-    gains = angle_gains(rate, ratio)
+    gains = compute_angle_gains(rate, ratio)
     angles = slice(0, 2 * len(gains), 2)
     # Asked, not read: whoever casts, patches or folds weights does so when a layer runs.
     asked = torch.zeros(count + 1, count, 1)
@@ -129,7 +129,7 @@ class Band:
     made: float
 
 
-def sinusoid_bands(rate: int, ratio: int) -> tuple[Band, ...]:
+def list_sinusoid_bands(rate: int, ratio: int) -> tuple[Band, ...]:
     """All bands, the lowest first."""
     turn = rate / ratio
     below = [number for number in range(_FIRST_TURN, 1000) if (number + 0.5) * turn < _LOWEST]
@@ -145,57 +145,57 @@ def sinusoid_bands(rate: int, ratio: int) -> tuple[Band, ...]:
         low, number = high, number + step
 
 
-def noise_bands(rate: int) -> tuple[tuple[float, float], ...]:
+def list_noise_bands(rate: int) -> tuple[tuple[float, float], ...]:
     """From and to, in hertz."""
     borders = [border for border in _NOISE_BORDERS if border < rate / 2] + [rate / 2]
     return tuple(pairwise(borders))
 
 
-def strength_count(rate: int, ratio: int) -> int:
+def count_spectral_values(rate: int, ratio: int) -> int:
     """P."""
-    return 2 * (len(sinusoid_bands(rate, ratio)) + PARTS * len(noise_bands(rate)))
+    return 2 * (len(list_sinusoid_bands(rate, ratio)) + NOISE_PARTS * len(list_noise_bands(rate)))
 
 
-def strengths(waveforms: Tensor, rate: int, ratio: int) -> Tensor:
-    """(B, 2, S) -> (B, P, S // ratio), 0 for silence; see `angle_gains`."""
+def measure_spectrum(waveforms: Tensor, rate: int, ratio: int) -> Tensor:
+    """(B, 2, S) -> (B, P, S // ratio), 0 for silence; see `compute_angle_gains`."""
     count = waveforms.shape[-1] // ratio
     sinusoids, rest = _sinusoids(waveforms[..., : count * ratio], rate, ratio)
     noise = _noise(rest, rate, ratio) * _NOISE_GAIN
     amplitudes = torch.cat([sinusoids, noise], dim=2).flatten(1, 2)
     angles = amplitudes.clamp(0, 1).sqrt().asin()
-    return angles / angle_gains(rate, ratio)[:, None].to(angles)
+    return angles / compute_angle_gains(rate, ratio)[:, None].to(angles)
 
 
-def angle_gains(rate: int, ratio: int) -> Tensor:
+def compute_angle_gains(rate: int, ratio: int) -> Tensor:
     """(P,): an amplitude is the squared sine of a strength times this, which is what a snake makes of it."""
-    bands, noise = len(sinusoid_bands(rate, ratio)), PARTS * len(noise_bands(rate))
+    bands, noise = len(list_sinusoid_bands(rate, ratio)), NOISE_PARTS * len(list_noise_bands(rate))
     return 1 / torch.tensor([_SCALES[0]] * bands + [_SCALES[1]] * noise).repeat(2)
 
 
-def atoms(rate: int, ratio: int) -> Tensor:
+def make_atoms(rate: int, ratio: int) -> Tensor:
     """(P / 2, 2 * ratio): what an amplitude of 1 sounds like, from half a token before its token on."""
     time = torch.arange(2 * ratio) - ratio // 2
     window = torch.hann_window(2 * ratio)
     sinusoids = [
-        window * torch.cos(2 * math.pi * band.made / rate * time) for band in sinusoid_bands(rate, ratio)
+        window * torch.cos(2 * math.pi * band.made / rate * time) for band in list_sinusoid_bands(rate, ratio)
     ]
     return torch.stack(sinusoids + _noise_atoms(rate, ratio))
 
 
 def _noise_atoms(rate: int, ratio: int) -> list[Tensor]:
     """Noise of mean square 1 under a window, the same ever after, another one in each part of a token."""
-    size = 2 * ratio // PARTS
+    size = 2 * ratio // NOISE_PARTS
     random = torch.Generator().manual_seed(0)
     bins = torch.arange(size // 2 + 1) * rate / size
     made = []
-    for low, high in noise_bands(rate):
-        for part in range(PARTS):
+    for low, high in list_noise_bands(rate):
+        for part in range(NOISE_PARTS):
             spectrum = torch.fft.rfft(torch.randn(size, generator=random))
             noise = torch.fft.irfft(spectrum * ((bins >= low) & (bins < high)), size)
             atom = (
                 torch.hann_window(size) * noise / noise.square().mean().clamp(min=1e-12).sqrt() / _NOISE_GAIN
             )
-            begin = ratio // 2 + part * ratio // PARTS - size // 4
+            begin = ratio // 2 + part * ratio // NOISE_PARTS - size // 4
             made.append(F.pad(atom, (begin, 2 * ratio - begin - size)))
     return made
 
@@ -210,7 +210,7 @@ def _sinusoids(waveforms: Tensor, rate: int, ratio: int) -> tuple[Tensor, Tensor
     peaks = magnitudes * tonal
     bins = torch.arange(magnitudes.shape[-1]) * rate / size
     found = []
-    for band in sinusoid_bands(rate, ratio):
+    for band in list_sinusoid_bands(rate, ratio):
         inside = torch.nonzero((bins >= band.low) & (bins < band.high)).flatten().tolist()
         if not inside:
             inside = [round(band.made * size / rate)]
@@ -236,14 +236,14 @@ def _peaks(magnitudes: Tensor) -> Tensor:
 
 def _noise(waveforms: Tensor, rate: int, ratio: int) -> Tensor:
     """(B, 2, S) -> (B, 2, bands * parts, T), root mean squares."""
-    hop = ratio // PARTS
+    hop = ratio // NOISE_PARTS
     window = torch.hann_window(2 * hop, device=waveforms.device)
     power = torch.fft.rfft(_windows(waveforms, 2 * hop, hop) * window).abs().square()
     power = power / (window.square().sum() * hop)  # adds up to the mean square
     bins = torch.arange(power.shape[-1]) * rate / (2 * hop)
-    found = [power[..., (bins >= low) & (bins < high)].sum(dim=-1) for low, high in noise_bands(rate)]
+    found = [power[..., (bins >= low) & (bins < high)].sum(dim=-1) for low, high in list_noise_bands(rate)]
     told = torch.stack(found, dim=2).sqrt()  # (B, 2, bands, T * parts)
-    return told.unflatten(3, (-1, PARTS)).transpose(3, 4).flatten(2, 3)
+    return told.unflatten(3, (-1, NOISE_PARTS)).transpose(3, 4).flatten(2, 3)
 
 
 def _windows(waveforms: Tensor, size: int, hop: int) -> Tensor:
