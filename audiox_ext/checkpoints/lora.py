@@ -1,6 +1,6 @@
-"""LoRAs on a model: whether they fit, and the network's weights with them and as they were.
+"""Applies LoRAs to a model: checks that they fit, merges them into the weights, restores the originals.
 
-What is added is merged into the weights, so that a generation costs nothing more.
+Merged LoRAs do not slow down generation.
 """
 
 from __future__ import annotations
@@ -26,121 +26,144 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LoraUse = tuple[Lora | str | Path, float]
-"""(a LoRA, or its file, its strength)."""
+"""A LoRA or its file, and its strength."""
 
 
 def set_loras(model: AudioXModel, loras: Sequence[LoraUse] = (), *, accept_cc_by_nc: bool = False) -> None:
-    """From now on the model is as it was loaded, with these LoRAs and no others.
+    """Apply these LoRAs to a model, and no others.
 
-    Their strengths may be negative. What is 0 or not there any more leaves every weight as it was, bit for
-    bit; until then the original weights are kept on the CPU. accept_cc_by_nc: the opt-in that a LoRA under a
-    non-commercial licence needs, unless the model needed it itself.
+    The original weights are kept on the CPU, and restored bit for bit when a LoRA is removed or its strength
+    is 0.
 
-    Raises `CheckpointError` for a file that cannot be read, `LicenseError`, and `InputError` for a LoRA that
-    does not fit or a strength that is no number, all before anything is changed. Also `InputError` when
-    memory runs out or a weight becomes too large for its type: the model is without any LoRA then.
+    Args:
+        model: the model.
+        loras: LoRAs with their strengths, which may be negative. An empty list removes all LoRAs.
+        accept_cc_by_nc: your consent to the licence of non-commercial LoRAs; not needed if the model needed
+            it.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        LicenseError: a LoRA needs consent.
+        InputError: a LoRA does not fit, or a strength is not a finite number; the model is unchanged then. Or
+            memory runs out, or a weight becomes too large for its type; the model has no LoRA then.
     """
-    chosen = [(item if isinstance(item, Lora) else read_lora(item), strength) for item, strength in loras]
-    for lora, strength in chosen:
+    selection = [(item if isinstance(item, Lora) else read_lora(item), strength) for item, strength in loras]
+    for lora, strength in selection:
         check_strength(strength)
         check_lora_license(lora, model, accept_cc_by_nc)
         check_lora_fits(lora, model)
-    chosen = [(lora, strength) for lora, strength in chosen if strength]
+    selection = [(lora, strength) for lora, strength in selection if strength]
     if model.placement is not None:
-        # Weights that are on a device for now go back, or they would come back later as they were.
+        # Otherwise offloaded weights would later return without the change.
         model.placement.free_memory(models=True)
-    # In inference mode they would become tensors that nothing can change again.
+    # Inference mode would turn the weights into tensors that cannot be changed later.
     with torch.inference_mode(False), torch.no_grad():
-        _take_off(model)
+        _restore(model)
         try:
-            _merge(model, chosen)
+            _merge(model, selection)
         except BaseException:
-            _take_off(model)
+            _restore(model)
             raise
 
 
 def check_strength(strength: float) -> None:
-    """Raises `InputError` for what is no finite number."""
+    """Check the strength of a LoRA.
+
+    Raises:
+        InputError: it is not a finite number.
+    """
     if not math.isfinite(strength):
-        raise InputError(f"The strength of a LoRA is {strength}. Give a number; 1 is as it was trained.")
+        raise InputError(
+            f"The strength of a LoRA is {strength}. Give a finite number; 1 is the trained strength."
+        )
 
 
 def check_lora_license(lora: Lora, model: AudioXModel, accepted: bool) -> None:
-    """Raises `LicenseError` where a LoRA needs an opt-in that was given neither for it nor for the model."""
-    needed_it_itself = is_non_commercial(model.config.license)
-    check_license(lora.info.license, f"the LoRA {lora.info.name}", accepted or needed_it_itself)
+    """Check that the licence of a LoRA is accepted; consent to the model's own licence is enough.
+
+    Raises:
+        LicenseError: it is not.
+    """
+    model_needs_consent = is_non_commercial(model.config.license)
+    check_license(lora.info.license, f"the LoRA {lora.info.name}", accepted or model_needs_consent)
 
 
 def check_lora_fits(lora: Lora, model: AudioXModel) -> None:
-    """Raises `InputError`, which says for which model a LoRA is, where it is not for this one."""
-    reason = _misfit(lora, model)
+    """Check that a LoRA fits a model.
+
+    Raises:
+        InputError: it does not; the message names the model that it was trained on.
+    """
+    reason = _describe_misfit(lora, model)
     if not reason:
         return
-    info, here = lora.info, kind_of(model.config)
-    its_kind = f"a model of the kind {info.kind}" if info.kind else "a model that it does not name"
-    its_model = f"{info.base} ({info.kind})" if info.base and info.kind else info.base or its_kind
+    info = lora.info
+    base_kind = f"a model of the kind {info.kind}" if info.kind else "an unknown model"
+    base = f"{info.base} ({info.kind})" if info.base and info.kind else info.base or base_kind
     raise InputError(
-        f"The LoRA {info.name} is for {its_model} and does not fit {_name(model)} ({here}): {reason}. Choose "
-        "the model that it was trained on, or another LoRA."
+        f"The LoRA {info.name} was trained on {base} and does not fit {_name(model)} "
+        f"({kind_of(model.config)}): {reason}. Choose the model that it was trained on, or another LoRA."
     )
 
 
 def _name(model: AudioXModel) -> str:
+    """Return a model's name for messages."""
     return model.folder.name if model.folder is not None else "this model"
 
 
-def _misfit(lora: Lora, model: AudioXModel) -> str:
-    """Why a LoRA is not for this model, or an empty string."""
+def _describe_misfit(lora: Lora, model: AudioXModel) -> str:
+    """Return why a LoRA does not fit this model, or an empty string."""
     if lora.info.kind and lora.info.kind != kind_of(model.config):
-        return "it is of another kind"
+        return "the kinds differ"
     shapes = target_shapes(model.network)
     unknown = [name for name in lora.layers if name not in shapes]
     if unknown:
-        return f"{len(unknown)} of the LoRA's {len(lora.layers)} layers are not in it, such as {unknown[0]}"
+        return f"the model lacks {len(unknown)} of the LoRA's {len(lora.layers)} layers, such as {unknown[0]}"
     for name, layer in lora.layers.items():
         if layer.shape != shapes[name]:
-            return f"{name} is {layer.shape} for the LoRA and {shapes[name]} here"
+            return f"{name} has the shape {layer.shape} in the LoRA and {shapes[name]} in the model"
     if lora.info.fingerprint and lora.info.fingerprint != fingerprint(shapes):
-        return "its network has other layers or sizes"
+        return "the networks differ in layers or sizes"
     return ""
 
 
-def _merge(model: AudioXModel, chosen: Sequence[tuple[Lora, float]]) -> None:
-    """Add LoRAs to weights that have none."""
+def _merge(model: AudioXModel, selection: Sequence[tuple[Lora, float]]) -> None:
+    """Add LoRAs to the original weights."""
     merged, network = model.merged_loras, model.network
-    merged.loras = tuple(chosen)
-    where = model.placement or DevicePlacement(next(network.parameters()).device)
+    merged.loras = tuple(selection)
+    placement = model.placement or DevicePlacement(next(network.parameters()).device)
     advice = "Use fewer LoRAs, or load the model with a lower precision"
-    with explain_out_of_memory(where, "LoRAs were merged into the weights", advice):
+    with explain_out_of_memory(placement, "LoRAs were merged into the weights", advice):
         for name in target_shapes(network):
-            used = [(lora, strength) for lora, strength in chosen if name in lora.layers]
-            if not used:
+            layer_loras = [(lora, strength) for lora, strength in selection if name in lora.layers]
+            if not layer_loras:
                 continue
             weight = network.get_parameter(f"{name}.weight")
-            precise = torch.float64 if weight.dtype == torch.float64 else torch.float32
-            result = weight.data.to(precise, copy=True)
-            for lora, strength in used:
+            precise_dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+            result = weight.data.to(precise_dtype, copy=True)
+            for lora, strength in layer_loras:
                 result += lora.layers[name].difference(strength, weight.device)
-            _check_range(name, result, weight.dtype, used)
+            _check_range(name, result, weight.dtype, layer_loras)
             merged.originals[name] = original = weight.data.cpu()
             _put(weight, result.to(weight.dtype))
             release_pages(original)
-    for lora, strength in chosen:
-        log.info("The LoRA %s is used with strength %g.", lora.info.name, strength)
+    for lora, strength in selection:
+        log.info("Applied the LoRA %s with strength %g.", lora.info.name, strength)
 
 
-def _check_range(name: str, values: Tensor, dtype: torch.dtype, used: Sequence[tuple[Lora, float]]) -> None:
+def _check_range(name: str, values: Tensor, dtype: torch.dtype, loras: Sequence[tuple[Lora, float]]) -> None:
+    """Raise `InputError` if the merged weight of a layer is too large for its type."""
     largest, limit = float(values.abs().amax()), torch.finfo(dtype).max
     if not largest <= limit:
-        names = " and ".join(f"{lora.info.name} (strength {strength:g})" for lora, strength in used)
+        names = " and ".join(f"{lora.info.name} (strength {strength:g})" for lora, strength in loras)
         raise InputError(
-            f"With {names} the weight of {name} reaches {largest:g}, beyond the {limit:g} that "
+            f"With {names} the weight of {name} reaches {largest:g}, more than the {limit:g} that "
             f"{str(dtype).removeprefix('torch.')} can hold. Lower the strength."
         )
 
 
-def _take_off(model: AudioXModel) -> None:
-    """Every weight as it was loaded, wherever it is now."""
+def _restore(model: AudioXModel) -> None:
+    """Restore the original weights, on whatever device the network is now."""
     merged = model.merged_loras
     merged.loras = ()
     for name in list(merged.originals):
@@ -150,8 +173,8 @@ def _take_off(model: AudioXModel) -> None:
 
 
 def _put(weight: Tensor, values: Tensor) -> None:
-    """Give a weight other values. It remains the same object, as what was compiled with it expects."""
+    """Change the values of a weight. It remains the same object, which compiled code relies on."""
     if weight.device.type == "cpu":
-        weight.data = values.cpu()  # what was there may be pages of a file, and is kept as they are
+        weight.data = values.cpu()  # the old values may be memory-mapped, and are kept
     else:
-        weight.data.copy_(values)  # without memory of its own, which may have run out
+        weight.data.copy_(values)  # needs no more memory, which may have run out

@@ -1,8 +1,9 @@
-"""What several commands of the command line share."""
+"""Options and checks that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,77 +13,123 @@ if TYPE_CHECKING:
     from ..checkpoints.catalog import ModelFolders
     from ..checkpoints.lora_file import Lora
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 _INPUTS = ("track", "sound", "video", "mask", "features", "audio_prompt", "init_audio", "synchformer")
+_POSITIONAL = ("track", "sound")
 _MAY_BE_FOLDERS = ("video", "mask")
 
 
+def add_command(
+    commands: Commands,
+    name: str,
+    common: argparse.ArgumentParser,
+    summary: str,
+    run: Callable[[argparse.Namespace], None],
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: the group that the command joins.
+        name: what the user types.
+        common: the options that all commands have.
+        summary: a sentence for the help.
+        run: the command's function.
+    """
+    command = commands.add_parser(name, parents=[common], help=summary, description=summary)
+    command.set_defaults(run=run)
+    return command
+
+
 def add_device(command: argparse.ArgumentParser) -> None:
-    """The option of where to compute."""
-    command.add_argument("--device", default="cuda", help="cuda, mps or cpu; default the best there is")
+    """Add --device."""
+    command.add_argument(
+        "--device", default="cuda", help="where to compute: cuda, mps or cpu (default: the best available)"
+    )
+
+
+def add_consent(command: argparse.ArgumentParser) -> None:
+    """Add --accept-cc-by-nc."""
+    command.add_argument(
+        "--accept-cc-by-nc",
+        action="store_true",
+        help="accept the CC-BY-NC-4.0 licence of the published weights: no commercial use, with attribution",
+    )
 
 
 def add_loras(command: argparse.ArgumentParser) -> None:
-    """The option of LoRAs for the model."""
+    """Add --lora."""
     command.add_argument(
         "--lora",
         action="append",
         default=[],
         metavar="FILE[:STRENGTH]",
-        help="a LoRA for the model, and a strength other than 1; may be given several times",
+        help="apply a LoRA, with a strength (default: 1); may be repeated",
     )
 
 
 def loras_of(options: argparse.Namespace) -> list[tuple[Lora, float]]:
-    """The LoRAs of --lora with their strengths.
+    """Read the LoRAs of --lora.
 
-    Raises `CheckpointError` for a file that cannot be read, `InputError` for a strength that is no number.
+    Returns:
+        Each LoRA with its strength.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+        InputError: a strength is not a finite number.
     """
     from ..checkpoints.lora import check_strength
     from ..checkpoints.lora_file import read_lora
 
     loras = []
     for text in options.lora:
-        file, strength = _file_and_strength(text)
+        file, strength = _split_strength(text)
         check_strength(strength)
         loras.append((read_lora(file), strength))
     return loras
 
 
-def _file_and_strength(text: str) -> tuple[Path, float]:
+def _split_strength(text: str) -> tuple[Path, float]:
+    """Split FILE[:STRENGTH]; the name itself may contain a colon, such as that of a drive."""
     file, _, strength = text.rpartition(":")
     if not file or Path(text).is_file():
         return Path(text), 1.0
     try:
         return Path(file), float(strength)
     except ValueError:
-        return Path(text), 1.0  # a colon of the name, such as that of a drive
+        return Path(text), 1.0
 
 
 def model_folders(options: argparse.Namespace) -> ModelFolders:
-    """Where models are looked for: --models, or the usual places."""
+    """Return the folders to search for models: --models, or the usual ones."""
     from ..checkpoints.catalog import ModelFolders
 
-    if options.models is None:
-        return ModelFolders.default()
-    root = options.models
-    return ModelFolders(audiox=(root,), synchformer=(root,), text_encoders=(root / "text_encoders",))
+    return ModelFolders.default() if options.models is None else ModelFolders.below(options.models)
 
 
 def check_places(options: argparse.Namespace) -> None:
-    """Refuse what could not be read or written before the long work, not after it."""
+    """Check that inputs exist and the output can be created, before any long work.
+
+    Raises:
+        InputError: an input does not exist, or the output's folder does not, or the output is a folder.
+    """
     for name in _INPUTS:
         path: Path | None = getattr(options, name, None)
-        folder = name in _MAY_BE_FOLDERS and path is not None and path.is_dir()
-        if path is not None and not path.is_file() and not folder:
-            option = name if name in ("track", "sound") else f"--{name.replace('_', '-')}"
-            raise InputError(f"{option}: there is no file {path}.")
+        is_folder = name in _MAY_BE_FOLDERS and path is not None and path.is_dir()
+        if path is not None and not path.is_file() and not is_folder:
+            option = name if name in _POSITIONAL else f"--{name.replace('_', '-')}"
+            raise InputError(f"{option}: there is no file {path}. Check the path.")
     if not options.output.parent.is_dir():
-        raise InputError(f"The folder {options.output.parent} does not exist. Make it first.")
+        raise InputError(f"--output: the folder {options.output.parent} does not exist. Create it first.")
     if options.output.is_dir():
-        raise InputError(f"{options.output} is a folder. Give the name of a file.")
+        raise InputError(f"--output: {options.output} is a folder. Give the name of a file in it.")
 
 
-def check_suffix(path: Path, known: tuple[str, ...]) -> None:
-    """Raises `InputError` for an output whose name does not say a known format."""
-    if path.suffix.lower() not in known:
-        raise InputError(f"{path.name}: choose a name that ends in one of {', '.join(known)}.")
+def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Check that an output's name ends in a supported suffix.
+
+    Raises:
+        InputError: it does not.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"--output: {path.name} must end in one of {', '.join(suffixes)}.")

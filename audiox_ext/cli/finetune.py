@@ -1,4 +1,4 @@
-"""The commands `train lora` and `train finetune`: a model is trained further on a user's own sounds."""
+"""The commands `train lora` and `train finetune`, which train a model on a user's own sounds."""
 
 from __future__ import annotations
 
@@ -6,99 +6,119 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_device, model_folders
+from .common import add_command, add_consent, add_device, model_folders
 
 if TYPE_CHECKING:
+    import torch
+
     from ..training.finetune import TrainingRequest
+    from .common import Commands
 
 
-def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `train`."""
-    command = commands.add_parser("train", help="train a model on your own sounds, or resume its training")
-    parts = command.add_subparsers(dest="part", required=True)
-    add_lora(parts, common)
-    add_finetune(parts, common)
+def add_train(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `train`."""
+    summary = "Train a model on your own sounds, or resume an interrupted training."
+    command = commands.add_parser("train", help=summary, description=summary)
+    methods = command.add_subparsers(dest="part", required=True, metavar="METHOD", title="methods")
+    _add_lora(methods, common)
+    _add_finetune(methods, common)
 
 
-def add_lora(parts: Any, common: argparse.ArgumentParser) -> None:
-    """The command `train lora`."""
-    command = parts.add_parser(
-        "lora", parents=[common], help="teach a model your own sounds: a small file beside its weights"
-    )
-    command.set_defaults(run=_train_lora)
+def _add_lora(methods: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `train lora`."""
+    summary = "Train a LoRA: a small file that adds your sounds to a model."
+    command = add_command(methods, "lora", common, summary, _train_lora)
     _add_request(command)
-    command.add_argument("--name", help="of the LoRA's file (default: the output folder's)")
-    command.add_argument("--rank", type=int, default=16, help="of its matrices (default 16)")
-    command.add_argument("--alpha", type=float, help="their scale is alpha / rank (default: the rank)")
+    command.add_argument("--name", help="name of the LoRA's file (default: the output folder's)")
+    command.add_argument(
+        "--rank", type=int, default=16, metavar="N", help="rank of the matrices, 1 or more (default: 16)"
+    )
+    command.add_argument(
+        "--alpha", type=float, metavar="N", help="the LoRA is scaled by alpha / rank (default: the rank)"
+    )
     command.add_argument(
         "--targets",
         metavar="A,B",
-        help="layers: ends of their names, or regular expressions (default: all in the blocks)",
+        help="layers to train: ends of their names, or regular expressions (default: all in the blocks)",
     )
-    command.add_argument("--dropout", type=float, default=0.0, metavar="SHARE", help="default 0")
+    command.add_argument(
+        "--dropout",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="fraction of the LoRA's inputs that are left out in training, 0 to below 1 (default: 0)",
+    )
     _add_settings(command, learning_rate=5e-4)
 
 
-def add_finetune(parts: Any, common: argparse.ArgumentParser) -> None:
-    """The command `train finetune`."""
-    command = parts.add_parser(
-        "finetune", parents=[common], help="train all of a model's network on your own sounds"
-    )
-    command.set_defaults(run=_finetune)
+def _add_finetune(methods: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `train finetune`."""
+    summary = "Train all weights of a model's network; the result is a new model."
+    command = add_command(methods, "finetune", common, summary, _finetune)
     _add_request(command)
     command.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="of the network's weights in the model's file (default: as in the model it comes from)",
+        help="type of the network's weights in the new model's file (default: as in the original)",
     )
     _add_settings(command, learning_rate=5e-5)
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="a model's name, or its folder")
+    """Add the model, the folders and the device."""
+    command.add_argument("model", help="the name of a model, or its folder")
     command.add_argument(
-        "dataset", type=Path, help="folder of sounds or videos, captions beside them as .txt"
+        "dataset",
+        type=Path,
+        help="folder of sounds or videos, each with a caption in a .txt of the same name",
     )
     command.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="for all that is written"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder of the result and of checkpoints",
     )
-    command.add_argument("--caption", default="", metavar="TEXT", help="of every sound that has none")
+    command.add_argument(
+        "--caption", default="", metavar="TEXT", help="caption of every sound without one (default: none)"
+    )
     command.add_argument(
         "--preserve",
         "--keep",
         dest="preservation_dataset",
         type=Path,
         metavar="FOLDER",
-        help="folder of sounds that the model should still make as before",
+        help="folder of sounds that the model should still make as before (default: none)",
     )
-    command.add_argument("--accept-cc-by-nc", action="store_true", help="for weights under CC-BY-NC")
+    add_consent(command)
     add_device(command)
 
 
 def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> None:
-    def number(name: str, kind: Any, default: Any, text: str, other: str | None = None) -> None:
+    """Add the settings that both methods have."""
+
+    def number(name: str, kind: type[float], default: float, text: str, other: str | None = None) -> None:
+        """Add an option for a number."""
         names = [f"--{name}"] + ([f"--{other}"] if other else [])
         command.add_argument(
-            *names, type=kind, default=default, metavar="N", help=f"{text} (default {default:g})"
+            *names, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
         )
 
-    number("steps", int, 1000, "steps of the optimiser")
-    number("batch-size", int, 4, "sounds in a step")
-    number("learning-rate", float, learning_rate, "largest, after a short rise; then it falls")
-    number("warmup-steps", int, 50, "of that rise")
-    number("ema-decay", float, 0.99, "of the averaged weights, which are the result; 0 for the last ones")
+    number("steps", int, 1000, "optimizer steps")
+    number("batch-size", int, 4, "sounds per step")
+    number("learning-rate", float, learning_rate, "highest learning rate")
+    number("warmup-steps", int, 50, "steps over which the learning rate rises")
+    number("ema-decay", float, 0.99, "decay of the averaged weights, which are the result; 0: no averaging")
     number("held-out-fraction", float, 0.1, "fraction of the files for validation", "held-out")
-    number("validate-every", int, 100, "steps from one validation to the next")
-    number("patience", int, 5, "validations without a better loss after which it ends; 0: never")
-    number("checkpoint-every", int, 100, "steps from one checkpoint to the next")
-    number("preview-every", int, 250, "steps between preview sounds; 0 makes none", "sound-every")
+    number("validate-every", int, 100, "steps between validations")
+    number("patience", int, 5, "validations without a lower loss before training stops; 0: never stop early")
+    number("checkpoint-every", int, 100, "steps between checkpoints")
+    number("preview-every", int, 250, "steps between preview sounds; 0: none", "sound-every")
     number("preview-steps", int, 50, "sampling steps of a preview sound", "sound-steps")
     number("min-seconds", float, 0.5, "shortest file that is used, in seconds", "shortest")
-    number("context-dropout", float, 0.1, "share of sounds trained without a prompt, for guidance")
-    number(
-        "preservation-fraction", float, 0.25, "fraction of a batch for the sounds of --preserve", "keep-share"
-    )
-    number("seed", int, 0, "of all random numbers")
+    number("context-dropout", float, 0.1, "fraction of sounds trained without a prompt, which guidance needs")
+    number("preservation-fraction", float, 0.25, "fraction of a batch from --preserve", "keep-share")
+    number("seed", int, 0, "seed of all random numbers")
     command.add_argument(
         "--preview-prompt",
         "--sound-prompt",
@@ -107,10 +127,13 @@ def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> 
         help="prompt of the preview sounds (default: the first caption)",
     )
     command.add_argument(
-        "--precision", choices=("auto", "32", "bf16"), default="auto", help="auto: bf16 on a GPU that has it"
+        "--precision",
+        choices=("auto", "32", "bf16"),
+        default="auto",
+        help="arithmetic of the training (default: auto, which is bf16 on GPUs that support it)",
     )
     command.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory, a third more time"
+        "--gradient-checkpointing", action="store_true", help="use less memory and a third more time"
     )
 
 
@@ -135,7 +158,8 @@ _SETTINGS = (
 )
 
 
-def _settings(options: argparse.Namespace, device: Any) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Return the settings that both methods have."""
     from ..training.finetune import choose_precision
 
     values = {name: getattr(options, name) for name in _SETTINGS}
@@ -143,7 +167,8 @@ def _settings(options: argparse.Namespace, device: Any) -> dict[str, Any]:
     return {**values, "precision": precision}
 
 
-def _request(options: argparse.Namespace, device: Any) -> TrainingRequest:
+def _request(options: argparse.Namespace, device: torch.device) -> TrainingRequest:
+    """Return what is trained, on which sounds, and where."""
     from ..training.finetune import TrainingRequest
 
     return TrainingRequest(
@@ -159,6 +184,7 @@ def _request(options: argparse.Namespace, device: Any) -> TrainingRequest:
 
 
 def _train_lora(options: argparse.Namespace) -> None:
+    """Train a LoRA."""
     from ..devices import resolve_device
     from ..training.finetune import train_lora
     from ..training.settings import LoraSettings
@@ -178,6 +204,7 @@ def _train_lora(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
+    """Train all weights of the network."""
     import torch
 
     from ..devices import resolve_device
@@ -191,4 +218,5 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _report(line: str) -> None:
+    """Print a line of progress."""
     print(line, flush=True)

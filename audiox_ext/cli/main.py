@@ -1,4 +1,4 @@
-"""The command line: `python -m audiox_ext COMMAND`, COMMAND being `generate`, `edit`, `convert` and so on."""
+"""The command line: `python -m audiox_ext COMMAND`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ from .video import add_extract
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command of this package. Returns the exit status, see `run_command`."""
+    """Run a command.
+
+    Args:
+        arguments: words of the command line, by default those of this process.
+
+    Returns:
+        The exit status, see `run_command`.
+    """
     return run_command(_parser().parse_args(arguments), "audiox_ext")
 
 
 def run_command(options: argparse.Namespace, program: str) -> int:
-    """Run the parsed command. Returns the exit status.
+    """Run a parsed command.
 
     Args:
         options: parsed arguments; `options.run` is the command's function.
         program: name to print before an error.
 
     Returns:
-        0; 1 for an error, which is printed to stderr; 130 when interrupted.
+        The exit status: 0 on success, 1 after an error, which is printed to stderr, 130 when interrupted.
     """
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
@@ -39,19 +46,27 @@ def run_command(options: argparse.Namespace, program: str) -> int:
         print(f"{program} {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; no file was left half-written.", file=sys.stderr)
+        print("\nInterrupted. No incomplete file was left behind.", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m audiox_ext", description="AudioX: text, video and audio to sound and music."
+        prog="python -m audiox_ext",
+        description="Make sound and music from text, video and audio with AudioX models.",
+        epilog="COMMAND --help shows the options of a command.",
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
-    common.add_argument("--models", type=Path, metavar="FOLDER", help="folder that holds a folder a model")
-    commands = parser.add_subparsers(dest="command", required=True)
+    common.add_argument("-v", "--verbose", action="store_true", help="print progress messages")
+    common.add_argument(
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="folder with one subfolder per model (default: $AUDIOX_MODELS or ~/.cache/audiox)",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for add in (
         add_generate,
         add_edit,

@@ -184,32 +184,35 @@ def test_loras_change_the_sound_and_strength_0_does_not(
     assert all(float((wave - plain).abs().max()) > 1e-2 for wave in (on, negative, on - negative + plain))
     torch.testing.assert_close(halves, on, atol=1e-3, rtol=0)  # 16 bits of a file are 3e-5
     assert run("inspect", file) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for words in ("random-1", "for           maf (maf)", "MIT (no opt-in needed)", "rank 3", "rain on tin"):
-        assert words in said
+        assert words in output
     assert run("inspect", file, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["trigger"], report["rank"], report["alphas"]) == ("zx", 3, [2.0])
     assert len(report["layers"]) == len(lora.layers)
     assert run("inspect", model / "model.safetensors") == 1
-    assert "is no LoRA" in capsys.readouterr().err
+    assert "is not a LoRA" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-o", "out.wav", "--lora", "missing.safetensors:0.5"], "There is no LoRA missing.safetensors."),
+        (
+            ["-o", "out.wav", "--lora", "missing.safetensors:0.5"],
+            "There is no file missing.safetensors. Put the LoRA there",
+        ),
         (
             ["-o", "out.wav", "--lora", "missing.safetensors:much"],
-            "There is no LoRA missing.safetensors:much",
+            "There is no file missing.safetensors:much",
         ),
         (["-o", "out.wav", "--lora", "x.safetensors:nan"], "strength of a LoRA is nan"),
         (["-o", "out.mp4"], "there is none to add the sound to. Give --video"),
-        (["-o", "out.txt"], "choose a name that ends in one of .wav"),
+        (["-o", "out.txt"], "must end in one of .wav"),
         (["-o", "nowhere/out.wav"], "does not exist"),
         (["-o", "out.wav", "--video", "missing.mp4"], "missing.mp4"),
         (["-o", "out.wav", "--audio-prompt", "missing.wav"], "missing.wav"),
-        (["-o", "."], "choose a name that ends in one of"),
+        (["-o", "."], "must end in one of"),
         (["-o", "out.wav", "--start", "3"], "--start is about a video, and there is none"),
         (["-o", "out.wav", "--features", "missing.safetensors"], "there is no file missing.safetensors"),
         (["-o", "out.wav", "--device", "gpu"], "'gpu' is no device"),
