@@ -277,7 +277,7 @@ def _info(metadata: Mapping[str, str], path: Path) -> LoraInfo:
         return LoraInfo(name=path.stem)
     if version != str(VERSION):
         raise CheckpointError(
-            f"{path} has the format version {version}, but only version {VERSION} is supported. Update AudioX."
+            f"{path} has format version {version}, but only version {VERSION} is supported. Update AudioX."
         )
     try:
         captions = json.loads(metadata.get("captions", "[]"))

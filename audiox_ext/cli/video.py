@@ -140,7 +140,7 @@ def _extract_features(
     encode, fingerprint = _sync_encoder(options, model, folders, synchformer)
     time_range = TimeRange(start=options.start, duration=options.duration)
     native_seconds = _PLAIN_SECONDS if model is None else model.conditioning_seconds
-    source = _frame_source(options, native_seconds)
+    source = read_video_source(options, native_seconds)
     seconds = seconds_to_cover(source, at_least=native_seconds, time_range=time_range)
     if options.command == "generate" and options.seconds:
         seconds = min(seconds, max(native_seconds, options.seconds))
@@ -192,7 +192,7 @@ def _sync_encoder(
     return encode, fingerprint_weights(synchformer)
 
 
-def _frame_source(options: argparse.Namespace, native_seconds: float) -> Path | ImageSequence:
+def read_video_source(options: argparse.Namespace, native_seconds: float) -> Path | ImageSequence:
     """Return the video, or the pictures of --video as a sequence.
 
     A single picture lasts for --duration or --seconds, otherwise for `native_seconds`. That may be shorter

@@ -206,7 +206,7 @@ def test_a_lora_of_another_network_is_refused_and_nothing_changes(fresh: Load, g
     for strength in (float("nan"), float("inf")):
         with pytest.raises(InputError, match="strength of a LoRA is"):
             set_loras(model, [(fits, strength)])
-    with pytest.raises(CheckpointError, match="There is no file .* Put the LoRA there"):
+    with pytest.raises(CheckpointError, match=r"There is no file .* Put the LoRA there"):
         set_loras(model, [("nowhere.safetensors", 1.0)])
     assert equal(weights_of(model), before)
     assert model.merged_loras.loras == ((fits, 0.5),)

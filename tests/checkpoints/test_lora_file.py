@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_file_is_said(tensors: dict[str, Tensor], message: 
 
 def test_files_that_are_damaged_or_of_another_kind(tmp_path: Path, golden_model: Any) -> None:
     lora, path = random_lora(golden_model("maf")), tmp_path / "lora.safetensors"
-    with pytest.raises(CheckpointError, match="There is no file .* Put the LoRA there"):
+    with pytest.raises(CheckpointError, match=r"There is no file .* Put the LoRA there"):
         read_lora(path)
     with pytest.raises(CheckpointError, match=r"is not a \.safetensors file"):
         read_lora(golden_path("maf/config.json"))

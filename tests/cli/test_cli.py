@@ -200,7 +200,7 @@ def test_loras_change_the_sound_and_strength_0_does_not(
     [
         (
             ["-o", "out.wav", "--lora", "missing.safetensors:0.5"],
-            "There is no file missing.safetensors. Put the LoRA there",
+            "no file missing.safetensors. Put the LoRA",
         ),
         (
             ["-o", "out.wav", "--lora", "missing.safetensors:much"],

@@ -15,7 +15,7 @@ from PIL import Image
 from videos import code_picture, frame_times, read_code, write_video
 
 from audiox_ext.cli.main import main
-from audiox_ext.cli.video import frame_source
+from audiox_ext.cli.video import read_video_source
 from audiox_ext.conditioning.feature_cache import read_features
 from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import InputError, MediaError
@@ -133,9 +133,9 @@ def test_impossible_seconds_are_named(tmp_path: Path, seconds: float) -> None:
     still = save(tmp_path / "still.png", 9)
     given = {"video": still, "start": 0.0, "duration": None, "seconds_per_image": 0.0, "seconds": seconds}
     with pytest.raises(InputError, match=f"--seconds is {seconds}"):
-        frame_source(argparse.Namespace(command="generate", **given), 10.0)
+        read_video_source(argparse.Namespace(command="generate", **given), 10.0)
     # What `extend` adds says nothing of how long the whole is.
-    held = frame_source(argparse.Namespace(command="extend", **given), 10.0)
+    held = read_video_source(argparse.Namespace(command="extend", **given), 10.0)
     assert isinstance(held, ImageSequence)
     assert len(held.images) / held.fps == pytest.approx(10)
 
@@ -155,9 +155,9 @@ def test_the_mask_of_the_command_line_greys_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--video", "{}/pictures"], "say how long each is shown"),
+        (["--video", "{}/pictures"], "Give the seconds that each is shown"),
         (["--video", "{}/empty", "--seconds-per-image", 2], "contains no images"),
-        (["--video", "{}/video.mp4", "--seconds-per-image", 2], "is about pictures"),
+        (["--video", "{}/video.mp4", "--seconds-per-image", 2], "is for pictures"),
         (["--video", "{}/video.mp4", "--mask", "{}/nothing.png"], "--mask: there is no file"),
         (["--video", "{}/video.mp4", "--mask", "{}/pictures"], "There are 2 masks, but the video has 10"),
         (["--video", "{}/video.mp4", "--mask", "{}/1.png", "--mask-strength", 2], "mask_strength is 2"),
