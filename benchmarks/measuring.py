@@ -61,6 +61,17 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
 
 
+def add_license_option(parser: argparse.ArgumentParser) -> None:
+    """Add --accept-cc-by-nc.
+
+    Args:
+        parser: Parser to extend.
+    """
+    parser.add_argument(
+        "--accept-cc-by-nc", action="store_true", help="accept the licence of the published weights"
+    )
+
+
 def add_seconds_option(parser: argparse.ArgumentParser) -> None:
     """Add --seconds.
 
@@ -241,11 +252,8 @@ def write_text(path: Path, text: str) -> None:
         path: File to write.
         text: Its contents.
     """
-    write_atomically(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _processor_name() -> str:

@@ -7,6 +7,7 @@ guessing gains nothing. Equal arguments give equal items; more items of a group 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -119,6 +120,25 @@ def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[lis
             ]
         )
     return sets
+
+
+def add_item_options(parser: argparse.ArgumentParser, items: int) -> None:
+    """Add --items, --groups and --batch.
+
+    Args:
+        parser: Parser to extend.
+        items: Default number of items per group.
+    """
+    parser.add_argument("--items", type=int, default=items, help=f"items per group (default {items})")
+    parser.add_argument(
+        "--groups",
+        nargs="+",
+        choices=tuple(GROUPS),
+        default=tuple(GROUPS),
+        metavar="GROUP",
+        help=f"groups of items (default all): {', '.join(GROUPS)}",
+    )
+    parser.add_argument("--batch", type=int, default=8, help="sounds per batch (default 8)")
 
 
 def data_sounds(items: Sequence[QualityItem], rate: int, samples: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the study of samplers tries, the most telling first: it may be stopped at any time."""
+"""The settings that the sampler study tries, the most informative first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
+from audiox_ext.checkpoints.pretrained import Precision
 from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
@@ -19,12 +20,12 @@ STEPS = (8, 16, 25, 50, 100, 250)
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
 INTERVALS = ((0.0, 0.5), (0.0, 0.8), (0.2, 0.8), (0.2, 1.0), (0.5, 1.0))
 THRESHOLDS = (0.02, 0.05, 0.1, 0.2, 0.3)
-PRECISIONS = ("fp32", "bf16", "fp16")
-BASE = "balanced"  # the preset of which one thing at a time is changed
-# These end at the lowest level by their own way, so that a schedule has no influence.
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+BASE = "balanced"  # trials change one setting of this preset at a time
+# These samplers choose their own noise levels, so the schedule has no effect.
 WITHOUT_SCHEDULE = ("k-dpm-fast", "k-dpm-adaptive")
 WITHOUT_STEPS = ("k-dpm-adaptive",)
-# The same levels as another schedule, unless somebody sets its parameter rho.
+# Schedules with the same noise levels as another, as long as rho is not set.
 SAME_SCHEDULES = {"exponential": DEFAULT_SCHEDULE}
 _FIRST_SAMPLERS = ("dpmpp-2m", "dpmpp-3m-sde")
 _QUICK_SAMPLERS = (*_FIRST_SAMPLERS, "unipc", "k-heun")
@@ -32,24 +33,30 @@ _QUICK_SAMPLERS = (*_FIRST_SAMPLERS, "unipc", "k-heun")
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """part: which question it is to answer. sampling: with no value left open. diverse: whether equal prompts
-    are tried, too, for the diversity.
+    """One setting to measure.
+
+    Attributes:
+        part: Part of the study that the trial belongs to, such as "guidance".
+        sampling: Sampling settings, without defaults left to resolve.
+        precision: Precision of the network.
+        seed: Seed of the sounds.
+        diverse: Whether to measure the diversity too, with several sounds per prompt.
     """
 
     part: str
     sampling: Sampling
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     seed: int = 0
     diverse: bool = False
 
     @property
     def key(self) -> str:
-        """Tells what is done from all else that is; what it is to answer is no part of it."""
+        """Identity of the measurement: equal settings in two parts of the study have equal keys."""
         return json.dumps([asdict(self.sampling), self.precision, self.seed], sort_keys=True)
 
     @property
     def label(self) -> str:
-        """For a person who waits."""
+        """The settings in words."""
         s = self.sampling
         words = [f"{s.sampler_type} {s.steps} steps", str(s.schedule), f"cfg {s.cfg_scale:g}"]
         if s.guidance_interval != (0.0, 1.0):
@@ -59,19 +66,38 @@ class Trial:
         return ", ".join([*words, self.precision, f"seed {self.seed}"])
 
     def as_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """Convert the trial for a JSON file.
+
+        Returns:
+            The fields by name.
+        """
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Trial:
-        """What `as_dict` gave, also after JSON has made lists of pairs."""
+        """Rebuild a trial.
+
+        Args:
+            values: Output of `as_dict`, possibly after a round trip through JSON.
+
+        Returns:
+            The trial.
+        """
         sampling = dict(values["sampling"])
         sampling["guidance_interval"] = tuple(sampling["guidance_interval"])
         return cls(**{**values, "sampling": Sampling(**sampling)})
 
 
-def settled(sampling: Sampling, defaults: SamplingDefaults) -> Sampling:
-    """With the model's own values where it leaves them open, so that the same always looks the same."""
+def resolve_defaults(sampling: Sampling, defaults: SamplingDefaults) -> Sampling:
+    """Fill in the model's own values, so that equal settings compare equal.
+
+    Args:
+        sampling: Settings, None where the model's own apply.
+        defaults: The model's own values.
+
+    Returns:
+        The settings without None.
+    """
     return replace(
         sampling,
         steps=sampling.steps or defaults.steps,
@@ -82,19 +108,40 @@ def settled(sampling: Sampling, defaults: SamplingDefaults) -> Sampling:
 
 
 def preset_trials(defaults: SamplingDefaults, seeds: int) -> list[Trial]:
-    """Every preset with every seed."""
+    """List every preset with every seed.
+
+    Args:
+        defaults: The model's own values.
+        seeds: Number of seeds.
+
+    Returns:
+        The trials, seed by seed.
+    """
     return [
-        Trial(part="presets", sampling=settled(Sampling.of_preset(name), defaults), seed=seed, diverse=True)
+        Trial(
+            part="presets",
+            sampling=resolve_defaults(Sampling.of_preset(name), defaults),
+            seed=seed,
+            diverse=True,
+        )
         for seed, name in product(range(seeds), reversed(PRESETS))
     ]
 
 
 def full_grid(defaults: SamplingDefaults, seeds: int = 4) -> list[Trial]:
-    """Everything, each once: every sampler and schedule with all numbers of steps in the end."""
+    """List all trials of the study, each once, ending with every sampler and schedule at every step count.
+
+    Args:
+        defaults: The model's own values.
+        seeds: Number of seeds of each preset.
+
+    Returns:
+        The trials, the most informative first.
+    """
     presets = preset_trials(defaults, seeds)
-    base = settled(Sampling.of_preset(BASE), defaults)
+    base = resolve_defaults(Sampling.of_preset(BASE), defaults)
     others = tuple(name for name in SAMPLER_NAMES if name not in _FIRST_SAMPLERS)
-    return _once(
+    return _unique(
         [
             *presets[: len(PRESETS)],
             *_samplers(base, _FIRST_SAMPLERS, (25, 16, 50, 8, 100)),
@@ -113,9 +160,16 @@ def full_grid(defaults: SamplingDefaults, seeds: int = 4) -> list[Trial]:
 
 
 def quick_grid(defaults: SamplingDefaults) -> list[Trial]:
-    """A look at each question, without many steps."""
-    base = settled(Sampling.of_preset(BASE), defaults)
-    return _once(
+    """List a few trials of each part, without high step counts.
+
+    Args:
+        defaults: The model's own values.
+
+    Returns:
+        The trials, the most informative first.
+    """
+    base = resolve_defaults(Sampling.of_preset(BASE), defaults)
+    return _unique(
         [
             *[trial for trial in preset_trials(defaults, 1) if (trial.sampling.steps or 0) <= 50],
             *_samplers(base, _QUICK_SAMPLERS, (25, 8)),
@@ -129,43 +183,49 @@ def quick_grid(defaults: SamplingDefaults) -> list[Trial]:
 
 
 def _samplers(base: Sampling, names: Iterable[str], steps: Iterable[int]) -> Iterator[Trial]:
+    """Samplers at several step counts."""
     for count, name in product(steps, names):
         if name not in WITHOUT_STEPS or count == base.steps:
             yield Trial(part="samplers", sampling=replace(base, sampler_type=name, steps=count))
 
 
 def _schedules(base: Sampling, samplers: Iterable[str], steps: Iterable[int]) -> Iterator[Trial]:
+    """Schedules with several samplers and step counts."""
     names = [name for name in SCHEDULE_NAMES if name not in SAME_SCHEDULES]
-    chosen = [name for name in samplers if name not in WITHOUT_SCHEDULE]
-    for count, sampler, name in product(steps, chosen, names):
+    adjustable = [name for name in samplers if name not in WITHOUT_SCHEDULE]
+    for count, sampler, name in product(steps, adjustable, names):
         yield Trial(
             part="schedules", sampling=replace(base, sampler_type=sampler, steps=count, schedule=name)
         )
 
 
 def _guidance(base: Sampling, scales: Iterable[float]) -> Iterator[Trial]:
+    """Guidance scales."""
     for scale in scales:
         yield Trial(part="guidance", sampling=replace(base, cfg_scale=scale), diverse=True)
 
 
 def _intervals(base: Sampling, intervals: Iterable[tuple[float, float]]) -> Iterator[Trial]:
+    """Guidance intervals."""
     for interval in intervals:
         yield Trial(part="intervals", sampling=replace(base, guidance_interval=interval))
 
 
 def _reuse(base: Sampling, thresholds: Iterable[float]) -> Iterator[Trial]:
+    """Thresholds of block reuse."""
     for threshold in thresholds:
         yield Trial(part="reuse", sampling=replace(base, reuse_threshold=threshold))
 
 
-def _precisions(base: Sampling, names: Iterable[str]) -> Iterator[Trial]:
+def _precisions(base: Sampling, names: Iterable[Precision]) -> Iterator[Trial]:
+    """Precisions of the network."""
     for name in names:
         yield Trial(part="precisions", sampling=base, precision=name)
 
 
-def _once(trials: Iterable[Trial]) -> list[Trial]:
-    """Each as it first comes."""
-    kept: dict[str, Trial] = {}
+def _unique(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials without repetitions."""
+    by_key: dict[str, Trial] = {}
     for trial in trials:
-        kept.setdefault(trial.key, trial)
-    return list(kept.values())
+        by_key.setdefault(trial.key, trial)
+    return list(by_key.values())

@@ -1,4 +1,4 @@
-"""The results of a study of samplers as a page in Markdown with pictures."""
+"""The report of the sampler study: a Markdown page with plots."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from audiox_ext.pipeline.presets import PRESETS
 
 from ..quality.report import QualityReport, write_text
 from ..quality.sounds import Sampling
-from .grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, settled
-from .plots import frechet, mean_share, plot_cost, plot_guidance, plot_samplers
+from .grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, resolve_defaults
+from .plots import frechet, mean_percentage, plot_cost, plot_guidance, plot_samplers
 from .results_file import Result, read_rows, result_of
 from .verdict import LEAST_SEEDS, conclusion, verdicts
 
 PAGE = "sampler-study.md"
 _PICTURES = "images"
 _COLUMNS: tuple[tuple[str, Callable[[QualityReport], float | None], str], ...] = (
-    ("mean of measures", mean_share, "{:.1f} %"),
+    ("mean of measures", mean_percentage, "{:.1f} %"),
     ("spectral distance", lambda report: report.spectral, "{:.2f} dB"),
     ("Fréchet distance", frechet, "{:.2f}"),
     ("diversity", lambda report: report.diversity, "{:.3f}"),
@@ -34,32 +34,42 @@ _COLUMNS: tuple[tuple[str, Callable[[QualityReport], float | None], str], ...] =
 
 
 def write_report(results: Path, folder: Path) -> list[Path]:
-    """The page and its pictures in `folder`; returns their paths. Raises InputError for a file without
-    results.
+    """Write the page and its plots.
+
+    Args:
+        results: File of results.
+        folder: Folder for the page; the plots go to a subfolder.
+
+    Returns:
+        The paths of the page and of the plots.
+
+    Raises:
+        InputError: If the file is empty, or its results cannot be compared.
     """
     rows = read_rows(results)
     if not rows:
         raise InputError(f"{results} holds no results yet: run the study first.")
-    subject, found = rows[-1]["subject"], [result_of(row) for row in rows]
+    subject = rows[-1]["subject"]
     if any(row["subject"] != subject for row in rows):
         raise InputError(f"{results} holds results of different models or items, which cannot be compared.")
     pictures = folder / _PICTURES
     pictures.mkdir(parents=True, exist_ok=True)
-    found = comparable(found)
+    trials = comparable([result_of(row) for row in rows])
     # Other seeds differ by chance.
-    alike = [result for result in found if result.report is not None and result.trial.seed == 0]
-    plain, front = [result for result in alike if result.trial.precision == "fp32"], pareto(alike)
+    same_seed = [result for result in trials if result.report is not None and result.trial.seed == 0]
+    plain = [result for result in same_seed if result.trial.precision == "fp32"]
+    front = pareto(same_seed)
     defaults = SamplingDefaults(**subject["defaults"])
-    base = settled(Sampling.of_preset(BASE), defaults)
+    base = resolve_defaults(Sampling.of_preset(BASE), defaults)
     guidance = _like(plain, base, "cfg_scale")
-    drawn = {
+    plots = {
         "study-samplers.png": lambda path: plot_samplers(_of_default_schedule(plain, base), path),
         "study-guidance.png": lambda path: plot_guidance(guidance, path),
-        "study-cost.png": lambda path: plot_cost(alike, front, path),
+        "study-cost.png": lambda path: plot_cost(same_seed, front, path),
     }
     parts = [
-        _introduction(subject, found),
-        preset_tables(found, defaults),
+        _introduction(subject, trials),
+        preset_tables(trials, defaults),
         _samplers(plain, base),
         _section("Guidance", guidance, lambda s: f"cfg {s.cfg_scale:g}", "study-guidance.png"),
         _section(
@@ -69,51 +79,66 @@ def write_report(results: Path, folder: Path) -> list[Path]:
         ),
         _section("Reused blocks", _like(plain, base, "reuse_threshold"), lambda s: f"{s.reuse_threshold:g}"),
         _schedules(plain, base),
-        _precisions(alike, base),
+        _precisions(same_seed, base),
         _cost(front),
-        _errors(found),
+        _errors(trials),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    shown = [name for name in drawn if name in text]
-    for name in shown:
+    used_plots = [name for name in plots if name in text]
+    for name in used_plots:
         with write_atomically(pictures / name) as temporary:
-            drawn[name](temporary)
+            plots[name](temporary)
     page = folder / PAGE
     write_text(page, text)
-    return [page, *(pictures / name for name in shown)]
+    return [page, *(pictures / name for name in used_plots)]
 
 
 def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
-    """The presets over all their seeds, and the verdicts on those that save steps."""
+    """Format the presets over all their seeds, and compare the cheaper ones with the most expensive.
+
+    Args:
+        results: All results.
+        defaults: The model's own values.
+
+    Returns:
+        A section in Markdown, empty without results of presets.
+    """
     runs: dict[str, list[QualityReport]] = {}
     for name in PRESETS:
-        sampling = settled(Sampling.of_preset(name), defaults)
+        sampling = resolve_defaults(Sampling.of_preset(name), defaults)
         runs[name] = [
             r.report
             for r in results
             if r.report is not None and r.trial.sampling == sampling and r.trial.precision == "fp32"
         ]
-    there = {name: those for name, those in runs.items() if those}
-    if not there:
+    measured = {name: reports for name, reports in runs.items() if reports}
+    if not measured:
         return ""
-    rows = [((name, str(len(those))), those) for name, those in there.items()]
+    rows = [((name, str(len(reports))), reports) for name, reports in measured.items()]
     lines = ["## Presets", "", *_figures(("preset", "seeds"), rows)]
     base, *others = PRESETS
     for name in others:
         if min(len(runs[base]), len(runs[name])) < LEAST_SEEDS:
             lines += ["", f"Comparing {name} with {base} needs at least {LEAST_SEEDS} seeds of each."]
             continue
-        found = verdicts(runs[base], runs[name])
-        lines += ["", f"### {name} against {base}", "", conclusion(name, base, found), ""]
+        comparisons = verdicts(runs[base], runs[name])
+        lines += ["", f"### {name} against {base}", "", conclusion(name, base, comparisons), ""]
         lines.append(_head("measure", base, name, "spread of " + base, "verdict"))
-        for v in found:
+        for v in comparisons:
             figures = (f"{100 * f:.1f} %" if v.cases else f"{f:.3g}" for f in (v.base, v.other, v.spread))
             lines.append(_line(v.measure, *figures, v.judgement))
     return "\n".join(lines)
 
 
 def pareto(results: Iterable[Result]) -> list[Result]:
-    """Those that are better in the mean than all that cost no more, the cheapest first."""
+    """Select the results that no cheaper result matches in the mean of the measures.
+
+    Args:
+        results: All results.
+
+    Returns:
+        The selected results, the cheapest first.
+    """
     front: list[Result] = []
     costs = [(r.report.evaluations or 0.0, -r.report.mean, r) for r in results if r.report is not None]
     for _, loss, result in sorted(costs, key=lambda cost: cost[:2]):
@@ -123,7 +148,14 @@ def pareto(results: Iterable[Result]) -> list[Result]:
 
 
 def comparable(results: Sequence[Result]) -> list[Result]:
-    """Without times where they were taken on different devices."""
+    """Remove the times if the results come from different devices.
+
+    Args:
+        results: All results.
+
+    Returns:
+        The results, without times in that case.
+    """
     if len({result.device for result in results}) < 2:
         return list(results)
     return [r if r.report is None else replace(r, report=replace(r.report, seconds=None)) for r in results]
@@ -131,7 +163,7 @@ def comparable(results: Sequence[Result]) -> list[Result]:
 
 def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
     devices = " and ".join(sorted({result.device for result in results}))
-    made = (
+    origin = (
         f"Written by `python -m benchmarks.sampler_study`. Model: {subject['model']} (weights "
         f"{subject['weights']}), on {devices}: {len(results)} settings, each with "
         f"{subject['items']} held-out items in each of {len(subject['groups'])} groups. "
@@ -139,19 +171,19 @@ def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
     )
     timed = any(result.report is not None and result.report.seconds is not None for result in results)
     seconds = " Seconds are per sound, including prompts and decoding." if timed else ""
-    read = (
+    legend = (
         f"One evaluation is one pass through the network for one sound; a guided step takes two.{seconds} "
         f"Unless stated otherwise, a row is the preset {BASE} with seed 0 and one setting changed. The table "
         "of presets shows how much results vary with the seed alone."
     )
-    return f"# Samplers, steps and guidance, measured\n\n{made}\n\n{read}"
+    return f"# Samplers, steps and guidance, measured\n\n{origin}\n\n{legend}"
 
 
 def _like(results: Iterable[Result], base: Sampling, *changed: str) -> list[Result]:
-    """Those that differ from the base in these settings alone, sorted by them."""
-    wanted = {name: value for name, value in vars(base).items() if name not in changed}
-    found = [r for r in results if wanted.items() <= vars(r.trial.sampling).items()]
-    return sorted(found, key=lambda r: [getattr(r.trial.sampling, name) for name in changed])
+    """The results that differ from the base only in these settings, sorted by them."""
+    fixed = {name: value for name, value in vars(base).items() if name not in changed}
+    alike = [r for r in results if fixed.items() <= vars(r.trial.sampling).items()]
+    return sorted(alike, key=lambda r: [getattr(r.trial.sampling, name) for name in changed])
 
 
 def _of_default_schedule(results: Iterable[Result], base: Sampling) -> list[Result]:
@@ -159,8 +191,8 @@ def _of_default_schedule(results: Iterable[Result], base: Sampling) -> list[Resu
 
 
 def _samplers(results: Sequence[Result], base: Sampling) -> str:
-    found = _of_default_schedule(results, base)
-    rows = [(str(r.trial.sampling.sampler_type), r) for r in found]
+    chosen = _of_default_schedule(results, base)
+    rows = [(str(r.trial.sampling.sampler_type), r) for r in chosen]
     tables = [
         f"{label}:\n\n{_grid('sampler', rows, value, form)}"
         for label, value, form in (_COLUMNS[0], _COLUMNS[2])
@@ -172,14 +204,14 @@ def _samplers(results: Sequence[Result], base: Sampling) -> str:
 
 
 def _schedules(results: Sequence[Result], base: Sampling) -> str:
-    found = _like(results, base, "sampler_type", "steps", "schedule")
-    several = {
-        str(r.trial.sampling.sampler_type) for r in found if r.trial.sampling.schedule != base.schedule
+    alike = _like(results, base, "sampler_type", "steps", "schedule")
+    with_schedules = {
+        str(r.trial.sampling.sampler_type) for r in alike if r.trial.sampling.schedule != base.schedule
     }
     rows = [
         (f"{r.trial.sampling.sampler_type}, {r.trial.sampling.schedule}", r)
-        for r in sorted(found, key=lambda r: (r.trial.sampling.sampler_type, r.trial.sampling.schedule))
-        if r.trial.sampling.sampler_type in several
+        for r in sorted(alike, key=lambda r: (r.trial.sampling.sampler_type, r.trial.sampling.schedule))
+        if r.trial.sampling.sampler_type in with_schedules
     ]
     if not rows:
         return ""
@@ -189,22 +221,22 @@ def _schedules(results: Sequence[Result], base: Sampling) -> str:
 
 
 def _precisions(results: Sequence[Result], base: Sampling) -> str:
-    found = [r for r in results if r.trial.sampling == base]
-    if len(found) < 2:
+    alike = [r for r in results if r.trial.sampling == base]
+    if len(alike) < 2:
         return ""
-    rows = [((r.trial.precision,), [r.report]) for r in found if r.report is not None]
+    rows = [((r.trial.precision,), [r.report]) for r in alike if r.report is not None]
     return "\n".join(["## Precision", "", *_figures(("precision",), rows)])
 
 
 def _section(
     title: str, results: Sequence[Result], name: Callable[[Sampling], str], picture: str = ""
 ) -> str:
-    """A line a setting; nothing where there is but the base."""
+    """A section with one row per setting, empty if there is only the base."""
     if len(results) < 2:
         return ""
     rows = [((name(r.trial.sampling),), [r.report]) for r in results if r.report is not None]
-    drawn = [_picture(title.lower(), picture), ""] if picture else []
-    return "\n".join([f"## {title}", "", *drawn, *_figures((title.lower(),), rows)])
+    plot = [_picture(title.lower(), picture), ""] if picture else []
+    return "\n".join([f"## {title}", "", *plot, *_figures((title.lower(),), rows)])
 
 
 def _cost(front: Sequence[Result]) -> str:
@@ -225,20 +257,21 @@ def _errors(results: Sequence[Result]) -> str:
 def _grid(
     title: str, rows: Sequence[tuple[str, Result]], value: Callable[[QualityReport], float | None], form: str
 ) -> str:
-    """A line a name, a column a number of steps."""
+    """A table with one row per name and one column per number of steps."""
     cells: dict[str, dict[int, str]] = {}
     for name, result in rows:
         if result.report is not None:
             cells.setdefault(name, {})[result.trial.sampling.steps or 0] = _cell(value(result.report), form)
-    lines = [_line(name, *(of.get(steps, "") for steps in STEPS)) for name, of in cells.items()]
+    lines = [_line(name, *(row.get(steps, "") for steps in STEPS)) for name, row in cells.items()]
     return "\n".join([_head(title, *map(str, STEPS)), *lines])
 
 
 def _figures(
     titles: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[QualityReport]]]
 ) -> list[str]:
-    """The lines of a table: the names of each row, then the means over its runs, column by column. A column
-    that nothing was measured for is left out.
+    """The lines of a table: the names of each row, then the means over its runs.
+
+    Columns without any measurement are left out.
     """
     lines = [list(titles), *(list(names) for names, _ in rows)]
     for label, value, form in _COLUMNS:
@@ -250,7 +283,7 @@ def _figures(
 
 
 def _mean(value: Callable[[QualityReport], float | None], form: str, reports: Sequence[QualityReport]) -> str:
-    values = [found for report in reports if (found := value(report)) is not None]
+    values = [measurement for report in reports if (measurement := value(report)) is not None]
     return _cell(float(np.mean(values)) if values else None, form)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a study of samplers, PNG by matplotlib."""
+"""The plots of the sampler study, drawn by matplotlib as PNG."""
 
 from __future__ import annotations
 
@@ -16,36 +16,49 @@ _MARKERS = "osv^D<>Pp*Xhd"
 Value = Callable[[QualityReport], float]
 
 
-def mean_share(report: QualityReport) -> float:
-    """Per cent."""
+def mean_percentage(report: QualityReport) -> float:
+    """Return the mean of the measures, in percent.
+
+    Args:
+        report: Measurements of one trial.
+    """
     return 100 * report.mean
 
 
 def frechet(report: QualityReport) -> float:
-    """The distance to data."""
+    """Return the Fréchet distance to the data.
+
+    Args:
+        report: Measurements of one trial.
+    """
     return report.frechet
 
 
-_EVALUATIONS = (10, 20, 50, 100, 200, 500, 1000)  # marked on the axis
+_EVALUATION_TICKS = (10, 20, 50, 100, 200, 500, 1000)
 PANELS: tuple[tuple[str, Value], ...] = (
-    ("mean of the measures, %", mean_share),
+    ("mean of the measures, %", mean_percentage),
     ("Fréchet distance to data", frechet),
 )
 
 
 def plot_samplers(results: Iterable[Result], path: Path) -> None:
-    """Quality against steps, a line a sampler. results: of one seed, one schedule."""
+    """Plot quality against steps, one line per sampler.
+
+    Args:
+        results: Results of one seed and one schedule.
+        path: File to write.
+    """
     lines: dict[str, list[Result]] = {}
     for result in results:
         lines.setdefault(str(result.trial.sampling.sampler_type), []).append(result)
     figure = _figure((11, 4.4))
     panels = figure.subplots(1, 2)
-    colours = _colours(len(lines))
+    colors = _colors(len(lines))
     for panel, (label, value) in zip(panels, PANELS, strict=True):
-        for place, (name, those) in enumerate(sorted(lines.items())):
-            points = sorted((r.trial.sampling.steps or 0, value(r.report)) for r in those if r.report)
-            look = {"marker": _MARKERS[place % len(_MARKERS)], "color": colours[place], "ms": 5, "lw": 1.2}
-            panel.plot(*zip(*points, strict=True), label=name, **look)
+        for index, (name, group) in enumerate(sorted(lines.items())):
+            points = sorted((r.trial.sampling.steps or 0, value(r.report)) for r in group if r.report)
+            style = {"marker": _MARKERS[index % len(_MARKERS)], "color": colors[index], "ms": 5, "lw": 1.2}
+            panel.plot(*zip(*points, strict=True), label=name, **style)
         panel.set(xlabel="steps", ylabel=label, xscale="log", xticks=STEPS, xticklabels=STEPS)
         panel.minorticks_off()
         panel.grid(alpha=0.3)
@@ -54,16 +67,21 @@ def plot_samplers(results: Iterable[Result], path: Path) -> None:
 
 
 def plot_guidance(results: Iterable[Result], path: Path) -> None:
-    """What the scale of the guidance does, also to the diversity."""
-    those = sorted(results, key=lambda result: result.trial.sampling.cfg_scale or 0)
-    panels_of: list[tuple[str, Callable[[QualityReport], float | None]]] = [*PANELS]
-    panels_of.append(("diversity", lambda report: report.diversity))
+    """Plot quality and diversity against the guidance scale.
+
+    Args:
+        results: Results that differ only in the guidance scale.
+        path: File to write.
+    """
+    ordered = sorted(results, key=lambda result: result.trial.sampling.cfg_scale or 0)
+    measures: list[tuple[str, Callable[[QualityReport], float | None]]] = [*PANELS]
+    measures.append(("diversity", lambda report: report.diversity))
     figure = _figure((11, 3.4))
-    for panel, (label, value) in zip(figure.subplots(1, 3), panels_of, strict=True):
+    for panel, (label, value) in zip(figure.subplots(1, 3), measures, strict=True):
         points = [
-            (r.trial.sampling.cfg_scale, found)
-            for r in those
-            if r.report is not None and (found := value(r.report)) is not None
+            (r.trial.sampling.cfg_scale, measurement)
+            for r in ordered
+            if r.report is not None and (measurement := value(r.report)) is not None
         ]
         if points:
             panel.plot(*zip(*points, strict=True), marker="o")
@@ -73,18 +91,24 @@ def plot_guidance(results: Iterable[Result], path: Path) -> None:
 
 
 def plot_cost(results: Sequence[Result], front: Sequence[Result], path: Path) -> None:
-    """Quality against passes through the network; the front is what nothing cheaper is as good as."""
+    """Plot quality against evaluations of the network.
+
+    Args:
+        results: All results.
+        front: Results that no cheaper result matches.
+        path: File to write.
+    """
     figure = _figure((7, 4.4))
     panel = figure.subplots()
-    for those, look in (
+    for group, style in (
         (results, {"ls": "", "marker": "o", "ms": 4, "alpha": 0.4, "label": "a setting"}),
         (front, {"marker": "o", "ms": 5, "drawstyle": "steps-post", "label": "best at its cost"}),
     ):
-        points = [(r.report.evaluations, mean_share(r.report)) for r in those if r.report is not None]
+        points = [(r.report.evaluations, mean_percentage(r.report)) for r in group if r.report is not None]
         if points:
-            panel.plot(*zip(*sorted(points), strict=True), **look)
+            panel.plot(*zip(*sorted(points), strict=True), **style)
     panel.set(xlabel="network evaluations per sound", ylabel=PANELS[0][0], xscale="log")
-    panel.set(xticks=_EVALUATIONS, xticklabels=_EVALUATIONS)
+    panel.set(xticks=_EVALUATION_TICKS, xticklabels=_EVALUATION_TICKS)
     panel.minorticks_off()
     panel.grid(alpha=0.3)
     panel.legend()
@@ -92,17 +116,19 @@ def plot_cost(results: Sequence[Result], front: Sequence[Result], path: Path) ->
 
 
 def _figure(size: tuple[float, float]) -> Any:
+    """An empty figure; size in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise InputError(
-            "The pictures of the report need matplotlib, which is not installed: pip install matplotlib"
+            "The plots of the report need matplotlib, which is not installed: pip install matplotlib"
         ) from None
     return Figure(figsize=size, layout="constrained")
 
 
-def _colours(count: int) -> list[Any]:
+def _colors(count: int) -> list[Any]:
+    """Distinct colors for lines."""
     import matplotlib
 
-    wheel = matplotlib.colormaps["tab20" if count > 10 else "tab10"]
-    return [wheel(place % wheel.N) for place in range(count)]
+    palette = matplotlib.colormaps["tab20" if count > 10 else "tab10"]
+    return [palette(index % palette.N) for index in range(count)]

@@ -1,6 +1,6 @@
-"""The results of a study, a line of JSON each, written the moment they are there.
+"""The file of a study: one line of JSON per result, written as soon as the result exists.
 
-A file that broke off in the middle of a line is as good as without that line.
+An incomplete last line is ignored, and replaced by the next result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from .grid import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """report: None where it did not work; error: why. device: that made the sounds, such as cpu or cuda."""
+    """The outcome of one trial.
+
+    Attributes:
+        trial: The settings.
+        report: The measurements, None if the trial failed.
+        device: Type of the device that generated the sounds, such as cpu or cuda.
+        error: Reason of the failure, or empty.
+    """
 
     trial: Trial
     report: QualityReport | None
@@ -30,16 +37,27 @@ class Result:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """subject: what was measured with what, such as the weights and the items; a file holds results of one
-    alone, since others could not be compared with them. Devices may differ: they change a sound by less than
-    can be heard, and only times cannot be compared.
+    """A file of results that can be compared with each other.
+
+    Devices may differ within a file: they change the sounds inaudibly, and only the times are not comparable.
+
+    Attributes:
+        path: The file, which need not exist.
+        subject: What all results share, such as the weights and the items.
     """
 
     path: Path
     subject: Mapping[str, Any]
 
     def results(self) -> list[Result]:
-        """In the order in which they came. Raises InputError for a file of another subject, or of none."""
+        """Read all results.
+
+        Returns:
+            The results in the order of the file; none if the file does not exist.
+
+        Raises:
+            InputError: If the file belongs to a different subject, or is not a file of results.
+        """
         rows = read_rows(self.path)
         for row in rows:
             differing = sorted(
@@ -49,13 +67,17 @@ class StudyFile:
             )
             if differing:
                 raise InputError(
-                    f"{self.path} holds results with another {', another '.join(differing)}: they cannot be "
-                    "compared. Name another file, or take it away."
+                    f"The results in {self.path} cannot be compared with this study, because these differ: "
+                    f"{', '.join(differing)}. Choose another file with --results, or delete this one."
                 )
         return [result_of(row) for row in rows]
 
     def append(self, result: Result) -> None:
-        """Whole, and on the disk when this returns."""
+        """Append a result, and flush it to the disk.
+
+        Args:
+            result: Result to append.
+        """
         report = None if result.report is None else result.report.as_dict()
         row = {
             "subject": dict(self.subject),
@@ -66,35 +88,50 @@ class StudyFile:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
-            file.truncate(_whole(self.path.read_bytes()))
+            file.truncate(_complete_length(self.path.read_bytes()))
             file.write(json.dumps(row).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """What the whole lines of a file say; none if it is not there. Raises InputError for what is no such
-    file.
+    """Read the complete lines of a file of results.
+
+    Args:
+        path: The file, which need not exist.
+
+    Returns:
+        One dictionary per line.
+
+    Raises:
+        InputError: If a line is not a result.
     """
     if not path.exists():
         return []
     data = path.read_bytes()
     rows = []
-    for number, line in enumerate(data[: _whole(data)].splitlines(), start=1):
+    for number, line in enumerate(data[: _complete_length(data)].splitlines(), start=1):
         try:
             row = json.loads(line)
             result_of(row)
             rows.append({**row, "subject": dict(row["subject"])})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"Line {number} of {path} is no result of a study ({error!r}). Take it out, or name another "
-                "file."
+                f"Line {number} of {path} is not a result of a study ({error!r}). Delete the line, or choose "
+                "another file with --results."
             ) from None
     return rows
 
 
 def result_of(row: Mapping[str, Any]) -> Result:
-    """A line of the file."""
+    """Convert a line of the file.
+
+    Args:
+        row: Dictionary of `read_rows`.
+
+    Returns:
+        The result.
+    """
     report = row["report"]
     return Result(
         trial=Trial.from_dict(row["trial"]),
@@ -104,6 +141,6 @@ def result_of(row: Mapping[str, Any]) -> Result:
     )
 
 
-def _whole(data: bytes) -> int:
-    """How many bytes the whole lines are."""
+def _complete_length(data: bytes) -> int:
+    """Size in bytes of the complete lines."""
     return data.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Whether one way of sampling is as good as another, measure by measure, by what other seeds change."""
+"""Compare two ways of sampling, measure by measure, with the spread between seeds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ Judgement = Literal["within", "better", "worse"]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """base, other: means over seeds. spread: by how much two runs of the base differ at most, or one case
-    where that is more. cases: of one run, 0 for what is no share.
+    """The comparison of two ways of sampling on one measure.
+
+    Attributes:
+        measure: Name of the measure.
+        base: Mean of the base over its seeds.
+        other: Mean of the other over its seeds.
+        spread: Largest difference between two runs of the base, at least one case.
+        cases: Cases per run; 0 if the measure is not a fraction.
+        judgement: Whether the other is within the spread of the base, better or worse.
     """
 
     measure: str
@@ -31,52 +38,70 @@ class Verdict:
 
 
 def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> list[Verdict]:
-    """For every measure that both have: within the spread of the base, or beyond it to the better or worse.
+    """Compare two ways of sampling on every measure that both have.
 
-    Each is runs on the same items with several seeds. The spread grows with fewer cases, so that few items
-    tell little: what is beyond it is different, what is within it may still differ by less. Of the distances
-    the smaller is the better, of the diversity the larger. Raises InputError for less than three runs.
+    A difference beyond the spread is real; a smaller one may be real too, but few items do not show it.
+    Smaller distances and larger diversity are better.
+
+    Args:
+        base: Runs on the same items with several seeds.
+        other: The same with other settings.
+
+    Returns:
+        One verdict per measure.
+
+    Raises:
+        InputError: For fewer than three runs.
     """
     for runs in (base, other):
         if len(runs) < LEAST_SEEDS:
             raise InputError(
-                f"There are {len(runs)} runs, and it takes {LEAST_SEEDS} to see what seeds change: run the "
-                "study with --presets, and --seeds 3 or more."
+                f"There are {len(runs)} runs, but the spread between seeds needs at least {LEAST_SEEDS}: run "
+                "the study with --presets and --seeds 3 or more."
             )
     names = [name for name in base[0].scores if all(name in run.scores for run in (*base, *other))]
-    found = []
+    comparisons = []
     for name in names:
-        shares = [[run.scores[name].fraction for run in runs] for runs in (base, other)]
+        fractions = [[run.scores[name].fraction for run in runs] for runs in (base, other)]
         cases = min(run.scores[name].total for run in base)
-        found.append(_verdict(name, *shares, cases=cases))
-    found.append(
+        comparisons.append(_verdict(name, *fractions, cases=cases))
+    comparisons.append(
         _verdict("spectral distance", *([r.spectral for r in runs] for runs in (base, other)), sign=-1)
     )
-    found.append(
+    comparisons.append(
         _verdict("Fréchet distance", *([r.frechet for r in runs] for runs in (base, other)), sign=-1)
     )
     varied = [[r.diversity for r in runs if r.diversity is not None] for runs in (base, other)]
     if all(len(values) >= LEAST_SEEDS for values in varied):
-        found.append(_verdict("diversity", *varied))
-    return found
+        comparisons.append(_verdict("diversity", *varied))
+    return comparisons
 
 
-def conclusion(name: str, base: str, found: Sequence[Verdict]) -> str:
-    """A sentence."""
-    worse = [verdict.measure for verdict in found if verdict.judgement == "worse"]
+def conclusion(name: str, base: str, comparisons: Sequence[Verdict]) -> str:
+    """Sum up verdicts in a sentence.
+
+    Args:
+        name: Name of the other way of sampling.
+        base: Name of the base.
+        comparisons: Verdicts of `verdicts`.
+
+    Returns:
+        The sentence.
+    """
+    worse = [verdict.measure for verdict in comparisons if verdict.judgement == "worse"]
     if not worse:
-        return f"{name} is on no measure worse than {base} by more than another seed changes it."
-    return f"{name} is worse than {base}, by more than another seed changes it, on: {', '.join(worse)}."
+        return f"{name} is not worse than {base} on any measure by more than the spread between seeds."
+    return f"{name} is worse than {base}, by more than the spread between seeds, on: {', '.join(worse)}."
 
 
 def _verdict(
     measure: str, base: Sequence[float], other: Sequence[float], *, cases: int = 0, sign: int = 1
 ) -> Verdict:
-    """sign: -1 where less is better."""
+    """The verdict on one measure; sign -1 where smaller values are better."""
     spread = max(float(np.ptp(base)), 1 / cases if cases else 0.0)
     difference = sign * float(np.mean(other) - np.mean(base))
     judgement: Judgement = "within"
-    if abs(difference) > spread + 1e-9:  # one case is within, whatever rounding makes of it
+    if abs(difference) > spread + 1e-9:  # tolerance, so that one case counts as within
         judgement = "better" if difference > 0 else "worse"
     return Verdict(
         measure=measure,

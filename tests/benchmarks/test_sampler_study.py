@@ -31,7 +31,7 @@ from benchmarks.sampler_study.grid import (
     full_grid,
     preset_trials,
     quick_grid,
-    settled,
+    resolve_defaults,
 )
 from benchmarks.sampler_study.page import pareto, preset_tables, write_report
 from benchmarks.sampler_study.results_file import Result, StudyFile, read_rows, result_of
@@ -76,7 +76,7 @@ def test_every_sampler_schedule_and_setting_is_tried() -> None:
                 if sampler not in WITHOUT_STEPS:
                     assert (sampler, schedule, steps) in tried
     assert {t.sampling.sampler_type for t in grid} == set(SAMPLER_NAMES)
-    base = settled(Sampling.of_preset("balanced"), DEFAULTS)
+    base = resolve_defaults(Sampling.of_preset("balanced"), DEFAULTS)
     for name, values in (
         ("cfg_scale", SCALES),
         ("guidance_interval", INTERVALS),
@@ -172,7 +172,7 @@ def test_a_line_that_broke_off_is_made_again(tmp_path: Path) -> None:
 def test_results_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     run_study(Worker(), quick_grid(DEFAULTS)[:1], StudyFile(path, SUBJECT), silent)
-    with pytest.raises(InputError, match="another items, another weights"):
+    with pytest.raises(InputError, match="these differ: items, weights"):
         StudyFile(path, {**SUBJECT, "weights": "def", "items": 8}).results()
     with path.open("a") as file:
         file.write('{"subject": 1}\n')
@@ -209,7 +209,9 @@ def test_a_verdict_is_by_what_seeds_change() -> None:
 
 def test_a_conclusion_names_what_is_worse() -> None:
     base = [report(count) for count in (29, 30, 31)]
-    assert "on no measure worse" in conclusion("balanced", "published", verdicts(base, base))
+    assert conclusion("balanced", "published", verdicts(base, base)).startswith(
+        "balanced is not worse than published on any measure"
+    )
     found = verdicts(base, [report(10, frechet=9.0)] * 3)
     assert conclusion("fast", "published", found).endswith("on: count, Fréchet distance.")
 
@@ -220,7 +222,7 @@ def test_no_verdict_without_several_seeds() -> None:
     table = preset_tables([pretended(t) for t in preset_trials(DEFAULTS, 2)], DEFAULTS)
     assert "needs at least 3 seeds of each" in table
     table = preset_tables([pretended(t) for t in preset_trials(DEFAULTS, 3)], DEFAULTS)
-    assert "balanced is on no measure worse than published" in table
+    assert "balanced is not worse than published on any measure" in table
     assert "fast is worse than published" in table
     assert "| count | 77.5 % | 65.0 % | 5.0 % | worse |" in table
 
@@ -311,7 +313,7 @@ def test_a_study_of_a_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped by the clock, and gone on with; what cannot be done does not end it."""
-    two = settled(Sampling(steps=2, sampler_type="dpmpp-2m"), DEFAULTS)
+    two = resolve_defaults(Sampling(steps=2, sampler_type="dpmpp-2m"), DEFAULTS)
     trials = [
         Trial(part="guidance", sampling=two, diverse=True),
         Trial(part="samplers", sampling=replace(two, sampler_type="k-magic")),
