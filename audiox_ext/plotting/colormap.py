@@ -1,6 +1,6 @@
-"""Numbers -> colours: dark violet over red to pale yellow, evenly rising in lightness.
+"""Maps numbers to colours, from dark violet over red to pale yellow, with evenly rising lightness.
 
-Equal steps of the value look like equal steps, in black and white and to the colour-blind as well. The
+Equal steps of the value look like equal steps, also in black and white and to colour-blind readers. The
 anchors are 17 points of "magma" (Smith and van der Walt, for matplotlib; CC0).
 """
 
@@ -22,15 +22,22 @@ _ANCHORS = (
 
 
 def apply_colormap(values: Floats) -> Bytes:
-    """values: any shape, 0 dark to 1 bright, clipped, NaN as 0. Returns their shape + (3,), RGB."""
+    """Map values to RGB.
+
+    Args:
+        values: Any shape; 0 is dark, 1 is bright. Clipped; NaN counts as 0.
+
+    Returns:
+        The shape of the values + (3,).
+    """
     scaled = np.nan_to_num(values * 255.0, nan=0.0, posinf=255.0, neginf=0.0)
     return _table()[np.clip(np.rint(scaled), 0, 255).astype(np.uint8)]
 
 
 @cache
 def _table() -> Bytes:
-    """(256, 3), straight lines between the anchors."""
+    """(256, 3), linear between the anchors."""
     anchors = np.array([tuple(bytes.fromhex(anchor)) for anchor in _ANCHORS])
-    at = np.linspace(0, 255, len(anchors))
-    channels = [np.interp(np.arange(256), at, anchors[:, channel]) for channel in range(3)]
+    positions = np.linspace(0, 255, len(anchors))
+    channels = [np.interp(np.arange(256), positions, anchors[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8)

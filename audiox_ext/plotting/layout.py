@@ -1,6 +1,6 @@
-"""Where things go in the picture of a sound, what its axes say, and how text is written.
+"""Layout, axis labels and text of the picture of a sound.
 
-Lengths are pixels. Text is what Pillow's own font can write: ASCII.
+Lengths are in pixels. Text is ASCII, because Pillow's own font has nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A rectangle: left and top are in it, right and bottom just outside."""
+    """A rectangle.
+
+    Attributes:
+        left: The first column.
+        top: The first row.
+        right: The column after the last.
+        bottom: The row after the last.
+    """
 
     left: int
     top: int
@@ -29,16 +36,27 @@ class Box:
 
     @property
     def width(self) -> int:
+        """Columns."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
+        """Rows."""
         return self.bottom - self.top
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The parts of one picture. unit: the height of its letters."""
+    """The areas of a picture.
+
+    Attributes:
+        unit: Height of the letters.
+        title: The caption at the top.
+        strip: The film strip; of height 0 if there is none.
+        tracks: The waveform, one box per channel.
+        spectrum: The spectrogram.
+        bar: The colour bar.
+    """
 
     unit: int
     title: Box
@@ -49,21 +67,29 @@ class Layout:
 
 
 def lay_out(size: tuple[int, int], *, channels: int, strip: bool = False) -> Layout:
-    """Places for everything in a picture of `size` (width, height)."""
+    """Compute the areas of a picture.
+
+    Args:
+        size: (width, height).
+        channels: Number of tracks.
+        strip: Whether there is a film strip.
+    """
     width, height = size
     unit = max(11, round(13 * min(width / 1100, height / 650)))
     left, right = round(4.6 * unit), width - round(5.2 * unit)
     top, bottom, gap = round(2.4 * unit), height - round(2.2 * unit), round(0.8 * unit)
     strip_end = top + (round(0.15 * (bottom - top)) if strip else 0)
-    begin = strip_end + (gap if strip else 0)
-    share = min(0.5, 0.2 + 0.07 * channels)
-    waves_end = begin + round(share * (bottom - begin - gap))
-    edges = [begin + round(index * (waves_end - begin) / channels) for index in range(channels + 1)]
+    tracks_top = strip_end + (gap if strip else 0)
+    fraction = min(0.5, 0.2 + 0.07 * channels)
+    tracks_end = tracks_top + round(fraction * (bottom - tracks_top - gap))
+    edges = [
+        tracks_top + round(index * (tracks_end - tracks_top) / channels) for index in range(channels + 1)
+    ]
     tracks = tuple(
         Box(left=left, top=edges[index], right=right, bottom=edges[index + 1] - (index < channels - 1) * 2)
         for index in range(channels)
     )
-    spectrum = Box(left=left, top=waves_end + gap, right=right, bottom=bottom)
+    spectrum = Box(left=left, top=tracks_end + gap, right=right, bottom=bottom)
     bar = Box(left=right + gap, top=spectrum.top, right=right + gap + unit, bottom=bottom)
     return Layout(
         unit=unit,
@@ -76,16 +102,22 @@ def lay_out(size: tuple[int, int], *, channels: int, strip: bool = False) -> Lay
 
 
 def frequency_ticks(lowest: float, highest: float) -> list[tuple[float, str]]:
-    """(hertz, label) within the range."""
-    return [(tick, _hertz(tick)) for tick in _FREQUENCIES if lowest <= tick <= highest]
+    """Ticks within a range of frequencies, as (hertz, label) pairs."""
+    return [(tick, _format_hertz(tick)) for tick in _FREQUENCIES if lowest <= tick <= highest]
 
 
-def _hertz(frequency: float) -> str:
+def _format_hertz(frequency: float) -> str:
     return f"{frequency / 1000:g} kHz" if frequency >= 1000 else f"{frequency:g} Hz"
 
 
 def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]]:
-    """(second, label), at most `most` or a few more, at round times; as minutes and seconds from 1:00 on."""
+    """Ticks at round times within a range, as (second, label) pairs.
+
+    Args:
+        start: Seconds.
+        end: Seconds; from 60 on, labels are minutes and seconds.
+        most: About how many ticks at most.
+    """
     step = _time_step((end - start) / max(1, most))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9)
@@ -97,6 +129,7 @@ def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]
 
 
 def _time_step(least: float) -> float:
+    """The smallest round step of at least `least` seconds."""
     if least > 1:
         return next((float(step) for step in _TIME_STEPS if step >= least), math.ceil(least / 3600) * 3600.0)
     power = 10.0 ** math.floor(math.log10(least))
@@ -104,7 +137,7 @@ def _time_step(least: float) -> float:
 
 
 def format_clock(seconds: float, digits: int = 0) -> str:
-    """75 -> "1:15"; from an hour on "1:01:15"."""
+    """Format seconds as a clock: 75 as "1:15", 3675 as "1:01:15"."""
     whole = round(seconds * 10**digits)
     minutes, rest = divmod(whole, 60 * 10**digits)
     text = f"{rest / 10**digits:0{3 + digits if digits else 2}.{digits}f}"
@@ -113,7 +146,7 @@ def format_clock(seconds: float, digits: int = 0) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A length or a time for the caption."""
+    """Format a duration or a time for the caption."""
     if seconds >= 60:
         return format_clock(seconds, 1)
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.4g} ms"
@@ -121,7 +154,7 @@ def format_duration(seconds: float) -> str:
 
 @cache
 def font(size: int) -> Any:
-    """Pillow's own font: in the size that is asked for since Pillow 10.1, before that in its only one."""
+    """Load Pillow's own font in a size; before Pillow 10.1 it has only one size."""
     from PIL import ImageFont
 
     try:
@@ -131,19 +164,19 @@ def font(size: int) -> Any:
 
 
 def to_ascii(text: str) -> str:
-    """`text` in letters that the font has: without accents, others as question marks."""
-    parts = unicodedata.normalize("NFKD", text)
-    kept = (letter for letter in parts if not unicodedata.combining(letter))
-    return "".join(letter if " " <= letter <= "~" else "?" for letter in kept)
+    """Replace letters that the font lacks: accents are dropped, other letters become question marks."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    letters = (letter for letter in decomposed if not unicodedata.combining(letter))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in letters)
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels that a line of text is wide."""
+    """Width of a line of text."""
     return math.ceil(font(size).getlength(text))
 
 
 def shorten(text: str, size: int, room: int) -> str:
-    """`text`, cut off with dots so that it is at most `room` wide; "" where not even the dots fit."""
+    """Cut text, with an ellipsis, to at most `room` pixels; "" if not even the ellipsis fits."""
     if text_width(text, size) <= room:
         return text
     while text and text_width(f"{text}...", size) > room:
@@ -152,16 +185,22 @@ def shorten(text: str, size: int, room: int) -> str:
 
 
 def draw_text(
-    draw: ImageDraw, place: tuple[float, float], text: str, *, size: int, anchor: str, fill: Any
+    draw: ImageDraw, position: tuple[float, float], text: str, *, size: int, anchor: str, fill: Any
 ) -> None:
-    """One line of text. anchor: "l", "m" or "r", then "t", "m" or "b", for what of it lies at `place`.
+    """Draw one line of text, aligned by the height of digits so that labels are level with their ticks.
 
-    Placed by the height of capitals and digits, so that labels stand level with their ticks.
+    Args:
+        draw: Draws on the picture.
+        position: (x, y) of the anchor.
+        text: ASCII.
+        size: Of the font.
+        anchor: Which point of the text lies at the position: "l", "m" or "r", then "t", "m" or "b".
+        fill: Colour.
     """
     letters = font(size)
     _, top, _, bottom = letters.getbbox("0")
     height = bottom - top
     width = letters.getlength(text)
-    x = place[0] - {"l": 0.0, "m": width / 2, "r": width}[anchor[0]]
-    y = place[1] - {"t": 0.0, "m": height / 2, "b": height}[anchor[1]] - top
+    x = position[0] - {"l": 0.0, "m": width / 2, "r": width}[anchor[0]]
+    y = position[1] - {"t": 0.0, "m": height / 2, "b": height}[anchor[1]] - top
     draw.text((round(x), round(y)), text, font=letters, fill=fill)

@@ -1,6 +1,6 @@
-"""A sound as a picture: film strip, waveform and spectrogram on one time line. Latents as a small picture.
+"""Draws a sound: film strip, waveform and spectrogram on one time axis. Draws latents as a small picture.
 
-B pictures, C channels, S samples, L latents, H height, W width. Drawn with Pillow and numpy alone.
+B pictures, C channels, S samples, L latents, H height, W width. Uses Pillow and numpy alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LOWEST = 20.0  # hertz; the lower end of the frequency axis
-SMALLEST, LARGEST = 256, 8192  # pixels a side
+SMALLEST, LARGEST = 256, 8192  # pixels per side
 
 _NAMES = {1: ("",), 2: ("L", "R")}
 
@@ -52,22 +52,35 @@ def draw_sound(
     frames: Sequence[TimedFrame] = (),
     title: str = "",
 ) -> Image:
-    """An RGB picture: caption, film strip (if there are frames), a track a channel, spectrogram, colour bar.
+    """Draw a sound: caption, film strip if there are frames, one track per channel, spectrogram, colour bar.
 
-    waveform: (C, S) or (1, C, S), floating point, 1 to 8 channels, any length. size: (width, height), 256 to
-    8192 each. start, duration: the part to look at, in seconds; duration None: to the end. frames: their
-    times count from the start of the part; each is drawn from there to the next. Tracks show lowest and
-    highest value a column, and the RMS in a brighter colour; red marks what is beyond full scale. Raises
-    InputError for an empty or broken waveform, or a part that is not in it.
+    Tracks show the lowest and highest value per column, and the RMS in a brighter colour. Red marks samples
+    beyond full scale.
+
+    Args:
+        waveform: (C, S) or (1, C, S), floating point, 1 to 8 channels, any length.
+        rate: Sample rate in hertz.
+        size: (width, height) in pixels, 256 to 8192 each.
+        start: Seconds at which the visible part begins.
+        duration: Seconds of the visible part; None: to the end.
+        frames: Of a video; their times count from the start of the visible part.
+        title: Shown at the top left.
+
+    Returns:
+        RGB.
+
+    Raises:
+        InputError: The waveform is invalid, the part lies outside of it, or the size is out of range.
     """
     from PIL import Image, ImageDraw
 
     waveform = check_waveform(waveform, rate)
     if len(waveform) > 8:
-        raise InputError(f"The sound has {len(waveform)} channels: 1 to 8 can be drawn.")
+        raise InputError(f"The sound has {len(waveform)} channels. Choose a sound with 1 to 8.")
     if not all(SMALLEST <= side <= LARGEST for side in size):
         raise InputError(
-            f"A picture of {size[0]} x {size[1]} pixels was asked for: give {SMALLEST} to {LARGEST} each."
+            f"The picture would have {size[0]} x {size[1]} pixels. Choose {SMALLEST} to {LARGEST} for width "
+            "and height."
         )
     layout = lay_out(size, channels=len(waveform), strip=bool(frames))
     view = _view(waveform, rate, start, duration, layout.spectrum.width)
@@ -79,30 +92,55 @@ def draw_sound(
     _draw_tracks(canvas, waveform, view)
     lowest, highest = frequency_range(rate)
     edges = log_frequencies(lowest, highest, layout.spectrum.height)
-    levels = spectrogram(waveform, rate, columns=view.columns, edges=edges)
-    draw_spectrum(canvas, levels, lowest=lowest, highest=highest)
+    decibels = spectrogram(waveform, rate, columns=view.columns, edges=edges)
+    draw_spectrum(canvas, decibels, lowest=lowest, highest=highest)
     draw_bar(canvas)
     draw_times(canvas, view)
     return image
 
 
 def frequency_range(rate: int) -> tuple[float, float]:
-    """The frequency axis at a sample rate, in hertz: 20 Hz, or less at very low rates, to half the rate."""
+    """Ends of the frequency axis in hertz: 20 Hz, or less at very low sample rates, and half the rate."""
     return min(LOWEST, rate / 200), rate / 2
 
 
 def visible_seconds(waveform: Tensor, rate: int, start: float, duration: float | None) -> float:
-    """How much of a sound (C, S) is in the part. Raises InputError if there is nothing of it."""
+    """Compute how much of a sound lies in the visible part.
+
+    Args:
+        waveform: (C, S).
+        rate: Sample rate in hertz.
+        start: Seconds at which the part begins.
+        duration: Seconds of the part; None: to the end.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InputError: The part lies outside of the sound, or a time is invalid.
+    """
     length = waveform.shape[1] / rate
     if not (math.isfinite(start) and 0 <= start < length):
-        raise InputError(f"The start is {start:g} s, but the sound is {length:.6g} s long: start earlier.")
+        raise InputError(
+            f"start is {start:g} s, but the sound is {length:.6g} s long. Choose an earlier start."
+        )
     if duration is not None and not (math.isfinite(duration) and duration > 0):
-        raise InputError(f"The duration is {duration:g} s: give one above 0 s, or none to go to the end.")
+        raise InputError(
+            f"duration is {duration:g} s. Choose one above 0 s, or none to show the sound to its end."
+        )
     return length - start if duration is None else min(length - start, duration)
 
 
 def strip_size(size: tuple[int, int], aspect: float) -> tuple[int, int]:
-    """(count, height) of frames, width / height `aspect`, that fill the strip of a picture of `size`."""
+    """Compute how many frames fill the film strip.
+
+    Args:
+        size: (width, height) of the picture in pixels.
+        aspect: Width / height of a frame.
+
+    Returns:
+        (count, height in pixels) of the frames.
+    """
     strip = lay_out(size, channels=1, strip=True).strip
     return max(1, math.ceil(strip.width / max(1.0, strip.height * aspect) - 0.05)), strip.height
 
@@ -146,54 +184,62 @@ def fill_film_strip(
 
 
 def stack_images(pictures: Sequence[Image]) -> Tensor:
-    """RGB pictures of one size -> (B, H, W, 3) float32 in 0..1, as ComfyUI has images."""
+    """Stack RGB pictures of one size to (B, H, W, 3) float32 in 0..1, the form of images in ComfyUI."""
     return torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).float().div_(255)
 
 
 def draw_latents(latents: Tensor, *, size: tuple[int, int] = (512, 192)) -> Image:
-    """A small picture of latents (C, L), any floating point, on any device: channels down, time across.
+    """Draw latents as a small picture: channels down, time across; bright is high, dark is low.
 
-    Bright is high, dark is low, between the 1st and the 99th percentile. Never fails over NaN.
+    The colours span the 1st to the 99th percentile. NaN counts as 0.
+
+    Args:
+        latents: (C, L), any floating point, on any device.
+        size: (width, height) in pixels.
+
+    Returns:
+        RGB.
     """
     from PIL import Image
 
     values = latents.detach().float()
     if values.shape[1] > size[0]:
         values = torch.nn.functional.adaptive_avg_pool1d(values[None], size[0])[0]
-    numbers = np.nan_to_num(values.cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = np.percentile(numbers, (1, 99))
-    scaled = (numbers - low) / max(float(high - low), 1e-6)
+    array = np.nan_to_num(values.cpu().numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = np.percentile(array, (1, 99))
+    scaled = (array - low) / max(float(high - low), 1e-6)
     return Image.fromarray(apply_colormap(scaled)).resize(size, Image.Resampling.NEAREST)
 
 
 def format_decibels(amplitude: float) -> str:
-    """A level relative to full scale, for people."""
+    """Format an amplitude in dBFS; 1 is 0 dBFS."""
     return f"{20 * math.log10(amplitude):.1f} dBFS" if amplitude > 0 else "-inf dBFS"
 
 
 def _view(waveform: Tensor, rate: int, start: float, duration: float | None, count: int) -> View:
+    """The visible part, in `count` columns."""
     end = start + visible_seconds(waveform, rate, start, duration)
     return View(start=start, end=end, columns=Columns(first=start * rate, last=end * rate, count=count))
 
 
 def _draw_tracks(canvas: Canvas, waveform: Tensor, view: View) -> None:
-    """All on one scale: full scale, or where something is beyond it, that."""
-    parts = [outline(channel, view.columns) for channel in waveform]
-    highest = max(1.0, *(float(max(-part.low.min(), part.high.max())) for part in parts))
-    names = _NAMES.get(len(parts), tuple(str(index + 1) for index in range(len(parts))))
-    for box, part, name in zip(canvas.layout.tracks, parts, names, strict=True):
-        draw_track(canvas, box, part, highest=highest, name=name)
+    """Draw all channels on one scale: up to full scale, or to the highest amplitude beyond it."""
+    outlines = [outline(channel, view.columns) for channel in waveform]
+    highest = max(1.0, *(float(max(-shape.low.min(), shape.high.max())) for shape in outlines))
+    names = _NAMES.get(len(outlines), tuple(str(index + 1) for index in range(len(outlines))))
+    for box, shape, name in zip(canvas.layout.tracks, outlines, names, strict=True):
+        draw_track(canvas, box, shape, highest=highest, name=name)
 
 
 def _facts(waveform: Tensor, rate: int, view: View) -> list[str]:
-    """What the caption says of the part that is shown."""
+    """The facts of the caption: length, sample rate, channels, peak and RMS of the visible part."""
     length = waveform.shape[1] / rate
     whole = view.start == 0 and view.end >= length
     part = "" if whole else f"{format_duration(view.start)} to {format_duration(view.end)} of "
     first = min(int(view.start * rate), waveform.shape[1] - 1)
-    shown = waveform[:, first : max(first + 1, math.ceil(view.end * rate))]
-    lowest, highest = shown.aminmax()
-    rms = float(torch.linalg.vector_norm(shown)) / math.sqrt(shown.numel())
+    visible = waveform[:, first : max(first + 1, math.ceil(view.end * rate))]
+    lowest, highest = visible.aminmax()
+    rms = float(torch.linalg.vector_norm(visible)) / math.sqrt(visible.numel())
     count = {1: "mono", 2: "stereo"}.get(len(waveform), f"{len(waveform)} channels")
     return [
         part + format_duration(length),

@@ -1,6 +1,6 @@
-"""What a picture of a sound shows, in numbers: levels over time and frequency, the waveform's outline.
+"""Computes the spectrogram and the outline of a waveform for the pixels of a picture.
 
-C channels, S samples, F rows of frequencies, T columns of time. Everything is worked out for exactly the
+C channels, S samples, F rows of frequencies, T columns of time. Everything is computed for exactly the
 columns and rows of the picture, some columns at a time: memory does not grow with the length of the sound.
 """
 
@@ -13,19 +13,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .colormap import Floats
 
-FLOOR = -100.0  # dBFS; what is quieter counts as this
-_SECONDS = (0.186, 0.093, 0.046, 0.023)  # lengths of the windows, for low to high frequencies
-_LOWEST_TURN = 150.0  # hertz, up to which the longest window is used; each next one is for two octaves higher
+FLOOR = -100.0  # dBFS; quieter values count as this
+_SECONDS = (0.186, 0.093, 0.046, 0.023)  # window lengths, for low to high frequencies
+_CROSSOVER = 150.0  # hertz, up to which the longest window is used; each next one is for two octaves more
 _SAMPLES_AT_ONCE = 1 << 21
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """`count` equal stretches of time, from sample `first` to sample `last` (fractions are possible)."""
+    """Equal intervals of time.
+
+    Attributes:
+        first: Sample at which they begin; may be fractional.
+        last: Sample at which they end; may be fractional.
+        count: Number of columns.
+    """
 
     first: float
     last: float
@@ -33,68 +40,74 @@ class Columns:
 
     @property
     def width(self) -> float:
-        """Samples a column."""
+        """Samples per column."""
         return (self.last - self.first) / self.count
 
 
 def log_frequencies(lowest: float, highest: float, rows: int) -> Floats:
-    """(rows + 1,) edges of rows that are equally high on a logarithmic axis, rising."""
+    """Compute (rows + 1,) rising edges of rows of equal height on a logarithmic axis."""
     return np.geomspace(lowest, highest, rows + 1)
 
 
 def spectrogram(waveform: Tensor, rate: int, *, columns: Columns, edges: Floats) -> Floats:
-    """(F, T) levels in dBFS, at least FLOOR; a full-scale sine reads 0 in every row and column it is in.
+    """Compute the spectrogram. A full-scale sine reads 0 dBFS in every row and column that it lies in.
 
-    waveform: (C, S) float32 on the CPU; its channels' powers are averaged. edges: (F + 1,) hertz, rising. A
-    column is the mean power of Hann windows that cover it, half overlapping; the windows are longer for low
-    frequencies, which need them to be told apart, and short for high ones, where they would blur in time.
+    A column is the mean power of half-overlapping Hann windows that cover it. Windows are long for low
+    frequencies, to separate them, and short for high frequencies, to keep them sharp in time.
+
+    Args:
+        waveform: (C, S) float32 on the CPU; the powers of its channels are averaged.
+        rate: Sample rate in hertz.
+        columns: The columns of time.
+        edges: (F + 1,) hertz, rising.
+
+    Returns:
+        (F, T) in dBFS, at least FLOOR.
     """
     centres = np.sqrt(edges[:-1] * edges[1:])
-    turn = np.clip(np.log2(centres / _LOWEST_TURN) / 2, 0, len(_SECONDS) - 1)
-    levels = np.zeros((len(centres), columns.count), dtype=np.float32)
+    position = np.clip(np.log2(centres / _CROSSOVER) / 2, 0, len(_SECONDS) - 1)
+    decibels = np.zeros((len(centres), columns.count), dtype=np.float32)
     sizes = _window_sizes(rate, columns)
     for size in sorted(set(sizes)):
-        uses = [index for index, used in enumerate(sizes) if used == size]
-        # Neighbours fade into each other.
-        share = sum(np.clip(1 - np.abs(turn - index), 0, 1) for index in uses)
-        (rows,) = np.nonzero(share)
+        indices = [index for index, window_size in enumerate(sizes) if window_size == size]
+        # Neighbouring window lengths crossfade.
+        weights = sum(np.clip(1 - np.abs(position - index), 0, 1) for index in indices)
+        (rows,) = np.nonzero(weights)
         if len(rows):
-            part = _levels(waveform, rate, columns, size, edges[rows[0] : rows[-1] + 2])
-            levels[rows] += share[rows, None] * part
-    return levels
+            part = _decibels(waveform, rate, columns, size, edges[rows[0] : rows[-1] + 2])
+            decibels[rows] += weights[rows, None] * part
+    return decibels
 
 
 def _window_sizes(rate: int, columns: Columns) -> list[int]:
-    """Powers of two. Where a column is longer than a window, shorter windows would show nothing more; in a
-    sound, or a part of one, that is itself short, they are at most half of it.
-    """
+    """Window sizes in samples, powers of two, at least a column and at most half of the visible part."""
     longest = max(32.0, min(_SECONDS[0] * rate, (columns.last - columns.first) / 2))
-    wanted = (max(32.0, min(max(seconds * rate, columns.width), longest)) for seconds in _SECONDS)
-    return [2 ** math.floor(math.log2(samples) + 0.5) for samples in wanted]
+    sizes = (max(32.0, min(max(seconds * rate, columns.width), longest)) for seconds in _SECONDS)
+    return [2 ** math.floor(math.log2(samples) + 0.5) for samples in sizes]
 
 
-def _levels(waveform: Tensor, rate: int, columns: Columns, size: int, edges: Floats) -> Floats:
-    """(F, T) levels with windows of one size."""
-    a_column = max(1, math.ceil(columns.width / (size / 2)))  # windows
-    padded = 2 * size  # the spectrum is sampled finely enough to meet a sine's peak within 0.4 dB
+def _decibels(waveform: Tensor, rate: int, columns: Columns, size: int, edges: Floats) -> Floats:
+    """(F, T) in dBFS, with windows of one size."""
+    per_column = max(1, math.ceil(columns.width / (size / 2)))  # windows
+    padded = 2 * size  # samples the spectrum finely enough to show a sine's peak within 0.4 dB
     window = torch.hann_window(size)
-    scale = (2 / float(window.sum())) ** 2 / (len(waveform) * a_column)
-    at_once = max(1, _SAMPLES_AT_ONCE // (padded * len(waveform) * a_column))
-    parts = []
+    scale = (2 / float(window.sum())) ** 2 / (len(waveform) * per_column)
+    at_once = max(1, _SAMPLES_AT_ONCE // (padded * len(waveform) * per_column))
+    chunks = []
     for begin in range(0, columns.count, at_once):
         end = min(begin + at_once, columns.count)
-        places = torch.arange(begin * a_column, end * a_column, dtype=torch.float64) + 0.5
-        starts = (columns.first + places * (columns.width / a_column) - size / 2).round().long()
-        spectrum = torch.fft.rfft(_cut(waveform, starts, size) * window, n=padded)
+        centres = torch.arange(begin * per_column, end * per_column, dtype=torch.float64) + 0.5
+        starts = (columns.first + centres * (columns.width / per_column) - size / 2).round().long()
+        spectrum = torch.fft.rfft(_slices(waveform, starts, size) * window, n=padded)
         power = (spectrum.real.square() + spectrum.imag.square()).sum(dim=0)
-        power = power.view(end - begin, a_column, -1).sum(dim=1) * scale
+        power = power.view(end - begin, per_column, -1).sum(dim=1) * scale
         decibels = 10 * power.clamp_(min=10 ** (FLOOR / 10)).log10()
-        parts.append(_rows(decibels.T.numpy(), edges * padded / rate))
-    return np.concatenate(parts, axis=1)
+        chunks.append(_to_rows(decibels.T.numpy(), edges * padded / rate))
+    return np.concatenate(chunks, axis=1)
 
 
-def _cut(waveform: Tensor, starts: Tensor, size: int) -> Tensor:
-    """(C, len(starts), size): pieces of the waveform, silence outside it."""
+def _slices(waveform: Tensor, starts: Tensor, size: int) -> Tensor:
+    """(C, len(starts), size): slices of the waveform, with silence outside it."""
     low, high = int(starts[0]), int(starts[-1]) + size
     length = waveform.shape[1]
     inside = waveform[:, min(max(low, 0), length) : min(max(high, 0), length)]
@@ -104,41 +117,49 @@ def _cut(waveform: Tensor, starts: Tensor, size: int) -> Tensor:
     return piece.unfold(1, size, 1)[:, starts - low]
 
 
-def _rows(levels: Floats, edges: Floats) -> Floats:
-    """(bins, T) -> (F, T). edges: (F + 1,) in bins. A row shows the loudest bin in it, or, where rows are
-    finer than bins, the level between its neighbours."""
-    last = len(levels) - 1
+def _to_rows(bins: Floats, edges: Floats) -> Floats:
+    """(bins, T) -> (F, T). A row is its loudest bin, or, if rows are finer than bins, interpolated.
+
+    edges: (F + 1,) in bins.
+    """
+    last = len(bins) - 1
     centres = np.clip(np.sqrt(edges[:-1] * edges[1:]), 0, last)
     lower = np.minimum(centres.astype(int), last - 1)
-    share = (centres - lower)[:, None]
-    between = levels[lower] * (1 - share) + levels[lower + 1] * share
+    fraction = (centres - lower)[:, None]
+    interpolated = bins[lower] * (1 - fraction) + bins[lower + 1] * fraction
     bounds = np.clip(np.ceil(edges).astype(int), 0, last + 1)
-    return _reduced(np.maximum, levels, bounds, between, keep=np.maximum)
+    return _reduce(np.maximum, bins, bounds, interpolated, combine=np.maximum)
 
 
-def _reduced(
-    operation: Any,
+def _reduce(
+    operation: np.ufunc,
     values: Floats,
-    bounds: Any,
-    elsewhere: Floats,
-    keep: Callable[[Floats, Floats], Floats],
+    bounds: NDArray[np.integer[Any]],
+    initial: Floats,
+    combine: Callable[[Floats, Floats], Floats],
 ) -> Floats:
-    """values[bounds[i]:bounds[i + 1]] reduced along the first axis and joined with elsewhere[i] by `keep`.
+    """Reduce each values[bounds[i]:bounds[i + 1]] along the first axis, and combine it with initial[i].
 
-    Where such a stretch is empty the result is elsewhere[i]. bounds: rising, whole numbers.
+    The result of an empty slice is initial[i]. bounds: rising integers.
     """
-    result = elsewhere.copy()
+    result = initial.copy()
     full = bounds[1:] > bounds[:-1]
     if full.any():
-        # Stretches that are not empty follow upon each other, so that each ends where the next one starts.
-        found = operation.reduceat(values[: bounds[-1]], bounds[:-1][full], axis=0)
-        result[full] = keep(found, elsewhere[full])
+        # Without the empty slices, each slice ends where the next one starts.
+        reduced = operation.reduceat(values[: bounds[-1]], bounds[:-1][full], axis=0)
+        result[full] = combine(reduced, initial[full])
     return result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """One channel by columns: its lowest and highest value, and the root of its mean square, (T,) each."""
+    """One channel by columns.
+
+    Attributes:
+        low: (T,) lowest values.
+        high: (T,) highest values.
+        rms: (T,) roots of the mean squares.
+    """
 
     low: Floats
     high: Floats
@@ -146,23 +167,28 @@ class Outline:
 
 
 def outline(channel: Tensor, columns: Columns) -> Outline:
-    """channel: (S,) float32 on the CPU. Where columns are finer than samples, lines run between these."""
+    """Compute the outline of a channel, interpolated if columns are finer than samples.
+
+    Args:
+        channel: (S,) float32 on the CPU.
+        columns: The columns of time.
+    """
     samples = channel.numpy()
-    places = np.linspace(columns.first, columns.last, columns.count + 1)
-    lower = np.clip(np.floor(places).astype(int), 0, len(samples) - 1)
+    edges = np.linspace(columns.first, columns.last, columns.count + 1)
+    lower = np.clip(np.floor(edges).astype(int), 0, len(samples) - 1)
     upper = np.minimum(lower + 1, len(samples) - 1)
-    at = samples[lower] + (samples[upper] - samples[lower]) * np.clip(places - lower, 0, 1)
-    bounds = np.clip(np.ceil(places).astype(int), 0, len(samples))
-    low, high = np.minimum(at[:-1], at[1:]), np.maximum(at[:-1], at[1:])
-    mean_square = (at[:-1] ** 2 + at[1:] ** 2) / 2
+    at_edges = samples[lower] + (samples[upper] - samples[lower]) * np.clip(edges - lower, 0, 1)
+    bounds = np.clip(np.ceil(edges).astype(int), 0, len(samples))
+    low, high = np.minimum(at_edges[:-1], at_edges[1:]), np.maximum(at_edges[:-1], at_edges[1:])
+    mean_square = (at_edges[:-1] ** 2 + at_edges[1:] ** 2) / 2
     step = max(1, int(_SAMPLES_AT_ONCE / max(columns.width, 1)))
     for begin in range(0, columns.count, step):
         part = slice(begin, min(begin + step, columns.count))
         inside = bounds[part.start : part.stop + 1]
         values = samples[inside[0] : inside[-1]]
         inside = inside - inside[0]
-        low[part] = _reduced(np.minimum, values, inside, low[part], keep=np.minimum)
-        high[part] = _reduced(np.maximum, values, inside, high[part], keep=np.maximum)
-        sums = _reduced(np.add, values * values, inside, mean_square[part], keep=lambda found, _: found)
+        low[part] = _reduce(np.minimum, values, inside, low[part], combine=np.minimum)
+        high[part] = _reduce(np.maximum, values, inside, high[part], combine=np.maximum)
+        sums = _reduce(np.add, values * values, inside, mean_square[part], combine=lambda total, _: total)
         mean_square[part] = sums / np.maximum(np.diff(inside), 1)
     return Outline(low=low, high=high, rms=np.sqrt(mean_square))
