@@ -1,7 +1,7 @@
-"""The layer classes and the attention that networks are built from, and what makes them quick on a processor.
+"""The layer classes and the attention that networks are built from, with a fast Linear for CPUs.
 
-Every network takes `operations`, a namespace of layer classes: this module's `PlainOperations`, or ComfyUI's
-made quick by `accelerate_operations`. An attribute `attend` of it replaces the attention.
+Every network takes `operations`, a namespace of layer classes: `PlainOperations`, or ComfyUI's classes made
+faster by `accelerate_operations`. An attribute `attend` of the namespace replaces the attention.
 
 B batch, H heads, N queries, M keys, D width of a head.
 """
@@ -23,23 +23,24 @@ Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 D). The bias is added to the logits.
 """
 
-# Below this there is nothing to gain: few rows are a matter of reading the weights, small layers of calling.
-_ROWS = 8
-_WEIGHTS = 2**18
+# Smaller products gain nothing: with few rows the weights have to be read anyway, and small layers spend
+# their time on the call.
+_MIN_ROWS = 8
+_MIN_WEIGHTS = 2**18
 
 
 def torch_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention by torch."""
+    """Compute scaled dot-product attention with torch; shapes as in `Attention`."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def get_attention(operations: Any) -> Attention:
-    """The attention that goes with these layer classes."""
+    """Return the attention of a namespace of layer classes, by default torch's."""
     return getattr(operations, "attend", torch_attention)
 
 
 def has_plain_weights(layer: nn.Module) -> bool:
-    """Whether the layer's weights are used as they lie: ComfyUI's layers may cast or patch them first."""
+    """Whether a layer computes with its weights as stored; ComfyUI's layers may cast or patch them first."""
     return not (
         getattr(layer, "comfy_cast_weights", False)
         or getattr(layer, "weight_function", None)
@@ -47,11 +48,11 @@ def has_plain_weights(layer: nn.Module) -> bool:
     )
 
 
-class _QuickLinear:
-    """Mixin for `torch.nn.Linear` and its kin: float32 on an x86 processor goes through oneDNN.
+class _OneDnnLinear(nn.Module):
+    """Mixin for `torch.nn.Linear` and similar layers: computes float32 products on an x86 CPU with oneDNN.
 
-    torch gives such products to MKL, which runs at half of oneDNN's speed on processors that are not Intel's.
-    The sums are the same, in another order.
+    torch uses MKL for them, which on CPUs of other makers than Intel has half of oneDNN's speed. The sums are
+    the same, in another order.
     """
 
     weight: Any
@@ -62,28 +63,27 @@ class _QuickLinear:
         self.use_onednn = has_onednn()
 
     def forward(self, x: Tensor) -> Tensor:
-        worth_it = self.use_onednn and _is_worth_it(x, self.weight)
-        if worth_it and has_plain_weights(self) and _is_plain_call(x, self.weight, self.bias):  # type: ignore[arg-type]
+        fast = self.use_onednn and _is_large_on_cpu(x, self.weight)
+        if fast and has_plain_weights(self) and _is_plain_call(x, self.weight, self.bias):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return super().forward(x)  # type: ignore[misc]
+        return super().forward(x)
 
 
-def _is_worth_it(x: Tensor, weight: Any) -> bool:
+def _is_large_on_cpu(x: Tensor, weight: Any) -> bool:
+    """Whether oneDNN is faster for this product."""
     return (
-        not torch.compiler.is_compiling()  # which does not know the operator
+        not torch.compiler.is_compiling()  # the compiler does not know the operator
         and isinstance(weight, Tensor)
         and x.device.type == "cpu"
         and weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and weight.numel() >= _WEIGHTS
-        and x.numel() >= _ROWS * x.shape[-1]
+        and weight.numel() >= _MIN_WEIGHTS
+        and x.numel() >= _MIN_ROWS * x.shape[-1]
     )
 
 
 def _is_plain_call(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether nothing but the result is wanted: the operator has no derivatives, and gives none without a
-    word; nor does it know of autocast.
-    """
+    """Whether only the result is needed: the operator silently gives no derivatives and ignores autocast."""
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return not (
         (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs))
@@ -94,11 +94,11 @@ def _is_plain_call(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 @cache
 def has_onednn() -> bool:
-    """Whether torch has its operator for it, which is there since 2.0 but not part of the public API."""
+    """Whether torch offers oneDNN's linear operator, which exists since 2.0 but is not public."""
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return False
     try:
-        # Said, because a model is built with another default device.
+        # The device is explicit, because a model is built with another default device.
         x, weight = torch.ones(2, 3, device="cpu"), torch.ones(4, 3, device="cpu")
         result = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
         return bool((result == 3).all()) and result.shape == (2, 4)
@@ -106,12 +106,12 @@ def has_onednn() -> bool:
         return False
 
 
-class Linear(_QuickLinear, nn.Linear):
-    """`torch.nn.Linear`, quick on a processor."""
+class Linear(_OneDnnLinear, nn.Linear):
+    """`torch.nn.Linear`, faster on a CPU."""
 
 
 class PlainOperations:
-    """torch's own layers."""
+    """torch's own layers, with the faster Linear."""
 
     Linear = Linear
     Conv1d = nn.Conv1d
@@ -122,20 +122,41 @@ class PlainOperations:
 
 
 def accelerate_operations(operations: Any, attention: Attention | None = None) -> Any:
-    """The same layer classes with a quick Linear, and with an attention of one's own."""
+    """Derive a namespace of layer classes with a faster Linear.
+
+    Args:
+        operations: A namespace of layer classes, such as ComfyUI's.
+        attention: Replaces the attention of the networks; None keeps it.
+
+    Returns:
+        A subclass of `operations`.
+    """
     members: dict[str, Any] = {}
-    if not issubclass(operations.Linear, _QuickLinear):
-        members["Linear"] = type("Linear", (_QuickLinear, operations.Linear), {})
+    if not issubclass(operations.Linear, _OneDnnLinear):
+        members["Linear"] = type("Linear", (_OneDnnLinear, operations.Linear), {})
     if attention is not None:
         members["attend"] = staticmethod(attention)
     return type(operations.__name__, (operations,), members)
 
 
 def accelerate_module(module: nn.Module) -> nn.Module:
-    """Turn the plain `torch.nn.Linear` layers of a module that others have built into quick ones."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear:
-            quick_layer: Any = layer
-            quick_layer.__class__ = Linear
-            quick_layer.use_onednn = has_onednn()
+    """Replace the plain `torch.nn.Linear` layers inside a module by faster ones with the same weights.
+
+    Args:
+        module: A module that other code has built, such as a T5 encoder. It is changed in place.
+
+    Returns:
+        The module.
+    """
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(parent, name, _accelerate_linear(layer))
     return module
+
+
+def _accelerate_linear(layer: nn.Linear) -> Linear:
+    """Build a faster Linear that shares a layer's parameters."""
+    replacement = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    replacement.weight, replacement.bias = layer.weight, layer.bias
+    return replacement.train(layer.training)
