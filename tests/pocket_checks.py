@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from benchmarks.quality.evaluation import coded
+from benchmarks.quality.evaluation import through_autoencoder
 from pocket.metrics.analysis import onsets, peak_rms_dbfs
 from pocket.metrics.classifier import Classifier, train_classifier
 from pocket.metrics.measures import judge
@@ -39,7 +39,7 @@ def _all_right(scene: Scene) -> Check:
 def _classifier() -> Classifier:
     """It knows what the model's autoencoder makes of a kind, too."""
     model = get_pretrained_model("audiox-pocket")[0]
-    return train_classifier(RATE, kinds=KINDS, codec=lambda sound: coded(model, sound))
+    return train_classifier(RATE, kinds=KINDS, codec=lambda sound: through_autoencoder(model, sound))
 
 
 def _is(kind: str, among: tuple[str, ...] = KINDS) -> Check:

@@ -1,10 +1,10 @@
-"""How much of what is asked of a model is in its sounds, on held-out prompts and videos: a table in Markdown.
+"""Measure how well a model's sounds match held-out prompts and videos, as a Markdown table.
 
     python -m benchmarks.quality audiox-pocket --preset balanced
     python -m benchmarks.quality path/to/model --steps 25 --sampler dpmpp-2m --items 12 --json quality.json
 
-Beside the model stand the held-out data themselves, which is what the measures can give at best, and the
-same architecture with random weights. `docs/quality.md` says what the measures are.
+Two baselines stand beside the model: the held-out sounds themselves, the best possible score, and the same
+architecture with random weights. `docs/quality.md` explains the measures.
 """
 
 from __future__ import annotations
@@ -25,18 +25,26 @@ from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.pipeline.presets import PRESETS
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 
+from ..measuring import add_device_options, add_license_option, settings_of, write_text
 from .evaluation import evaluate, evaluate_data, reference_of
-from .items import GROUPS, held_out_items, varied_items
-from .report import QualityReport, table, write_text
-from .sounds import Prompts, Sampling, untrained
+from .items import add_item_options, held_out_items, varied_items
+from .report import QualityReport, format_table
+from .sounds import Prompts, Sampling, build_untrained
 
-# What comes of random weights is the same noise after few steps as after many.
+# Random weights give the same noise after few steps as after many.
 UNTRAINED = Sampling(steps=4, cfg_scale=1.0)
-_VARIED, _TAKES = 4, 4  # prompts that are made several times, and how often
+_DIVERSITY_PROMPTS, _TAKES = 4, 4  # prompts for the diversity, and sounds per prompt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command.
+
+    Args:
+        arguments: Command-line arguments, by default those of the process.
+
+    Returns:
+        The exit status.
+    """
     options = _parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -45,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AudioXError as error:
         print(error, file=sys.stderr)
         return 1
-    print(table(reports))
+    print(format_table(reports))
     if options.json:
         write_text(options.json, json.dumps(_as_json(options, reports), indent=1) + "\n")
     return 0
@@ -57,33 +65,49 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", help="a name such as audiox-pocket, or a folder")
     parser.add_argument(
-        "--preset", choices=tuple(PRESETS), help="how sounds are sampled; default the model's"
+        "--preset", choices=tuple(PRESETS), help="sampling preset (default: the model's own settings)"
     )
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--sampler", choices=SAMPLER_NAMES)
-    parser.add_argument("--schedule", choices=SCHEDULE_NAMES)
-    parser.add_argument("--cfg", type=float, help="scale of the guidance")
+    parser.add_argument("--steps", type=int, help="sampling steps")
+    parser.add_argument("--sampler", choices=SAMPLER_NAMES, help="sampler")
+    parser.add_argument("--schedule", choices=SCHEDULE_NAMES, help="noise schedule")
+    parser.add_argument("--cfg", type=float, help="guidance scale")
     parser.add_argument(
-        "--guidance", type=float, nargs=2, metavar=("START", "END"), help="its part of the run"
+        "--guidance",
+        type=float,
+        nargs=2,
+        metavar=("START", "END"),
+        help="fractions of the steps between which guidance applies (default 0 1)",
     )
-    parser.add_argument("--reuse-threshold", type=float)
-    parser.add_argument("--items", type=int, default=12, help="of each group (default 12)")
-    parser.add_argument("--groups", nargs="+", choices=tuple(GROUPS), default=tuple(GROUPS), metavar="GROUP")
-    parser.add_argument("--seed", type=int, default=0, help="of the sounds; the items stay the same")
-    parser.add_argument("--batch", type=int, default=8, help="sounds that are made at once")
-    parser.add_argument("--no-diversity", action="store_true", help="do without the sounds for equal prompts")
-    parser.add_argument("--no-baselines", action="store_true", help="the model alone")
-    parser.add_argument("--autoencoder", action="store_true", help="also the data through the autoencoder")
-    parser.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of the processor; default what torch takes")
-    parser.add_argument("--accept-cc-by-nc", action="store_true", help="as for `python -m audiox_ext`")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the report also goes here")
+    parser.add_argument("--reuse-threshold", type=float, help="threshold of block reuse (default 0: off)")
+    add_item_options(parser, items=12)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sounds; the items stay the same")
+    parser.add_argument("--no-diversity", action="store_true", help="do not measure the diversity")
+    parser.add_argument("--no-baselines", action="store_true", help="measure the model alone")
+    parser.add_argument(
+        "--autoencoder", action="store_true", help="also measure the data after the model's autoencoder"
+    )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="precision of the network (default fp32)",
+    )
+    parser.add_argument("--batch", type=int, default=8, help="sounds per batch (default 8)")
+    add_device_options(parser)
+    add_license_option(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report here, as JSON")
     return parser
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
-    """The options' sampling: the preset's, with what else is named."""
+    """Combine the preset with the settings that are named besides.
+
+    Args:
+        options: Options of the command.
+
+    Returns:
+        The sampling settings.
+    """
     values = vars(Sampling.of_preset(options.preset)) if options.preset else {}
     named = {
         "steps": options.steps,
@@ -97,8 +121,11 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, QualityReport]:
+    """Measure the model and its baselines; reports by name."""
     if options.items < 1 or options.batch < 1:
-        raise InputError(f"--items is {options.items} and --batch {options.batch}: give at least 1.")
+        raise InputError(
+            f"--items is {options.items} and --batch is {options.batch}, but both must be at least 1."
+        )
     model, _ = get_pretrained_model(
         options.model,
         accept_cc_by_nc=options.accept_cc_by_nc,
@@ -108,27 +135,27 @@ def _measure(options: argparse.Namespace) -> dict[str, QualityReport]:
     )
     seconds = model.conditioning_seconds
     items = held_out_items(options.items, seconds=seconds, groups=options.groups)
-    varied = [] if options.no_diversity else varied_items(_VARIED, _TAKES, seconds=seconds)
+    varied = [] if options.no_diversity else varied_items(_DIVERSITY_PROMPTS, _TAKES, seconds=seconds)
     reference = reference_of(model, items)
     shared: dict[str, Any] = {"reference": reference, "varied": varied}
-    making: dict[str, Any] = {**shared, "seed": options.seed, "batch": options.batch}
+    generation: dict[str, Any] = {**shared, "seed": options.seed, "batch": options.batch}
     sampling, prompts = sampling_of(options), Prompts.of(model, items)
-    reports = {Path(options.model).name: evaluate(model, prompts, sampling, **making)}
+    reports = {Path(options.model).name: evaluate(model, prompts, sampling, **generation)}
     if options.autoencoder:
         reports["data, coded"] = evaluate_data(model, items, through_codec=True, **shared)
     if not options.no_baselines:
         reports["data"] = evaluate_data(model, items, **shared)
-        with tempfile.TemporaryDirectory(prefix="audiox-quality-") as scratch:
-            noise = untrained(model, Path(scratch))
-            reports["untrained"] = evaluate(noise, prompts, UNTRAINED, **making)
+        with tempfile.TemporaryDirectory(prefix="audiox-quality-") as folder:
+            noise = build_untrained(model, Path(folder))
+            reports["untrained"] = evaluate(noise, prompts, UNTRAINED, **generation)
     return reports
 
 
 def _as_json(options: argparse.Namespace, reports: dict[str, QualityReport]) -> dict[str, Any]:
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    """The reports with the options that produced them."""
     return {
         "benchmark": "quality",
-        "settings": settings,
+        "settings": settings_of(options),
         "reports": {name: report.as_dict() for name, report in reports.items()},
     }
 

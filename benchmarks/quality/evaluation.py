@@ -11,9 +11,9 @@ from audiox_ext.model import AudioXModel
 from pocket.metrics.classifier import train_classifier
 from pocket.training.batches import pad_or_trim
 
-from .items import QualityItem, data_sounds
-from .report import QualityReport, Reference, report_on
-from .sounds import Prompts, Sampling, make_sounds
+from .items import QualityItem, render_items
+from .report import QualityReport, Reference, measure_sounds
+from .sounds import Prompts, Sampling, generate_sounds
 
 
 def evaluate(
@@ -26,26 +26,34 @@ def evaluate(
     seed: int = 0,
     batch: int = 8,
 ) -> QualityReport:
-    """Make a sound for each item and measure them.
+    """Generate one sound per item and measure the sounds.
 
-    items: of `held_out_items`, with their videos' features (`Prompts`) where the same are made several times.
-    reference: likewise, `Reference.for_items`. varied: of `varied_items`, for the diversity. seed: another
-    one gives other sounds of the same items.
+    Args:
+        model: Model to measure.
+        items: Items from `held_out_items`, or `Prompts`, to encode videos only once for several calls.
+        sampling: Sampling settings.
+        reference: Reference to compare with, by default one for these items.
+        varied: Items from `varied_items`, to measure the diversity.
+        seed: Seed of the sounds; the items stay the same.
+        batch: Sounds per batch.
+
+    Returns:
+        The measurements.
     """
     prompts = items if isinstance(items, Prompts) else Prompts.of(model, items)
     reference = reference or reference_of(model, prompts.items)
-    made = make_sounds(model, prompts, sampling, seed=seed, batch=batch)
+    generated = generate_sounds(model, prompts, sampling, seed=seed, batch=batch)
     takes = [
-        make_sounds(model, Prompts.of(model, those), sampling, seed=seed, batch=batch).sounds
-        for those in varied
+        generate_sounds(model, Prompts.of(model, group), sampling, seed=seed, batch=batch).sounds
+        for group in varied
     ]
-    return report_on(
+    return measure_sounds(
         prompts.items,
-        made.sounds,
+        generated.sounds,
         reference,
         varied=takes,
-        seconds=made.seconds,
-        evaluations=made.evaluations,
+        seconds=generated.seconds,
+        evaluations=generated.evaluations,
     )
 
 
@@ -57,28 +65,53 @@ def evaluate_data(
     varied: Sequence[Sequence[QualityItem]] = (),
     through_codec: bool = False,
 ) -> QualityReport:
-    """The items' own sounds, measured like the model's. through_codec: after its autoencoder has been at
-    them, which no sound of the model gets past.
+    """Measure the rendered sounds of the items themselves, the best that a model can reach.
+
+    Args:
+        model: Model whose sample rate, length and autoencoder apply.
+        items: Items from `held_out_items`.
+        reference: Reference to compare with, by default one for these items.
+        varied: Items from `varied_items`, to measure the diversity.
+        through_codec: Whether to pass the sounds through the autoencoder first.
+
+    Returns:
+        The measurements.
     """
     reference = reference or reference_of(model, items)
 
-    def sounds(those: Sequence[QualityItem]) -> list[np.ndarray]:
-        plain = data_sounds(those, model.sample_rate, model.sample_size)
-        return [coded(model, sound) for sound in plain] if through_codec else plain
+    def render(group: Sequence[QualityItem]) -> list[np.ndarray]:
+        sounds = render_items(group, model.sample_rate, model.sample_size)
+        return [through_autoencoder(model, sound) for sound in sounds] if through_codec else sounds
 
-    return report_on(items, sounds(items), reference, varied=[sounds(those) for those in varied])
+    return measure_sounds(items, render(items), reference, varied=[render(group) for group in varied])
 
 
 def reference_of(model: AudioXModel, items: Sequence[QualityItem]) -> Reference:
-    """What the model's sounds for these items are held against."""
+    """Build the reference for the sounds of a model.
+
+    Args:
+        model: Model whose sample rate, length and autoencoder apply.
+        items: Items that will be measured.
+
+    Returns:
+        The reference.
+    """
     rate = model.sample_rate
-    classifier = train_classifier(rate, codec=lambda sound: coded(model, sound))
+    classifier = train_classifier(rate, codec=lambda sound: through_autoencoder(model, sound))
     return Reference.for_items(items, rate, model.sample_size, classifier)
 
 
 @torch.no_grad()
-def coded(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
-    """(2, S) -> (2, S): after the model's autoencoder has been at it."""
+def through_autoencoder(model: AudioXModel, sound: np.ndarray) -> np.ndarray:
+    """Encode and decode a sound.
+
+    Args:
+        model: Model whose autoencoder to use.
+        sound: Sound (2, S) at the sample rate of the model.
+
+    Returns:
+        The decoded sound (2, S).
+    """
     device = next(model.pretransform.parameters()).device
     samples, ratio = sound.shape[-1], model.config.autoencoder.downsampling_ratio
     whole = torch.from_numpy(pad_or_trim(sound, samples + -samples % ratio))

@@ -1,8 +1,7 @@
-"""What a model is asked for when its quality is measured: held-out scenes by group, each in words, as a
-video, or both.
+"""Held-out prompts for measuring quality: scenes by group, described in words, by a video, or both.
 
-A group is about one thing that can be asked, such as a count, and asks for its values in turn, so that
-guessing gains nothing. Equal arguments give equal items; more items of a group begin with the fewer.
+Each group requests one attribute, such as a count, and cycles through its values, so that guessing does not
+help. Equal arguments give equal items, and a longer list of a group begins with the shorter one.
 """
 
 from __future__ import annotations
@@ -22,19 +21,24 @@ from pocket.world.kinds import KNOWN_KINDS, NOTES
 from pocket.world.random_scenes import draw_scene
 from pocket.world.scenes import Arrangement, Description, Scene
 
-_APART = 2**20  # seeds from one group to the next, and from one purpose to the next
-_TRIES = 20_000  # scenes that are drawn for one that asks for what is wanted
-_WORDING = 102  # tells these random numbers from those of the scenes
-REFERENCE = 100  # the purpose of what sets of sounds are compared with; the items' own is 0
+_SEEDS_PER_GROUP = 2**20
+_MAX_DRAWS = 20_000  # scenes drawn until one matches
+_WORDING = 102  # separates the random numbers of captions from those of scenes
+REFERENCE = 100  # `purpose` of reference sounds; that of the items is 0
 _VARIED_KINDS = ("bell", "birds", "drums", "rain", "footsteps", "melody")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Items that are alike.
+    """Kind of items that measure the same thing.
 
-    kinds: of sound. attribute: of `Description`, that every item asks for, with `values` in turn; without
-    values any. Without an attribute the kinds come in turn. film: there is a video; words: there are words.
+    Attributes:
+        kinds: Kinds of sound; without an attribute the items cycle through them.
+        attribute: Attribute of the description that every item requests.
+        values: Values of the attribute that the items cycle through; empty for any value.
+        joint: How the sounds of a scene are combined.
+        film: Whether the items have a video.
+        words: Whether the items have a prompt in words.
     """
 
     kinds: tuple[str, ...]
@@ -70,7 +74,14 @@ GROUPS: dict[str, Group] = {
 
 @dataclass(frozen=True, kw_only=True)
 class QualityItem:
-    """prompt: the words, "" for none. seed: of the generation, which tells it from the other items."""
+    """One prompt to measure.
+
+    Attributes:
+        group: Name of the group.
+        scene: The scene, whose rendering is the ideal sound.
+        prompt: The prompt in words, or empty.
+        seed: Seed of the generation, different for each item.
+    """
 
     group: str
     scene: Scene
@@ -81,30 +92,50 @@ class QualityItem:
 def held_out_items(
     count: int, *, seconds: float = 10.0, groups: Sequence[str] = tuple(GROUPS), purpose: int = 0
 ) -> list[QualityItem]:
-    """`count` items of each group, group by group; scenes of so many seconds.
+    """Draw items, group by group.
 
-    purpose: another number gives other items. Raises InputError for an unknown group, and for what cannot be
-    asked in so short a time.
+    Args:
+        count: Number of items per group.
+        seconds: Duration of the scenes.
+        groups: Names of groups, from `GROUPS`.
+        purpose: Another number gives other items.
+
+    Returns:
+        The items.
+
+    Raises:
+        InputError: For an unknown group, or if the scenes are too short for a group.
     """
     items: list[QualityItem] = []
     for name in groups:
         if name not in GROUPS:
             raise InputError(f"There is no group {name!r}: choose from {', '.join(GROUPS)}.")
-        place = list(GROUPS).index(name)
-        items += _items(name, GROUPS[name], count, seconds, (1 + purpose + place) * _APART)
+        index = list(GROUPS).index(name)
+        items += _items(name, GROUPS[name], count, seconds, (1 + purpose + index) * _SEEDS_PER_GROUP)
     return items
 
 
 def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[list[QualityItem]]:
-    """So many prompts that leave all but the kind open, each `takes` times: the same words and other seeds.
+    """Draw prompts that fix only the kind of sound, each with several seeds, to measure the diversity.
 
-    The scenes of a prompt differ, for their sounds tell how much data differ.
+    The scenes of a prompt differ, so that their renderings show the diversity of the data.
+
+    Args:
+        prompts: Number of prompts.
+        takes: Number of items per prompt.
+        seconds: Duration of the scenes.
+
+    Returns:
+        The items, prompt by prompt.
+
+    Raises:
+        InputError: For more prompts than there are.
     """
     if prompts > len(_VARIED_KINDS):
         raise InputError(f"There are {len(_VARIED_KINDS)} prompts to vary, not {prompts}.")
     sets = []
-    for place, kind in enumerate(_VARIED_KINDS[:prompts]):
-        first = SPLITS["held out"].start + (2 * REFERENCE + place) * _APART
+    for index, kind in enumerate(_VARIED_KINDS[:prompts]):
+        first = SPLITS["held out"].start + (2 * REFERENCE + index) * _SEEDS_PER_GROUP
         scenes: list[Scene] = []
         seed = first
         while len(scenes) < takes:
@@ -123,7 +154,7 @@ def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[lis
 
 
 def add_item_options(parser: argparse.ArgumentParser, items: int) -> None:
-    """Add --items, --groups and --batch.
+    """Add --items and --groups.
 
     Args:
         parser: Parser to extend.
@@ -138,11 +169,19 @@ def add_item_options(parser: argparse.ArgumentParser, items: int) -> None:
         metavar="GROUP",
         help=f"groups of items (default all): {', '.join(GROUPS)}",
     )
-    parser.add_argument("--batch", type=int, default=8, help="sounds per batch (default 8)")
 
 
-def data_sounds(items: Sequence[QualityItem], rate: int, samples: int) -> list[np.ndarray]:
-    """What each item's scene sounds like, (2, samples) float32: what a perfect model might have made."""
+def render_items(items: Sequence[QualityItem], rate: int, samples: int) -> list[np.ndarray]:
+    """Render the scene of each item: the sounds that a perfect model would generate.
+
+    Args:
+        items: Items to render.
+        rate: Sample rate, hertz.
+        samples: Length of the sounds.
+
+    Returns:
+        One sound (2, samples) per item, float32.
+    """
     sounds = []
     for item in items:
         wave = render(item.scene, rate)[:, :samples]
@@ -151,32 +190,37 @@ def data_sounds(items: Sequence[QualityItem], rate: int, samples: int) -> list[n
 
 
 def _items(name: str, group: Group, count: int, seconds: float, offset: int) -> list[QualityItem]:
+    """Items of one group; `offset` is added to the first seed."""
     items: list[QualityItem] = []
     seed = SPLITS["held out"].start + offset
     for number in range(count):
-        for _ in range(_TRIES):
+        for _ in range(_MAX_DRAWS):
             scene = _scene(group, number, seed, seconds)
             seed += 1
-            if _is_wanted(group, number, scene):
+            if _matches(group, number, scene):
                 break
         else:
-            raise InputError(f"No scene of {seconds:g} s asks for what the group {name!r} is about.")
+            raise InputError(
+                f"The group {name!r} has no scene of {seconds:g} s: choose a longer duration or other groups."
+            )
         prompt = ""
         if group.words:
             prompt = caption(scene, keyed_generator(seed, _WORDING), "held out")
-        else:  # nothing was said
+        else:  # without words, nothing is requested
             scene = replace(scene, parts=(replace(scene.parts[0], description=Description()),))
         items.append(QualityItem(group=name, scene=scene, prompt=prompt, seed=seed))
     return items
 
 
 def _scene(group: Group, number: int, seed: int, seconds: float) -> Scene:
+    """A random scene of a group."""
     in_turn = not group.attribute and group.arrangement == "alone"
     kinds = [group.kinds[number % len(group.kinds)]] if in_turn else group.kinds
     return draw_scene(seed, seconds=seconds, kinds=kinds, arrangement=group.arrangement, film=group.film)
 
 
-def _is_wanted(group: Group, number: int, scene: Scene) -> bool:
+def _matches(group: Group, number: int, scene: Scene) -> bool:
+    """Whether a scene requests what item `number` of the group is to measure."""
     if group.arrangement == "then":
         return scene.kinds[0] != scene.kinds[1]
     if not group.attribute:

@@ -1,4 +1,4 @@
-"""Sounds for items, made by a model: the way it is sampled, prompts, batches, and what they cost."""
+"""Generating the sounds that are measured: sampling settings, encoded prompts, batches and their cost."""
 
 from __future__ import annotations
 
@@ -33,12 +33,22 @@ from tools.random_checkpoint import write_random_checkpoint
 from .items import QualityItem
 
 FILM_FPS = 25.0
-_SEEDS_APART = 1_000_003  # from one repetition to the next
+_SEED_STRIDE = 1_000_003  # between two seeds of the same item
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How sounds are sampled; None is the model's own. See `SamplerSettings`."""
+    """Sampling settings; None is the model's own value.
+
+    Attributes:
+        steps: Sampling steps.
+        cfg_scale: Guidance scale.
+        sampler_type: Name of the sampler.
+        schedule: Name of the noise schedule.
+        guidance_interval: Fractions of the steps between which guidance applies.
+        guidance_rescale: Rescaling of the guided prediction, 0 for none.
+        reuse_threshold: Threshold of block reuse, 0 for none.
+    """
 
     steps: int | None = None
     cfg_scale: float | None = None
@@ -50,7 +60,17 @@ class Sampling:
 
     @classmethod
     def of_preset(cls, name: str) -> Sampling:
-        """Raises InputError for an unknown one."""
+        """Take the settings of a preset.
+
+        Args:
+            name: Name of the preset.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InputError: For an unknown preset.
+        """
         if name not in PRESETS:
             raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
         preset = PRESETS[name]
@@ -64,15 +84,25 @@ class Sampling:
         )
 
     def arguments(self) -> dict[str, Any]:
-        """For `generate_diffusion_cond`."""
+        """Convert the settings to arguments of `generate_diffusion_cond`.
+
+        Returns:
+            The arguments by name.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["scale_phi"] = values.pop("guidance_rescale")
         return values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Made:
-    """sounds: (2, S) float32, one an item. seconds, evaluations: for one of them, see `QualityReport`."""
+class GeneratedSounds:
+    """Sounds and their cost.
+
+    Attributes:
+        sounds: One sound (2, S) per item, float32.
+        seconds: Time per sound.
+        evaluations: Passes through the network per sound.
+    """
 
     sounds: list[np.ndarray]
     seconds: float
@@ -81,129 +111,195 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompts:
-    """Items with what the model is shown of their videos, one each, None for items without."""
+    """Items with their encoded videos.
+
+    Attributes:
+        items: The items.
+        features: Features of the video of each item, None without a video.
+    """
 
     items: list[QualityItem]
     features: list[VideoFeatures | None]
 
     @classmethod
     def of(cls, model: AudioXModel, items: Sequence[QualityItem]) -> Prompts:
-        """Films go the way of a user's video. Raises InputError where a model lacks its Synchformer."""
+        """Encode the videos of items like a user's video.
+
+        Args:
+            model: Model that will generate the sounds.
+            items: The items.
+
+        Returns:
+            The items with their features.
+
+        Raises:
+            InputError: If the model needs a Synchformer that is not there.
+        """
         encode = None
         if model.needs_sync and any(item.scene.film for item in items):
             path = find_synchformer_for(model, ModelFolders.default(), model.folder)
             if path is None:
                 raise InputError(
-                    f"There is no synchformer_state_dict.safetensors in {model.folder}, and videos need it: "
-                    "put it there."
+                    f"Videos need synchformer_state_dict.safetensors, which is not in {model.folder}: put it "
+                    "there, or leave out the groups with videos."
                 )
             encode = load_synchformer(path, dtype=torch.float32)
         return cls(items=list(items), features=[_features(model, item, encode) for item in items])
 
     def conditioning(self, first: int, last: int) -> list[dict[str, Any]]:
-        """Of items `first` to `last`, the last not included."""
-        found: list[dict[str, Any]] = []
+        """Make the conditioning of some items.
+
+        Args:
+            first: Index of the first item.
+            last: Index after the last item.
+
+        Returns:
+            One conditioning dictionary per item.
+        """
+        conditioning: list[dict[str, Any]] = []
         for item, features in zip(self.items[first:last], self.features[first:last], strict=True):
             prompt: dict[str, Any] = {"text_prompt": item.prompt} if item.prompt else {}
             if features is not None:
                 prompt["video_prompt"] = features.video_prompt()
-            found.append(prompt)
-        return found
+            conditioning.append(prompt)
+        return conditioning
 
 
-def make_sounds(
+def generate_sounds(
     model: AudioXModel, prompts: Prompts, sampling: Sampling, *, seed: int = 0, batch: int = 8
-) -> Made:
-    """A sound for each item, `batch` at a time. seed: another number gives other sounds of the same items.
+) -> GeneratedSounds:
+    """Generate one sound per item.
 
-    What is not a number in a sound becomes silence, which no measure takes for right.
+    Samples that are not finite become silence, which every measure counts as wrong.
+
+    Args:
+        model: Model to use.
+        prompts: Items with their encoded videos.
+        sampling: Sampling settings.
+        seed: Another number gives other sounds of the same items.
+        batch: Sounds per batch.
+
+    Returns:
+        The sounds and their cost.
     """
     device = next(model.network.parameters()).device
     sounds: list[np.ndarray] = []
-    begun = time.perf_counter()
-    with counted_evaluations(model) as count:
+    start = time.perf_counter()
+    with count_evaluations(model) as counter:
         for first in range(0, len(prompts.items), batch):
             items = prompts.items[first : first + batch]
-            made = generate_diffusion_cond(
+            waveforms = generate_diffusion_cond(
                 model,
                 conditioning=prompts.conditioning(first, first + batch),
                 batch_size=len(items),
-                seeds=[(item.seed + seed * _SEEDS_APART) % 2**63 for item in items],
+                seeds=[(item.seed + seed * _SEED_STRIDE) % 2**63 for item in items],
                 device=device,
                 **sampling.arguments(),
             )
-            sounds += list(np.nan_to_num(made.numpy(), nan=0.0, posinf=0.0, neginf=0.0))
-    seconds = time.perf_counter() - begun
-    return Made(sounds=sounds, seconds=seconds / len(sounds), evaluations=count.total / len(sounds))
+            sounds += list(np.nan_to_num(waveforms.numpy(), nan=0.0, posinf=0.0, neginf=0.0))
+    seconds = time.perf_counter() - start
+    return GeneratedSounds(
+        sounds=sounds, seconds=seconds / len(sounds), evaluations=counter.total / len(sounds)
+    )
 
 
-class Count(logging.Handler):
-    """Passes through the network, item by item: a guided pair is two. Where blocks were used again, a pass
-    counts as the one block that it needed.
+class EvaluationCounter(logging.Handler):
+    """Counts passes through the network per item; a guided pair counts as two.
+
+    A pass that reuses blocks counts as the one block that it computes. The engine logs their number at the end
+    of a run.
     """
 
     def __init__(self, depth: int) -> None:
-        super().__init__(logging.INFO)
-        self.depth, self.total, self._begun = depth, 0.0, 0
+        """Start at 0.
 
-    def note(self, network: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        """A pass of (B, C, L)."""
+        Args:
+            depth: Number of blocks of the network.
+        """
+        super().__init__(logging.INFO)
+        self.depth, self.total, self._in_run = depth, 0.0, 0
+
+    def count_pass(self, network: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        """Count a pass; a forward pre-hook.
+
+        Args:
+            network: The network.
+            arguments: Its arguments, latents (B, C, L) first.
+        """
         self.total += len(arguments[0])
-        self._begun += len(arguments[0])
+        self._in_run += len(arguments[0])
 
     def emit(self, record: logging.LogRecord) -> None:
-        """What the engine says at the end of a run in which blocks were used again."""
+        """Subtract the reused blocks that the engine reports at the end of a run.
+
+        Args:
+            record: Message of the engine.
+        """
         if record.msg.startswith("%d of %d passes") and isinstance(record.args, tuple):
             reused, passes, _ = record.args
-            self.total -= self._begun * float(str(reused)) / float(str(passes)) * (1 - 1 / self.depth)
-            self._begun = 0
+            self.total -= self._in_run * float(str(reused)) / float(str(passes)) * (1 - 1 / self.depth)
+            self._in_run = 0
 
 
 @contextmanager
-def counted_evaluations(model: AudioXModel) -> Iterator[Count]:
-    """Counts while it is open."""
-    count = Count(model.config.network.depth)
-    told = logging.getLogger("audiox_ext.sampling.windows")
-    level = told.level
-    told.setLevel(logging.INFO)
-    told.addHandler(count)
-    hook = model.network.register_forward_pre_hook(count.note)
+def count_evaluations(model: AudioXModel) -> Iterator[EvaluationCounter]:
+    """Count passes through the network within a block.
+
+    Args:
+        model: Model whose network to watch.
+
+    Yields:
+        The counter.
+    """
+    counter = EvaluationCounter(model.config.network.depth)
+    logger = logging.getLogger("audiox_ext.sampling.windows")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(counter)
+    hook = model.network.register_forward_pre_hook(counter.count_pass)
     try:
-        yield count
+        yield counter
     finally:
         hook.remove()
-        told.removeHandler(count)
-        told.setLevel(level)
+        logger.removeHandler(counter)
+        logger.setLevel(level)
 
 
-def untrained(model: AudioXModel, scratch: Path, seed: int = 0) -> AudioXModel:
-    """The same architecture with random weights, autoencoder and text encoder included, made in `scratch`.
+def build_untrained(model: AudioXModel, folder: Path, seed: int = 0) -> AudioXModel:
+    """Build the architecture of a model with random weights, autoencoder and text encoder included.
 
-    Its network runs where the model's does.
+    Args:
+        model: Model with the architecture; its network and the new one share a device.
+        folder: Folder for the temporary checkpoint.
+        seed: Seed of the weights.
+
+    Returns:
+        The untrained model.
     """
     assert model.folder is not None
     encoder: dict[str, Any] = {}
     for conditioner in model.config.conditioners.values():
         if isinstance(conditioner, TextConditionerConfig):
-            own = model.folder / conditioner.t5_model_name / "config.json"
-            if own.is_file():
-                sizes = json.loads(own.read_text(encoding="utf-8"))
+            path = model.folder / conditioner.t5_model_name / "config.json"
+            if path.is_file():
+                sizes = json.loads(path.read_text(encoding="utf-8"))
                 encoder = {
                     name: sizes[name] for name in ("d_ff", "d_kv", "d_model", "num_heads", "num_layers")
                 }
-    folder = write_random_checkpoint(
-        scratch / "untrained",
+    checkpoint = write_random_checkpoint(
+        folder / "untrained",
         read_model_config(find_files(model.folder)),
         seed=seed,
         text_encoder=encoder,
         synchformer_depth=1,
     )
     device = next(model.network.parameters()).device
-    return get_pretrained_model(folder, accept_cc_by_nc=True, device=device, download=False)[0]
+    return get_pretrained_model(checkpoint, accept_cc_by_nc=True, device=device, download=False)[0]
 
 
 @torch.no_grad()
 def _features(model: AudioXModel, item: QualityItem, encode: Any) -> VideoFeatures | None:
+    """Features of the video of an item; `encode` is the Synchformer, None if the model has none."""
     if item.scene.film is None:
         return None
     pictures = torch.from_numpy(render_film(item.scene, fps=FILM_FPS)).float().div(255)

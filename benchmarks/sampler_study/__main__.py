@@ -210,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=4, help="runs per preset (default 4)")
     parser.add_argument("--minutes", type=float, default=0.0, help="start no trial after this time")
     add_item_options(parser, items=4)
+    parser.add_argument("--batch", type=int, default=8, help="sounds per batch (default 8)")
     add_device_options(parser)
     add_license_option(parser)
     return parser

@@ -14,7 +14,8 @@ from audiox_ext.files import write_atomically
 from audiox_ext.model_info import SamplingDefaults
 from audiox_ext.pipeline.presets import PRESETS
 
-from ..quality.report import QualityReport, write_text
+from ..measuring import write_text
+from ..quality.report import QualityReport
 from ..quality.sounds import Sampling
 from .grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, resolve_defaults
 from .plots import frechet, mean_percentage, plot_cost, plot_guidance, plot_samplers

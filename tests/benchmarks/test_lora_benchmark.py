@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
-from benchmarks.lora import KIND, asked_frogs, main, write_clips
+from benchmarks.lora import KIND, frog_items, main, write_clips
 from pocket.metrics.classifier import train_classifier
 from pocket.synth.rendering import render
 
@@ -30,7 +30,7 @@ def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
     assert write_clips(folder, model, 5, [KIND]) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.wav")} == files
     taught = {path.with_suffix(".txt").read_text(encoding="utf-8").strip().lower() for path in files}
-    items = asked_frogs(12, model.conditioning_seconds)
+    items = frog_items(12, model.conditioning_seconds)
     assert not taught & {item.prompt.lower() for item in items}
     assert len({item.seed for item in items}) == 12
     classifier = train_classifier(16000, examples=12)
@@ -44,12 +44,25 @@ def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
 def test_it_trains_and_compares(
     tiny_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = ["--clips", "2", "--keep", "2", "--steps", "2", "--batch-size", "4", "--frogs", "2", "--items", "2"]
+    few = [
+        "--clips",
+        "2",
+        "--preserve",
+        "2",
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--frogs",
+        "2",
+        "--items",
+        "2",
+    ]
     model = str(tiny_folder("maf"))
     assert main([model, "--output", str(tmp_path), "--groups", "count", *few]) == 0
-    told = capsys.readouterr().out
-    assert "are heard as such without the LoRA" in told
-    assert "| measure | without | with the LoRA |" in told
+    output = capsys.readouterr().out
+    assert "of the frogs without the LoRA and" in output
+    assert "| measure | without | with the LoRA |" in output
     found = json.loads((tmp_path / "lora.json").read_text(encoding="utf-8"))
     assert len(found["frogs"]) == len(found["rest"]) == 2
     assert (tmp_path / f"{KIND}.safetensors").is_file()

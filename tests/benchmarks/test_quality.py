@@ -20,9 +20,9 @@ from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.presets import PRESETS
 from benchmarks.quality.__main__ import UNTRAINED, main
 from benchmarks.quality.evaluation import evaluate, evaluate_data
-from benchmarks.quality.items import GROUPS, QualityItem, data_sounds, held_out_items, varied_items
-from benchmarks.quality.report import QualityReport, Reference, report_on, table, wilson
-from benchmarks.quality.sounds import Prompts, Sampling, make_sounds, untrained
+from benchmarks.quality.items import GROUPS, QualityItem, held_out_items, render_items, varied_items
+from benchmarks.quality.report import QualityReport, Reference, format_table, measure_sounds, wilson_interval
+from benchmarks.quality.sounds import Prompts, Sampling, build_untrained, generate_sounds
 from pocket.captions.captions import is_held_out
 from pocket.metrics.classifier import Classifier, train_classifier
 from pocket.metrics.measures import Score
@@ -102,8 +102,8 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
 
 
 def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference: Reference) -> None:
-    data = report_on(items, data_sounds(items, RATE, SAMPLES), reference)
-    hiss = report_on(items, noise(len(items)), reference)
+    data = measure_sounds(items, render_items(items, RATE, SAMPLES), reference)
+    hiss = measure_sounds(items, noise(len(items)), reference)
     assert data.mean >= 0.95
     assert hiss.mean <= 0.25
     assert hiss.spectral > 2 * data.spectral
@@ -133,8 +133,8 @@ def test_a_single_item_is_no_set(classifier: Classifier) -> None:
 
 def test_sounds_of_other_items_are_mostly_wrong(items: list[QualityItem], reference: Reference) -> None:
     """As good as data by every distance, and of no use: only what was asked tells it."""
-    sounds = data_sounds(items, RATE, SAMPLES)
-    right, swapped = (report_on(items, those, reference) for those in (sounds, sounds[1:] + sounds[:1]))
+    sounds = render_items(items, RATE, SAMPLES)
+    right, swapped = (measure_sounds(items, those, reference) for those in (sounds, sounds[1:] + sounds[:1]))
     assert swapped.frechet == pytest.approx(right.frechet, rel=1e-6)
     assert swapped.mean < 0.6
 
@@ -178,16 +178,16 @@ def test_prompts_to_vary_leave_the_rest_open() -> None:
 )
 def test_wilson_interval(right: int, total: int, low: float, high: float) -> None:
     """Against published values and the formula's known ends, z^2 / (n + z^2) for none of n."""
-    assert wilson(right, total) == pytest.approx((low, high), abs=2e-4)
+    assert wilson_interval(right, total) == pytest.approx((low, high), abs=2e-4)
 
 
 def test_wilson_interval_holds_the_share_as_often_as_it_says() -> None:
     random = np.random.default_rng(1)
     for share in (0.5, 0.85, 0.95):
         drawn = random.binomial(40, share, size=2000)
-        inside = [low <= share <= high for low, high in (wilson(int(right), 40) for right in drawn)]
+        inside = [low <= share <= high for low, high in (wilson_interval(int(right), 40) for right in drawn)]
         assert 0.92 <= np.mean(inside) <= 0.98
-    assert wilson(0, 0) == (0, 1)
+    assert wilson_interval(0, 0) == (0, 1)
 
 
 def example_report(**changes: object) -> QualityReport:
@@ -201,7 +201,7 @@ def example_report(**changes: object) -> QualityReport:
 
 def test_the_table_says_shares_intervals_and_costs() -> None:
     made = example_report(seconds=1.25, evaluations=100.0, diversity=0.5)
-    text = table(
+    text = format_table(
         {"model": made, "data": example_report(scores={"count": Score(right=12, total=12, error=0)})}
     )
     lines = text.splitlines()
@@ -248,7 +248,7 @@ def test_evaluations_are_counted_for_each_sound(
     tiny: AudioXModel, sampling: Sampling, evaluations: float
 ) -> None:
     prompts = Prompts.of(tiny, held_out_items(3, groups=["count"]))
-    assert make_sounds(tiny, prompts, sampling, batch=2).evaluations == pytest.approx(evaluations)
+    assert generate_sounds(tiny, prompts, sampling, batch=2).evaluations == pytest.approx(evaluations)
 
 
 def test_a_pass_with_old_blocks_counts_as_its_first_block(
@@ -257,7 +257,7 @@ def test_a_pass_with_old_blocks_counts_as_its_first_block(
     caplog.set_level(logging.INFO, "audiox_ext.sampling.windows")
     prompts = Prompts.of(tiny, held_out_items(2, groups=["count"]))
     sampling = Sampling(steps=40, cfg_scale=2.0, reuse_threshold=0.5)
-    evaluations = make_sounds(tiny, prompts, sampling).evaluations
+    evaluations = generate_sounds(tiny, prompts, sampling).evaluations
     (told,) = re.findall(r"(\d+) of 40 passes", caplog.text)
     assert int(told) > 0
     assert evaluations == pytest.approx(80 - int(told))  # one of two blocks, of a pair
@@ -266,8 +266,8 @@ def test_a_pass_with_old_blocks_counts_as_its_first_block(
 def test_a_sound_depends_on_its_seed_and_not_on_the_batch(tiny: AudioXModel) -> None:
     prompts = Prompts.of(tiny, held_out_items(3, groups=["count"]))
     few = Sampling(steps=2, cfg_scale=2.0)
-    together, alone = (make_sounds(tiny, prompts, few, batch=batch).sounds for batch in (3, 1))
-    others = make_sounds(tiny, prompts, few, seed=1).sounds
+    together, alone = (generate_sounds(tiny, prompts, few, batch=batch).sounds for batch in (3, 1))
+    others = generate_sounds(tiny, prompts, few, seed=1).sounds
     for one, same, other in zip(together, alone, others, strict=True):
         assert one.shape == (2, tiny.sample_size)
         assert np.allclose(one, same, atol=1e-4 * np.abs(one).max())
@@ -279,7 +279,7 @@ def test_what_is_not_a_number_becomes_silence(tiny_folder: Callable[[str], Path]
     with torch.no_grad():
         next(model.pretransform.model["decoder"].parameters()).fill_(float("nan"))
     prompts = Prompts.of(model, held_out_items(1, groups=["count"]))
-    assert not make_sounds(model, prompts, Sampling(steps=1, cfg_scale=1.0)).sounds[0].any()
+    assert not generate_sounds(model, prompts, Sampling(steps=1, cfg_scale=1.0)).sounds[0].any()
 
 
 def test_a_model_is_measured_with_its_videos(
@@ -300,7 +300,7 @@ def test_a_model_is_measured_with_its_videos(
     assert data.mean > report.mean
     coded = evaluate_data(tiny, asked, reference=reference, through_codec=True)
     assert coded.spectral > data.spectral  # its autoencoder knows nothing
-    other = untrained(tiny, tmp_path)
+    other = build_untrained(tiny, tmp_path)
     own, its = (next(model.network.parameters()) for model in (tiny, other))
     assert own.shape == its.shape
 
