@@ -3,8 +3,8 @@
     python -m benchmarks.lora audiox-pocket --output frog
 
 The sound is a frog, which none of audiox-pocket's training data contain. The command trains a LoRA on clips
-of frogs, from files as a user would. With and without the LoRA, the model then generates frogs, from phrasings
-that the captions of the clips do not use, and all items of `benchmarks.quality`.
+of frogs, from files as a user would. With and without the LoRA, the model then generates frogs and all
+items of `benchmarks.quality`. The prompts for frogs use phrasings that the captions of the clips do not.
 """
 
 from __future__ import annotations

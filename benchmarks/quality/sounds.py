@@ -206,7 +206,7 @@ def generate_sounds(
 class EvaluationCounter(logging.Handler):
     """Counts passes through the network per item; a guided pair counts as two.
 
-    A pass that reuses blocks counts as the one block that it computes. The engine logs their number at the end
+    A pass that reuses blocks counts as the one block that it computes; the engine logs them at the end
     of a run.
     """
 
