@@ -5,6 +5,9 @@ Needs neither torch nor ComfyUI, except for the page of the sampler study.
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -259,3 +262,43 @@ def test_the_documents_name_no_option_that_is_gone() -> None:
     for command in commands:
         known |= options_of(["audiox_ext", *command.split()])
     assert set(re.findall(r"`(--[a-z][a-z-]*)", read(COMMAND_LINE))) <= known
+
+
+def python_examples() -> list[tuple[str, str]]:
+    """(document, code) of every Python block in the documents."""
+    return [
+        (document, code)
+        for document in DOCUMENTS
+        for code in re.findall(r"^```python\n(.*?)^```$", read(document), re.MULTILINE | re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("document", "code"), python_examples())
+def test_python_examples_import_and_call_what_exists(document: str, code: str) -> None:
+    pytest.importorskip("torch", reason="NO torch: the Python examples of the documents were not checked")
+    tree = ast.parse(code, document)
+    imported = {
+        name.asname or name.name: getattr(importlib.import_module(statement.module or ""), name.name)
+        for statement in ast.walk(tree)
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    }
+    assert imported
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in calls:
+        if not isinstance(call.func, ast.Name) or call.func.id not in imported:
+            continue
+        parameters = inspect.signature(imported[call.func.id]).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            continue
+        accepted = {parameter.name for parameter in parameters}
+        assert {keyword.arg for keyword in call.keywords} <= accepted, ast.unparse(call)
+
+
+def test_the_python_page_names_public_classes() -> None:
+    pytest.importorskip("torch", reason="NO torch: the names on the Python page were not checked")
+    import audiox_ext
+
+    names = set(re.findall(r"`([A-Z][a-z]+[A-Z]\w+)`", prose("docs/python.md")))
+    assert names
+    assert not [name for name in sorted(names) if not hasattr(audiox_ext, name)]
