@@ -1,4 +1,4 @@
-"""Where the parts of a model live while they are used."""
+"""Decides on which device each part of a model is while it is used."""
 
 from __future__ import annotations
 
@@ -18,56 +18,72 @@ log = logging.getLogger(__name__)
 
 
 class Placement(Protocol):
-    """Brings a part of a model to the device that it is to run on."""
+    """Brings a part of a model to the device that it runs on."""
 
     def use(self, part: str, module: nn.Module, activation_bytes: int) -> torch.device:
-        """Called right before a part runs.
+        """Prepare a part that is about to run. May raise to end the run; the model stays usable.
 
-        part: a name from `AudioXModel.parts`. activation_bytes: an estimate of what it needs beside its
-        weights. Returns the device for its inputs. May raise to end the run; the model stays usable.
+        Args:
+            part: A name from `AudioXModel.parts`.
+            module: The part.
+            activation_bytes: An estimate of the memory it needs besides its weights.
+
+        Returns:
+            The device for its inputs.
         """
         ...
 
     def check_cancelled(self) -> None:
-        """Called often while a part runs. May raise to end the run; what it raises reaches the caller."""
+        """Raise to end the run. Called often while a part runs; the error reaches the caller."""
         ...
 
     def free_memory(self, *, models: bool = False) -> None:
-        """Give back what is cached, after memory ran out. models: the run is over: let go of models, too."""
+        """Free cached memory after it ran out.
+
+        Args:
+            models: The run is over, so models may leave the device, too.
+        """
         ...
 
 
 class DevicePlacement:
-    """Every part moves to one device at its first use and stays there; with offload, only while it is used.
+    """Moves every part to one device at its first use.
 
-    What was in use before is let go of when another part comes: with offload its weights on the device, and
-    on the CPU those of its pages that can be read again from the checkpoint (see `mapped.release_pages`).
+    When another part is used, the memory of the previous one is freed: with `offload` its weights on the
+    device, and on the CPU the pages that can be read from the checkpoint again (`mmap.release_pages`).
     """
 
     def __init__(self, device: torch.device | str, *, offload: bool = False) -> None:
+        """Place parts on a device.
+
+        Args:
+            device: Where the parts run.
+            offload: Keep a part on the device only while it is in use, and on the CPU otherwise.
+        """
         self.device = torch.device(device)
         self.offload = offload and self.device.type != "cpu"
         self._in_use: nn.Module | None = None
         self._waiting: list[_Waiting] = []
 
     def use(self, part: str, module: nn.Module, activation_bytes: int) -> torch.device:
+        """Bring a part to the device, as in `Placement.use`."""
         if self._in_use is not module:
             self._leave()
         self._in_use = module
         if not self.offload:
             module.to(self.device)
             return self.device
-        # One by one, so that what is there goes back also when memory runs out in the middle.
+        # Each weight is recorded as it moves, so that all of them return if memory runs out midway.
         for weight in (*module.parameters(), *module.buffers()):
             if weight.device.type == "cpu":
                 self._waiting.append(_bring(weight, self.device))
         return self.device
 
     def check_cancelled(self) -> None:
-        """Nobody can cancel, other than by an exception in the callback."""
+        """Do nothing: without a host only an exception in the callback ends a run."""
 
     def free_memory(self, *, models: bool = False) -> None:
-        """The caller has the model and decides about it, other than about what waits on the CPU."""
+        """Free the device's cache; with `models`, offloaded weights return to the CPU first."""
         if models:
             self._leave()
         if self.device.type == "cuda":
@@ -76,8 +92,9 @@ class DevicePlacement:
             torch.mps.empty_cache()
 
     def _leave(self) -> None:
-        left, self._in_use = self._in_use, None
-        if left is None:
+        """Free the memory of the part in use."""
+        previous, self._in_use = self._in_use, None
+        if previous is None:
             return
         if self.offload:
             for weight in reversed(self._waiting):
@@ -85,38 +102,46 @@ class DevicePlacement:
             self._waiting = []
             self.free_memory()
         if self.device.type == "cpu" or self.offload:
-            release_module_pages(left)
+            release_module_pages(previous)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waiting:
-    """A weight that is on a device, and what it was on the CPU: going back costs neither time nor memory."""
+    """A weight on a device, with its original on the CPU, so that its return takes no time or memory."""
 
     weight: Tensor
     on_cpu: Tensor
     version: int
 
     def put_back(self) -> None:
+        """Return the weight to the CPU; it is copied only if it was changed on the device."""
         changed = self.weight._version != self.version
         self.weight.data = self.weight.data.cpu() if changed else self.on_cpu
 
 
-def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+def _copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device. A function of its own, so that tests can make it fail."""
     return tensor.to(device)
 
 
 def _bring(weight: Tensor, device: torch.device) -> _Waiting:
-    """Bring a weight from the CPU to a device."""
+    """Move a weight from the CPU to a device."""
     on_cpu = weight.data
-    weight.data = _copied(on_cpu, device)
+    weight.data = _copy_to(on_cpu, device)
     return _Waiting(weight=weight, on_cpu=on_cpu, version=weight._version)
 
 
 @contextmanager
 def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iterator[None]:
-    """Makes an `InputError` of running out of memory inside it; all else passes untouched.
+    """Turn an out-of-memory error inside the block into an `InputError`. Other errors pass unchanged.
 
-    doing: the sentence "Memory ran out while ..." from there on. advice: what to lower or shorten.
+    Args:
+        placement: Frees the memory.
+        doing: The end of the sentence "Memory ran out while ...".
+        advice: What the user can lower or shorten.
+
+    Raises:
+        InputError: Memory ran out.
     """
     try:
         yield
@@ -130,7 +155,7 @@ def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iter
 
 
 def pick_best_device() -> torch.device:
-    """CUDA where there is one, else Apple's GPU, else the CPU."""
+    """Return CUDA where it is available, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -139,24 +164,28 @@ def pick_best_device() -> torch.device:
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    """The device asked for; for "cuda" where there is none, the best there is.
+    """Return the requested device; for "cuda" without a CUDA device, the best other one.
 
-    Raises `InputError` for a name that is no device, or one that is not here.
+    Args:
+        device: A device, or its name, such as "cuda", "cuda:1", "mps" or "cpu".
+
+    Raises:
+        InputError: The name is not a device, or the device is not available.
     """
     try:
-        wanted = torch.device(device)
+        requested = torch.device(device)
     except (RuntimeError, TypeError):
-        raise InputError(f"{device!r} is no device. Choose cuda, cuda:1, mps or cpu.") from None
-    if wanted.type == "cuda":
+        raise InputError(f"{device!r} is not a device. Choose cuda, cuda:1, mps or cpu.") from None
+    if requested.type == "cuda":
         if not torch.cuda.is_available():
-            log.info("There is no CUDA device here; running on %s.", pick_best_device())
+            log.info("No CUDA device is available; running on %s.", pick_best_device())
             return pick_best_device()
-        if wanted.index is not None and wanted.index >= torch.cuda.device_count():
+        if requested.index is not None and requested.index >= torch.cuda.device_count():
             raise InputError(
-                f"There is no {wanted}: this machine has {torch.cuda.device_count()} CUDA device(s)."
+                f"{requested} is not available: this machine has {torch.cuda.device_count()} CUDA device(s)."
             )
-    if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"There is no Apple GPU here. Choose {pick_best_device()}.")
-    if wanted.type not in ("cuda", "mps", "cpu"):
-        raise InputError(f"{wanted} is not supported. Choose cuda, mps or cpu.")
-    return wanted
+    if requested.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"No Apple GPU is available. Choose {pick_best_device()}.")
+    if requested.type not in ("cuda", "mps", "cpu"):
+        raise InputError(f"{requested} is not supported. Choose cuda, mps or cpu.")
+    return requested

@@ -1,39 +1,36 @@
-"""Errors whose message is meant for the person in front of a graph or a shell.
-
-Each message says what was wrong, with the value, and what to do next.
-"""
+"""Errors with messages for users. Each says what is wrong, with the value, and what to do next."""
 
 
 class AudioXError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class InputError(AudioXError, ValueError):
-    """A value that the user gave cannot be used."""
+    """A value from the user cannot be used."""
 
 
 class MediaError(InputError):
-    """An audio or video source that cannot be read or written."""
+    """An audio or video file cannot be read or written."""
 
 
 class ConfigError(AudioXError, ValueError):
-    """A config.json that is missing, malformed or of an unknown kind."""
+    """A config.json is missing, malformed or of an unknown kind."""
 
 
 class CheckpointError(AudioXError, RuntimeError):
-    """A checkpoint that cannot be read or does not fit its configuration."""
+    """A checkpoint cannot be read, or does not fit its configuration."""
 
 
 class ModelNotFoundError(AudioXError, FileNotFoundError):
-    """A model, or a file of it, that is neither on disk nor to be had from the hub."""
+    """A model, or one of its files, is neither on disk nor available from the hub."""
 
 
 class LicenseError(AudioXError, PermissionError):
-    """Weights whose licence has not been accepted."""
+    """The licence of the weights has not been accepted."""
 
 
 class TrainingError(AudioXError, RuntimeError):
-    """A training that cannot go on."""
+    """A training run cannot continue."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

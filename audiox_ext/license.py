@@ -1,7 +1,7 @@
-"""The opt-in that the published weights' licence, CC-BY-NC-4.0, calls for.
+"""Asks for consent before weights under a non-commercial licence are used.
 
-The code is MIT; the weights are not. What counts is where weights come from, not what their folder is called:
-weights are treated as non-commercial unless their config.json names a licence that is known to be free.
+The code is under the MIT licence; the published weights are under CC-BY-NC-4.0. Weights count as
+non-commercial unless their config.json names a licence that is known to allow every use.
 """
 
 from __future__ import annotations
@@ -33,20 +33,27 @@ _YES = ("1", "true", "yes", "on")
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes."""
+    """Whether an environment variable is 1, true, yes or on."""
     return os.environ.get(variable, "").strip().lower() in _YES
 
 
 def is_non_commercial(license_name: str | None) -> bool:
-    """Whether weights under this licence need the opt-in: all but those under a licence known to be free."""
+    """Whether weights under this licence need consent: true unless it is known to allow every use."""
     words = re.sub(r"[\s_]+", "-", (license_name or "").strip().lower())
     return words not in _FREE
 
 
 def check_license(license_name: str | None, source: str, accepted: bool) -> None:
-    """Raise `LicenseError` when weights from `source` need an opt-in that nobody gave.
+    """Check that the user may use weights.
 
-    accepted: the caller's explicit yes; the environment variable AUDIOX_ACCEPT_CC_BY_NC=1 counts as well.
+    Args:
+        license_name: The licence that the weights name, or None.
+        source: Where the weights come from, for the message.
+        accepted: The caller's explicit consent; the environment variable AUDIOX_ACCEPT_CC_BY_NC=1 counts
+            as well.
+
+    Raises:
+        LicenseError: The weights need consent and there is none.
     """
     if not is_non_commercial(license_name) or accepted or is_set(ACCEPT_VARIABLE):
         return

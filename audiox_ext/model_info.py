@@ -1,4 +1,4 @@
-"""What follows from a model's configuration, whichever engine runs it."""
+"""Facts about a model that follow from its configuration, whichever engine runs it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from .config import ClipConditionerConfig, ModelConfig, SamplingDefaults
 
 
 class ModelFacts:
-    """Base of everything that has a `config`."""
+    """Base of the classes that have a model's `config`."""
 
     config: ModelConfig
 
     @property
     def sample_rate(self) -> int:
-        """Hertz."""
+        """Sample rate in hertz."""
         return self.config.sample_rate
 
     @property
     def sample_size(self) -> int:
-        """Samples the model was trained on."""
+        """Number of samples in the sounds that the model was trained on."""
         return self.config.sample_size
 
     @property
     def native_seconds(self) -> float:
-        """Length the model was trained on."""
+        """Length in seconds of the sounds that the model was trained on."""
         return self.config.sample_size / self.config.sample_rate
 
     @property
     def video_fps(self) -> float:
-        """Frames a second of a video prompt."""
+        """Frames per second of a video prompt."""
         clip = self._clip_config()
         return clip.video_fps if clip else self.config.video_fps
 
     @property
     def conditioning_seconds(self) -> float:
-        """Length of video and audio prompts."""
+        """Length in seconds of video and audio prompts."""
         return self.config.conditioning_seconds
 
     @property
@@ -47,25 +47,31 @@ class ModelFacts:
 
     @property
     def sync_width(self) -> int | None:
-        """Of the Synchformer features of a video prompt, None where it comes without them."""
+        """Width of the Synchformer features of a video prompt, or None if the model takes none."""
         clip = self._clip_config()
         return clip.sync_dim if clip is not None and clip.with_sync else None
 
     @property
     def defaults(self) -> SamplingDefaults:
-        """The model's own way of sampling."""
+        """The sampling settings that the model was made for."""
         if self.config.few_step_count is not None:
             return SamplingDefaults(steps=self.config.few_step_count, cfg_scale=1.0)
         return self.config.sampling
 
     def _clip_config(self) -> ClipConditionerConfig | None:
-        found = (c for c in self.config.conditioners.values() if isinstance(c, ClipConditionerConfig))
-        return next(found, None)
+        """The configuration of the video conditioner, if there is one."""
+        conditioners = self.config.conditioners.values()
+        return next((c for c in conditioners if isinstance(c, ClipConditionerConfig)), None)
 
 
 @dataclass(frozen=True)
 class StoredModel(ModelFacts):
-    """What is known of a model on disk without reading its weights. folder: where its files are."""
+    """A model on disk whose weights have not been read.
+
+    Attributes:
+        config: Its config.json.
+        folder: Where its files are.
+    """
 
     config: ModelConfig
     folder: Path

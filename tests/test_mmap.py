@@ -119,7 +119,7 @@ def test_on_the_cpu_a_part_is_let_go_of_when_another_comes(weights: tuple[Path, 
 
 def test_offloaded_parts_go_back_to_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     # In place of a device's memory, copies on the CPU.
-    monkeypatch.setattr(placement, "_copied", lambda tensor, device: tensor.clone())
+    monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
     parts = [nn.BatchNorm1d(4), nn.Linear(4, 4)]
     places = [[t.data_ptr() for t in (*part.parameters(), *part.buffers())] for part in parts]
     where = DevicePlacement("meta", offload=True)
@@ -149,7 +149,7 @@ def test_what_was_brought_before_memory_ran_out_goes_back(monkeypatch: pytest.Mo
         copied.append(tensor.clone())
         return copied[-1]
 
-    monkeypatch.setattr(placement, "_copied", copy)
+    monkeypatch.setattr(placement, "_copy_to", copy)
     part = nn.Linear(4, 4)
     places = [parameter.data_ptr() for parameter in part.parameters()]
     where = DevicePlacement("meta", offload=True)
@@ -174,7 +174,7 @@ def test_a_network_that_does_not_fit_is_told_and_goes_back(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return tensor.clone()
 
-    monkeypatch.setattr(placement, "_copied", copy)
+    monkeypatch.setattr(placement, "_copy_to", copy)
     where = DevicePlacement("meta", offload=True)
     # Parts "on the device" are copies on the CPU, and so are their inputs.
     use = where.use

@@ -57,7 +57,7 @@ def test_one_seed_draws_for_the_whole_batch_from_one_generator() -> None:
 def test_another_number_of_seeds_than_items_is_refused() -> None:
     random = RandomNumbers.from_seeds(SEEDS)
     for attempt in (lambda: random.normal((2, 4)), lambda: random.uniform(4)):
-        with pytest.raises(InputError, match=r"3 seeds for a batch of [24]: give one, or one for each"):
+        with pytest.raises(InputError, match=r"3 seeds for a batch of [24]. Give one seed, or one per item"):
             attempt()
 
 

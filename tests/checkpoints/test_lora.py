@@ -262,7 +262,7 @@ def test_the_licence_of_a_lora_is_asked_for(tiny_folder: Any, fresh: Load) -> No
 
 def test_loras_stay_when_an_offloaded_network_goes_back(fresh: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     # In place of a device's memory, copies on the CPU.
-    monkeypatch.setattr(placement, "_copied", lambda tensor, device: tensor.clone())
+    monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
     model, other = fresh("maf"), fresh("maf")
     before, places = weights_of(model), places_of(model)
     where = model.placement = DevicePlacement("meta", offload=True)

@@ -215,7 +215,7 @@ def test_loras_change_the_sound_and_strength_0_does_not(
         (["-o", "."], "must end in one of"),
         (["-o", "out.wav", "--start", "3"], "--start is about a video, and there is none"),
         (["-o", "out.wav", "--features", "missing.safetensors"], "there is no file missing.safetensors"),
-        (["-o", "out.wav", "--device", "gpu"], "'gpu' is no device"),
+        (["-o", "out.wav", "--device", "gpu"], "'gpu' is not a device"),
         (["-o", "out.wav", "--seed", str(2**64)], "seed must be from 0"),
         (["-o", "out.wav", "--seconds", "999"], "duration is 999 s"),
         (["-o", "out.wav", "--steps", "-1"], "steps must be 0"),

@@ -488,7 +488,7 @@ def test_some_samplers_cannot_inpaint(name: str, golden_model: Any) -> None:
         ({"seed": 2**64}, "seed must be a whole number from 0"),
         ({"seed": -5}, "seed must be a whole number from 0"),
         ({"seed": 1.5}, "seed must be a whole number from 0"),
-        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"device": "gpu"}, "'gpu' is not a device"),
         ({"device": "xpu"}, "not supported"),
         ({"conditioning": ["rain"]}, "conditioning must be a dict or a list of dicts"),
         ({"conditioning": {"prompt": "rain"}}, "knows nothing; it takes video_prompt, text_prompt"),
