@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _against_peaks(
     step: dict[str, Any], operations: int, weight_bytes: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Compare a step with what the device can compute and read at best."""
+    """Compare a step with the peak rates of the device."""
     median = step["median_seconds"]
     matrix = matrix_peak(options.device, DTYPES[options.precision])
     memory = memory_peak(options.device)

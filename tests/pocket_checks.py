@@ -1,4 +1,4 @@
-"""What is asked of the sounds that the examples of the pack's own model end in, as measures."""
+"""Checks of the sounds that the example workflows of audiox-pocket generate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.compile: the same result, and no compiling anew."""
+"""torch.compile gives the same result and does not compile again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that are pages of a file: converting them, letting go of them, what a load needs at its peak."""
+"""Memory-mapped weights: converting and releasing them, and the memory peak of loading."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def resident(name):
 
 get_pretrained_model(sys.argv[1])  # so that what comes with the first model is in memory
 before = resident("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+open("/proc/self/clear_refs", "w").write("5")  # reset the peak
 model, _ = get_pretrained_model(sys.argv[2], precision=sys.argv[3])
 peak = resident("VmHWM")
 weights = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}

@@ -179,7 +179,7 @@ def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     "arguments", [["-o", "a.mp4"], ["--output=a.mp4"], ["--outp", "a"], ["--batch", "2"]]
 )
 def test_the_demo_refuses_what_would_write_other_files(arguments: list[str], tmp_path: Path) -> None:
-    # In the caller's folder lie modules with names that the demo uses: they are not to be taken for its own.
+    # Modules in the caller's folder must not shadow those of the demo.
     for name in ("tools", "audiox_ext", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from the caller')")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

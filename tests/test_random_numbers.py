@@ -1,4 +1,4 @@
-"""One seed for a batch, or one an item: then each item is what its seed alone makes."""
+"""One seed for a batch, or one per item: then each item depends only on its own seed."""
 
 from __future__ import annotations
 

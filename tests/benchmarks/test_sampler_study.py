@@ -195,7 +195,7 @@ def test_a_verdict_is_by_what_seeds_change() -> None:
     base = [report(count) for count in (29, 30, 31)]  # two cases apart at most
     for count, expected in ((30, "within"), (28, "within"), (27, "worse"), (32, "within"), (33, "better")):
         assert judged(base, [report(count)] * 3, "count") == expected
-    steady = [report(40)] * 3  # one case is no difference, wherever seeds change nothing
+    steady = [report(40)] * 3  # without a spread, one case does not count
     assert judged(steady, [report(39)] * 3, "count") == "within"
     assert judged(steady, [report(38)] * 3, "count") == "worse"
     near = [report(frechet=distance) for distance in (1.0, 1.1, 1.2)]

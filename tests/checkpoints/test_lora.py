@@ -38,7 +38,7 @@ Load = Callable[..., AudioXModel]
 
 @pytest.fixture
 def fresh() -> Load:
-    """A golden checkpoint of a kind, loaded anew, because LoRAs change it."""
+    """A golden checkpoint of a kind, loaded from the files, because LoRAs change it."""
 
     def load(kind: str, **settings: Any) -> AudioXModel:
         return get_pretrained_model(golden_path(kind), accept_cc_by_nc=True, **settings)[0]
@@ -329,7 +329,7 @@ def test_a_compiled_network_hears_of_it(fresh: Load) -> None:
         set_loras(model, loras)
         set_loras(plain, loras)
         assert_close_l2(sound(model), sound(plain), 1e-4)
-    assert 1 <= counters["unique_graphs"] <= 3, "not compiled anew for other weights"
+    assert 1 <= counters["unique_graphs"] <= 3, "compiled again for other weights"
 
 
 def test_the_public_names(tmp_path: Path, fresh: Load) -> None:

@@ -39,7 +39,7 @@ def loaded(tiny_folder: Any) -> tuple[Any, Counted]:
 
 
 def prompt(text: str = "rain", seed: int = 1) -> dict[str, Any]:
-    """Made anew each time, as a node does: equal content in other objects."""
+    """Equal content in new objects, as a node makes them."""
     video = {"video_tensors": frames(50, seed)[None].float(), "video_sync_frames": sync(seed).repeat(1, 1, 2)}
     return {"text_prompt": text, "video_prompt": video, "audio_prompt": tone(10, 16000, 440)}
 

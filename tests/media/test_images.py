@@ -117,11 +117,13 @@ def test_masks_from_a_picture_a_folder_and_a_video(tmp_path: Path) -> None:
     assert read_masks(tmp_path / "mask.png")[0, 0, -1] == 255
 
 
-@pytest.mark.parametrize("told", [1, 3, 30, 45])
-def test_masks_of_a_video_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int) -> None:
-    """Bytes, no larger than what the encoders see, whatever number of frames the packets tell."""
+@pytest.mark.parametrize("packet_count", [1, 3, 30, 45])
+def test_masks_of_a_video_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packet_count: int
+) -> None:
+    """Bytes at the size of the encoders, however many frames the packets announce."""
     write_video(tmp_path / "masks.mp4", frame_times(30, 5), width=640, height=480)
-    monkeypatch.setattr(images_module, "read_packet_times", lambda _: [0.0] * told)
+    monkeypatch.setattr(images_module, "read_packet_times", lambda _: [0.0] * packet_count)
     masks = read_masks(tmp_path / "masks.mp4")
     assert (masks.dtype, masks.shape) == (torch.uint8, (30, 224, 299))
     assert codes(masks[:, None]) == list(range(30))

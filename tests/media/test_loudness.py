@@ -392,7 +392,7 @@ def test_metadata_is_written_and_read_back(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(10, 25))
     metadata = {"prompt": '{"1": {}}', "workflow": '{"text": "ä, ü"}'}
-    for duration in (None, 0.2):  # copied, and encoded anew
+    for duration in (None, 0.2):  # copied, then re-encoded
         replace_audio_track(source, noise(), 44100, out, metadata=metadata, duration=duration)
         with open_media(out) as container:
             assert metadata.items() <= container.metadata.items()

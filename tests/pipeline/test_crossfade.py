@@ -145,5 +145,5 @@ def test_what_is_made_louder_is_not_clipped_but_turned_down() -> None:
     fitted = levelled(old, new, 2 * RATE, RATE)
     assert float(fitted.abs().max()) <= 1.0
     assert int((fitted[:, 3 * RATE :].abs() >= 0.999).sum()) < 20
-    # Near the joint a few peaks are, where turning down would be heard as a step.
+    # A few peaks remain near the seam, where a lower gain would be an audible step.
     assert float((fitted[:, : 3 * RATE].abs() >= 0.999).float().mean()) < 1e-4

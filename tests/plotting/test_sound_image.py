@@ -50,7 +50,7 @@ def tone(frequency: float, seconds: float = 2.0, rate: int = RATE, amplitude: fl
 
 
 def part(picture: Image.Image, box: Box) -> np.ndarray:
-    """What lies inside a box: (H, W, 3)."""
+    """The pixels inside a box: (H, W, 3)."""
     return np.asarray(picture)[box.top : box.bottom, box.left : box.right].astype(int)
 
 
@@ -136,7 +136,7 @@ def test_full_scale_reaches_the_edges_and_only_more_is_red() -> None:
 def test_silence_is_dark(channels: int) -> None:
     layout = lay_out(SIZE, channels=channels)
     picture = draw_sound(torch.zeros(channels, RATE), RATE)
-    assert shown_levels(picture, layout).max() < FLOOR + 10  # the lines of the time axis are no level
+    assert shown_levels(picture, layout).max() < FLOOR + 10  # grid lines do not read as levels
     assert np.median(part(picture, layout.spectrum).sum(axis=-1)) <= 8
 
 

@@ -44,7 +44,8 @@ FIRST_CAPTIONS = [
     "Only a pair of boots on a floor",
     "A wall clock ticks to the right unhurriedly.",
 ]
-# What must be in a caption for an attribute, written down here anew. Right words, and words of the opposite.
+# What must be in a caption for an attribute, written independently of the code:
+# correct words, and words of the opposite.
 MENTIONS: dict[tuple[str, object], tuple[str, str]] = {
     ("register", "high"): (r"\bhigh", r"\blow|\bdeep"),
     ("register", "low"): (r"\blow|\bdeep", r"\bhigh"),
@@ -142,7 +143,7 @@ def test_an_item_depends_on_its_number_alone() -> None:
 
 
 def test_the_numbers_are_those_of_every_platform() -> None:
-    """What is drawn does not depend on the machine; a change here is a new version of the data."""
+    """The data do not depend on the machine; a change here is a new version of the data."""
     dataset = Dataset("held out", rate=RATE)
     drawn = [dataset.scene(index) for index in range(4)]
     assert [(s.kinds, len(s.parts[0].events), round(s.parts[0].onsets[0], 4)) for s in drawn] == FIRST_SCENES

@@ -1,4 +1,4 @@
-"""What is measured in a synthesised sound is what the scene says, and what is wrong is found to be wrong."""
+"""Measures agree with the scene of a synthesised sound, and reject wrong sounds."""
 
 from __future__ import annotations
 

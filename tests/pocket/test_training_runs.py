@@ -432,8 +432,8 @@ def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path
     autoencoder, diffusion = (line.split("items ")[1] for line in lines if "held-out" in line)
     convergence = float(autoencoder.split("convergence ")[1].split(",")[0])
     velocity = float(diffusion.split("loss ")[1].split(",")[0])
-    # Of silence the convergence is 1. Who knows no more of latents than their deviation d pays, on average
-    # over the times, d: of d^2 / (cos^2 d^2 + sin^2).
+    # Silence has a convergence of 1. A model that knows only the deviation d of the latents loses d on
+    # average over the times: the mean of d^2 / (cos^2 d^2 + sin^2).
     assert convergence < 0.75
     assert velocity < 0.8 * DEVIATION, velocity
 
@@ -495,7 +495,7 @@ def test_a_decoder_is_trained_further_under_the_latents_that_there_are(trained: 
     assert any(not torch.allclose(before[key], after[key], atol=1e-5) for key in before)
     with pytest.raises(TrainingError, match=r"other parts to train.*--initial-model"):
         train_autoencoder(with_steps(config, "autoencoder", 5), tmp_path, device="cpu", report=quietly)
-    # The diffusion then goes on with it.
+    # The diffusion training then uses it.
     more = copy_trained(trained, tmp_path / "more")
     shutil.copy(made, more / "autoencoder" / made.name)
     model = train_diffusion(

@@ -149,7 +149,7 @@ def test_a_strength_is_a_variation_from_that_noise_level(name: str, strength: fl
 
 @pytest.mark.parametrize("name", MULTI_STEP)
 def test_a_latent_that_becomes_free_is_not_thrown_by_what_was_held(name: str) -> None:
-    """An original ten times too loud: freed early, nothing of it may be left, at few steps too."""
+    """A region that is freed early keeps no trace of an original ten times too loud, even at few steps."""
     loud = INIT * 10
     result = run(name, torch.full((400,), 0.97), init=loud, steps=12)
     assert abs(float(result.std()) - 0.5) < 0.1

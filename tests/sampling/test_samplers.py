@@ -86,7 +86,7 @@ ORDERS = {"k-heun": 2, "k-dpm-2": 2, "k-dpm-fast": 3, "dpmpp-2m": 2, "dpmpp-3m":
 @pytest.mark.parametrize(("name", "order"), ORDERS.items())
 def test_order_of_convergence(name: str, order: int) -> None:
     end = 0.01 if name == "k-dpm-fast" else 0.0
-    # What the last step to 0 costs, 2e-4 at a sigma_min of 0.01, is no matter of the steps.
+    # The error of the last step to 0, 2e-4 at a sigma_min of 0.01, does not depend on the step count.
     more = {} if name in ("k-heun", "k-dpm-2", "k-dpm-fast") else {"sigma_min": 1e-3}
     coarse, fine = (relative_l2(run(name, steps, **more), exact_solution(end)) for steps in (30, 60))
     if name == "unipc":  # at 30 steps it is past the range where errors of different order stand out

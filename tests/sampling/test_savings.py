@@ -60,7 +60,7 @@ def test_a_guided_step_equals_the_published_algorithm(kind: str, prompts: str, g
         prompt["audio_prompt"] = tone(10, model.sample_rate, 440)
     context, (x, t) = context_of(model, prompt), noised(model, 1)
     conditional, guided = (GuidedVelocity(model.network, context, cfg_scale=cfg)(x, t) for cfg in (1.0, 7.0))
-    # Each prediction by itself: guidance multiplies how processors differ in the last digits.
+    # Compare the predictions separately: guidance multiplies the rounding differences of processors.
     for cfg, prediction in ((1.0, conditional), (0.0, (7.0 * conditional - guided) / 6.0)):
         assert_close_l2(prediction, plain_velocity(plain_model(model).network, x, t, context, cfg), 1e-5)
 

@@ -146,7 +146,7 @@ def test_a_part_of_given_levels() -> None:
 
 
 def test_given_levels_are_the_run(golden_model: Any) -> None:
-    """The same as the schedule they come from; with what varies a sound as far as they reach."""
+    """They give the same result as the schedule they come from, and work with variations."""
     seen: list[tuple[int, int]] = []
     wanted: dict[str, Any] = {"conditioning": {"text_prompt": "rain"}, "seed": 2, "device": "cpu"}
     wanted |= {"return_latents": True, "sampler_type": "dpmpp-3m-sde"}

@@ -117,7 +117,7 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
     by_hand = torch.cat([first[..., : n - shared], middle, second[..., shared:]], dim=-1)
     plan = plan_windows(total, n, shared)
     assert plan.starts == (0, n - shared)
-    for limit in (2**30, 0):  # prepared contexts kept, and made anew
+    for limit in (2**30, 0):  # prepared contexts cached, then prepared again for each step
         velocity = WindowedVelocity(
             model.network,
             plan.pieces(),
@@ -230,7 +230,7 @@ def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: 
 def test_a_picture_is_encoded_once_for_a_minute(
     golden_model: Any, monkeypatch: Any, kind: str, times: int
 ) -> None:
-    """Where timing counts, anew only as long as there are sync features: here for two more windows."""
+    """Models with sync features encode the video again per window, while features last: here for two more."""
     model, seen = golden_model(kind), []
     module = model.conditioner.conditioners["video_prompt"]
     forward = module.forward
@@ -368,7 +368,7 @@ def test_the_pair_in_two_passes(kind: str, negative: bool, golden_model: Any, mo
     split = generate_diffusion_cond(model, split_guidance=True, **arguments)
     assert set(sizes) == {2}
     assert relative_l2(split, plain) < 1e-5
-    # What has no memory for the pair comes to the same.
+    # Running out of memory for the pair gives the same result.
     sizes = out_of_memory(model, monkeypatch, most=2)
     assert torch.equal(generate_diffusion_cond(model, **arguments), split)
     assert sizes[0] == 4
@@ -503,7 +503,7 @@ def test_a_long_run_can_be_cancelled_at_every_pass(golden_model: Any, monkeypatc
 
 
 def test_windows_of_one_context_share_what_is_made_of_it(golden_model: Any, monkeypatch: Any) -> None:
-    """The base model hears no audio prompt as its trained empty one, so text alone is one context."""
+    """The base model encodes a missing audio prompt as an empty one, so text alone is one context."""
     model, prepared = golden_model("base"), []
     prepare = model.network.prepare_context
 

@@ -346,7 +346,7 @@ def test_sounds_to_go_on_making_are_a_share_of_every_batch(
 def test_what_is_asked_without_words_stays_as_it_is(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
 ) -> None:
-    """With hardly anything shown there is nothing to learn; sounds to go on making teach nothing either."""
+    """Hardly any data teach nothing, and neither do sounds to preserve."""
     kept = write_sounds(tmp_path / "kept", 2)
     still = lora(
         tiny_folder("maf"),
