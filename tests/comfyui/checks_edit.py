@@ -1,4 +1,4 @@
-"""Edit regions, extensions and variations through the nodes; see run_checks.py."""
+"""Checks of edit regions, extensions and variations through the nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def region(start: float, end: float, **changes: Any) -> Any:
-    """What the Edit Region node gives."""
+    """Run the Edit Region node."""
     settings = {"start": start, "end": end, "feather": 0.05, "strength": 1.0}
     return run("AudioXEditRegion", **settings | changes)[0]
 
@@ -42,9 +42,11 @@ def check_extensions_add_their_seconds() -> None:
         edit = run("AudioXExtend", audio=track, seconds=2.0, side=side)[0]
         result = run("AudioXSample", model=load("tiny-turbo"), edit=edit, **_sampler(steps=1))[0]["waveform"]
         assert result.shape == (1, 2, 6 * 16000)
-        kept = result[..., : 3 * 16000] if side == "after" else result[..., -3 * 16000 :]
-        wanted = track["waveform"]
-        assert torch.equal(kept, wanted[..., : 3 * 16000] if side == "after" else wanted[..., -3 * 16000 :])
+        unchanged = result[..., : 3 * 16000] if side == "after" else result[..., -3 * 16000 :]
+        original = track["waveform"]
+        assert torch.equal(
+            unchanged, original[..., : 3 * 16000] if side == "after" else original[..., -3 * 16000 :]
+        )
 
 
 def check_bad_edits_are_explained() -> None:
@@ -68,8 +70,8 @@ def check_bad_edits_are_explained() -> None:
         "line 2": lambda: sample(model, prompt="0-1 rain\n1- wind"),
     }
     for words, call in cases.items():
-        said = message(call)
-        assert words in said, f"{words!r} is not in {said!r}"
+        error = message(call)
+        assert words in error, f"{words!r} is not in {error!r}"
 
 
 def check_a_variation_is_as_long_as_its_sound() -> None:

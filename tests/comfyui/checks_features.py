@@ -1,4 +1,4 @@
-"""Checks of the feature extractor: object masks, and pictures as a video."""
+"""Checks of the feature extractor: object masks and slideshows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FRAMES = 72  # of the test video: 3 s at 24 fps
 
 
 def extract(**changes: Any) -> Any:
-    """(features, duration, fps) of the extractor node."""
+    """Run the extractor node; returns features, duration and fps."""
     return run("AudioXExtractFeatures", **EXTRACTOR | changes)
 
 
 @contextlib.contextmanager
-def heard(module: str) -> Iterator[list[str]]:
-    """What a module logs."""
+def record_log(module: str) -> Iterator[list[str]]:
+    """Record what a module logs."""
     texts: list[str] = []
     logger = logging.getLogger(pack(module).__name__)
 
@@ -138,8 +138,8 @@ def check_a_slideshow_is_timed_by_its_seconds() -> None:
     features, duration, fps = extract(images=pictures, model=model, seconds_per_image=3.0)
     assert (round(duration, 6), round(fps, 6)) == (12.0, round(1 / 3, 6))
     levels = [round(level * 255) for level in (0.2, 0.2 + 0.8 / 3, 0.2 + 1.6 / 3, 1.0)]
-    wanted = torch.tensor(levels).repeat_interleave(15)
-    assert (features.frames[:, 0, 100, 100] - wanted).abs().max() <= 1
+    expected = torch.tensor(levels).repeat_interleave(15)
+    assert (features.frames[:, 0, 100, 100] - expected).abs().max() <= 1
     assert sample(model, features=features, duration=duration, steps=1).shape[-1] == 12 * 16000
     one, duration, _ = extract(images=pictures[:1], seconds_per_image=4.0)
     assert round(duration, 6) == 4.0
@@ -153,7 +153,7 @@ def check_a_slideshow_is_timed_by_its_seconds() -> None:
 
 def check_seconds_per_image_comes_first() -> None:
     pictures, info = torch.rand(3, 8, 8, 3), {"loaded_fps": 12.0}
-    with heard("nodes.shared.video_input") as texts:
+    with record_log("nodes.shared.video_input") as texts:
         assert round(extract(images=pictures, video_info=info, seconds_per_image=5.0)[1], 6) == 15.0
         assert round(extract(video=video(), seconds_per_image=5.0)[1], 2) == 3.0
     assert ["video_info is not used" in texts[0], "seconds_per_image is not used" in texts[1]] == [True, True]
@@ -163,7 +163,7 @@ def check_seconds_per_image_comes_first() -> None:
 
 def check_a_video_of_one_frame_can_be_asked_for_a_minute() -> None:
     model = load("tiny-maf")
-    with heard("audiox_ext.conditioning.video_features") as texts:
+    with record_log("audiox_ext.conditioning.video_features") as texts:
         features, duration, _ = extract(images=torch.rand(2, 8, 8, 3), fps=30.0, duration=60.0, model=model)
     assert duration < 0.1
     assert "lasts 0.07 s of the 60.00 s asked for" in texts[0]

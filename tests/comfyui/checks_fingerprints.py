@@ -1,4 +1,4 @@
-"""Checks of when a model is loaded again, and of what ComfyUI compares to decide so."""
+"""Checks of the fingerprints by which ComfyUI decides whether to load a model again."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_equal_loaders_share_a_model() -> None:
 
 
 def loader_fingerprint(name: str) -> Any:
-    """What ComfyUI compares for a loader of this model."""
+    """The fingerprint of a loader of this model."""
     node = comfy_nodes.NODE_CLASS_MAPPINGS["AudioXLoadModel"]
     return node.fingerprint_inputs(model=name, precision="auto", engine="native", accept_cc_by_nc=True)
 
 
 def extractor_fingerprint() -> Any:
-    """What ComfyUI compares for an extractor; inputs that are linked are None then."""
+    """The fingerprint of an extractor, whose linked inputs are None."""
     node = comfy_nodes.NODE_CLASS_MAPPINGS["AudioXExtractFeatures"]
     return node.fingerprint_inputs(video=None, model=None, **EXTRACTOR)
 
@@ -83,7 +83,7 @@ def check_features_without_sync_are_made_anew_once_a_fetch_brings_the_weights() 
 
 @contextlib.contextmanager
 def fetching(source: Path) -> Any:
-    """Make the hub's files those of a local model; what was fetched goes afterwards."""
+    """Replace the hub by a local model; downloaded files are deleted at the end."""
     import huggingface_hub
 
     targets: list[str] = []
@@ -114,14 +114,14 @@ def fetching(source: Path) -> Any:
 
 @contextlib.contextmanager
 def hidden_synchformers() -> Any:
-    """Take Synchformer's weights away for a while, also those of the pack's own model."""
+    """Hide Synchformer's weights for a while, also those of the pack's own model."""
     roots = (BASE / "models" / "audiox", PACK / "audiox_ext" / "models")
-    for place in (found for root in roots for found in list(root.glob("*/synchformer*"))):
+    for place in (path for root in roots for path in list(root.glob("*/synchformer*"))):
         place.rename(place.with_suffix(".hidden") if place.is_file() else place.with_name("hidden"))
     try:
         yield
     finally:
-        for place in (found for root in roots for found in list(root.glob("*/*hidden*"))):
+        for place in (path for root in roots for path in list(root.glob("*/*hidden*"))):
             place.rename(
                 place.with_suffix(".safetensors") if place.is_file() else place.with_name("synchformer")
             )

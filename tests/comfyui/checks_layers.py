@@ -31,7 +31,7 @@ def check_products_on_a_processor_are_quick_and_the_same() -> None:
 
 
 def check_attention_is_the_one_comfyui_is_set_to() -> None:
-    """On a device that is no processor; a bias never goes there, because some kernels drop it."""
+    """On any device except the CPU, and only without a bias, because some kernels ignore it."""
     calls: list[dict[str, Any]] = []
 
     def recording(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **more: Any) -> torch.Tensor:
@@ -60,7 +60,7 @@ def check_attention_is_the_one_comfyui_is_set_to() -> None:
 
 
 def check_patches_come_and_go_and_mapped_weights_stay() -> None:
-    """What a LoRA does, on weights that are pages of the file: whole, loaded in part, and taken away."""
+    """A LoRA on memory-mapped weights: loaded whole, loaded partially, and removed."""
     file = BASE / "models" / "audiox" / "tiny-maf" / "model.safetensors"
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     handle = load("tiny-maf", "fp32")
@@ -104,8 +104,8 @@ def check_fp8_halves_the_weights_and_nothing_else() -> None:
         network = handle.model.network
         inside = {id(p) for block in network.transformer.blocks() for p in block.parameters() if p.dim() > 1}
         for key, weight in network.named_parameters():
-            kept = torch.float8_e4m3fn if id(weight) in inside else torch.bfloat16
-            assert weight.dtype == (torch.float32 if "timestep_features" in key else kept), key
+            stored_dtype = torch.float8_e4m3fn if id(weight) in inside else torch.bfloat16
+            assert weight.dtype == (torch.float32 if "timestep_features" in key else stored_dtype), key
         assert {p.dtype for p in handle.model.pretransform.parameters()} == {torch.float32}
         patcher = handle.placement._patchers["network"]
         saved = half.placement._patchers["network"].model_size() - patcher.model_size()
@@ -151,7 +151,7 @@ def check_fp8_is_refused_where_it_cannot_be() -> None:
 
 
 def is_mapped(address: int, file: Path) -> bool:
-    """Whether an address of this process lies in a mapping of the file; True where that cannot be seen."""
+    """Whether an address lies in a memory mapping of the file; True where the system does not say."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Checks of the AudioX LoRA Loader: the sound, the weights, and that nothing of it stays."""
+"""Checks of the AudioX LoRA Loader: its effect on sound and weights, and its complete removal."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ WIND = str(Path("more", "wind.safetensors"))
 
 
 def with_lora(model: Any, name: str, strength: float = 1.0) -> Any:
-    """A model through the LoRA node."""
+    """Add a LoRA with the LoRA node."""
     return run("AudioXLoadLora", model=model, lora_name=name, strength=strength)[0]
 
 
 def weights(handle: Any) -> dict[str, torch.Tensor]:
-    """The network's weights, as they are in use now."""
+    """The network's weights in use."""
     return {name: w.detach().clone() for name, w in handle.model.network.named_parameters()}
 
 
 def places(handle: Any) -> dict[str, int]:
-    """Where they lie in memory."""
+    """The addresses of the weights in memory."""
     return {name: w.data_ptr() for name, w in handle.model.network.named_parameters()}
 
 
@@ -48,7 +48,7 @@ def added(plain: dict[str, torch.Tensor], *used: tuple[str, float]) -> dict[str,
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative, in L2."""
+    """Relative L2 distance."""
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
@@ -61,8 +61,8 @@ def check_a_lora_is_what_the_formula_says_and_the_model_stays() -> None:
         assert torch.equal(sample(plain), exact), "nothing happens before it is used"
         changed = sample(variant)
         assert distance(changed, exact) > 1e-3
-        for key, wanted in added(before, (name, 0.7)).items():
-            assert distance(weights(variant)[key], wanted) < 1e-6, key
+        for key, expected in added(before, (name, 0.7)).items():
+            assert distance(weights(variant)[key], expected) < 1e-6, key
         # In turn, as in a graph that has both.
         assert torch.equal(sample(plain), exact)
         assert places(plain) == where
@@ -84,8 +84,8 @@ def check_loras_are_chained_and_strength_0_is_the_model() -> None:
     assert torch.equal(sounds[3], exact)
     assert distance(sounds[0], sounds[1]) > 1e-3
     sample(both)
-    for key, wanted in added(before, (RAIN, 0.75), (WIND, -1.5)).items():
-        assert distance(weights(both)[key], wanted) < 1e-6, key
+    for key, expected in added(before, (RAIN, 0.75), (WIND, -1.5)).items():
+        assert distance(weights(both)[key], expected) < 1e-6, key
     # The engine's own way to the same weights.
     direct, _ = pack("audiox_ext.checkpoints.pretrained").get_pretrained_model(plain.folder)
     pack("audiox_ext.checkpoints.lora").set_loras(direct, [(LORAS / RAIN, 0.75), (LORAS / WIND, -1.5)])
@@ -116,14 +116,14 @@ def check_a_partly_loaded_model_sounds_the_same_with_a_lora() -> None:
 
 def check_loras_on_eight_bits() -> None:
     plain, wide = load("tiny-maf", "fp8"), load("tiny-maf", "bf16")
-    before, kept = sample(plain), weights(plain)
+    before, reference = sample(plain), weights(plain)
     variant = with_lora(plain, RAIN)
     changed = sample(variant)
-    wanted = added(kept, (RAIN, 1.0))
+    expected = added(reference, (RAIN, 1.0))
     for key, weight in weights(variant).items():
-        assert weight.dtype == kept[key].dtype
+        assert weight.dtype == reference[key].dtype
         # A step of eight bits is an eighth of a number's own power of two.
-        assert distance(weight, wanted[key]) < (0.06 if weight.dtype == torch.float8_e4m3fn else 5e-3), key
+        assert distance(weight, expected[key]) < (0.06 if weight.dtype == torch.float8_e4m3fn else 5e-3), key
     reference, without = sample(with_lora(wide, RAIN)), sample(wide)
     limit = distance(without, reference) / 3
     assert distance(changed, reference) < limit
@@ -177,21 +177,21 @@ def check_models_and_their_loras_share_and_go() -> None:
     sample(variant)
     assert len(mm.current_loaded_models) == loaded
     # The LoRA goes while it is loaded.
-    gone = weakref.ref(variant)
+    reference = weakref.ref(variant)
     del variant
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     assert torch.equal(sample(plain), exact)
     # And the other way round: no loader reads the weights again while a model with a LoRA has them.
     variant = with_lora(plain, RAIN)
-    kept = weakref.ref(plain)
+    reference = weakref.ref(plain)
     del plain
     gc.collect()
-    assert load("tiny-maf", "fp32") is kept()
+    assert load("tiny-maf", "fp32") is reference()
     del variant
     mm.unload_all_models()
     gc.collect()
-    assert kept() is None
+    assert reference() is None
 
 
 def check_the_wrong_lora_is_refused() -> None:

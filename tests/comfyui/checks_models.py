@@ -20,11 +20,11 @@ def check_a_dropped_model_is_freed_at_once() -> None:
     handle = load("tiny-base", accept=True)
     sample(handle, steps=1)
     assert len(handle.get_models()) == len(handle.model.parts())
-    gone = weakref.ref(handle.model)
+    reference = weakref.ref(handle.model)
     gc.disable()
     try:
         del handle
-        assert gone() is None, "something refers to it in a circle"
+        assert reference() is None, "a reference cycle holds it"
     finally:
         gc.enable()
 
@@ -45,10 +45,10 @@ def check_auto_precision_stays_with_whole_formats() -> None:
         (torch.bfloat16, torch.bfloat16),
     ]
     try:
-        for dtype, wanted in cases:
+        for dtype, expected in cases:
             mm.unet_dtype = lambda *arguments, dtype=dtype: dtype
             chosen = precisions.choose_precision("auto")
-            assert chosen.weights == wanted, dtype
+            assert chosen.weights == expected, dtype
             assert chosen.compute in (torch.bfloat16, torch.float32)
     finally:
         mm.unet_dtype = flagged
@@ -69,10 +69,10 @@ def check_precisions_all_run() -> None:
 def check_engine_of_the_research_package() -> None:
     settings = {"model": "AudioX-MAF", "precision": "auto", "engine": "audiox", "accept_cc_by_nc": True}
     assert "research package" in message(lambda: run("AudioXLoadModel", **settings))
-    asked: dict[str, Any] = {}
+    arguments_received: dict[str, Any] = {}
 
     def generate(model: Any, **arguments: Any) -> torch.Tensor:
-        asked.update(arguments)
+        arguments_received.update(arguments)
         arguments["callback"]({"i": 0, "sigma": 1.0, "denoised": torch.zeros(1, 8, 320)})
         return torch.rand(arguments["batch_size"], 2, arguments["sample_size"])
 
@@ -87,8 +87,8 @@ def check_engine_of_the_research_package() -> None:
         assert sample(handle, batch=2).shape == (2, 2, 16000)
     finally:
         del sys.modules["audiox"]
-    assert asked["steps"] == 2
-    assert asked["conditioning"][0]["text_prompt"] == "rain"
+    assert arguments_received["steps"] == 2
+    assert arguments_received["conditioning"][0]["text_prompt"] == "rain"
 
 
 def check_output_is_plain_audio() -> None:

@@ -1,4 +1,4 @@
-"""Samplers and noise levels of ComfyUI's own on the sampler node; see run_checks.py."""
+"""Checks of ComfyUI's own samplers and noise levels on the sampler node."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OURS = {"heun": "k-heun", "dpm_2": "k-dpm-2", "dpmpp_2m": "dpmpp-2m"}
 
 
 def karras(steps: int = 6) -> torch.Tensor:
-    """SIGMAS over the model's own range."""
+    """SIGMAS over the model's range of noise levels."""
     return comfy.k_diffusion.sampling.get_sigmas_karras(steps, 0.3, 500.0, 7.0)
 
 
-def comfys(name: str) -> Any:
-    """What KSamplerSelect gives."""
+def comfy_sampler(name: str) -> Any:
+    """The output of KSamplerSelect."""
     return comfy.samplers.sampler_object(name)
 
 
@@ -41,7 +41,7 @@ def check_names_of_schedules_and_presets_are_the_engines() -> None:
 def check_the_same_algorithms_give_the_same_sound() -> None:
     handle = load("tiny-maf", "fp32")
     for name, own in OURS.items():
-        theirs = sample(handle, custom_sampler=comfys(name), custom_sigmas=karras())
+        theirs = sample(handle, custom_sampler=comfy_sampler(name), custom_sigmas=karras())
         ours = sample(handle, sampler=own, schedule="karras", steps=6)
         assert close(theirs, ours, 1e-4), name
 
@@ -49,7 +49,7 @@ def check_the_same_algorithms_give_the_same_sound() -> None:
 def check_euler_is_euler() -> None:
     """Two steps of it by hand, through the engine's own door for samplers."""
     handle = load("tiny-maf", "fp32")
-    theirs = sample(handle, custom_sampler=comfys("euler"), custom_sigmas=karras(5))
+    theirs = sample(handle, custom_sampler=comfy_sampler("euler"), custom_sigmas=karras(5))
 
     def euler(denoise: Any, x: torch.Tensor, sigmas: torch.Tensor, extra: Any) -> torch.Tensor:
         for sigma, sigma_next in pairwise(sigmas):
@@ -69,18 +69,18 @@ def check_euler_is_euler() -> None:
 def check_every_sampler_of_comfyui_works_or_says_why_not() -> None:
     handle = load("tiny-maf", "fp32")
     for name in [*comfy.samplers.KSAMPLER_NAMES, "ddim", "uni_pc", "uni_pc_bh2"]:
-        settings = {"custom_sampler": comfys(name), "custom_sigmas": karras(4)}
+        settings = {"custom_sampler": comfy_sampler(name), "custom_sigmas": karras(4)}
         if "cfg_pp" in name:
             assert "brings its own" in message(lambda settings=settings: sample(handle, **settings)), name
             continue
-        made = sample(handle, **settings)
-        assert bool(torch.isfinite(made).all()), name
-        assert torch.equal(made, sample(handle, **settings)), f"{name}: the seed decides"
+        waveform = sample(handle, **settings)
+        assert bool(torch.isfinite(waveform).all()), name
+        assert torch.equal(waveform, sample(handle, **settings)), f"{name}: the seed decides"
 
 
 def check_samplers_that_draw_follow_the_seed() -> None:
     handle = load("tiny-maf", "fp32")
-    settings = {"custom_sampler": comfys("euler_ancestral"), "custom_sigmas": karras()}
+    settings = {"custom_sampler": comfy_sampler("euler_ancestral"), "custom_sigmas": karras()}
     before = torch.random.get_rng_state()
     first = sample(handle, **settings)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -107,24 +107,24 @@ def check_noise_levels_alone_serve_our_samplers() -> None:
 
 def check_a_sampler_alone_follows_our_schedule() -> None:
     handle = load("tiny-maf", "fp32")
-    theirs = sample(handle, custom_sampler=comfys("heun"), steps=5)
+    theirs = sample(handle, custom_sampler=comfy_sampler("heun"), steps=5)
     assert close(theirs, sample(handle, sampler="k-heun", steps=5), 1e-4)
 
 
 def check_an_edit_with_a_sampler_of_comfyuis() -> None:
     track = sound(2, 4 * 16000, 16000)
     edit = run("AudioXEditRegion", audio=track, start=1.0, end=2.0, feather=0.05, strength=0.8)[0]
-    settings = {"custom_sampler": comfys("dpmpp_2m_sde"), "custom_sigmas": karras(4)}
-    made = sample(load("tiny-maf", "fp32"), edit=edit, **settings)
+    settings = {"custom_sampler": comfy_sampler("dpmpp_2m_sde"), "custom_sigmas": karras(4)}
+    waveform = sample(load("tiny-maf", "fp32"), edit=edit, **settings)
     before = track["waveform"]
-    assert torch.equal(made[..., :16000], before[..., :16000])
-    assert torch.equal(made[..., 32000:], before[..., 32000:])
-    assert not torch.equal(made[..., 16000:32000], before[..., 16000:32000])
+    assert torch.equal(waveform[..., :16000], before[..., :16000])
+    assert torch.equal(waveform[..., 32000:], before[..., 32000:])
+    assert not torch.equal(waveform[..., 16000:32000], before[..., 16000:32000])
 
 
 def check_cancelling_ends_a_sampler_of_comfyuis() -> None:
     handle = load("tiny-maf", "fp32")
-    settings = {"custom_sampler": comfys("euler"), "custom_sigmas": karras(30)}
+    settings = {"custom_sampler": comfy_sampler("euler"), "custom_sigmas": karras(30)}
     progress, steps = pack("nodes.comfy.progress").StepProgress, []
     original = progress.__call__
 
@@ -149,7 +149,7 @@ def check_cancelling_ends_a_sampler_of_comfyuis() -> None:
 def check_what_cannot_work_is_explained() -> None:
     maf, turbo = load("tiny-maf"), load("tiny-turbo")
     cases = {
-        "takes its own steps": lambda: sample(turbo, custom_sampler=comfys("euler")),
+        "takes its own steps": lambda: sample(turbo, custom_sampler=comfy_sampler("euler")),
         "disconnect them": lambda: sample(turbo, custom_sigmas=karras()),
         "not a sampler of the form": lambda: sample(maf, custom_sampler=object()),
         "holds 0 numbers": lambda: sample(maf, custom_sigmas=torch.FloatTensor([])),
@@ -175,7 +175,7 @@ def check_fewer_steps_through_the_node() -> None:
         {"reuse_threshold": 1.0},
         {"preset": "fast"},
     ):
-        made = sample(handle, steps=16, **changes)
-        assert bool(torch.isfinite(made).all()), changes
-        assert not torch.equal(made, plain), changes
+        waveform = sample(handle, steps=16, **changes)
+        assert bool(torch.isfinite(waveform).all()), changes
+        assert not torch.equal(waveform, plain), changes
     assert torch.equal(sample(handle, steps=16, preset="published"), plain)

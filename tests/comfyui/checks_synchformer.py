@@ -27,9 +27,9 @@ def check_synchformer_lives_no_longer_than_its_model() -> None:
                 store.make_encoder(path, "owned", handle)(frames)
             store.make_encoder(path, "owned", None)(frames)
         assert len(loads) == 2
-        gone = weakref.ref(store._by_owner[handle].network)
+        reference = weakref.ref(store._by_owner[handle].network)
         del handle
-        assert gone() is None
+        assert reference() is None
     finally:
         encoder.load_synchformer_weights = original
 
@@ -39,8 +39,10 @@ def check_features_come_from_the_disk_the_second_time() -> None:
     model = load("tiny-maf")
     settings = EXTRACTOR | {"start": 0.25}
     first = run("AudioXExtractFeatures", video=video(), model=model, **settings)[0]
-    kept = list((Path(folder_paths.get_user_directory()) / "audiox_cache" / "features").glob("*.safetensors"))
-    assert kept
+    files = list(
+        (Path(folder_paths.get_user_directory()) / "audiox_cache" / "features").glob("*.safetensors")
+    )
+    assert files
     store._by_owner.clear()
     original, encoder.load_synchformer_weights = encoder.load_synchformer_weights, None
     try:

@@ -24,7 +24,7 @@ def can_train() -> bool:
 
 
 def sounds(name: str) -> str:
-    """A folder in ComfyUI's input folder with two captioned sounds."""
+    """Write two captioned sounds to a folder in ComfyUI's input folder."""
     folder = BASE / "input" / name
     folder.mkdir(exist_ok=True)
     for number in range(2):
@@ -36,7 +36,7 @@ def sounds(name: str) -> str:
 
 
 def train(model: Any, **inputs: Any) -> Any:
-    """(lora_name, losses, sound, report). In a thread of its own, as the server runs prompts."""
+    """Run the node in a thread, as the server does; returns name, losses, sound and report."""
     inputs = {"model": model, "dataset_folder": sounds("tones"), **SETTINGS, **inputs}
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(run, "AudioXTrainLora", **inputs).result()
@@ -52,10 +52,10 @@ def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
     name, losses, sound, report = train(model, name="sub/tones")
     assert Path(name) == Path("sub", "tones.safetensors")
     assert name in folder_paths.get_filename_list("loras")
-    found = pack("audiox_ext.checkpoints.lora_file").read_lora(folder_paths.get_full_path("loras", name))
-    assert found.info.captions == ("tone",)
-    assert found.rank == 2
-    assert any(float(layer.up.abs().max()) > 0 for layer in found.layers.values())
+    lora = pack("audiox_ext.checkpoints.lora_file").read_lora(folder_paths.get_full_path("loras", name))
+    assert lora.info.captions == ("tone",)
+    assert lora.rank == 2
+    assert any(float(layer.up.abs().max()) > 0 for layer in lora.layers.values())
     assert losses.shape == (1, 480, 900, 3)
     assert sound["waveform"].shape[:2] == (1, 2)
     assert not sound["waveform"].is_inference()
@@ -71,11 +71,11 @@ def check_a_lora_is_trained_and_the_model_stays_as_it_is() -> None:
 def check_a_cancelled_training_goes_on() -> None:
     if not can_train():
         return
-    model, done = load("tiny-maf"), []
+    model, progress = load("tiny-maf"), []
     hook = comfy.utils.PROGRESS_BAR_HOOK
 
     def cancel(value: int, total: int, preview: Any, node_id: Any = None) -> None:
-        done.append((value, total))
+        progress.append((value, total))
         if value == 2:
             mm.interrupt_current_processing()
 
@@ -87,7 +87,7 @@ def check_a_cancelled_training_goes_on() -> None:
         pass
     finally:
         comfy.utils.set_progress_bar_global_hook(hook)
-    assert (2, 4) in done
+    assert (2, 4) in progress
     assert not (folder_paths.get_full_path("loras", "cancelled.safetensors"))
     *_, report = train(model, name="cancelled", steps=4)
     assert "Resuming after step" in report

@@ -44,7 +44,7 @@ def check_features_of_a_video_in_every_form() -> None:
 
 def check_trim_and_crop_of_newer_comfyui() -> None:
     class Newer(InputImpl.VideoFromFile):
-        """What ComfyUI after 0.3.64 adds to a video."""
+        """A video with the methods that newer ComfyUI adds."""
 
         edits = False
 
@@ -79,7 +79,7 @@ def check_trim_and_crop_of_newer_comfyui() -> None:
 
 def check_a_video_without_a_stream_gives_its_frames() -> None:
     class Streamless(InputImpl.VideoFromFile):
-        """A video that has no file to hand out just now."""
+        """A video without a file at the moment."""
 
         def get_stream_source(self) -> Any:
             return None
@@ -113,10 +113,10 @@ def check_long_videos_count_in_full() -> None:
 def check_a_single_image_is_held() -> None:
     image = torch.rand(1, 8, 8, 3)
     handle = load("tiny-maf")
-    for asked, expected in ((0.0, 10.0), (2.5, 2.5), (60.0, 60.0), (0.01, 0.05)):
-        settings = EXTRACTOR | {"images": image, "duration": asked, "start": 1.0}
+    for duration_input, expected in ((0.0, 10.0), (2.5, 2.5), (60.0, 60.0), (0.01, 0.05)):
+        settings = EXTRACTOR | {"images": image, "duration": duration_input, "start": 1.0}
         features, duration, fps = run("AudioXExtractFeatures", model=handle, **settings)
-        assert (round(duration, 6), fps) == (expected, 24.0), asked
+        assert (round(duration, 6), fps) == (expected, 24.0), duration_input
         assert bool((features.frames == features.frames[:1]).all())
     assert sample(handle, features=features, duration=duration).shape[-1] == round(0.05 * 16000)
 
@@ -128,12 +128,12 @@ def check_the_shortest_video_can_be_sampled() -> None:
 
 def check_video_info_that_goes_unused_is_mentioned() -> None:
     logger = logging.getLogger(pack("nodes.shared.video_input").__name__)
-    heard: list[str] = []
-    logger.addFilter(lambda record: heard.append(record.getMessage()) or True)
+    texts: list[str] = []
+    logger.addFilter(lambda record: texts.append(record.getMessage()) or True)
     info = {"loaded_fps": 12.0}
     run("AudioXExtractFeatures", images=torch.rand(3, 8, 8, 3), video_info=info, **EXTRACTOR)
-    assert not heard
+    assert not texts
     run("AudioXExtractFeatures", video=video(), video_info=info, **EXTRACTOR)
     message(lambda: run("AudioXExtractFeatures", video_info=info, **EXTRACTOR))
-    assert len(heard) == 2
-    assert all("video_info is not used" in text for text in heard)
+    assert len(texts) == 2
+    assert all("video_info is not used" in text for text in texts)

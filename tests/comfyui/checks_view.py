@@ -18,7 +18,7 @@ VIEW = {"width": 640, "height": 512, "start": 0.0, "duration": 0.0, "fps": 24.0}
 
 
 def view(audio: Any, **changes: Any) -> Any:
-    """(image, sound) of the node."""
+    """Run the node; returns image and sound."""
     return run("AudioXView", audio=audio, **VIEW | changes)
 
 
@@ -79,24 +79,24 @@ def check_a_view_of_no_sound_is_refused() -> None:
     assert "audio" in message(lambda: view("nothing"))
 
 
-def previews(live_preview: bool) -> list[Any]:
-    """What the progress bar is given as pictures while a sampler runs."""
-    given: list[Any] = []
+def record_previews(live_preview: bool) -> list[Any]:
+    """Run a sampler; returns the previews that the progress bar receives."""
+    previews_received: list[Any] = []
     hook = comfy.utils.PROGRESS_BAR_HOOK
     comfy.utils.set_progress_bar_global_hook(
-        lambda value, total, preview, node_id=None: given.append(preview)
+        lambda value, total, preview, node_id=None: previews_received.append(preview)
     )
     try:
         sample(load("tiny-turbo"), steps=2, live_preview=live_preview)
     finally:
         comfy.utils.set_progress_bar_global_hook(hook)
-    return given
+    return previews_received
 
 
 def check_previews_are_given_if_they_are_wanted() -> None:
-    assert previews(False) == [None, None]
-    given = previews(True)
-    assert [(kind, image.size, size) for kind, image, size in given] == [
+    assert record_previews(False) == [None, None]
+    previews_received = record_previews(True)
+    assert [(kind, image.size, size) for kind, image, size in previews_received] == [
         ("JPEG", (512, 192), args.preview_size)
     ] * 2
 
@@ -105,6 +105,6 @@ def check_a_preview_that_fails_ends_no_run() -> None:
     pictures = pack("audiox_ext.plotting.sound_image")
     original, pictures.draw_latents = pictures.draw_latents, None
     try:
-        assert previews(True) == [None, None]
+        assert record_previews(True) == [None, None]
     finally:
         pictures.draw_latents = original

@@ -1,4 +1,4 @@
-"""The files that the example workflows name, made small: a long video, sounds, a mask and pictures."""
+"""Small versions of the files that the example workflows use: a long video, sounds, a mask and images."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FILES = (
     "track.wav",
     "video.mp4",
 )
-"""All input files that the examples name; video.mp4 is not written here."""
+"""All input files of the examples; video.mp4 is not written here."""
 
 
 def write_inputs(folder: Path) -> None:
-    """All of `FILES` but video.mp4, which other tests use as well."""
+    """Write all `FILES` except video.mp4, which other tests also use."""
     from scipy.io import wavfile
 
     shutil.copy(Path(__file__).parents[2] / "examples" / "pocket_film.mp4", folder)

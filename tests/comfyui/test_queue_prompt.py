@@ -1,4 +1,4 @@
-"""examples/queue_prompt.py against a small server that answers what each test wants; no ComfyUI is needed."""
+"""Tests of examples/queue_prompt.py against a fake server; they need no ComfyUI."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ PROBLEMS = {
 
 
 class FakeServer(ThreadingHTTPServer):
-    """Answers with (status, body) of the longest matching beginning of the path, and counts its requests."""
+    """Responds with the (status, body) of the longest matching path prefix, and records its requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.cut_short = False
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.says("/prompt", {"prompt_id": "p1", "number": 0, "node_errors": {}})
         self.says("/history/p1", {"p1": DONE})
 
@@ -51,7 +51,7 @@ class FakeServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def says(self, path: str, body: object, status: int = 200) -> None:
-        """Set the answer for a path; bytes are sent as they are."""
+        """Set the response for a path; bytes are sent unchanged."""
         self.answers[path] = (status, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         status, body = self.server.answers.get(self.path, (404, b"not found"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body) + 100 * self.server.cut_short))
@@ -70,12 +70,12 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing: the default writes to standard error."""
+        """Log nothing; the default writes to standard error."""
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeServer]:
-    """A server that accepts any prompt and has it done at once."""
+    """A server that accepts any prompt and finishes it at once."""
     server = FakeServer()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -87,7 +87,7 @@ def fake() -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module."""
+    """Import the script as a module."""
     spec = importlib.util.spec_from_file_location("queue_prompt", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -233,10 +233,10 @@ def test_a_proxy_is_not_asked_for_this_machine(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert queue(server=f"http://{host}:{fake.server_port}")[0] == 0
-    fake.asked.clear()
+    fake.requests.clear()
     monkeypatch.setenv("http_proxy", fake.address)
     queue(server="http://elsewhere.invalid")
-    assert fake.asked == ["http://elsewhere.invalid/prompt"], "elsewhere it is"
+    assert fake.requests == ["http://elsewhere.invalid/prompt"], "elsewhere it is"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_without_a_traceback(fake: FakeServer) -> None:
     heeding = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     deadline = time.monotonic() + 60
-    while "/history/p1" not in fake.asked and time.monotonic() < deadline:
+    while "/history/p1" not in fake.requests and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""The pack in a real ComfyUI server: what it registers, and how runs go, stop and fail."""
+"""Tests of the pack in a real ComfyUI server: registration, runs, interrupts and failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NODES = {
 
 
 def complaint(server: ComfyServer, prompt: Prompt) -> str:
-    """What the user is told about a bad prompt: by newer servers at once, else by the node."""
+    """The error for a bad prompt: newer servers refuse it, in older ones the node fails."""
     try:
         return server.fail(prompt)
     except RefusedError as refusal:
@@ -104,8 +104,8 @@ def test_local_models_come_first(server: ComfyServer) -> None:
 def test_progress_is_reported_step_by_step(server: ComfyServer, example: Callable[..., Prompt]) -> None:
     with server.listen() as listener:
         server.queue(example("text_to_audio", steps=5, seed=1), listener.client_id)
-        heard = listener.wait_for("execution_success", "execution_error")
-    steps = [m["data"] for m in heard if m["type"] == "progress"]
+        messages = listener.wait_for("execution_success", "execution_error")
+    steps = [m["data"] for m in messages if m["type"] == "progress"]
     assert [(s["value"], s["max"]) for s in steps] == [(i, 5) for i in range(1, 6)]
     assert {s["node"] for s in steps} == {"2"}
 
@@ -136,9 +136,9 @@ def test_an_equal_prompt_is_not_run_again(server: ComfyServer, example: Callable
     with server.listen() as listener:
         start = time.monotonic()
         server.queue(prompt, listener.client_id)
-        heard = listener.wait_for("execution_success", "execution_error")
+        messages = listener.wait_for("execution_success", "execution_error")
         took = time.monotonic() - start
-    (cached,) = (m["data"]["nodes"] for m in heard if m["type"] == "execution_cached")
+    (cached,) = (m["data"]["nodes"] for m in messages if m["type"] == "execution_cached")
     assert set(cached) == set(prompt), "everything comes from the cache"
     assert took < 2
     assert get_files(first)
@@ -148,8 +148,8 @@ def test_an_equal_prompt_is_not_run_again(server: ComfyServer, example: Callable
 def test_other_ways_to_bring_a_video(way: str, server: ComfyServer, example: Callable[..., Prompt]) -> None:
     prompt = example("video_to_audio", "tiny-maf")
     extractor = prompt["3"]["inputs"]
-    for unwanted in ("6", "7"):
-        del prompt[unwanted]
+    for output_node in ("6", "7"):
+        del prompt[output_node]
     prompt["6"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
     if way == "components":
         prompt["9"] = {"class_type": "CreateVideo", "inputs": {"images": ["6", 0], "fps": ["6", 2]}}

@@ -1,4 +1,4 @@
-"""From a workflow as the editor saves it to the form that the server takes, guided by /object_info.
+"""Converts a workflow from the editor's form to the API form with the help of /object_info.
 
 A small stand-in for the frontend's own conversion: nodes, links, widgets and notes, as in our examples.
 """
@@ -24,7 +24,7 @@ def inputs_of(node_info: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def is_widget(kind: object) -> bool:
-    """Whether an input of this type has a widget; a list is a combo of old."""
+    """Whether an input of this type has a widget; a list is an old form of combo."""
     return isinstance(kind, list) or kind in WIDGET_TYPES
 
 
@@ -33,13 +33,13 @@ def widget_values(node: dict[str, Any], node_info: dict[str, Any]) -> dict[str, 
 
     Fails if `widgets_values` holds fewer or more than there are widgets.
     """
-    values, found, last = list(node["widgets_values"]), {}, []
+    values, assigned, last = list(node["widgets_values"]), {}, []
     for name, (kind, options) in inputs_of(node_info).items():
         if not is_widget(kind):
             continue
         assert values, f"{node['type']}: no value for {name}"
-        found[name] = values.pop(0)
-        # The frontend adds this widget to whatever is called a seed, asked or not.
+        assigned[name] = values.pop(0)
+        # The frontend adds this widget to every input named seed.
         if options.get("control_after_generate") or name == "seed":
             control = values.pop(0)
             assert control in ("fixed", "increment", "decrement", "randomize"), (
@@ -52,11 +52,11 @@ def widget_values(node: dict[str, Any], node_info: dict[str, Any]) -> dict[str, 
     assert values == last, (
         f"{node['type']}: {values} at the end, where {last} belongs to the frontend's widgets"
     )
-    return found
+    return assigned
 
 
 def to_api_form(workflow: dict[str, Any], info: Info) -> dict[str, dict[str, Any]]:
-    """The prompt of a workflow. Fails on links that do not fit."""
+    """Convert a workflow; fails on inconsistent links."""
     nodes = {node["id"]: node for node in workflow["nodes"]}
     links = {link[0]: link for link in workflow["links"]}
     prompt = {}

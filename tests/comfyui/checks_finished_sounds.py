@@ -29,32 +29,32 @@ ON_VIDEO = {
 
 
 def put(**changes: Any) -> Path:
-    """Run the video node; the file that it wrote."""
+    """Run the video node; returns the file that it wrote."""
     inputs = {"video": video(), "audio": tones(), **ON_VIDEO, **changes}
     return Path(run("AudioXVideoSound", **inputs)[0].get_stream_source())
 
 
 def tones(seconds: float = 2.0, rate: int = 44100) -> dict[str, Any]:
-    """A sweep, so that a place in it can be found again."""
+    """A sweep, in which every position can be recognised."""
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     wave = 0.5 * torch.sin(2 * math.pi * (200 + 300 * time) * time).float()
     return {"waveform": wave.expand(1, 2, -1).clone(), "sample_rate": rate}
 
 
-def heard(path: Path) -> tuple[torch.Tensor, int]:
-    """The sound of a file."""
+def read_sound(path: Path) -> tuple[torch.Tensor, int]:
+    """Read the sound of a file."""
     return pack("audiox_ext.media.audio_video").read_audio(path)
 
 
 def packets(source: Any) -> list[bytes]:
-    """The encoded pictures of a file."""
+    """Read the encoded frames of a file."""
     with av.open(str(source)) as container:
         return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
 def alike(path: Path, sent: torch.Tensor, at: float = 0.0) -> float:
     """Correlation of the left channel with `sent` (S,) from `at` seconds on."""
-    wave, rate = heard(path)
+    wave, rate = read_sound(path)
     part = wave[0, round(at * rate) :][: len(sent)]
     return float(torch.corrcoef(torch.stack([part, sent[: len(part)]]))[0, 1])
 
@@ -104,12 +104,12 @@ def check_sound_on_a_video_file() -> None:
     third = put(video=InputImpl.VideoFromFile(content), start=0.75, gain=-6.0)
     assert packets(third) == packets(source)
     assert alike(third, tones()["waveform"][0, 0], at=0.75) > 0.98
-    assert abs(float(heard(third)[0].abs().max()) - 0.25) < 0.05
+    assert abs(float(read_sound(third)[0].abs().max()) - 0.25) < 0.05
 
 
 def check_sound_is_mixed_with_the_videos_own() -> None:
     path = put(mode="mix", original_gain=-12.0, audio=tones(1.0))
-    wave, rate = heard(path)
+    wave, rate = read_sound(path)
     rest = wave[0, round(1.2 * rate) : round(2.8 * rate)]  # the video's own 440 Hz alone
     assert abs(20 * math.log10(float(rest.square().mean().sqrt()) * math.sqrt(2) / 0.5) + 12) < 0.3
     silent = put(video=InputImpl.VideoFromFile(str(put(audio=tones() | {"waveform": torch.zeros(1, 1, 9)}))))
@@ -136,8 +136,8 @@ def check_sound_on_pictures_of_odd_size() -> None:
     images = torch.rand(24, 45, 63, 3, generator=torch.Generator().manual_seed(1))
     own = {"waveform": tones()["waveform"].expand(2, 2, -1), "sample_rate": 44100}
     parts = Types.VideoComponents(images=images, frame_rate=Fraction(12), audio=own)
-    made = InputImpl.VideoFromComponents(parts)
-    path = put(video=made, audio=sound(1, 100, 8000), mode="mix", gain=-60.0)
+    without_file = InputImpl.VideoFromComponents(parts)
+    path = put(video=without_file, audio=sound(1, 100, 8000), mode="mix", gain=-60.0)
     assert alike(path, tones()["waveform"][0, 0]) > 0.98
     assert InputImpl.VideoFromFile(str(path)).get_dimensions() == (62, 44)
     assert abs(InputImpl.VideoFromFile(str(path)).get_duration() - 2) < 0.05
@@ -171,7 +171,7 @@ def check_videos_that_are_no_plain_file_are_written_first() -> None:
 
 def check_sound_on_a_trimmed_video() -> None:
     class Newer(InputImpl.VideoFromFile):
-        """What ComfyUI after 0.3.64 adds to a video."""
+        """A video with the methods that newer ComfyUI adds."""
 
         def get_active_trim_window(self) -> tuple[float, float]:
             return 1.0, 1.5
