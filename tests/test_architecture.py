@@ -29,6 +29,7 @@ WITHIN_LIMITS = (
     "audiox_ext/plotting",
     "audiox_ext/sampling",
     "audiox_ext/training",
+    "nodes/comfy",
     "pocket",
     "run.py",
 )
