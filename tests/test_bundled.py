@@ -36,7 +36,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-LARGEST = 40_000_000  # bytes: what everyone who installs the pack fetches
+LARGEST = 40_000_000  # bytes, which everyone who installs the pack downloads
 FILES = {
     "README.md",
     "config.json",
@@ -50,10 +50,10 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is fetched in here is a failure."""
+    """Any download is a failure."""
 
     def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("Something was to be fetched.")
+        raise AssertionError("There was a download.")
 
     monkeypatch.setattr(catalog, "download_repository", refuse)
     monkeypatch.setattr("audiox_ext.checkpoints.pretrained.download_repository", refuse)
@@ -85,7 +85,7 @@ def test_the_users_own_models_come_first_and_win_over_its_name(fresh: ModelFolde
     assert find_stored_model(DEFAULT_MODEL, fresh).folder == own
 
 
-def test_a_licence_that_is_not_free_is_asked_for_there_as_well(fresh: ModelFolders) -> None:
+def test_a_bundled_model_that_is_not_free_needs_consent(fresh: ModelFolders) -> None:
     path = fresh.bundled[0] / DEFAULT_MODEL / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"license": "cc-by-nc-4.0"}))
     with pytest.raises(LicenseError, match=r"CC-BY-NC-4\.0 forbids"):
@@ -103,7 +103,7 @@ def test_a_checkout_without_its_weights_does_not_offer_it(fresh: ModelFolders) -
 
 
 def widen(source: Path, target: Path) -> None:
-    """The same weights twice as wide: those of another model."""
+    """Weights twice as wide, as of another model."""
     state = load_file(source)
     key = "vfeat_extractor.patch_embed_3d.proj.weight"
     state[key] = torch.cat([state[key], state[key]])
@@ -122,9 +122,7 @@ def test_its_own_synchformer_is_used_whatever_else_is_there(fresh: ModelFolders,
     assert inspect_checkpoint(DEFAULT_MODEL, folders)["synchformer"] == str(own)
 
 
-def test_weights_of_another_width_are_passed_over(
-    fresh: ModelFolders, tiny_folder: Any, tmp_path: Path
-) -> None:
+def test_weights_of_another_width_are_skipped(fresh: ModelFolders, tiny_folder: Any, tmp_path: Path) -> None:
     folder = install(fresh, "my-model", tiny_folder("maf"))
     own = folder / "synchformer_state_dict.safetensors"
     shared = tmp_path / "selva" / own.name
@@ -148,7 +146,7 @@ def test_features_of_another_width_are_refused_with_the_cure(fresh: ModelFolders
         make_audio(model, AudioRequest(features=foreign, steps=1), device="cpu")
 
 
-def test_extract_takes_what_the_model_wants(fresh: ModelFolders, tiny_folder: Any, tmp_path: Path) -> None:
+def test_extract_fits_the_model(fresh: ModelFolders, tiny_folder: Any, tmp_path: Path) -> None:
     folder = install(fresh, "my-model", tiny_folder("maf"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"video_fps": 4}))
@@ -162,10 +160,10 @@ def test_extract_takes_what_the_model_wants(fresh: ModelFolders, tiny_folder: An
     assert features.sync.shape == (1, 240, 64)
 
 
-# Settings of its own
+# Its own settings
 
 
-def test_a_configuration_may_bring_its_own_settings(tiny_folder: Any) -> None:
+def test_a_configuration_may_have_its_own_settings(tiny_folder: Any) -> None:
     config = json.loads((tiny_folder("maf") / "config.json").read_text())
     assert parse_config(config).sampling.steps == 250
     own = parse_config(config | {"sampling": {"steps": 40, "cfg_scale": 3, "sampler_type": "unipc"}}).sampling
@@ -181,18 +179,18 @@ def test_a_configuration_may_bring_its_own_settings(tiny_folder: Any) -> None:
             parse_config(config | {"sampling": wrong})
 
 
-def test_these_are_what_zero_means(fresh: ModelFolders) -> None:
+def test_zero_means_the_models_own_settings(fresh: ModelFolders) -> None:
     path = fresh.bundled[0] / DEFAULT_MODEL / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": {"steps": 3, "cfg_scale": 2}}))
     model, _ = get_pretrained_model(DEFAULT_MODEL, folders=fresh)
     seen = []
     own = make_audio(model, AudioRequest(prompt="rain"), device="cpu", callback=seen.append)
     assert [info.steps for info in seen] == [3, 3, 3]
-    said = AudioRequest(prompt="rain", steps=3, cfg_scale=2)
-    assert torch.equal(own, make_audio(model, said, device="cpu"))
+    request = AudioRequest(prompt="rain", steps=3, cfg_scale=2)
+    assert torch.equal(own, make_audio(model, request, device="cpu"))
 
 
-# What is shipped
+# The shipped files
 
 
 def test_git_takes_its_weights_and_no_others() -> None:
@@ -211,8 +209,8 @@ def test_the_installed_package_holds_every_file_of_it(fresh: ModelFolders) -> No
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     patterns = [pattern.removeprefix("models/") for pattern in data["audiox_ext"]]
     root = fresh.bundled[0]
-    taken = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
-    assert taken == {path for path in root.rglob("*") if path.is_file()}
+    packaged = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    assert packaged == {path for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -67,14 +67,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "given"), LIMITS)
-def test_full_size_needs_little_more_than_its_largest_part(precision: str, given: str, folder: Path) -> None:
-    report = json.loads(run(RUN, folder, precision, given))
+@pytest.mark.parametrize(("precision", "inputs"), LIMITS)
+def test_full_size_needs_little_more_than_the_largest_part(precision: str, inputs: str, folder: Path) -> None:
+    report = json.loads(run(RUN, folder, precision, inputs))
     assert report["shape"] == [1, 2, 236 * 2048]
     assert report["finite"]
     assert report["std"] > 0
     peak = report["peak_bytes"] / 2**30
-    assert peak < LIMITS[precision, given], f"peak of {peak:.2f} GiB"
+    assert peak < LIMITS[precision, inputs], f"peak of {peak:.2f} GiB"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`convert`: what it writes loads as what it read, in published and own types."""
+"""`convert`: the new file loads as the same model, from published and own formats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = ("base", "maf", "mmdit", "turbo")
 
 
 def sound(model: AudioXModel) -> torch.Tensor:
-    # A processor's sums depend on where in a cache line the weights begin, and files differ in that.
+    # Sums on a processor depend on where in a cache line the weights begin, which differs between files.
     for tensor in weights_of(model).values():
         tensor.data = tensor.data.clone()
     return generate_diffusion_cond(
@@ -36,7 +36,7 @@ def sound(model: AudioXModel) -> torch.Tensor:
 
 
 def weights_of(model: AudioXModel) -> dict[str, torch.Tensor]:
-    model.state_dict()  # what is folded when it is first used is folded now
+    model.state_dict()  # folds the weights that wait for their first use
     return dict(sorted([*model.named_parameters(), *model.named_buffers()]))
 
 
@@ -47,7 +47,9 @@ def header(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_sounds_the_same_bit_for_bit(kind: str, precision: Any, tiny_folder: Any, tmp_path: Path) -> None:
+def test_a_converted_model_sounds_the_same(
+    kind: str, precision: Any, tiny_folder: Any, tmp_path: Path
+) -> None:
     folder = tiny_folder(kind)
     path = convert_checkpoint(str(folder), tmp_path / "new", precision=precision)
     before, _ = get_pretrained_model(folder, precision=precision)
@@ -62,21 +64,21 @@ def test_it_sounds_the_same_bit_for_bit(kind: str, precision: Any, tiny_folder: 
     assert config["license"] == "MIT"
 
 
-def test_the_types_are_those_in_use(tiny_folder: Any, tmp_path: Path) -> None:
+def test_weights_have_the_types_of_the_loader(tiny_folder: Any, tmp_path: Path) -> None:
     path = convert_checkpoint(str(tiny_folder("maf")), tmp_path / "new", precision="bf16")
     tensors = read_tensors(path)
     low = {key for key, tensor in tensors.items() if tensor.dtype == torch.bfloat16}
     assert low
     assert all(key.startswith("model.model.") for key in low)
     assert "model.model.timestep_features.weight" not in low
-    # Nothing is converted when it is loaded: every weight is the file's own page.
+    # Loading converts nothing: every weight is a memory-mapped page of the file.
     model, _ = get_pretrained_model(tmp_path / "new", precision="bf16")
     assert {str(t.dtype) for t in weights_of(model).values()} == {"torch.bfloat16", "torch.float32"}
     used = set(weights_of(model)) - {"conditioner.conditioners.text_prompt"}
     assert sum(key in tensors for key in used) > 0.9 * len(used & set(tensors))
 
 
-def test_a_pickle_becomes_safetensors_and_its_origin_is_named(tmp_path: Path) -> None:
+def test_a_pickle_becomes_safetensors_that_name_their_source(tmp_path: Path) -> None:
     config = {**build_tiny_config("maf"), "license": "cc-by-nc-4.0"}
     small = {"d_ff": 64, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2}
     folder = write_random_checkpoint(
@@ -106,7 +108,7 @@ def test_a_pickle_becomes_safetensors_and_its_origin_is_named(tmp_path: Path) ->
     ]
     again = convert_checkpoint(str(folder), tmp_path / "again", accept_cc_by_nc=True)
     assert again.read_bytes() == path.read_bytes()
-    # A second conversion finds everything as it should be.
+    # A second conversion changes nothing.
     twice = convert_checkpoint(str(tmp_path / "new"), tmp_path / "twice", accept_cc_by_nc=True)
     assert all(torch.equal(t, read_tensors(path)[key]) for key, t in read_tensors(twice).items())
 
@@ -125,17 +127,17 @@ def test_a_published_name_without_a_licence_is_non_commercial(tmp_path: Path, ti
     assert model.config.few_step_count == 4
 
 
-def test_nothing_is_overwritten_unasked(tiny_folder: Any, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(tiny_folder: Any, tmp_path: Path) -> None:
     folder, new = str(tiny_folder("base")), tmp_path / "new"
     path = convert_checkpoint(folder, new, precision="fp16")
     with pytest.raises(InputError, match="--force"):
         convert_checkpoint(folder, new)
     assert header(path)["dtype"] == "fp16"
-    held = read_tensors(path)  # still mapped by somebody
-    kept = {key: tensor.clone() for key, tensor in held.items()}
+    mapped = read_tensors(path)  # as another process would
+    copies = {key: tensor.clone() for key, tensor in mapped.items()}
     convert_checkpoint(folder, new, force=True)
     assert header(path)["dtype"] == "bf16"
-    assert all(torch.equal(tensor, kept[key]) for key, tensor in held.items())
+    assert all(torch.equal(tensor, copies[key]) for key, tensor in mapped.items())
     with pytest.raises(InputError, match="is the source of this conversion"):
         convert_checkpoint(str(new), new, force=True)
 
@@ -147,7 +149,7 @@ def test_another_models_configuration_is_not_overwritten(tiny_folder: Any, tmp_p
         convert_checkpoint(str(tiny_folder("base")), other)
     assert (other / "config.json").read_bytes() == before
     assert not (other / "model.safetensors").exists()
-    convert_checkpoint(str(other), other)  # beside what is read, it is the same one
+    convert_checkpoint(str(other), other)  # beside its source, config.json is the same file
     assert find_files(other).weights.name == "model.safetensors"
 
 
@@ -168,7 +170,7 @@ def test_a_configuration_that_cannot_be_written_stays_as_it_was(
     assert not list(folder.glob(".config.json.*"))
 
 
-def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_values_beyond_half_precision_are_refused(tmp_path: Path) -> None:
     folder = write_random_checkpoint(tmp_path / "large", build_tiny_config("base"))
     state = read_tensors(folder / "model.safetensors")
     key = "model.model.transformer.layers.0.self_attn.to_qkv.weight"
@@ -194,7 +196,7 @@ def test_a_text_encoder_outside_the_folder_is_not_copied(tiny_folder: Any, tmp_p
     assert not (tmp_path / "a").exists()
 
 
-def test_a_full_disk_is_told_before_and_leaves_nothing(
+def test_a_full_disk_is_reported_before_writing(
     tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -219,10 +221,10 @@ def test_a_failed_write_leaves_nothing(
 
 
 def test_a_folded_weight_of_the_wrong_shape_is_refused() -> None:
-    want = {"a.weight_g": (4, 1, 1), "a.weight_v": (4, 2, 3), "a.bias": (4,)}
-    assert unfolded_shapes({"a.weight": (4, 2, 3), "a.bias": (4,)}, want) == want
-    assert unfolded_shapes({"a.weight": (4, 2, 5)}, want)["a.weight_v"] == (4, 2, 5)
-    assert unfolded_shapes({"a.weight": (1,), "a.weight_g": (4, 1, 1)}, want) == {
+    model_shapes = {"a.weight_g": (4, 1, 1), "a.weight_v": (4, 2, 3), "a.bias": (4,)}
+    assert unfolded_shapes({"a.weight": (4, 2, 3), "a.bias": (4,)}, model_shapes) == model_shapes
+    assert unfolded_shapes({"a.weight": (4, 2, 5)}, model_shapes)["a.weight_v"] == (4, 2, 5)
+    assert unfolded_shapes({"a.weight": (1,), "a.weight_g": (4, 1, 1)}, model_shapes) == {
         "a.weight": (1,),
         "a.weight_g": (4, 1, 1),
     }
@@ -236,7 +238,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_converted(tiny_folder: Any, tmp_p
         convert_checkpoint(str(folder), tmp_path / "new")
 
 
-def test_the_command(tiny_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_converts(tiny_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["convert", str(tiny_folder("mmdit")), "--precision", "fp16", "-o", str(tmp_path / "new")]
     assert main(arguments) == 0
     assert str(tmp_path / "new" / "model.safetensors") in capsys.readouterr().out

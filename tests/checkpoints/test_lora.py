@@ -1,4 +1,4 @@
-"""LoRAs on a model: merged into its weights, refused, and taken off again."""
+"""LoRAs on a model: merged into its weights, refused, and removed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sound(model: AudioXModel) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_loras_are_what_the_formula_says(kind: str, fresh: Load) -> None:
+def test_two_loras_add_up_as_in_the_formula(kind: str, fresh: Load) -> None:
     model, plain = fresh(kind), fresh(kind)
     first = random_lora(model, 1, rank=3, alpha=2)
     second = random_lora(model, 2, rank=5, alpha=5, wanted=lambda name: ".layers.1." in name)
@@ -83,7 +83,7 @@ def test_two_loras_are_what_the_formula_says(kind: str, fresh: Load) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_taken_off_leaves_nothing(kind: str, fresh: Load) -> None:
+def test_removed_loras_leave_nothing(kind: str, fresh: Load) -> None:
     model = fresh(kind)
     before, places, plain = weights_of(model), places_of(model), sound(model)
     lora = random_lora(model)
@@ -98,8 +98,8 @@ def test_what_is_taken_off_leaves_nothing(kind: str, fresh: Load) -> None:
     assert torch.equal(sound(model), plain)
 
 
-def test_what_was_there_before_has_no_influence(fresh: Load) -> None:
-    """Each is added to the weights as they were loaded, and no cache keeps what others came to."""
+def test_earlier_loras_have_no_influence(fresh: Load) -> None:
+    """Each is added to the original weights, and no cache keeps results of other LoRAs."""
     model, other = fresh("maf"), fresh("maf")
     first, second = random_lora(model, 1), random_lora(model, 2)
     sounds = []
@@ -161,16 +161,16 @@ def test_a_lora_of_another_kind_is_refused(kind: str, other: str, fresh: Load, g
         set_loras(model, [(lora, 1.0)])
 
 
-def test_which_published_models_share_loras() -> None:
-    found = {}
+def test_published_models_of_one_kind_share_loras() -> None:
+    kinds = {}
     for name in ("AudioX", "AudioX-MAF", "AudioX-MAF-MMDiT", "AudioX-Turbo"):
         config = read_config(Path(__file__).parents[1] / "configs" / f"{name}.json")
         with torch.device("meta"):
             model = AudioXModel(parse_config(config))
-        found[name] = kind_of(model.config), fingerprint(target_shapes(model.network))
-    assert [kind for kind, _ in found.values()] == ["dit", "maf", "mmdit", "mmdit"]
-    assert found["AudioX-MAF-MMDiT"] == found["AudioX-Turbo"]
-    assert len({*found.values()}) == 3
+        kinds[name] = kind_of(model.config), fingerprint(target_shapes(model.network))
+    assert [kind for kind, _ in kinds.values()] == ["dit", "maf", "mmdit", "mmdit"]
+    assert kinds["AudioX-MAF-MMDiT"] == kinds["AudioX-Turbo"]
+    assert len({*kinds.values()}) == 3
 
 
 def with_info(lora: Lora, **info: Any) -> Lora:
@@ -215,7 +215,7 @@ def test_a_lora_of_another_network_is_refused_and_nothing_changes(fresh: Load, g
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()], ids=repr
 )
-def test_what_ends_half_way_leaves_the_model_as_it_was(
+def test_a_merge_that_fails_half_way_leaves_the_model_unchanged(
     error: BaseException, fresh: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fresh("maf")
@@ -229,8 +229,10 @@ def test_what_ends_half_way_leaves_the_model_as_it_was(
         return difference(layer, strength, device)
 
     monkeypatch.setattr(LoraLayer, "difference", failing)
-    told = InputError if isinstance(error, RuntimeError) else KeyboardInterrupt
-    with pytest.raises(told, match="Memory ran out while LoRAs" if told is InputError else None):
+    expected_error = InputError if isinstance(error, RuntimeError) else KeyboardInterrupt
+    with pytest.raises(
+        expected_error, match="Memory ran out while LoRAs" if expected_error is InputError else None
+    ):
         set_loras(model, [(lora, 1.0)])
     assert equal(weights_of(model), before)
     assert places_of(model) == places
@@ -238,7 +240,7 @@ def test_what_ends_half_way_leaves_the_model_as_it_was(
     assert not model.merged_loras.originals
 
 
-def test_what_half_precision_cannot_hold_is_refused(fresh: Load) -> None:
+def test_weights_beyond_half_precision_are_refused(fresh: Load) -> None:
     model = fresh("base", precision="fp16")
     before = weights_of(model)
     with pytest.raises(InputError, match=r"With random-1 \(strength 1e\+08\) .* float16 can hold"):
@@ -246,7 +248,7 @@ def test_what_half_precision_cannot_hold_is_refused(fresh: Load) -> None:
     assert equal(weights_of(model), before)
 
 
-def test_the_licence_of_a_lora_is_asked_for(tiny_folder: Any, fresh: Load) -> None:
+def test_the_licence_of_a_lora_needs_consent(tiny_folder: Any, fresh: Load) -> None:
     free, _ = get_pretrained_model(tiny_folder("maf"))
     assert free.config.license
     bound = random_lora(free, license="cc-by-nc-4.0")
@@ -255,13 +257,13 @@ def test_the_licence_of_a_lora_is_asked_for(tiny_folder: Any, fresh: Load) -> No
             set_loras(free, [(lora, 1.0)])
         set_loras(free, [(lora, 1.0)], accept_cc_by_nc=True)
     set_loras(free, [(random_lora(free), 1.0)])
-    # Such a model was loaded with a yes to the same licence.
+    # Loading such a model needed consent to the same licence.
     needed_a_yes = fresh("maf")
     set_loras(needed_a_yes, [(random_lora(needed_a_yes), 1.0)])
 
 
-def test_loras_stay_when_an_offloaded_network_goes_back(fresh: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    # In place of a device's memory, copies on the CPU.
+def test_loras_stay_when_an_offloaded_network_returns(fresh: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Copies on the CPU stand for the memory of a device.
     monkeypatch.setattr(placement, "_copy_to", lambda tensor, device: tensor.clone())
     model, other = fresh("maf"), fresh("maf")
     before, places = weights_of(model), places_of(model)
@@ -280,7 +282,7 @@ def test_loras_stay_when_an_offloaded_network_goes_back(fresh: Load, monkeypatch
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: LoRAs on a GPU were not tried")
-def test_loras_on_a_gpu_come_and_go(fresh: Load) -> None:
+def test_loras_are_merged_and_removed_on_a_gpu(fresh: Load) -> None:
     model, on_cpu = fresh("maf", device="cuda"), fresh("maf")
     before, places = weights_of(model), places_of(model)
     used = [(random_lora(on_cpu), 1.0)]
@@ -294,8 +296,8 @@ def test_loras_on_a_gpu_come_and_go(fresh: Load) -> None:
     assert equal(weights_of(model), before)
 
 
-def test_weights_that_moved_meanwhile_come_back(fresh: Load) -> None:
-    """Another type stands for another device here: what is put back goes where the weights are by then."""
+def test_weights_that_moved_since_are_restored(fresh: Load) -> None:
+    """Originals are restored where the weights are now; another type stands for another device here."""
     model, other = fresh("maf"), fresh("maf")
     set_loras(model, [(random_lora(model), 1.0)])
     model.network.double()
@@ -303,7 +305,7 @@ def test_weights_that_moved_meanwhile_come_back(fresh: Load) -> None:
     assert equal(weights_of(model), {name: w.double() for name, w in weights_of(other).items()})
 
 
-def test_a_copy_of_a_model_is_a_model_of_its_own(fresh: Load) -> None:
+def test_a_copy_of_a_model_has_its_own_loras(fresh: Load) -> None:
     model = fresh("base")
     before = weights_of(model)
     set_loras(model, [(random_lora(model), 1.0)])
@@ -315,7 +317,7 @@ def test_a_copy_of_a_model_is_a_model_of_its_own(fresh: Load) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_network_hears_of_it(fresh: Load) -> None:
+def test_a_compiled_network_uses_the_merged_weights(fresh: Load) -> None:
     why = compiler_problem(torch.device("cpu"))
     if why:
         pytest.skip(f"NO COMPILER for torch.compile here {why}")
@@ -332,7 +334,7 @@ def test_a_compiled_network_hears_of_it(fresh: Load) -> None:
     assert 1 <= counters["unique_graphs"] <= 3, "compiled again for other weights"
 
 
-def test_the_public_names(tmp_path: Path, fresh: Load) -> None:
+def test_loras_work_through_the_public_names(tmp_path: Path, fresh: Load) -> None:
     import audiox_ext
 
     model, path = fresh("base"), tmp_path / "lora.safetensors"

@@ -1,4 +1,4 @@
-"""LoRAs as files."""
+"""LoRA files: written, read, and refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audiox_ext.checkpoints.lora_file import LoraInfo, LoraLayer, read_lora, wri
 from audiox_ext.errors import CheckpointError
 
 
-def test_what_is_written_is_read(tmp_path: Path, golden_model: Any) -> None:
+def test_a_written_lora_reads_the_same(tmp_path: Path, golden_model: Any) -> None:
     captions = ("rain on a tin roof", "грибной дождь")
     lora = random_lora(golden_model("mmdit"), trigger="zx", captions=captions, steps=120, dataset="9 sounds")
     path = tmp_path / "lora.safetensors"
@@ -61,7 +61,7 @@ def test_a_file_may_be_replaced_while_it_is_in_use(tmp_path: Path, golden_model:
         ("", "lora_down.weight", "lora_up.weight"),
     ],
 )
-def test_other_spellings_are_read(prefix: str, down: str, up: str, tmp_path: Path) -> None:
+def test_names_of_other_programs_are_read(prefix: str, down: str, up: str, tmp_path: Path) -> None:
     path = tmp_path / "rain.safetensors"
     a, b = torch.randn(4, 6), torch.randn(5, 4)
     tensors = {f"{prefix}x.0.y.{down}": a, f"{prefix}x.0.y.{up}": b}
@@ -69,7 +69,7 @@ def test_other_spellings_are_read(prefix: str, down: str, up: str, tmp_path: Pat
     lora = read_lora(path)
     assert lora.info == LoraInfo(name="rain")
     assert list(lora.layers) == ["x.0.y"]
-    # Nothing says how it is to be scaled, so it is not.
+    # Without alpha nothing is scaled.
     torch.testing.assert_close(lora.layers["x.0.y"].difference(1.0), b @ a)
     save_file({**tensors, f"{prefix}x.0.y.alpha": torch.tensor(2.0)}, path)
     torch.testing.assert_close(read_lora(path).layers["x.0.y"].difference(3.0), 1.5 * (b @ a))
@@ -104,7 +104,7 @@ A, B = torch.ones(4, 6), torch.ones(5, 4)
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:
+def test_errors_say_what_is_wrong(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     save_file({key: tensor.clone() for key, tensor in tensors.items()}, path)
     with pytest.raises(CheckpointError, match=message):

@@ -1,4 +1,4 @@
-"""Finding, checking and reading checkpoints: layouts, the licence gate, and all that can be wrong."""
+"""Finding, checking and loading checkpoints: layouts, the licence gate, and errors."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def folders(root: Path) -> ModelFolders:
 
 
 def read_copies(path: Path, *nested: Any) -> dict[str, torch.Tensor]:
-    """Tensors of a file that the test may then overwrite: nothing stays mapped to it."""
+    """Read copies of tensors, so that the test may overwrite the file."""
     return {key: value.clone() for key, value in read_tensors(path, *nested).items()}
 
 
 def hub_listing(folder: Path) -> Any:
-    """What the hub's client says of a repository that holds the files of a folder."""
+    """The hub client's listing of a repository with the files of a folder."""
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     return types.SimpleNamespace(siblings=[types.SimpleNamespace(rfilename=name) for name in names])
 
@@ -100,22 +100,22 @@ def test_the_autoencoder_file_fills_only_what_is_missing(copy_of: Any, golden_mo
     state = read_copies(folder / "model.safetensors")
     inner = "pretransform.model."
     vae = {key.removeprefix(inner): value.clone() for key, value in state.items() if key.startswith(inner)}
-    kept = {key: value for key, value in state.items() if not key.startswith(inner + "decoder")}
+    rest = {key: value for key, value in state.items() if not key.startswith(inner + "decoder")}
     (folder / "model.safetensors").unlink()
-    torch.save(kept, folder / "model.ckpt")
+    torch.save(rest, folder / "model.ckpt")
     torch.save(vae, folder / "VAE.ckpt")
     assert_same_weights(get_pretrained_model(folder, accept_cc_by_nc=True)[0], golden_model("mmdit"))
 
 
-def test_a_student_without_configuration_gets_the_carried_one(copy_of: Any) -> None:
+def test_a_student_without_configuration_gets_the_bundled_one(copy_of: Any) -> None:
     folder = copy_of("turbo")
     (folder / "config.json").unlink()
-    # The golden weights are tiny, so they cannot fit the full-size configuration: that is how it shows.
+    # The tiny golden weights cannot fit the full-size configuration, so the error shows which one is used.
     with pytest.raises(CheckpointError, match=r"weight_v: file \(8, 4, 7\), model \(2048, 64, 7\)"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
 
 
-def test_names_and_places(copy_of: Any, tmp_path: Path) -> None:
+def test_models_are_found_by_name_and_path(copy_of: Any, tmp_path: Path) -> None:
     folder = copy_of("maf")
     where = folders(tmp_path / "audiox")
     for name in ("maf", str(folder), folder):
@@ -125,7 +125,7 @@ def test_names_and_places(copy_of: Any, tmp_path: Path) -> None:
     assert list_models(where)[:2] == ["maf", "AudioX"]
 
 
-def test_precision_is_the_networks_alone(copy_of: Any) -> None:
+def test_precision_applies_to_the_network_alone(copy_of: Any) -> None:
     model, _ = get_pretrained_model(copy_of("maf"), accept_cc_by_nc=True, precision="bf16")
     dtypes = {
         value.dtype for key, value in model.network.state_dict().items() if "timestep_features" not in key
@@ -135,10 +135,10 @@ def test_precision_is_the_networks_alone(copy_of: Any) -> None:
 
 
 @pytest.mark.parametrize("amx", [False, True, None])
-def test_auto_is_half_precision_on_a_processor_made_for_it(
+def test_auto_is_bf16_on_a_processor_with_units_for_it(
     amx: bool | None, copy_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if amx is None:  # a torch that cannot tell
+    if amx is None:  # torch cannot tell
         monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
     else:
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
@@ -179,7 +179,7 @@ def test_a_random_checkpoint_in_published_form_loads(form: Any, tmp_path: Path) 
         ("CC-BYNC-4.0", True),
     ],
 )
-def test_which_licences_need_the_opt_in(name: str | None, expected: bool) -> None:
+def test_only_free_licences_need_no_opt_in(name: str | None, expected: bool) -> None:
     assert is_non_commercial(name) == expected
 
 
@@ -196,7 +196,7 @@ def test_weights_of_unknown_origin_need_the_opt_in(copy_of: Any, monkeypatch: py
     get_pretrained_model(folder)
 
 
-def test_a_named_licence_decides_not_the_folder(copy_of: Any) -> None:
+def test_the_licence_decides_not_the_folders_name(copy_of: Any) -> None:
     folder = copy_of("maf")
     folder = folder.rename(folder.parent / "AudioX-MAF")
     config = json.loads((folder / "config.json").read_text())
@@ -208,38 +208,38 @@ def test_a_named_licence_decides_not_the_folder(copy_of: Any) -> None:
 
 
 def test_nothing_is_downloaded_without_the_opt_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
     monkeypatch.setattr(
-        pretrained_module, "download_repository", lambda repository, *rest: asked.append(repository)
+        pretrained_module, "download_repository", lambda repository, *_: requests.append(repository)
     )
     for name in ("AudioX-Turbo", "HKUSTAudio/AudioX", "someone/unknown"):
         with pytest.raises(LicenseError):
             get_pretrained_model(name, folders=folders(tmp_path))
-    assert asked == []
+    assert requests == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_with_the_opt_in_the_published_files_are_fetched(
+def test_with_the_opt_in_the_published_files_are_downloaded(
     copy_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = copy_of("maf")
-    asked: list[tuple[str, Any, Path]] = []
+    requests: list[tuple[str, Any, Path]] = []
 
     def fetch(repository: str, patterns: Any, folder: Path) -> Path:
-        asked.append((repository, patterns, folder))
+        requests.append((repository, patterns, folder))
         return Path(shutil.copytree(source, folder))
 
     monkeypatch.setattr(pretrained_module, "download_repository", fetch)
     root = tmp_path / "models"
     model, _ = get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
-    assert asked[0][0] == "HKUSTAudio/AudioX-MAF"
-    assert "model.ckpt" in asked[0][1]
+    assert requests[0][0] == "HKUSTAudio/AudioX-MAF"
+    assert "model.ckpt" in requests[0][1]
     assert model.folder == root / "AudioX-MAF"
     get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-def test_no_network_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def unreachable(repository: str) -> Any:
@@ -254,7 +254,7 @@ def test_no_network_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pyt
         get_pretrained_model("AudioX-Turbo", accept_cc_by_nc=True, folders=folders(tmp_path), download=False)
 
 
-def test_a_download_that_was_cut_off_goes_on(
+def test_an_interrupted_download_resumes(
     copy_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub
@@ -283,24 +283,24 @@ def test_a_download_that_was_cut_off_goes_on(
     assert calls == ["HKUSTAudio/AudioX-MAF"] * 2
 
 
-def test_safetensors_are_fetched_instead_of_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_safetensors_are_preferred_to_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    source, asked = tmp_path / "hub", []
+    source, requests = tmp_path / "hub", []
     source.mkdir()
     for name in ("config.json", "model.ckpt", "model.safetensors", "VAE.ckpt", "README.md"):
         (source / name).touch()
     (source / "synchformer_state_dict.pth").touch()
 
     def download(repo_id: str, allow_patterns: list[str], local_dir: str) -> str:
-        asked.extend(allow_patterns)
+        requests.extend(allow_patterns)
         shutil.copytree(source, local_dir, dirs_exist_ok=True)
         return local_dir
 
     monkeypatch.setattr(huggingface_hub, "model_info", lambda name: hub_listing(source))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     catalog.download_repository("a/b", ("*.json", "model.*", "VAE.ckpt", "synchformer*"), tmp_path / "m")
-    assert sorted(asked) == ["VAE.ckpt", "config.json", "model.safetensors", "synchformer_state_dict.pth"]
+    assert sorted(requests) == ["VAE.ckpt", "config.json", "model.safetensors", "synchformer_state_dict.pth"]
     with pytest.raises(ModelNotFoundError, match="has no files of an AudioX model"):
         catalog.download_repository("a/b", ("*.onnx",), tmp_path / "n")
 
@@ -363,8 +363,8 @@ def test_a_malicious_pickle_does_not_run(copy_of: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.9])
-def test_a_truncated_checkpoint_is_said_to_be_so(suffix: str, share: float, copy_of: Any) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.9])
+def test_a_truncated_checkpoint_is_reported(suffix: str, fraction: float, copy_of: Any) -> None:
     folder = copy_of("base")
     path = folder / "model.safetensors"
     if suffix == "ckpt":
@@ -373,12 +373,12 @@ def test_a_truncated_checkpoint_is_said_to_be_so(suffix: str, share: float, copy
         path = folder / "model.ckpt"
         torch.save(state, path)
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * fraction)])
     with pytest.raises(CheckpointError, match="damaged"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
 
 
-def test_a_checkpoint_of_another_model_is_reported_readably(copy_of: Any) -> None:
+def test_a_checkpoint_of_another_model_is_reported(copy_of: Any) -> None:
     folder, other = copy_of("maf"), copy_of("mmdit")
     shutil.copy(other / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(CheckpointError) as caught:
@@ -439,13 +439,13 @@ def test_every_listed_folder_can_be_loaded(copy_of: Any, tmp_path: Path) -> None
     assert model.folder.name == name == "My model (v2)"
 
 
-def test_an_unknown_short_name_lists_what_there_is(copy_of: Any, tmp_path: Path) -> None:
+def test_an_unknown_short_name_lists_the_models(copy_of: Any, tmp_path: Path) -> None:
     copy_of("maf")
     with pytest.raises(ModelNotFoundError, match=r"no model 'AudioY'.*maf, AudioX"):
         get_pretrained_model("AudioY", accept_cc_by_nc=True, folders=folders(tmp_path / "audiox"))
 
 
-def test_a_missing_text_encoder_says_where_it_belongs(copy_of: Any) -> None:
+def test_a_missing_text_encoder_is_reported_with_its_place(copy_of: Any) -> None:
     folder = copy_of("maf")
     shutil.rmtree(folder / "text_encoder")
     with pytest.raises(ModelNotFoundError, match="text encoder text_encoder is missing"):
@@ -507,14 +507,14 @@ def test_synchformer_of_a_tiny_checkpoint_loads_in_float32(tiny_folder: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["base", "maf", "mmdit", "turbo"])
-def test_inspect_says_what_is_there(kind: str, tiny_folder: Any) -> None:
+def test_inspect_reports_a_complete_model(kind: str, tiny_folder: Any) -> None:
     report = inspect_checkpoint(str(tiny_folder(kind)))
     assert report["complete"], report
     assert report["network"] == ("mmdit" if kind in ("mmdit", "turbo") else "dit")
     assert "complete" in describe(report)
 
 
-def test_inspect_says_what_is_missing(copy_of: Any) -> None:
+def test_inspect_reports_what_is_missing(copy_of: Any) -> None:
     folder = copy_of("maf")
     shutil.rmtree(folder / "text_encoder")
     report = inspect_checkpoint(str(folder), folders(folder.parent))
@@ -532,7 +532,7 @@ EIGHT_BITS: dict[str, Any] = {
 }
 
 
-def test_weights_in_eight_bits_are_the_nearest_that_there_are(copy_of: Any) -> None:
+def test_weights_in_eight_bits_are_rounded_to_the_nearest(copy_of: Any) -> None:
     model, _ = get_pretrained_model(copy_of("mmdit"), accept_cc_by_nc=True, **EIGHT_BITS)
     full = read_tensors(golden_path("mmdit") / "model.safetensors")
     matrices = 0
@@ -546,7 +546,7 @@ def test_weights_in_eight_bits_are_the_nearest_that_there_are(copy_of: Any) -> N
     assert matrices
 
 
-def test_what_eight_bits_cannot_hold_is_an_error(copy_of: Any) -> None:
+def test_values_beyond_eight_bits_are_an_error(copy_of: Any) -> None:
     folder = copy_of("maf")
     state = read_copies(folder / "model.safetensors")
     key = "model.model.transformer.layers.0.ff.ff.2.weight"
@@ -562,7 +562,7 @@ def test_what_eight_bits_cannot_hold_is_an_error(copy_of: Any) -> None:
     get_pretrained_model(folder, accept_cc_by_nc=True, precision="bf16")
 
 
-def test_eight_bits_are_for_layers_that_cast(copy_of: Any) -> None:
+def test_eight_bits_need_layers_that_cast(copy_of: Any) -> None:
     folder, eight_bits = copy_of("maf"), torch.float8_e4m3fn
     with pytest.raises(InputError, match=r"fp8 works only in ComfyUI.*Choose auto, fp32, bf16 or fp16"):
         get_pretrained_model(folder, accept_cc_by_nc=True, precision="fp8")  # type: ignore[arg-type]

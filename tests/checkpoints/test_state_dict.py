@@ -1,4 +1,4 @@
-"""State dicts: safe reading, weight normalisation, comparison."""
+"""State dicts: safe reading, comparison, weight-norm folding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONVOLUTIONS = {
 
 
 class _RunsCode:
-    """A pickle of this writes a file when it is loaded without care."""
+    """Its pickle writes a file when it is loaded unsafely."""
 
     def __init__(self, victim: Path) -> None:
         self.victim = victim
@@ -57,7 +57,7 @@ def test_folding_agrees_with_torch_weight_norm(kind: str, form: str) -> None:
     assert_close_l2(plain(x), expected, 1e-6)
 
 
-def test_folding_takes_the_pairs_out_and_leaves_the_rest() -> None:
+def test_folding_replaces_pairs_and_keeps_other_tensors() -> None:
     bias, half = torch.ones(2), torch.ones(2, 1, 1)
     state = {
         "a.weight_v": torch.ones(2, 1, 4),
@@ -107,7 +107,7 @@ def test_published_shapes_show_pairs_buffers_and_unused_keys() -> None:
             self.conv.weight_norm = True  # type: ignore[assignment]
             self.plain = nn.Linear(2, 3, bias=False, device="meta")
             self.again = self.plain
-            self.register_buffer("kept", torch.zeros(4))
+            self.register_buffer("statistics", torch.zeros(4))
             self.register_buffer("computed", torch.zeros(4), persistent=False)
 
         def unused_keys(self) -> dict[str, tuple[int, ...]]:
@@ -119,16 +119,16 @@ def test_published_shapes_show_pairs_buffers_and_unused_keys() -> None:
         "part.conv.bias": (3,),
         "part.plain.weight": (3, 2),
         "part.again.weight": (3, 2),
-        "part.kept": (4,),
+        "part.statistics": (4,),
         "part.old.weight": (7, 7),
     }
 
 
-def test_equal_keys_compare_as_nothing() -> None:
+def test_equal_keys_give_an_empty_report() -> None:
     assert compare_keys({"a": (1, 2)}, {"a": (1, 2)}) == ""
 
 
-def test_a_difference_is_reported_whole() -> None:
+def test_all_differences_are_reported() -> None:
     report = compare_keys({"b": (1,), "c": (3, 1)}, {"a": (1,), "c": (1, 3)})
     assert report.splitlines() == [
         "",
@@ -143,7 +143,7 @@ def test_long_lists_are_shortened() -> None:
     assert "missing (20): k00, k01, k02, k03, k04, k05, k06, k07 and 12 more" in report
 
 
-def test_optional_keys_may_be_there_or_not_but_must_fit() -> None:
+def test_optional_keys_may_be_missing_but_must_fit() -> None:
     assert compare_keys({}, {"a": (1,)}, optional={"a"}) == ""
     assert compare_keys({"a": (1,)}, {}, optional={"a"}) == ""
     assert "wrong shape (1): a" in compare_keys({"a": (1,)}, {"a": (2,)}, optional={"a"})

@@ -1,4 +1,4 @@
-"""Weights that are folded when they are first used: never seen unfolded, and not kept twice."""
+"""Weights that are folded at their first use: never seen unfolded, and not stored twice."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def half_of(model: AudioXModel, name: str) -> nn.Module:
     return model.pretransform.model[name]
 
 
-def waits(half: nn.Module) -> bool:
-    """Whether some weight is still to be folded."""
+def is_waiting(half: nn.Module) -> bool:
+    """Whether a weight is not yet folded."""
     return any(parametrize.is_parametrized(layer) for layer in half.modules())
 
 
@@ -43,22 +43,22 @@ def folded() -> dict[str, Tensor]:
 def test_each_half_is_folded_when_it_first_runs() -> None:
     model = loaded()
     encoder, decoder = half_of(model, "encoder"), half_of(model, "decoder")
-    assert waits(encoder)
-    assert waits(decoder)
+    assert is_waiting(encoder)
+    assert is_waiting(decoder)
     latents = torch.randn(1, model.config.autoencoder.latent_dim, 8)
     at_once = loaded(operations=PlainOperations)
-    assert not waits(at_once.pretransform)
+    assert not is_waiting(at_once.pretransform)
     sound = model.pretransform.decode(latents)
     assert torch.equal(sound, at_once.pretransform.decode(latents))
-    assert waits(encoder)
-    assert not waits(decoder)
+    assert is_waiting(encoder)
+    assert not is_waiting(decoder)
     random = [RandomNumbers(torch.Generator().manual_seed(1)) for _ in range(2)]
     encoded = model.pretransform.encode(sound, random[0])
     assert torch.equal(encoded, at_once.pretransform.encode(sound, random[1]))
-    assert not waits(encoder)
+    assert not is_waiting(encoder)
 
 
-def test_whoever_reads_the_weights_gets_them_folded(folded: dict[str, Tensor]) -> None:
+def test_reading_a_weight_gives_it_folded(folded: dict[str, Tensor]) -> None:
     model = loaded()
     layer = half_of(model, "encoder").get_submodule("layers.0")
     assert torch.equal(layer.weight, folded[f"model.encoder.{KEY}"])
@@ -66,7 +66,7 @@ def test_whoever_reads_the_weights_gets_them_folded(folded: dict[str, Tensor]) -
     state = model.state_dict()
     for own in (copied.state_dict(), {k.removeprefix("pretransform."): v for k, v in state.items()}):
         assert all(torch.equal(own[key], value) for key, value in folded.items())
-    assert not waits(model.pretransform)
+    assert not is_waiting(model.pretransform)
     assert {p.requires_grad for p in model.parameters()} == {False}
 
 
@@ -89,7 +89,7 @@ def test_folding_in_inference_mode_leaves_weights_that_can_be_changed() -> None:
 
 @pytest.mark.parametrize("settings", [{"device": "meta"}, {"device": "meta", "offload": True}], ids=str)
 def test_other_devices_get_whole_weights(settings: Any) -> None:
-    assert not waits(loaded(**settings).pretransform)
+    assert not is_waiting(loaded(**settings).pretransform)
 
 
 def test_folded_files_have_nothing_to_fold(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_folded_files_have_nothing_to_fold(tmp_path: Path) -> None:
 
     convert_checkpoint(str(golden_path("maf")), tmp_path / "new", precision="fp32", accept_cc_by_nc=True)
     model, _ = get_pretrained_model(tmp_path / "new", accept_cc_by_nc=True)
-    assert not waits(model.pretransform)
+    assert not is_waiting(model.pretransform)

@@ -1,4 +1,4 @@
-"""The command line as a user types it."""
+"""The command line, as users type it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_text_to_a_sound_file(tiny_folder: Any, tmp_path: Path, capsys: pytest.C
     assert "2/2" in printed.err  # the progress bar
 
 
-def test_settings_of_fewer_steps_are_obeyed(tiny_folder: Any, tmp_path: Path, capsys: Any) -> None:
-    """Each makes another sound; a preset counts where nothing else is said."""
+def test_settings_for_fewer_steps_have_an_effect(tiny_folder: Any, tmp_path: Path, capsys: Any) -> None:
+    """Each setting makes another sound; a preset fills in what is not set."""
     model, sounds = tiny_folder("maf"), set()
     settings: list[list[object]] = [
         [],
@@ -119,7 +119,7 @@ def test_a_video_gets_its_sound(tiny_folder: Any, tmp_path: Path, clip: Path) ->
     assert abs(waveform.shape[1] / rate - 2) < 0.1
 
 
-def test_a_cut_video_is_said_to_be_cut(tiny_folder: Any, tmp_path: Path, clip: Path, caplog: Any) -> None:
+def test_a_shortened_video_is_reported(tiny_folder: Any, tmp_path: Path, clip: Path, caplog: Any) -> None:
     options = ["--video", clip, "--prompt", "x", "--steps", 1, "--seconds", 1, "-o", tmp_path / "out.mp4"]
     assert run("generate", "--model", tiny_folder("maf"), *options) == 0
     assert "The video goes on for 2.00 s, the sound for 1.00 s" in caplog.text
@@ -175,14 +175,14 @@ def test_loras_change_the_sound_and_strength_0_does_not(
     sounds = []
     for loras in ([], [f"{file}:0"], [file], [f"{file}:0.5", f"{file}:.5"], [f"{file}:-1"]):
         out = tmp_path / f"{len(sounds)}.wav"
-        # In fp32, whatever the processor is quickest with: bf16 would round each half for itself.
+        # In fp32 on every processor: bf16 would round each half separately.
         options = ["--precision", "fp32", *(word for lora in loras for word in ("--lora", lora))]
         assert run("generate", "--model", model, "--prompt", "x", "--steps", 2, *options, "-o", out) == 0
         sounds.append(read_audio(out)[0])
     plain, off, on, halves, negative = sounds
     assert torch.equal(plain, off)
     assert all(float((wave - plain).abs().max()) > 1e-2 for wave in (on, negative, on - negative + plain))
-    torch.testing.assert_close(halves, on, atol=1e-3, rtol=0)  # 16 bits of a file are 3e-5
+    torch.testing.assert_close(halves, on, atol=1e-3, rtol=0)  # one step of a 16-bit file is 3e-5
     assert run("inspect", file) == 0
     output = capsys.readouterr().out
     for words in ("random-1", "for           maf (maf)", "MIT (no opt-in needed)", "rank 3", "rain on tin"):
@@ -238,7 +238,7 @@ def test_errors_are_one_sentence_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_licence_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_licence_needs_consent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = run(
         "generate", "--model", "AudioX-Turbo", "--models", tmp_path, "--prompt", "x", "-o", tmp_path / "x.wav"
     )
@@ -247,7 +247,7 @@ def test_the_licence_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_runs_as_a_module() -> None:
+def test_the_package_runs_as_a_module() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "audiox_ext", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -264,7 +264,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_edit_changes_the_regions_alone(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
+def test_edit_changes_only_the_regions(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
     out = tmp_path / "out.wav"
     model = ("--model", tiny_folder("turbo"), "--prompt", "rain", "--steps", 1)
     assert run("edit", track, *model, "--region", "2-3", "--region", "7.5-8", "-o", out) == 0
@@ -316,7 +316,7 @@ def test_view_and_level(tmp_path: Path, track: Path, capsys: pytest.CaptureFixtu
         (("generate", "--init-audio", "nowhere.wav"), "--init-audio: there is no file"),
     ],
 )
-def test_bad_edits_get_a_sentence(
+def test_invalid_edits_are_explained(
     command: tuple[str, ...],
     message: str,
     track: Path,
