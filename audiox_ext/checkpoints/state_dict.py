@@ -303,19 +303,16 @@ def fold_at_first_use(part: nn.Module, gains: Mapping[str, Tensor]) -> None:
 
 def _fold_now(part: nn.Module, *_: Any) -> None:
     """Fold every weight of `part` that still waits for it."""
-    layer: Any  # torch gives it the attributes that are used here
     for layer in list(part.modules()):
         if not parametrize.is_parametrized(layer, "weight"):
             continue
+        shared_class: Any = type(layer)
+        unfolded_weight = shared_class.weight
         # Inference mode would turn the weights into tensors that cannot be changed later.
-        with torch.inference_mode(False), torch.no_grad():
-            weight = layer.weight
-        # torch's remove_parametrizations would also take the weight away from copies of the layer.
-        original = layer.parametrizations["weight"].original
-        original.data = weight
-        del layer.parametrizations
-        layer.__class__ = parametrize.type_before_parametrizations(layer)
-        layer.register_parameter("weight", original)
+        with torch.inference_mode(False):
+            parametrize.remove_parametrizations(layer, "weight")
+        # Copies of the layer have the same class, and may still wait.
+        shared_class.weight = unfolded_weight
 
 
 def ensure_within_range(key: str, weight: Tensor) -> Tensor:
