@@ -191,10 +191,7 @@ def _autoencoder(section: ConfigSection) -> AutoencoderConfig:
         encoder=_encoder(encoder),
         decoder=OobleckDecoderConfig(
             out_channels=decoder_sizes.positive("out_channels"),
-            channels=decoder_sizes.positive("channels"),
-            c_mults=decoder_sizes.integers("c_mults"),
-            strides=decoder_sizes.integers("strides"),
-            latent_dim=decoder_sizes.positive("latent_dim"),
+            **_oobleck_sizes(decoder_sizes),
             final_tanh=decoder_sizes.get("final_tanh", bool, True),
         ),
         latent_dim=config.positive("latent_dim"),
@@ -218,13 +215,20 @@ def _encoder(section: ConfigSection) -> OobleckEncoderConfig | SpectralEncoderCo
     else:
         result = OobleckEncoderConfig(
             in_channels=sizes.positive("in_channels"),
-            channels=sizes.positive("channels"),
-            c_mults=sizes.integers("c_mults"),
-            strides=sizes.integers("strides"),
-            latent_dim=sizes.positive("latent_dim"),
+            **_oobleck_sizes(sizes),
         )
     sizes.log_unknown_keys()
     return result
+
+
+def _oobleck_sizes(section: ConfigSection) -> dict[str, Any]:
+    """Parse the sizes that encoder and decoder of an Oobleck autoencoder both have."""
+    return {
+        "channels": section.positive("channels"),
+        "c_mults": section.integers("c_mults"),
+        "strides": section.integers("strides"),
+        "latent_dim": section.positive("latent_dim"),
+    }
 
 
 def _conditioners(
