@@ -101,7 +101,7 @@ def scan(
         The phrases, file by file, in order of their lines.
     """
     compiled = [(re.compile(pattern.replace(" ", r"\s+"), re.MULTILINE), say) for pattern, say in phrases]
-    found = []
+    results = []
     for path in files:
         quotations = tuple((allowed or {}).get(path.name, ()))
         for first, text in sorted(readable_texts(path)):
@@ -115,8 +115,8 @@ def scan(
             ]
             for match, say in sorted(hits, key=lambda hit: hit[0].start()):
                 line = first + text[: match.start()].count("\n")
-                found.append(Phrase(path, line, " ".join(match[0].split()), say))
-    return found
+                results.append(Phrase(path, line, " ".join(match[0].split()), say))
+    return results
 
 
 def readable_texts(path: Path) -> Iterator[tuple[int, str]]:

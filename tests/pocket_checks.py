@@ -61,9 +61,9 @@ def _timeline(sound: np.ndarray) -> None:
 
 def _in_time(sound: np.ndarray) -> None:
     """Three of the four blows of the film are heard when they are seen, and hardly anything else."""
-    found = [finding for finding in judge(film_scene(), sound, RATE) if finding.measure == "onsets"]
-    assert sum(finding.right for finding in found) >= 3
-    assert sum(finding.expected == "nothing" for finding in found) <= 1
+    findings = [finding for finding in judge(film_scene(), sound, RATE) if finding.measure == "onsets"]
+    assert sum(finding.right for finding in findings) >= 3
+    assert sum(finding.expected == "nothing" for finding in findings) <= 1
 
 
 def _regions(sound: np.ndarray) -> None:

@@ -60,20 +60,20 @@ def labels(text: str) -> tuple[set[str], set[str]]:
     defined = {name.lower() for name in re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE)}
     body = re.sub(r"^\[[^\]]+\]: .*$", "", re.sub(r"`[^`\n]+`", "", text), flags=re.MULTILINE)
     used = set()
-    for shown, label in re.findall(r"(?<!\\)\[([^\[\]]+)\](?:\[([^\[\]]*)\])?(?![\[(:])", body):
-        used.add((label or shown).lower())
+    for text_of_link, label in re.findall(r"(?<!\\)\[([^\[\]]+)\](?:\[([^\[\]]*)\])?(?![\[(:])", body):
+        used.add((label or text_of_link).lower())
     return defined, used
 
 
 def sections(text: str) -> set[str]:
     """Anchors of the headings, as GitHub makes them."""
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     anchors = set()
     for title in re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
         anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
-        count = seen.get(anchor, 0)
-        seen[anchor] = count + 1
+        count = counts.get(anchor, 0)
+        counts[anchor] = count + 1
         anchors.add(f"{anchor}-{count}" if count else anchor)
     return anchors
 
@@ -130,16 +130,16 @@ def test_every_document_is_reached_from_the_readme(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_are_in_plain_english(document: str) -> None:
-    found = scan([ROOT / document], (*DIALECT, *TERMS), QUOTATIONS)
-    assert not found, "\n".join(map(str, found))
+    hits = scan([ROOT / document], (*DIALECT, *TERMS), QUOTATIONS)
+    assert not hits, "\n".join(map(str, hits))
 
 
 @pytest.mark.parametrize("folder", PLAIN_FOLDERS)
 def test_code_is_in_plain_english(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files
-    found = scan(files, DIALECT, QUOTATIONS)
-    assert not found, "\n".join(map(str, found))
+    hits = scan(files, DIALECT, QUOTATIONS)
+    assert not hits, "\n".join(map(str, hits))
 
 
 def test_the_scan_finds_phrases_across_lines_and_not_in_code(tmp_path: Path) -> None:

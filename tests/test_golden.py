@@ -37,13 +37,13 @@ def answers(kind: str) -> dict[str, Tensor]:
 
 
 def prompt(case: dict[str, Any], rate: int) -> dict[str, Any]:
-    given: dict[str, Any] = {"text_prompt": case["prompt"]}
+    conditioning: dict[str, Any] = {"text_prompt": case["prompt"]}
     if case["video_seed"] is not None:
         video = frames(50, case["video_seed"])[None].float()
-        given["video_prompt"] = {"video_tensors": video, "video_sync_frames": sync(case["sync_seed"])}
+        conditioning["video_prompt"] = {"video_tensors": video, "video_sync_frames": sync(case["sync_seed"])}
     if case["audio_f0"] is not None:
-        given["audio_prompt"] = tone(10, rate, case["audio_f0"])
-    return given
+        conditioning["audio_prompt"] = tone(10, rate, case["audio_f0"])
+    return conditioning
 
 
 def all_generations() -> list[tuple[str, str]]:
@@ -123,8 +123,8 @@ def test_network_with_the_published_head_geometry() -> None:
     )
     network = DiffusionTransformer(config)
     assert shapes_of(state) == published_shapes(network)
-    wanted = network.state_dict().keys()
-    network.load_state_dict({key: value.float() for key, value in state.items() if key in wanted})
+    keys = network.state_dict().keys()
+    network.load_state_dict({key: value.float() for key, value in state.items() if key in keys})
     with torch.no_grad():
         x, t, context = expected["x"], expected["t"], expected["context"]
         assert_close_l2(GuidedVelocity(network, context)(x, t), expected["v"], EXACT)

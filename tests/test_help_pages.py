@@ -68,8 +68,8 @@ def test_a_page_explains_every_input_once_and_no_other(node: str) -> None:
 
 @pytest.mark.parametrize("node", NODES)
 def test_a_page_shows_its_node_twice_as_fine_as_the_screen(node: str) -> None:
-    shown = dict(pictures(page(node)))
-    width = shown.get(f"images/{node}.png")
+    pictures_by_path = dict(pictures(page(node)))
+    width = pictures_by_path.get(f"images/{node}.png")
     assert width is not None, (
         f"run python -m tools.screenshots {node}, and show images/{node}.png in the page"
     )

@@ -51,9 +51,9 @@ def test_sentences_are_translated(language: str) -> None:
 def test_names_and_numbers_stay(language: str) -> None:
     english, own = dict(list_texts(read_texts("en"))), dict(list_texts(read_texts(language)))
     for place, text in english.items():
-        wanted = set(KEPT.findall(text))
-        found = set(KEPT.findall(own[place].replace(",", ".")))
-        assert wanted <= found | {number for number in wanted if number in ("1", "2", "3")}, (
+        expected = set(KEPT.findall(text))
+        actual = set(KEPT.findall(own[place].replace(",", ".")))
+        assert expected <= actual | {number for number in expected if number in ("1", "2", "3")}, (
             place,
             own[place],
         )

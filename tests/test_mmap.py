@@ -97,9 +97,9 @@ def test_converting_leaves_no_pages_behind(weights: tuple[Path, Tensor]) -> None
 
 def test_memory_that_is_in_no_file_is_left_alone() -> None:
     tensor = torch.randn(2**20, generator=torch.Generator().manual_seed(1))
-    kept = tensor.clone()
+    before = tensor.clone()
     release_pages(tensor)
-    assert torch.equal(tensor, kept)
+    assert torch.equal(tensor, before)
 
 
 @needs_pagemap
@@ -178,7 +178,7 @@ def test_a_network_that_does_not_fit_is_told_and_goes_back(
     where = DevicePlacement("meta", offload=True)
     # Parts "on the device" are copies on the CPU, and so are their inputs.
     use = where.use
-    monkeypatch.setattr(where, "use", lambda *given: use(*given) and torch.device("cpu"))
+    monkeypatch.setattr(where, "use", lambda *arguments: use(*arguments) and torch.device("cpu"))
     monkeypatch.setattr(model, "placement", where)
     with pytest.raises(InputError, match=r"Memory ran out while the network was loaded\. .*lower precision"):
         generate_diffusion_cond(model, steps=2, conditioning={"text_prompt": "rain"}, seed=1)

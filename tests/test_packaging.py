@@ -48,11 +48,11 @@ def pack_files(*suffixes: str) -> list[Path]:
         listed = subprocess.run(call, capture_output=True, check=True).stdout.decode().split("\0")
         files = [ROOT / name for name in listed if name]
     except (OSError, subprocess.CalledProcessError):
-        made = {"demo_output", "build", "dist", "__pycache__"}
+        generated = {"demo_output", "build", "dist", "__pycache__"}
         files = [
             path
             for path in ROOT.rglob("*")
-            if not any(part in made or part.startswith(".") for part in path.relative_to(ROOT).parts)
+            if not any(part in generated or part.startswith(".") for part in path.relative_to(ROOT).parts)
         ]
     return [path for path in files if path.suffix in suffixes and path.is_file()]
 

@@ -44,14 +44,14 @@ def test_each_item_draws_as_if_it_were_alone() -> None:
 
 def test_one_seed_draws_for_the_whole_batch_from_one_generator() -> None:
     generator = torch.Generator().manual_seed(5)
-    wanted = [torch.randn(shape, generator=generator) for shape in SHAPES]
-    wanted.append(torch.rand(3, generator=generator))
-    wanted.append(torch.cat([torch.randint(0, 99, (1,), generator=generator) for _ in range(3)]))
-    wanted.append(torch.randn(3, 2, 33, generator=generator))
+    expected = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    expected.append(torch.rand(3, generator=generator))
+    expected.append(torch.cat([torch.randint(0, 99, (1,), generator=generator) for _ in range(3)]))
+    expected.append(torch.randn(3, 2, 33, generator=generator))
     for random in (RandomNumbers.from_seed(5), RandomNumbers.from_seeds([5])):
         assert random.sources == 1
         assert random.item(2) is random
-        assert all(torch.equal(a, b) for a, b in zip(draw(random, 3), wanted, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(draw(random, 3), expected, strict=True))
 
 
 def test_another_number_of_seeds_than_items_is_refused() -> None:
@@ -66,15 +66,15 @@ def test_each_item_has_its_own_brownian_path() -> None:
     together = BrownianNoise(x, sigmas, RandomNumbers.from_seeds(SEEDS))
     alone = [BrownianNoise(x[:1], sigmas, RandomNumbers.from_seed(seed)) for seed in SEEDS]
     for low, high in ((0, 1), (1, 2)):
-        wanted = torch.cat([noise(x[:1], sigmas[low], sigmas[high]) for noise in alone])
-        assert torch.equal(together(x, sigmas[low], sigmas[high]), wanted)
+        expected = torch.cat([noise(x[:1], sigmas[low], sigmas[high]) for noise in alone])
+        assert torch.equal(together(x, sigmas[low], sigmas[high]), expected)
 
 
 def assert_items_are_single_runs(model: Any, arguments: dict[str, Any], limit: float) -> None:
     # At fewer steps these guided random networks lift the last bit of the noise beyond the limit.
-    wanted = {"steps": 4, "device": "cpu", "return_latents": True, **arguments}
-    batch = generate_diffusion_cond(model, batch_size=3, seeds=SEEDS, **wanted)
-    singles = [generate_diffusion_cond(model, seed=seed, **wanted) for seed in SEEDS]
+    settings = {"steps": 4, "device": "cpu", "return_latents": True, **arguments}
+    batch = generate_diffusion_cond(model, batch_size=3, seeds=SEEDS, **settings)
+    singles = [generate_diffusion_cond(model, seed=seed, **settings) for seed in SEEDS]
     assert relative_l2(singles[0], singles[1]) > 0.05, "seeds make no difference here"
     for index, single in enumerate(singles):
         assert_close_l2(batch[index : index + 1], single, limit)
@@ -125,10 +125,10 @@ def test_so_it_is_with_an_autoencoder_that_works_item_by_item(
 
 
 def test_seeds_differ_from_one_seed_but_for_a_single_item(golden_model: Any) -> None:
-    wanted = {"steps": 2, "conditioning": PROMPT, "device": "cpu", "return_latents": True}
+    settings = {"steps": 2, "conditioning": PROMPT, "device": "cpu", "return_latents": True}
 
     def make(**more: Any) -> Tensor:
-        return generate_diffusion_cond(golden_model("maf"), **wanted, **more)
+        return generate_diffusion_cond(golden_model("maf"), **settings, **more)
 
     assert torch.equal(make(seeds=[5]), make(seed=5))
     assert relative_l2(make(seed=5, batch_size=3)[1:], make(seeds=SEEDS, batch_size=3)[1:]) > 0.05
@@ -156,5 +156,5 @@ def test_an_audio_prompt_can_be_heard_whole(kind: str, golden_model: Any) -> Non
     if kind == "maf":
         with torch.no_grad():
             mel = log_mel(sound(1).mean(dim=0)[None], conditioner.config)
-            wanted = conditioner.proj_features(mel.transpose(1, 2)).expand(2, -1, -1)
-        assert_close_l2(whole, wanted, 1e-6)
+            expected = conditioner.proj_features(mel.transpose(1, 2)).expand(2, -1, -1)
+        assert_close_l2(whole, expected, 1e-6)

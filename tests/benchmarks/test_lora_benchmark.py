@@ -34,8 +34,8 @@ def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
     assert not taught & {item.prompt.lower() for item in items}
     assert len({item.seed for item in items}) == 12
     classifier = train_classifier(16000, examples=12)
-    heard = [classifier.classify(render(item.scene, 16000), 16000) for item in items]
-    assert heard.count(KIND) >= 11
+    recognised = [classifier.classify(render(item.scene, 16000), 16000) for item in items]
+    assert recognised.count(KIND) >= 11
 
 
 @trains
@@ -63,8 +63,8 @@ def test_it_trains_and_compares(
     output = capsys.readouterr().out
     assert "of the frogs without the LoRA and" in output
     assert "| measure | without | with the LoRA |" in output
-    found = json.loads((tmp_path / "lora.json").read_text(encoding="utf-8"))
-    assert len(found["frogs"]) == len(found["rest"]) == 2
+    report = json.loads((tmp_path / "lora.json").read_text(encoding="utf-8"))
+    assert len(report["frogs"]) == len(report["rest"]) == 2
     assert (tmp_path / f"{KIND}.safetensors").is_file()
     assert main([model, "--output", str(tmp_path), "--frogs", "1"]) == 1
     assert "must be at least 2" in capsys.readouterr().err

@@ -77,11 +77,11 @@ def by_threshold(report: QualityReport) -> dict[str, Score]:
 @pytest.mark.slow
 def test_audiox_pocket_does_what_it_is_asked_for(classifier: Classifier) -> None:
     model = get_pretrained_model(POCKET)[0]
-    asked = asked_of_pocket()
-    reference = Reference.for_items(asked, model.sample_rate, model.sample_size, classifier)
-    found = by_threshold(evaluate(model, asked, CHEAP, reference=reference))
+    items = asked_of_pocket()
+    reference = Reference.for_items(items, model.sample_rate, model.sample_size, classifier)
+    scores = by_threshold(evaluate(model, items, CHEAP, reference=reference))
     for measure, least in THRESHOLDS.items():
-        assert found[measure].fraction >= least, f"{measure}: {found[measure]}"
+        assert scores[measure].fraction >= least, f"{measure}: {scores[measure]}"
 
 
 @pytest.mark.slow
@@ -93,11 +93,11 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
         tmp_path / "pocket", config["model"], text_encoder=encoder, synchformer_depth=1
     )
     model = get_pretrained_model(folder)[0]
-    asked = asked_of_pocket(share=0.4)
-    reference = Reference.for_items(asked, model.sample_rate, model.sample_size, classifier)
-    found = by_threshold(evaluate(model, asked, UNTRAINED, reference=reference))
+    items = asked_of_pocket(share=0.4)
+    reference = Reference.for_items(items, model.sample_rate, model.sample_size, classifier)
+    scores = by_threshold(evaluate(model, items, UNTRAINED, reference=reference))
     for measure, least in THRESHOLDS.items():
-        score = found[measure]
+        score = scores[measure]
         assert score.fraction < least - 0.1, f"{measure}: {score}"
 
 
@@ -200,9 +200,9 @@ def example_report(**changes: object) -> QualityReport:
 
 
 def test_the_table_says_shares_intervals_and_costs() -> None:
-    made = example_report(seconds=1.25, evaluations=100.0, diversity=0.5)
+    report = example_report(seconds=1.25, evaluations=100.0, diversity=0.5)
     text = format_table(
-        {"model": made, "data": example_report(scores={"count": Score(right=12, total=12, error=0)})}
+        {"model": report, "data": example_report(scores={"count": Score(right=12, total=12, error=0)})}
     )
     lines = text.splitlines()
     assert lines[0] == "| measure | model | data |"
@@ -258,9 +258,9 @@ def test_a_pass_with_old_blocks_counts_as_its_first_block(
     prompts = Prompts.of(tiny, held_out_items(2, groups=["count"]))
     sampling = Sampling(steps=40, cfg_scale=2.0, reuse_threshold=0.5)
     evaluations = generate_sounds(tiny, prompts, sampling).evaluations
-    (told,) = re.findall(r"(\d+) of 40 passes", caplog.text)
-    assert int(told) > 0
-    assert evaluations == pytest.approx(80 - int(told))  # one of two blocks, of a pair
+    (reused,) = re.findall(r"(\d+) of 40 passes", caplog.text)
+    assert int(reused) > 0
+    assert evaluations == pytest.approx(80 - int(reused))  # one of two blocks, of a pair
 
 
 def test_a_sound_depends_on_its_seed_and_not_on_the_batch(tiny: AudioXModel) -> None:
@@ -285,20 +285,20 @@ def test_what_is_not_a_number_becomes_silence(tiny_folder: Callable[[str], Path]
 def test_a_model_is_measured_with_its_videos(
     tiny: AudioXModel, tiny_folder: Callable[[str], Path], classifier: Classifier, tmp_path: Path
 ) -> None:
-    asked = held_out_items(1, groups=["count", "ball, video alone"])
-    reference = Reference.for_items(asked, tiny.sample_rate, tiny.sample_size, classifier)
+    items = held_out_items(1, groups=["count", "ball, video alone"])
+    reference = Reference.for_items(items, tiny.sample_rate, tiny.sample_size, classifier)
     varied = varied_items(1, 2)
     few = Sampling(steps=2, cfg_scale=2.0)
-    report = evaluate(tiny, asked, few, reference=reference, varied=varied)
+    report = evaluate(tiny, items, few, reference=reference, varied=varied)
     assert report.items == 2
     assert {"count", "onsets (ball, video alone)", "kind (ball, video alone)"} <= set(report.scores)
     assert report.seconds is not None
     assert report.evaluations == 4
-    data = evaluate_data(tiny, asked, reference=reference, varied=varied)
+    data = evaluate_data(tiny, items, reference=reference, varied=varied)
     assert data.diversity is not None
     assert report.diversity is not None
     assert data.mean > report.mean
-    coded = evaluate_data(tiny, asked, reference=reference, through_codec=True)
+    coded = evaluate_data(tiny, items, reference=reference, through_codec=True)
     assert coded.spectral > data.spectral  # its autoencoder knows nothing
     other = build_untrained(tiny, tmp_path)
     own, its = (next(model.network.parameters()) for model in (tiny, other))
@@ -322,8 +322,8 @@ def test_the_video_is_seen_at_its_times(tiny: AudioXModel) -> None:
     assert frames.shape == (1, round(tiny.conditioning_seconds * tiny.video_fps), 3, 224, 224)
     from pocket.world.animations import render_film
 
-    shown = render_film(item.scene, fps=25.0)[7 * 5]  # second 1.4
-    assert np.abs(frames[0, 7].permute(1, 2, 0).numpy() - shown).max() <= 1
+    picture = render_film(item.scene, fps=25.0)[7 * 5]  # second 1.4
+    assert np.abs(frames[0, 7].permute(1, 2, 0).numpy() - picture).max() <= 1
 
 
 @pytest.mark.slow

@@ -58,8 +58,8 @@ def pretended(trial: Trial) -> Result:
     if trial.precision == "bf16":
         return Result(trial=trial, report=None, device="cpu", error="RuntimeError: not for\nthis processor")
     steps = trial.sampling.steps or 0
-    made = report(20 + min(steps, 50) // 5 + trial.seed, frechet=2.0 - min(steps, 50) / 100)
-    measured = replace(made, seconds=steps / 100, evaluations=2.0 * steps, diversity=0.5)
+    measurements = report(20 + min(steps, 50) // 5 + trial.seed, frechet=2.0 - min(steps, 50) / 100)
+    measured = replace(measurements, seconds=steps / 100, evaluations=2.0 * steps, diversity=0.5)
     return Result(trial=trial, report=measured, device="cpu")
 
 
@@ -212,8 +212,8 @@ def test_a_conclusion_names_what_is_worse() -> None:
     assert conclusion("balanced", "published", verdicts(base, base)).startswith(
         "balanced is not worse than published on any measure"
     )
-    found = verdicts(base, [report(10, frechet=9.0)] * 3)
-    assert conclusion("fast", "published", found).endswith("on: count, Fréchet distance.")
+    comparisons = verdicts(base, [report(10, frechet=9.0)] * 3)
+    assert conclusion("fast", "published", comparisons).endswith("on: count, Fréchet distance.")
 
 
 def test_no_verdict_without_several_seeds() -> None:
@@ -325,13 +325,13 @@ def test_a_study_of_a_model(
     assert main([*call, "--quick", "--minutes", "1e-9"]) == 0
     assert "The time is up." in capsys.readouterr().err
     assert main([*call, "--quick"]) == 0
-    said = capsys.readouterr().err
-    found = [result_of(row) for row in read_rows(results)]
-    assert [result.trial for result in found] == trials
-    first, impossible, half = (result.report for result in found)
+    log = capsys.readouterr().err
+    stored = [result_of(row) for row in read_rows(results)]
+    assert [result.trial for result in stored] == trials
+    first, impossible, half = (result.report for result in stored)
     assert impossible is None
-    assert "k-magic" in found[1].error
-    assert "k-magic" in said
+    assert "k-magic" in stored[1].error
+    assert "k-magic" in log
     assert first is not None
     assert half is not None
     assert (first.evaluations, half.evaluations) == (4, 6)

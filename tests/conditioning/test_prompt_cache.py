@@ -45,8 +45,8 @@ def prompt(text: str = "rain", seed: int = 1) -> dict[str, Any]:
 
 
 def make(model: Any, seed: int = 1, **settings: Any) -> Tensor:
-    given = {"conditioning": prompt(), "steps": 2, "device": "cpu", "seed": seed, **settings}
-    return generate_diffusion_cond(model, **given)
+    arguments = {"conditioning": prompt(), "steps": 2, "device": "cpu", "seed": seed, **settings}
+    return generate_diffusion_cond(model, **arguments)
 
 
 def test_a_second_run_encodes_nothing_but_what_draws_random_numbers(loaded: Any) -> None:
@@ -112,15 +112,17 @@ def test_what_was_handed_out_can_be_changed(loaded: Any) -> None:
 
     def encode() -> Tensor:
         with torch.inference_mode():
-            found = model.encode_windows([[prompt()]], DevicePlacement("cpu"), RandomNumbers.from_seeds([1]))
-            return found[0]["text_prompt"]
+            encoded = model.encode_windows(
+                [[prompt()]], DevicePlacement("cpu"), RandomNumbers.from_seeds([1])
+            )
+            return encoded[0]["text_prompt"]
 
     first = encode()
-    kept = first.clone()
+    before = first.clone()
     with torch.inference_mode():
         first += 1
         encode().mul_(3)
-    assert torch.equal(encode(), kept)
+    assert torch.equal(encode(), before)
     # Made in inference mode, used outside of it.
     assert torch.equal(make(model), make(model))
 
@@ -131,7 +133,7 @@ def test_the_oldest_is_forgotten_first() -> None:
         cache.put(number, torch.full((10,), float(number)))
     assert cache.get(0) is not None  # now younger than 1
     cache.put(3, torch.full((10,), 3.0))
-    kept = [cache.get(number) for number in range(4)]
-    assert [None if tokens is None else float(tokens[0]) for tokens in kept] == [0.0, None, 2.0, 3.0]
+    entries = [cache.get(number) for number in range(4)]
+    assert [None if tokens is None else float(tokens[0]) for tokens in entries] == [0.0, None, 2.0, 3.0]
     cache.put(4, torch.zeros(31))  # larger than the whole cache
     assert all(cache.get(number) is None for number in range(5))

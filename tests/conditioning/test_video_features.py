@@ -78,14 +78,14 @@ def test_features_have_the_shapes_and_times_of_the_models(video: Path) -> None:
     assert features.sync.shape == (1, 240, 16)
     assert features.duration == pytest.approx(3.0, abs=1e-3)
     assert features.fps == 25
-    (given,) = encode.calls
-    assert given.shape == (1, 250, 3, 224, 224)
-    assert given.dtype == torch.float32
-    assert (given.min().item(), given.max().item()) == (
+    (call,) = encode.calls
+    assert call.shape == (1, 250, 3, 224, 224)
+    assert call.dtype == torch.float32
+    assert (call.min().item(), call.max().item()) == (
         pytest.approx(-1, abs=0.05),
         pytest.approx(1, abs=0.05),
     )
-    bytes_again = ((given[0, ::5] * 0.5 + 0.5) * 255).round().to(torch.uint8)
+    bytes_again = ((call[0, ::5] * 0.5 + 0.5) * 255).round().to(torch.uint8)
     assert torch.equal(bytes_again, features.frames)
 
 

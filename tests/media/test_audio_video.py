@@ -206,8 +206,8 @@ def test_a_sine_keeps_level_and_frequency(rate: int) -> None:
         out = conform_audio(sine(frequency, rate), rate, target_rate=44100)
         assert out.shape == (2, 44100)
         assert decibels(level_at(out[0], frequency, 44100) / 0.5) == pytest.approx(0, abs=0.01)
-        wanted = sine(frequency, 44100)[0]
-        assert (out[0] - wanted)[2000:-2000].abs().max() < 1e-3  # same phase: no delay, nothing added
+        expected = sine(frequency, 44100)[0]
+        assert (out[0] - expected)[2000:-2000].abs().max() < 1e-3  # same phase: no delay, nothing added
 
 
 def test_resampling_removes_what_the_lower_rate_cannot_hold() -> None:

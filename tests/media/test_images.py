@@ -133,11 +133,11 @@ def test_masks_of_a_video_are_small(
 @pytest.mark.parametrize("seconds", [-5.0, math.nan, math.inf])
 def test_impossible_seconds_are_named(tmp_path: Path, seconds: float) -> None:
     still = save(tmp_path / "still.png", 9)
-    given = {"video": still, "start": 0.0, "duration": None, "seconds_per_image": 0.0, "seconds": seconds}
+    options = {"video": still, "start": 0.0, "duration": None, "seconds_per_image": 0.0, "seconds": seconds}
     with pytest.raises(InputError, match=f"--seconds is {seconds}"):
-        read_video_source(argparse.Namespace(command="generate", **given), 10.0)
+        read_video_source(argparse.Namespace(command="generate", **options), 10.0)
     # What `extend` adds says nothing of how long the whole is.
-    held = read_video_source(argparse.Namespace(command="extend", **given), 10.0)
+    held = read_video_source(argparse.Namespace(command="extend", **options), 10.0)
     assert isinstance(held, ImageSequence)
     assert len(held.images) / held.fps == pytest.approx(10)
 
@@ -176,8 +176,8 @@ def test_what_cannot_be_is_explained(
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_bytes(b"no picture")
     write_video(tmp_path / "video.mp4", frame_times(10, Fraction(5)))
-    given = [str(option).format(tmp_path) for option in options]
-    assert run("extract", "--models", tmp_path, *given, "-o", tmp_path / "out.safetensors") == 1
+    arguments = [str(option).format(tmp_path) for option in options]
+    assert run("extract", "--models", tmp_path, *arguments, "-o", tmp_path / "out.safetensors") == 1
     assert message in capsys.readouterr().err
 
 

@@ -56,16 +56,16 @@ def loudness_of_ffmpeg(waveform: Tensor, rate: int, layout: str) -> float:
     frame.sample_rate, frame.pts = rate, 0
     graph.push(frame)
     graph.push(None)
-    said = math.nan
+    loudness = math.nan
     while True:
         try:
             metadata = getattr(graph.pull(), "metadata", {})
         except (av.error.EOFError, av.error.BlockingIOError):
             break
-        said = float(metadata.get("lavfi.r128.I", said))
-    if math.isnan(said):
+        loudness = float(metadata.get("lavfi.r128.I", loudness))
+    if math.isnan(loudness):
         pytest.skip("this PyAV does not hand out what its filters say")
-    return said
+    return loudness
 
 
 # --- measuring
@@ -267,12 +267,12 @@ def test_a_mix_that_would_clip_is_made_quieter_as_a_whole(caplog: pytest.LogCapt
 # --- on a video
 
 
-def delay(heard: Tensor, sent: Tensor) -> int:
+def delay(received: Tensor, sent: Tensor) -> int:
     """Samples by which (S,) `heard` comes after `sent`, where the two correlate best."""
-    length = len(heard) + len(sent)
-    spectrum = torch.fft.rfft(heard.double(), length) * torch.fft.rfft(sent.double(), length).conj()
+    length = len(received) + len(sent)
+    spectrum = torch.fft.rfft(received.double(), length) * torch.fft.rfft(sent.double(), length).conj()
     best = int(torch.fft.irfft(spectrum, length).argmax())
-    return best if best < len(heard) else best - length
+    return best if best < len(received) else best - length
 
 
 def test_the_pictures_are_copied_and_the_sound_is_in_place(tmp_path: Path) -> None:
@@ -282,14 +282,14 @@ def test_the_pictures_are_copied_and_the_sound_is_in_place(tmp_path: Path) -> No
     add_sound_to_video(source, (wave, 44100), out, Mix(start=0.5))
     assert packets(out) == packets(source)
     assert probe_video(out).duration == pytest.approx(2, abs=2e-3)
-    found = read_soundtrack(out)
-    assert found is not None
-    heard, rate, begin = found
-    assert delay(heard[0], wave[0]) / rate + begin == pytest.approx(0.5, abs=1e-3)
-    part = heard[0, delay(heard[0], wave[0]) :][: wave.shape[1]]
+    soundtrack = read_soundtrack(out)
+    assert soundtrack is not None
+    waveform, rate, begin = soundtrack
+    assert delay(waveform[0], wave[0]) / rate + begin == pytest.approx(0.5, abs=1e-3)
+    part = waveform[0, delay(waveform[0], wave[0]) :][: wave.shape[1]]
     assert float(torch.corrcoef(torch.stack([part, wave[0]]))[0, 1]) > 0.95  # AAC, of noise
-    assert heard[:, : round(0.45 * rate)].abs().max() < 0.01
-    assert heard.shape[1] / rate == pytest.approx(2, abs=0.05)
+    assert waveform[:, : round(0.45 * rate)].abs().max() < 0.01
+    assert waveform.shape[1] / rate == pytest.approx(2, abs=0.05)
 
 
 def test_the_videos_own_sound_is_mixed_in_at_its_place(tmp_path: Path) -> None:
@@ -299,13 +299,13 @@ def test_the_videos_own_sound_is_mixed_in_at_its_place(tmp_path: Path) -> None:
     own, new = 3 * noise(1, 1.0, seed=4), 3 * noise(1, 1.0, 48000, seed=5)
     add_sound_to_video(source, (own, 44100), first, Mix(start=0.25))
     add_sound_to_video(first, (new, 48000), second, Mix(start=1.5, original_gain=-6.0))
-    heard, rate = read_audio(second)
+    waveform, rate = read_audio(second)
     assert rate == 48000
     sent = conform_audio(own, 44100, target_rate=48000)[0]
-    assert delay(heard[0], new[0]) / rate == pytest.approx(1.5, abs=1e-3)
-    place = delay(heard[0], sent)
+    assert delay(waveform[0], new[0]) / rate == pytest.approx(1.5, abs=1e-3)
+    place = delay(waveform[0], sent)
     assert place / rate == pytest.approx(0.25, abs=1e-3)
-    quieter = float(heard[0, place : place + rate].norm() / sent.norm())
+    quieter = float(waveform[0, place : place + rate].norm() / sent.norm())
     assert 20 * math.log10(quieter) == pytest.approx(-6, abs=0.5)
     assert packets(second) == packets(source)
 
@@ -327,10 +327,10 @@ def test_sound_that_begins_after_the_pictures_is_found_there(tmp_path: Path) -> 
         frame.sample_rate, frame.time_base, frame.pts = 8000, Fraction(1, 8000), round(3.75 * 8000)
         output.mux(sound.encode(frame))
         output.mux(sound.encode(None))
-    found = read_soundtrack(path)
-    assert found is not None
-    assert (found[0].shape, found[1]) == ((1, 8000), 8000)
-    assert found[2] == pytest.approx(0.75, abs=2e-3)
+    soundtrack = read_soundtrack(path)
+    assert soundtrack is not None
+    assert (soundtrack[0].shape, soundtrack[1]) == ((1, 8000), 8000)
+    assert soundtrack[2] == pytest.approx(0.75, abs=2e-3)
     assert read_soundtrack(tmp_path / "in.mp4") is None
 
 
@@ -341,9 +341,9 @@ def test_a_trimmed_video_keeps_its_own_sound_in_time(tmp_path: Path) -> None:
     replace_audio_track(source, own, 44100, with_sound)
     settings = Mix(original_gain=0.0, gain=-60.0)
     add_sound_to_video(with_sound, (noise(), 44100), out, settings, trim=(1.0, 1.5))
-    heard, rate = read_audio(out)
+    waveform, rate = read_audio(out)
     assert probe_video(out).duration == pytest.approx(1.5, abs=0.05)
-    assert delay(heard[0], own[0]) / rate == pytest.approx(-1.0, abs=1e-3)
+    assert delay(waveform[0], own[0]) / rate == pytest.approx(-1.0, abs=1e-3)
 
 
 def test_the_shortest_decides_if_wanted(tmp_path: Path) -> None:

@@ -144,33 +144,33 @@ def test_each_path_has_a_switch(clip: bool, sync: bool) -> None:
 def test_a_mask_that_masks_nothing_changes_no_bit(idle: dict[str, Any]) -> None:
     encode = FakeSync()
     plain = extract(squares(), encode_sync=encode)
-    seen = encode.frames
+    pictures = encode.frames
     masked = extract(squares(), ObjectMask(**{"mask": torch.zeros(HEIGHT, WIDTH)} | idle), encode_sync=encode)
     assert torch.equal(masked.frames, plain.frames)
-    assert torch.equal(encode.frames, seen)
+    assert torch.equal(encode.frames, pictures)
 
 
 def test_masks_of_another_type_and_size_mean_the_same() -> None:
     mask = torch.zeros(HEIGHT, WIDTH)
     mask[16:48, 24:72] = 1
-    wanted = extract(squares(), mask).frames
+    expected = extract(squares(), mask).frames
     levels = (mask * 255).to(torch.uint8)
     for other in (mask.bool(), mask.half(), mask[None], mask.double() * 9 - 4, levels):
-        assert torch.equal(extract(squares(), other).frames, wanted)
+        assert torch.equal(extract(squares(), other).frames, expected)
     for factor in (2, 5):
         large = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-        difference = (extract(squares(), large).frames.int() - wanted.int()).abs()
+        difference = (extract(squares(), large).frames.int() - expected.int()).abs()
         assert difference.float().mean() < 1  # only the blending at the edges differs
     small = extract(squares(), mask[4::8, 4::8]).frames.int()
-    assert (small - wanted.int()).abs().float().mean() < 8
+    assert (small - expected.int()).abs().float().mean() < 8
 
 
 def on_green(mask: Tensor, frame: Tensor) -> None:
     """Assert that what is left of a picture is where its green bar was: all else is grey, or an edge."""
-    kept = (frame.int() - GREY).abs().amax(dim=0) > 100
+    visible = (frame.int() - GREY).abs().amax(dim=0) > 100
     green = (frame[1] > 200) & (frame[0] < 50) & (frame[2] < 50)
-    assert kept.any()
-    assert torch.equal(kept & ~green, torch.zeros_like(kept))
+    assert visible.any()
+    assert torch.equal(visible & ~green, torch.zeros_like(visible))
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
@@ -223,8 +223,8 @@ def test_masks_land_on_their_frames(fps: Fraction, container: str) -> None:
         features = extract(video, masks, encode_sync=encode, time_range=TimeRange(start=start), seconds=1.1)
         for rate, frames in ((5, features.frames), (25, encode.frames)):
             exact = Fraction(start).limit_denominator(100)
-            wanted = [on_screen(times, exact + Fraction(index, rate)) % 16 for index in range(len(frames))]
-            assert mask_numbers(frames) == wanted, (start, rate)
+            expected = [on_screen(times, exact + Fraction(index, rate)) % 16 for index in range(len(frames))]
+            assert mask_numbers(frames) == expected, (start, rate)
 
 
 def test_variable_frame_rates_have_a_mask_a_frame() -> None:
@@ -441,12 +441,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def test_real_videos(clips: Callable[[str], Path], name: str, frames: int) -> None:
     video, encode = clips(name), FakeSync()
     plain = extract(video, encode_sync=encode, seconds=5)
-    seen = encode.frames
+    pictures = encode.frames
     masks = torch.zeros(frames, 34, 80)
     for index in range(frames):  # a bar that moves over the picture
         masks[index, :, index % 40 : index % 40 + 40] = 1
     masked = extract(video, masks, encode_sync=encode, seconds=5)
-    for rate, before, after in ((5, plain.frames, masked.frames), (25, seen, encode.frames)):
+    for rate, before, after in ((5, plain.frames, masked.frames), (25, pictures, encode.frames)):
         for index in range(5 * rate):
             left = (index * 25 // rate) % 40
             inside = [int(224 * (left + margin) / 80) for margin in (2, 38)]

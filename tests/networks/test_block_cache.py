@@ -135,14 +135,14 @@ def test_each_group_of_windows_has_its_own(golden_model: Any, monkeypatch: pytes
     model = golden_model("base")
     first, last = block_calls(model, monkeypatch, 0), block_calls(model, monkeypatch, -1)
     more: dict[str, Any] = {"sample_size": 400 * 512, "window_batch": 1, "sampler_type": "dpmpp-2m"}
-    made = make(model, reuse_threshold=1.0, **more)
+    latents = make(model, reuse_threshold=1.0, **more)
     windows = len(first) // WANTED["steps"]
     assert windows > 1
     # With a threshold of 1 nearly every pass but each window's first is left out.
     assert windows <= len(last) < len(first) / 2
     once = make(model, reuse_threshold=1e-12, **more)
     assert torch.equal(once, make(model, **more))
-    assert bool(torch.isfinite(made).all())
+    assert bool(torch.isfinite(latents).all())
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), "much"])

@@ -128,10 +128,10 @@ def test_snake_beta_is_its_formula() -> None:
     snake.alpha.data.normal_()
     snake.beta.data.normal_()
     x = torch.randn(2, 3, 50)
-    kept = x.clone()
+    before = x.clone()
     a, b = snake.alpha.double().exp()[:, None], snake.beta.double().exp()[:, None]
     assert_close_l2(snake(x), x.double() + torch.sin(x.double() * a).square() / (b + 1e-9), 1e-6)
-    assert torch.equal(x, kept), "the input was changed"
+    assert torch.equal(x, before), "the input was changed"
 
 
 def test_a_decode_can_be_differentiated() -> None:
@@ -251,9 +251,9 @@ def test_an_encode_in_pieces_samples_the_same(kind: str, iterate_batch: bool, go
     torch.manual_seed(5)
     waveform = torch.rand(2, 2, 120 * whole.config.downsampling_ratio + 9) * 2 - 1
     with torch.no_grad():
-        wanted = model.encode(waveform, RandomNumbers.from_seed(1))
+        expected = model.encode(waveform, RandomNumbers.from_seed(1))
         got = model.encode(waveform, RandomNumbers.from_seed(1), 60, lambda: pieces.append(1))
-    assert_close_l2(got, wanted, 1e-5)
+    assert_close_l2(got, expected, 1e-5)
     assert len(pieces) >= 3
 
 
@@ -272,12 +272,12 @@ def test_an_encode_that_runs_out_of_memory_is_done_in_chunks(
         return plain(self, part)
 
     with torch.no_grad():
-        wanted = autoencoder.posterior(waveform)
+        expected = autoencoder.posterior(waveform)
         monkeypatch.setattr(OobleckEncoder, "forward", short_of_memory)
         got = autoencoder.posterior(waveform)
     assert lengths[0] == 100
     assert max(lengths[1:]) <= 70
-    for part, whole in zip(got, wanted, strict=True):
+    for part, whole in zip(got, expected, strict=True):
         assert_close_l2(part, whole, 1e-5)
 
 
@@ -297,29 +297,29 @@ def test_every_devices_way_to_run_out_of_memory_is_known(
     autoencoder, freed, lengths = golden_model("maf").pretransform, [], []
     plain = part.forward
     torch.manual_seed(6)
-    given = torch.randn(1, 4, 100) if part is OobleckDecoder else torch.rand(1, 2, 100 * 512) * 2 - 1
+    inputs = torch.randn(1, 4, 100) if part is OobleckDecoder else torch.rand(1, 2, 100 * 512) * 2 - 1
 
     def short_of_memory(self: Any, piece: Tensor) -> Tensor:
         lengths.append(piece.shape[-1])
-        if piece.shape[-1] == given.shape[-1]:
+        if piece.shape[-1] == inputs.shape[-1]:
             raise RuntimeError(message)
         assert freed == [1], "memory is freed before the second try"
         return plain(self, piece)
 
     def work(**more: Any) -> Tensor:
         if part is OobleckDecoder:
-            return autoencoder.decode(given, **more)
-        return torch.cat(autoencoder.posterior(given, **more))
+            return autoencoder.decode(inputs, **more)
+        return torch.cat(autoencoder.posterior(inputs, **more))
 
     with torch.no_grad():
-        wanted = work()
+        expected = work()
         monkeypatch.setattr(part, "forward", short_of_memory)
         if message == "interrupted":
             with pytest.raises(RuntimeError, match="interrupted"):
                 work(free=lambda: freed.append(1))
             assert (len(lengths), freed) == (1, [])
         else:
-            assert_close_l2(work(free=lambda: freed.append(1)), wanted, 1e-5)
+            assert_close_l2(work(free=lambda: freed.append(1)), expected, 1e-5)
 
 
 @pytest.mark.parametrize("chunk", [5, 100])
@@ -343,9 +343,9 @@ def test_an_autoencoder_can_be_cancelled_between_pieces(golden_model: Any) -> No
 
     for work in (autoencoder.decode, autoencoder.posterior):
         calls.clear()
-        given = torch.zeros(1, 4, 150) if work == autoencoder.decode else torch.zeros(1, 2, 150 * 512)
+        inputs = torch.zeros(1, 4, 150) if work == autoencoder.decode else torch.zeros(1, 2, 150 * 512)
         with pytest.raises(KeyboardInterrupt), torch.no_grad():
-            work(given, 50, second)
+            work(inputs, 50, second)
         assert len(calls) == 2
 
 

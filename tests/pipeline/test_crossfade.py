@@ -58,8 +58,8 @@ def test_nothing_new_is_beyond_full_scale_unless_the_track_is() -> None:
     assert float(loud.abs().max()) == pytest.approx(1.0)
     assert float(pasted(old, loud, 100, 9000, 500, 500).abs().max()) <= 1.0
     beyond = old * 30
-    kept = pasted(beyond, loud, 100, 200, 0, 0)
-    assert float(kept.abs().max()) == float(beyond.abs().max())
+    result = pasted(beyond, loud, 100, 200, 0, 0)
+    assert float(result.abs().max()) == float(beyond.abs().max())
 
 
 @pytest.mark.parametrize("change", [-20.0, -6.0, 0.0, 6.0, 12.0])

@@ -175,17 +175,17 @@ def test_an_extended_track_stays_itself_and_the_joint_is_inaudible(
 ) -> None:
     """Whatever the model makes: here noise 14 dB louder than the track."""
     sound, seconds = track(length, rate, channels, seed=3), 4.0
-    made = edit_track(golden_model("maf"), extension(sound, rate, seconds, side), Recorder(level=0.5))
+    extended = edit_track(golden_model("maf"), extension(sound, rate, seconds, side), Recorder(level=0.5))
     added = round(seconds * rate)
-    assert made.shape[-1] == sound.shape[-1] + added
+    assert extended.shape[-1] == sound.shape[-1] + added
     overlap = round(0.1 * rate)
     if side == "before":
-        made, sound = made.flip(-1), sound.flip(-1)
+        extended, sound = extended.flip(-1), sound.flip(-1)
     joint = sound.shape[-1]
-    assert torch.equal(made[..., : joint - overlap], sound[..., : joint - overlap])
-    assert_no_jump(made[0], joint, rate)
+    assert torch.equal(extended[..., : joint - overlap], sound[..., : joint - overlap])
+    assert_no_jump(extended[0], joint, rate)
     # And it ends at the level of what was made.
-    assert float(made[0, :, -rate:].square().mean().sqrt()) > 0.15
+    assert float(extended[0, :, -rate:].square().mean().sqrt()) > 0.15
 
 
 def assert_no_jump(waveform: Tensor, joint: int, rate: int) -> None:
@@ -233,9 +233,9 @@ def test_a_lead_is_shown_what_comes_after_it(golden_model: Any) -> None:
 
 def test_a_long_continuation_of_a_short_sound(golden_model: Any) -> None:
     make = Recorder()
-    made = edit_track(golden_model("maf"), extension(track(0.5, 8000), 8000, 40.0, "after"), make)
-    assert made.shape == (1, 2, 40.5 * 8000)
-    assert bool(torch.isfinite(made).all())
+    extended = edit_track(golden_model("maf"), extension(track(0.5, 8000), 8000, 40.0, "after"), make)
+    assert extended.shape == (1, 2, 40.5 * 8000)
+    assert bool(torch.isfinite(extended).all())
 
 
 def test_windows_lie_inside_the_track(golden_model: Any) -> None:
@@ -313,9 +313,9 @@ def test_the_models_rate_does_not_need_to_divide_the_tracks(golden_model: Any) -
     model = golden_model("maf")
 
     def click(job: WindowJob) -> Tensor:
-        made = torch.zeros(1, *job.waveform.shape)
-        made[..., round((3.5 - job.seconds) * model.sample_rate)] = 0.9
-        return made
+        silence = torch.zeros(1, *job.waveform.shape)
+        silence[..., round((3.5 - job.seconds) * model.sample_rate)] = 0.9
+        return silence
 
     edit = AudioEdit(waveform=track(20, 44100) * 0, rate=44100, regions=(Region(start=3, end=4),))
     edited = edit_track(model, edit, click)
@@ -336,12 +336,15 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
         batch_size=2,
         seed=3,
     )
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     edited = make_audio(
-        golden_model(kind), request, device="cpu", callback=lambda info: told.append((info.step, info.steps))
+        golden_model(kind),
+        request,
+        device="cpu",
+        callback=lambda info: progress.append((info.step, info.steps)),
     )
     assert edited.shape == (2, 2, sound.shape[-1])
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     for item in edited:
         changed = (item != sound[0]).any(dim=0).nonzero()[:, 0] / 22050
         assert bool((((changed >= 2) & (changed < 3)) | ((changed >= 20) & (changed < 22))).all())
@@ -357,21 +360,21 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
 def test_a_continuation_by_a_real_network(kind: str, side: str, golden_model: Any) -> None:
     sound = track(14, 8000, seed=6)
     request = AudioRequest(prompt="rain", edit=extension(sound, 8000, 6.0, side), steps=2, seed=1)
-    made = make_audio(golden_model(kind), request, device="cpu")
-    assert made.shape == (1, 2, 160000)
-    kept = made[..., -14 * 8000 :] if side == "before" else made[..., : 14 * 8000]
+    extended = make_audio(golden_model(kind), request, device="cpu")
+    assert extended.shape == (1, 2, 160000)
+    kept = extended[..., -14 * 8000 :] if side == "before" else extended[..., : 14 * 8000]
     same = kept == sound
     assert bool((same[..., 800:] if side == "before" else same[..., :-800]).all())
-    waveform = made[0] if side == "after" else made[0].flip(-1)
+    waveform = extended[0] if side == "after" else extended[0].flip(-1)
     assert_no_jump(waveform, 14 * 8000, 8000)
 
 
 def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
     """A timeline, a video and a long audio prompt are those of the edited place."""
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def generate(model: Any, **arguments: Any) -> Tensor:
-        asked.append(arguments)
+        requests.append(arguments)
         return arguments["init_audio"][1][None]
 
     frames = torch.arange(200, dtype=torch.uint8)[:, None, None, None].expand(200, 3, 224, 224)
@@ -384,7 +387,7 @@ def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
         edit=AudioEdit(waveform=track(40, 8000), rate=8000, regions=(Region(start=30, end=31),)),
     )
     make_audio(golden_model("maf"), request, generate=generate)
-    (arguments,) = asked
+    (arguments,) = requests
     (prompt,) = arguments["conditioning"]
     begin = arguments["conditioning"][0]["audio_prompt"][0, 0] * 1e6 / 8000
     assert [span.prompt for span in prompt["text_prompt"].spans] == ["wind", "hail"]

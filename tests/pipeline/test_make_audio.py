@@ -59,11 +59,16 @@ def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
         batch_size=2,
     )
     make_audio(golden_model("maf"), request, generate=recorder)
-    asked = recorder.asked
-    assert (asked["steps"], asked["cfg_scale"], asked["sampler_type"], asked["seed"]) == (7, 3.5, "k-heun", 9)
-    assert (asked["sigma_min"], asked["sigma_max"], asked["batch_size"]) == (0.1, 80, 2)
-    assert asked["negative_conditioning"] == [{"text_prompt": "wind"}]
-    prompt = asked["conditioning"][0]
+    arguments = recorder.asked
+    assert (arguments["steps"], arguments["cfg_scale"], arguments["sampler_type"], arguments["seed"]) == (
+        7,
+        3.5,
+        "k-heun",
+        9,
+    )
+    assert (arguments["sigma_min"], arguments["sigma_max"], arguments["batch_size"]) == (0.1, 80, 2)
+    assert arguments["negative_conditioning"] == [{"text_prompt": "wind"}]
+    prompt = arguments["conditioning"][0]
     assert prompt["video_prompt"]["video_tensors"].shape == (1, 50, 3, 224, 224)
     assert prompt["audio_prompt"].shape == (2, 16000)  # at the model's 8 kHz
 

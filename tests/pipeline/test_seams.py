@@ -103,9 +103,9 @@ def spectral_flux(sound: Tensor, hop: int = 512) -> Tensor:
     return (spectrum[:, 1:] - spectrum[:, :-1]).norm(dim=0) / spectrum[:, 1:].norm(dim=0).clamp(min=1e-9)
 
 
-def flux_of(model: Any, made: Tensor) -> Tensor:
+def flux_of(model: Any, latents: Tensor) -> Tensor:
     """(SEEDS, C, L) -> (SEEDS, L - 2 ENDS) flux of the decoded sounds, without their ends."""
-    sounds = (decode_latents(model, z[None], DevicePlacement("cpu"))[0] for z in made)
+    sounds = (decode_latents(model, z[None], DevicePlacement("cpu"))[0] for z in latents)
     return torch.stack([spectral_flux(sound)[ENDS:-ENDS] for sound in sounds])
 
 
@@ -161,14 +161,14 @@ def test_hard_cuts_are_found(exact_model: Any) -> None:
 
 def test_blending_keeps_the_level(long_latents: Tensor) -> None:
     """Blends of what is uncorrelated would lose up to 30 % of the standard deviation in the middle."""
-    made = long_latents
+    latents = long_latents
     weights = PLAN.weights()
     middle = torch.zeros(PLAN.total, dtype=torch.bool)
     for start, weight in zip(PLAN.starts, weights, strict=True):
         middle[start : start + PLAN.length] |= (weight > 0.25) & (weight < 0.75)
-    level = made.square().mean(dim=(1, 2)).sqrt()
-    inside = made[..., middle].square().mean(dim=(1, 2)).sqrt() / level
-    outside = made[..., ~overlaps(PLAN)].square().mean(dim=(1, 2)).sqrt() / level
+    level = latents.square().mean(dim=(1, 2)).sqrt()
+    inside = latents[..., middle].square().mean(dim=(1, 2)).sqrt() / level
+    outside = latents[..., ~overlaps(PLAN)].square().mean(dim=(1, 2)).sqrt() / level
     error = (inside - outside).std() / SEEDS**0.5
     assert abs(float((inside - outside).mean())) < 0.02 + 2 * float(error)
 
@@ -177,12 +177,12 @@ def test_later_windows_do_not_repeat_the_opening(long_latents: Tensor) -> None:
     """Windows share their context, but not their noise: their first seconds are as strange to each other as
     any others.
     """
-    made = long_latents
+    latents = long_latents
     second = 31
-    opening = made[..., :second]
+    opening = latents[..., :second]
 
     def likeness(start: int) -> Tensor:
-        part = made[..., start : start + second]
+        part = latents[..., start : start + second]
         return torch.nn.functional.cosine_similarity(opening.flatten(1), part.flatten(1))  # (SEEDS,)
 
     at_starts = torch.stack([likeness(start) for start in PLAN.starts[1:]]).mean(dim=0)

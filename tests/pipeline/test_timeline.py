@@ -170,8 +170,8 @@ def test_spans_blend_as_by_hand(golden_model: Any) -> None:
     )
     # As one batch, like the pieces: a product rounds otherwise in a batch of another size.
     both = GuidedVelocity(model.network, torch.cat([first, second]), cfg_scale=3.0)
-    heard = both(torch.cat([x, x]), torch.cat([t, t])).split(1)
-    by_hand = sum(w.float() * v for w, v in zip(weights, heard, strict=True))
+    velocities = both(torch.cat([x, x]), torch.cat([t, t])).split(1)
+    by_hand = sum(w.float() * v for w, v in zip(weights, velocities, strict=True))
     assert relative_l2(velocity(x, t), by_hand) < 1e-6
 
 
@@ -187,20 +187,20 @@ def test_only_spans_that_are_heard_cost_a_pass(golden_model: Any) -> None:
         assert span.start - 0.25 < end
         assert (span.end or math.inf) + 0.25 > begin
     assert len(pieces) < 3 * len(plan.starts)
-    heard = torch.zeros(400)
+    coverage = torch.zeros(400)
     for piece in pieces:
-        heard[piece.start : piece.start + plan.length] += piece.weights
-    assert float((heard - 1).abs().max()) < 1e-6
+        coverage[piece.start : piece.start + plan.length] += piece.weights
+    assert float((coverage - 1).abs().max()) < 1e-6
 
 
 def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("maf")
     model.prompt_cache.clear()  # other tests share the model
-    seen: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
+    prompts_by_name: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
     for name, module in model.conditioner.conditioners.items():
 
         def spy(prompts: Any, *rest: Any, name: str = name, forward: Any = module.forward) -> Tensor:
-            seen[name].append(prompts)
+            prompts_by_name[name].append(prompts)
             return forward(prompts, *rest)
 
         monkeypatch.setattr(module, "forward", spy)
@@ -211,8 +211,8 @@ def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: An
     generate_diffusion_cond(
         model, conditioning=conditioning, sample_size=size, batch_size=2, cfg_scale=1.0, **ARGUMENTS
     )
-    assert [prompts[0] for prompts in seen["text_prompt"]] == ["rain", "dog"]
-    assert len(seen["video_prompt"]) == len(seen["audio_prompt"]) == count
+    assert [prompts[0] for prompts in prompts_by_name["text_prompt"]] == ["rain", "dog"]
+    assert len(prompts_by_name["video_prompt"]) == len(prompts_by_name["audio_prompt"]) == count
 
 
 def test_a_timeline_that_does_not_fit_gets_a_sentence(golden_model: Any) -> None:
@@ -234,6 +234,6 @@ def test_prompts_of_several_lines_need_not_be_timelines() -> None:
 
 def test_a_timeline_beside_a_track_does_not_speak_of_the_duration() -> None:
     for text in ("0-4 a\n4-20 b", "0-4 a\n4-6 b"):
-        with pytest.raises(InputError, match=r"the track, with what is added, is 13 s long") as told:
+        with pytest.raises(InputError, match=r"the track, with what is added, is 13 s long") as error:
             timeline(text).check(13, of_track=True)
-        assert "duration" not in str(told.value)
+        assert "duration" not in str(error.value)

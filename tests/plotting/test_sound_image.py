@@ -75,8 +75,8 @@ def test_a_tone_is_a_bright_row_at_its_frequency(rate: int, channels: int) -> No
     box = lay_out(SIZE, channels=channels).spectrum
     lowest, highest = frequency_range(rate)
     row = part(picture, box)[:, box.width // 2 - 20].sum(axis=-1).argmax()
-    found = highest * (lowest / highest) ** ((row + 0.5) / box.height)
-    assert found == pytest.approx(1000, rel=0.02)
+    frequency = highest * (lowest / highest) ** ((row + 0.5) / box.height)
+    assert frequency == pytest.approx(1000, rel=0.02)
     tick = frequency_row(box, 1000, lowest=lowest, highest=highest)
     assert abs(tick - (box.top + row)) <= 1, "and at its tick"
     assert (
@@ -193,12 +193,14 @@ def test_a_part_is_what_the_whole_shows_there() -> None:
 def test_columns_hold_every_sample() -> None:
     generator = torch.Generator().manual_seed(4)
     channel = torch.randn(10_007, generator=generator)
-    found = outline(channel, Columns(first=0, last=10_007, count=300))
+    envelope = outline(channel, Columns(first=0, last=10_007, count=300))
     edges = np.ceil(np.linspace(0, 10_007, 301)).astype(int)
     for column, (begin, end) in enumerate(pairwise(edges)):
-        assert found.low[column] <= channel[begin:end].min()
-        assert found.high[column] >= channel[begin:end].max()
-        assert found.rms[column] == pytest.approx(float(channel[begin:end].square().mean().sqrt()), rel=1e-5)
+        assert envelope.low[column] <= channel[begin:end].min()
+        assert envelope.high[column] >= channel[begin:end].max()
+        assert envelope.rms[column] == pytest.approx(
+            float(channel[begin:end].square().mean().sqrt()), rel=1e-5
+        )
 
 
 def test_noise_has_the_level_that_its_windows_give() -> None:
@@ -245,12 +247,12 @@ def test_the_strip_puts_each_picture_at_its_time() -> None:
     picture = draw_sound(tone(100, 10), RATE, frames=[TimedFrame(6.0, green), TimedFrame(2.0, red)])
     box = lay_out(SIZE, channels=1, strip=True).strip
     row = part(picture, box)[box.height // 2]
-    shown = round(box.height * 64 / 48)
+    rows = round(box.height * 64 / 48)
     for start, channel in ((0.2, 0), (0.6, 1)):
         left = round(start * box.width)
-        assert (row[left + 2 : left + shown - 2, channel] > 200).all()
+        assert (row[left + 2 : left + rows - 2, channel] > 200).all()
         assert row[left - 3, channel] < 30
-        assert row[left + shown + 3, channel] < 30
+        assert row[left + rows + 3, channel] < 30
 
 
 def coded_video(path: Path, *, rate: int, frames: int, **settings: Any) -> Path:

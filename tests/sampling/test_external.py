@@ -92,10 +92,10 @@ def test_it_keeps_latents_and_varies_sounds(sampler: Any, golden_model: Any) -> 
     init = {"init_audio": (8000, tone(11, 8000, 440))}
     mask = torch.zeros(model.config.latent_count)
     mask[40:90] = 1
-    kept = make(model, custom_sampler=sampler, latent_mask=mask, **init)
+    inpainted = make(model, custom_sampler=sampler, latent_mask=mask, **init)
     original = make(model, custom_sampler=sampler, latent_mask=torch.zeros_like(mask), **init)
-    assert torch.equal(kept[..., mask == 0], original[..., mask == 0])
-    assert relative_l2(kept[..., mask == 1], original[..., mask == 1]) > 0.1
+    assert torch.equal(inpainted[..., mask == 0], original[..., mask == 0])
+    assert relative_l2(inpainted[..., mask == 1], original[..., mask == 1]) > 0.1
     # Half the strength is a mask of two values as well.
     half = make(model, custom_sampler=sampler, latent_mask=mask / 2, **init)
     assert torch.equal(half[..., mask == 0], original[..., mask == 0])

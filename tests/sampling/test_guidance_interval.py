@@ -52,28 +52,28 @@ def test_steps_outside_are_made_by_one_pass(
     kind: str, interval: Any, sizes: list[int], golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = golden_model(kind)
-    seen = counted(model, monkeypatch)
+    batch_sizes = counted(model, monkeypatch)
     generate_diffusion_cond(model, guidance_interval=interval, **WANTED)
-    assert seen == sizes
+    assert batch_sizes == sizes
 
 
 def test_so_it_is_with_rectified_flow(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = golden_model("turbo")
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, few_step_count=None))
-    seen = counted(model, monkeypatch)
+    batch_sizes = counted(model, monkeypatch)
     generate_diffusion_cond(model, guidance_interval=(0.25, 0.5), **WANTED)
-    assert seen == [1, 1, 2, 2, 1, 1, 1, 1]
+    assert batch_sizes == [1, 1, 2, 2, 1, 1, 1, 1]
 
 
 def test_samplers_of_two_calls_are_decided_by_the_noise(
     golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = counted(golden_model("maf"), monkeypatch)
+    batch_sizes = counted(golden_model("maf"), monkeypatch)
     generate_diffusion_cond(
         golden_model("maf"), guidance_interval=(0.5, 1.0), sampler_type="k-heun", **WANTED
     )
     # Step 4 is the first with guidance; step 3 looks ahead to its noise.
-    assert seen == [1, 1] * 3 + [1, 2] + [2, 2] * 3 + [2]
+    assert batch_sizes == [1, 1] * 3 + [1, 2] + [2, 2] * 3 + [2]
 
 
 @pytest.mark.parametrize("negative", [False, True])
@@ -123,12 +123,12 @@ def test_merged_tokens_go_along(golden_model: Any) -> None:
 
 def test_windows_go_along(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = golden_model("maf")
-    seen = counted(model, monkeypatch)
+    batch_sizes = counted(model, monkeypatch)
     arguments = WANTED | {"steps": 4, "sample_size": 400 * 512, "window_batch": 8}
     long = generate_diffusion_cond(model, guidance_interval=(0.5, 1.0), **arguments)
-    windows = seen[0]
+    windows = batch_sizes[0]
     assert windows > 1
-    assert seen == [windows, windows, 2 * windows, 2 * windows]
+    assert batch_sizes == [windows, windows, 2 * windows, 2 * windows]
     assert bool(torch.isfinite(long).all())
 
 

@@ -157,12 +157,12 @@ def test_a_latent_that_becomes_free_is_not_thrown_by_what_was_held(name: str) ->
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_preview_shows_what_is_held(name: str) -> None:
-    seen: list[StepInfo] = []
+    steps: list[StepInfo] = []
     mask = torch.linspace(0, 1, 400)
-    run(name, mask, callback=seen.append)
-    for info in seen[: STEPS // 2]:
+    run(name, mask, callback=steps.append)
+    for info in steps[: STEPS // 2]:
         assert torch.equal(info.denoised[..., :10], INIT[..., :10])
-    same = [int((info.denoised == INIT).all(dim=1)[0].sum()) for info in seen]
+    same = [int((info.denoised == INIT).all(dim=1)[0].sum()) for info in steps]
     assert same == sorted(same, reverse=True)
     assert same[0] > 300
 

@@ -116,40 +116,40 @@ def test_the_sa_solver_without_its_noise_is_an_adams_method_of_its_order(
 def test_sa_solver_renews_the_noise_that_tau_says() -> None:
     """As `test_er_sde_renews_the_noise_that_its_scale_says`; with tau 1 little of the old noise is left."""
     high, low = 3.0, 1.0
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def nothing(x: Tensor, sigma: Tensor) -> Tensor:
-        seen.append(x)
+        inputs.append(x)
         return torch.zeros_like(x)
 
     settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
     for tau in (1.0, 0.5):
-        seen.clear()
+        inputs.clear()
         random = RandomNumbers.from_seed(1)
         run = SamplerRun(network=nothing, sigmas=torch.tensor([high, low, 0.0]), random=random, **settings)
         sa_solver(run, torch.full((1, 2, 50_000), high), tau)
-        kept = (low / high) ** (1 + tau**2)
-        assert float(seen[1].mean()) == pytest.approx(high * kept, abs=0.01)
-        assert float(seen[1].std()) == pytest.approx(math.sqrt(low**2 - (high * kept) ** 2), rel=0.01)
+        retained = (low / high) ** (1 + tau**2)
+        assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
+        assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
 
 
 def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
     """A step of constant clean latents: the share of the old noise, and new noise for the rest."""
     high, low = 3.0, 1.0
     sigmas = torch.tensor([high, low, 0.0])
-    seen: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def nothing(x: Tensor, sigma: Tensor) -> Tensor:
-        seen.append(x)
+        inputs.append(x)
         return torch.zeros_like(x)
 
     settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
     x = torch.full((1, 2, 50_000), high)
     er_sde(SamplerRun(network=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings), x)
-    kept = er_scale(low) / er_scale(high)
-    assert float(seen[1].mean()) == pytest.approx(high * kept, abs=0.01)
-    assert float(seen[1].std()) == pytest.approx(math.sqrt(low**2 - (high * kept) ** 2), rel=0.01)
-    assert 0 < kept < low / high
+    retained = er_scale(low) / er_scale(high)
+    assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
+    assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
+    assert 0 < retained < low / high
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 )
 def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
     """As their docstrings say; the generator stands where that many draws leave it."""
-    left, wanted = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
+    left, expected = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
     noise = torch.randn(1, 3, 40, generator=torch.Generator().manual_seed(7))
     sample_v(
         VDenoiser(gaussian_velocity),
@@ -169,8 +169,8 @@ def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
         random=left,
     )
     for _ in range(draws):
-        wanted.normal(noise.shape)
-    assert torch.equal(left.normal((4,)), wanted.normal((4,)))
+        expected.normal(noise.shape)
+    assert torch.equal(left.normal((4,)), expected.normal((4,)))
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in DETERMINISTIC])
@@ -186,7 +186,7 @@ def test_every_name_of_a_sampler_has_its_function() -> None:
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
 def test_callback_counts_steps_and_calls(name: str) -> None:
-    seen: list[StepInfo] = []
+    infos: list[StepInfo] = []
     calls = []
 
     def counted(x: Tensor, t: Tensor) -> Tensor:
@@ -202,12 +202,12 @@ def test_callback_counts_steps_and_calls(name: str) -> None:
         sigma_min=0.3,
         sigma_max=50.0,
         random=RandomNumbers.from_seed(0),
-        callback=seen.append,
+        callback=infos.append,
     )
-    assert [info.step for info in seen] == sorted({info.step for info in seen})
-    assert all(info.denoised.shape == noise.shape and info.step <= info.steps for info in seen)
+    assert [info.step for info in infos] == sorted({info.step for info in infos})
+    assert all(info.denoised.shape == noise.shape and info.step <= info.steps for info in infos)
     if name in CALLS_PER_STEP:
-        assert len(seen) == 9
+        assert len(infos) == 9
         assert len(calls) == 9 * CALLS_PER_STEP[name] - (CALLS_PER_STEP[name] - 1)
     if name == "k-dpm-fast":
         assert len(calls) == 9
@@ -255,26 +255,26 @@ def test_the_noise_is_that_of_torchsdes_tree(limit: int, monkeypatch: pytest.Mon
     noise = BrownianNoise(x, sigmas, RandomNumbers.from_seed(5))
     for start, end in pairwise(sigmas[:-1].tolist()):
         within = max(end, round(low, 6)), min(start, round(high, 6))
-        wanted = -tree(*within) / (start - end) ** 0.5
-        assert torch.equal(noise(x, torch.tensor(start), torch.tensor(end)), wanted)
+        expected = -tree(*within) / (start - end) ** 0.5
+        assert torch.equal(noise(x, torch.tensor(start), torch.tensor(end)), expected)
     assert not noise(x, sigmas[-2], sigmas[-1]).any()
 
 
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m-sde"])
 def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the network has been started, before anything asks for its result."""
-    heard: list[str] = []
+    used: list[str] = []
     draw = BrownianNoise.__call__
 
-    def told(self: BrownianNoise, *levels: Tensor) -> Tensor:
-        heard.append("noise")
+    def spy(self: BrownianNoise, *levels: Tensor) -> Tensor:
+        used.append("noise")
         return draw(self, *levels)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        heard.append("pass")
+        used.append("pass")
         return gaussian_velocity(x, t)
 
-    monkeypatch.setattr(BrownianNoise, "__call__", told)
+    monkeypatch.setattr(BrownianNoise, "__call__", spy)
     sample_v(
         VDenoiser(velocity),
         torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0)),
@@ -283,9 +283,9 @@ def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest
         sigma_min=0.3,
         sigma_max=50.0,
         random=RandomNumbers.from_seed(0),
-        callback=lambda info: heard.append("report"),
+        callback=lambda info: used.append("report"),
     )
-    assert heard == ["pass", "noise", "report"] * 3
+    assert used == ["pass", "noise", "report"] * 3
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_seeds_and_the_callers_random_state(kind: str, golden_model: Any) -> Non
 
 def test_a_negative_prompt_draws_its_random_numbers_even_unguided(golden_model: Any) -> None:
     """Its mask is drawn before the Brownian path, so that a seed means what it means as published."""
-    wanted = {
+    arguments = {
         "steps": 3,
         "cfg_scale": 1,
         "conditioning": {},
@@ -332,9 +332,9 @@ def test_a_negative_prompt_draws_its_random_numbers_even_unguided(golden_model: 
         "device": "cpu",
         "return_latents": True,
     }
-    plain = generate_diffusion_cond(golden_model("maf"), **wanted)
+    plain = generate_diffusion_cond(golden_model("maf"), **arguments)
     with_negative = generate_diffusion_cond(
-        golden_model("maf"), negative_conditioning={"text_prompt": "x"}, **wanted
+        golden_model("maf"), negative_conditioning={"text_prompt": "x"}, **arguments
     )
     assert relative_l2(with_negative, plain) > 1e-3
 
@@ -362,36 +362,36 @@ def test_a_callback_that_raises_ends_the_run_and_the_model_goes_on(kind: str, go
         if info.step == 2:
             raise StoppedError
 
-    wanted = {
+    arguments = {
         "steps": 6,
         "conditioning": {"text_prompt": "rain"},
         "seed": 1,
         "device": "cpu",
         "return_latents": True,
     }
-    before = generate_diffusion_cond(model, **wanted)
+    before = generate_diffusion_cond(model, **arguments)
     with pytest.raises(StoppedError):
-        generate_diffusion_cond(model, callback=stop, **wanted)
+        generate_diffusion_cond(model, callback=stop, **arguments)
     assert steps == [1, 2]
-    assert torch.equal(generate_diffusion_cond(model, **wanted), before)
+    assert torch.equal(generate_diffusion_cond(model, **arguments), before)
 
 
 def test_the_model_decides_its_sampling(golden_model: Any, tiny_folder: Any) -> None:
     turbo = golden_model("turbo")
     assert (turbo.defaults.steps, turbo.defaults.cfg_scale) == (4, 1.0)
     assert (golden_model("maf").defaults.steps, golden_model("maf").defaults.cfg_scale) == (250, 7.0)
-    seen: list[StepInfo] = []
+    infos: list[StepInfo] = []
     generate_diffusion_cond(
-        turbo, conditioning={"text_prompt": "rain"}, seed=1, device="cpu", callback=seen.append
+        turbo, conditioning={"text_prompt": "rain"}, seed=1, device="cpu", callback=infos.append
     )
-    assert [info.step for info in seen] == [1, 2, 3, 4]
+    assert [info.step for info in infos] == [1, 2, 3, 4]
 
 
 def test_a_student_ignores_guidance(golden_model: Any) -> None:
     turbo = golden_model("turbo")
-    wanted = {"conditioning": {"text_prompt": "rain"}, "seed": 1, "device": "cpu", "return_latents": True}
+    arguments = {"conditioning": {"text_prompt": "rain"}, "seed": 1, "device": "cpu", "return_latents": True}
     assert torch.equal(
-        generate_diffusion_cond(turbo, cfg_scale=6, **wanted), generate_diffusion_cond(turbo, **wanted)
+        generate_diffusion_cond(turbo, cfg_scale=6, **arguments), generate_diffusion_cond(turbo, **arguments)
     )
 
 
@@ -520,9 +520,9 @@ def test_bad_arguments_are_refused_with_a_sentence(
 
 def test_init_audio_in_the_other_order(golden_model: Any) -> None:
     wave = tone(6, 8000, 440)
-    wanted = {"steps": 2, "conditioning": {}, "seed": 1, "device": "cpu", "init_noise_level": 3.0}
+    arguments = {"steps": 2, "conditioning": {}, "seed": 1, "device": "cpu", "init_noise_level": 3.0}
     first, second = (
-        generate_diffusion_cond(golden_model("base"), init_audio=order, **wanted)
+        generate_diffusion_cond(golden_model("base"), init_audio=order, **arguments)
         for order in ((8000, wave), (wave, 8000))
     )
     assert torch.equal(first, second)
@@ -571,12 +571,12 @@ def test_precomputed_conditioning_gives_the_same(golden_model: Any) -> None:
 def test_precomputed_conditioning_of_another_length_is_refused(golden_model: Any) -> None:
     names = ("video_prompt", "text_prompt", "audio_prompt")
     short, long = ({name: torch.zeros(1, count, 32) for name in names} for count in (5, 6))
-    wanted = {"steps": 1, "device": "cpu", "return_latents": True}
+    arguments = {"steps": 1, "device": "cpu", "return_latents": True}
     with pytest.raises(InputError, match="takes 384 tokens in all, got 15"):
-        generate_diffusion_cond(golden_model("mmdit"), conditioning_tensors=short, **wanted)
+        generate_diffusion_cond(golden_model("mmdit"), conditioning_tensors=short, **arguments)
     with pytest.raises(InputError, match="they must be alike"):
         generate_diffusion_cond(
-            golden_model("base"), conditioning_tensors=short, negative_conditioning_tensors=long, **wanted
+            golden_model("base"), conditioning_tensors=short, negative_conditioning_tensors=long, **arguments
         )
 
 
@@ -615,7 +615,7 @@ def test_half_precision_stays_close(kind: str, precision: Any, golden_model: Any
     context = torch.randn(2, 384, 32, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = golden_model(kind).network
-        wanted = expected(x, t, expected.prepare_context(context))
+        expected_velocity = expected(x, t, expected.prepare_context(context))
         got = half.network(x, t, half.network.prepare_context(context))
     assert got.dtype == torch.float32
-    assert_close_l2(got, wanted, 2e-2)
+    assert_close_l2(got, expected_velocity, 2e-2)

@@ -282,17 +282,19 @@ def test_tiles_of_any_stride_meet(strides: tuple[int, ...], monkeypatch: pytest.
 def test_one_seed_is_one_sound(kind: str, golden_model: Any) -> None:
     """Bit for bit, whether prompts were encoded before or not, and whatever ran in between."""
     model = golden_model(kind)
-    wanted: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "conditioning": {"text_prompt": "rain", "audio_prompt": tone(10, model.sample_rate, 220)},
         "steps": 3,
         "seed": 6,
         "device": "cpu",
     }
     model.prompt_cache.clear()
-    first = generate_diffusion_cond(model, **wanted)
-    again = generate_diffusion_cond(model, **wanted)
-    other = generate_diffusion_cond(model, **{**wanted, "seed": 7, "conditioning": {"text_prompt": "wind"}})
+    first = generate_diffusion_cond(model, **arguments)
+    again = generate_diffusion_cond(model, **arguments)
+    other = generate_diffusion_cond(
+        model, **{**arguments, "seed": 7, "conditioning": {"text_prompt": "wind"}}
+    )
     assert torch.equal(first, again)
     assert relative_l2(other, first) > 1e-3
     model.prompt_cache.clear()
-    assert torch.equal(generate_diffusion_cond(model, **wanted), first)
+    assert torch.equal(generate_diffusion_cond(model, **arguments), first)

@@ -84,16 +84,16 @@ def test_every_schedule_makes_a_sound_of_its_own(name: str, golden_model: Any) -
             **more,
         )
 
-    made, default = make(schedule=name), make()
-    assert bool(torch.isfinite(made).all())
-    assert (relative_l2(made, default) > 1e-3) == (name not in ("polyexponential", "exponential"))
+    waveform, default = make(schedule=name), make()
+    assert bool(torch.isfinite(waveform).all())
+    assert (relative_l2(waveform, default) > 1e-3) == (name not in ("polyexponential", "exponential"))
 
 
 def test_rectified_flow_says_that_it_has_no_schedule(golden_model: Any, caplog: Any) -> None:
-    wanted = {"conditioning": {}, "seed": 1, "device": "cpu", "return_latents": True}
-    plain = generate_diffusion_cond(golden_model("turbo"), **wanted)
+    arguments = {"conditioning": {}, "seed": 1, "device": "cpu", "return_latents": True}
+    plain = generate_diffusion_cond(golden_model("turbo"), **arguments)
     with caplog.at_level("INFO"):
-        karras = generate_diffusion_cond(golden_model("turbo"), schedule="karras", **wanted)
+        karras = generate_diffusion_cond(golden_model("turbo"), schedule="karras", **arguments)
     assert torch.equal(karras, plain)
     assert "schedule karras is not used" in caplog.text
 
@@ -147,19 +147,19 @@ def test_a_part_of_given_levels() -> None:
 
 def test_given_levels_are_the_run(golden_model: Any) -> None:
     """They give the same result as the schedule they come from, and work with variations."""
-    seen: list[tuple[int, int]] = []
-    wanted: dict[str, Any] = {"conditioning": {"text_prompt": "rain"}, "seed": 2, "device": "cpu"}
-    wanted |= {"return_latents": True, "sampler_type": "dpmpp-3m-sde"}
+    steps: list[tuple[int, int]] = []
+    arguments: dict[str, Any] = {"conditioning": {"text_prompt": "rain"}, "seed": 2, "device": "cpu"}
+    arguments |= {"return_latents": True, "sampler_type": "dpmpp-3m-sde"}
     model, sigmas = golden_model("maf"), noise_levels(5, LOW, HIGH, "karras")
-    by_name = generate_diffusion_cond(model, steps=5, schedule="karras", **wanted)
+    by_name = generate_diffusion_cond(model, steps=5, schedule="karras", **arguments)
     by_levels = generate_diffusion_cond(
-        model, sigmas=sigmas, callback=lambda info: seen.append((info.step, info.steps)), **wanted
+        model, sigmas=sigmas, callback=lambda info: steps.append((info.step, info.steps)), **arguments
     )
     assert relative_l2(by_levels, by_name) < 1e-4  # the Brownian path ends at the bounds' float32 values
-    assert seen == [(i, 5) for i in range(1, 6)]
+    assert steps == [(i, 5) for i in range(1, 6)]
     init = (8000, torch.rand(2, 16000, generator=torch.Generator().manual_seed(1)))
-    near = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=0.5, **wanted)
-    far = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=50, **wanted)
+    near = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=0.5, **arguments)
+    far = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=50, **arguments)
     assert relative_l2(near, far) > 0.1
 
 

@@ -200,12 +200,12 @@ def test_a_window_gets_the_video_and_sound_of_its_span(golden_model: Any) -> Non
 
 def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("maf")
-    seen: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
+    prompts_by_name: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
     model.prompt_cache.clear()
     for name, module in model.conditioner.conditioners.items():
 
         def spy(prompts: Any, *rest: Any, name: str = name, forward: Any = module.forward) -> Tensor:
-            seen[name].append(prompts)
+            prompts_by_name[name].append(prompts)
             return forward(prompts, *rest)
 
         monkeypatch.setattr(module, "forward", spy)
@@ -218,9 +218,9 @@ def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: 
     result = make_audio(model, request, device="cpu")
     assert result.shape == (2, 2, 26 * 8000)
     starts = plan_windows(-(-26 * 8000 // 512), native(model)).starts
-    assert len(seen["text_prompt"]) == 1
-    assert len(seen["audio_prompt"]) == len(starts) == len(seen["video_prompt"])
-    for start, prompts in zip(starts, seen["video_prompt"], strict=True):
+    assert len(prompts_by_name["text_prompt"]) == 1
+    assert len(prompts_by_name["audio_prompt"]) == len(starts) == len(prompts_by_name["video_prompt"])
+    for start, prompts in zip(starts, prompts_by_name["video_prompt"], strict=True):
         first = round(start * 512 / 8000 * 5)
         assert len(prompts) == 1  # equal items are encoded once
         assert torch.equal(prompts[0]["video_tensors"][0], pictures[first : first + 50])
@@ -231,12 +231,12 @@ def test_a_picture_is_encoded_once_for_a_minute(
     golden_model: Any, monkeypatch: Any, kind: str, times: int
 ) -> None:
     """Models with sync features encode the video again per window, while features last: here for two more."""
-    model, seen = golden_model(kind), []
+    model, encoded_prompts = golden_model(kind), []
     module = model.conditioner.conditioners["video_prompt"]
     forward = module.forward
 
     def spy(prompts: Any, *rest: Any) -> Tensor:
-        seen.append(prompts[0])
+        encoded_prompts.append(prompts[0])
         return forward(prompts, *rest)
 
     monkeypatch.setattr(module, "forward", spy)
@@ -246,7 +246,7 @@ def test_a_picture_is_encoded_once_for_a_minute(
     )
     make_audio(model, request, device="cpu")
     assert len(plan_windows(-(-60 * 8000 // 512), native(model)).starts) > 3
-    assert len(seen) == times
+    assert len(encoded_prompts) == times
 
 
 def test_what_is_not_cut_stays_the_same_object(golden_model: Any) -> None:

@@ -65,9 +65,9 @@ def test_onsets_are_compared_with_what_is_seen(
     sound = np.roll(render(scene, RATE), round(late * RATE), axis=1)
     write_video(tmp_path / "demo.mp4", render_film(scene, size=(64, 64), fps=FPS), FPS, sound, RATE)
     demo_report.report_film(tmp_path / "demo.mp4", knows_events=True)
-    told = capsys.readouterr().out
-    assert f"{right} of 4 are heard within 80 ms." in told
-    apart = [int(line.split()[-2]) for line in told.splitlines() if line.endswith(" ms")]
+    output = capsys.readouterr().out
+    assert f"{right} of 4 are heard within 80 ms." in output
+    apart = [int(line.split()[-2]) for line in output.splitlines() if line.endswith(" ms")]
     assert len(apart) == 4
     assert np.allclose(apart, 1000 * late, atol=20)
     with Image.open(tmp_path / "demo.png") as picture:
@@ -115,8 +115,8 @@ def test_another_videos_onsets_are_listed(tmp_path: Path, capsys: pytest.Capture
     )
     demo_report.report_film(tmp_path / "demo.mp4", knows_events=False)
     (line,) = re.findall(r"onsets    (.*) \(s\)", capsys.readouterr().out)
-    heard = [float(word) for word in line.split(", ")]
-    assert heard == pytest.approx(scene.parts[0].onsets, abs=0.03)
+    numbers = [float(word) for word in line.split(", ")]
+    assert numbers == pytest.approx(scene.parts[0].onsets, abs=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.slow
 def test_it_makes_a_sound_and_a_film_without_anything_else(made: tuple[Path, str]) -> None:
-    out, told = made
+    out, output = made
     assert {path.name for path in out.iterdir()} == {"demo.mp4", "demo.png", "words.png", "words.wav"}
     assert read_audio(out / "words.wav")[0].shape == (2, 312 * 512)
     assert read_audio(out / "demo.mp4")[0].shape[1] / RATE == pytest.approx(film_scene().seconds, abs=0.1)
-    assert told.count("on screen") == 1
+    assert output.count("on screen") == 1
 
 
 @pytest.mark.slow
@@ -149,6 +149,6 @@ def test_what_it_makes_is_audible_and_does_not_clip(name: str, made: tuple[Path,
 
 @pytest.mark.slow
 def test_what_it_makes_is_what_was_asked(made: tuple[Path, str]) -> None:
-    _, told = made
-    assert "WRONG" not in told
-    assert re.search(r"[34] of 4 are heard within 80 ms\.", told)
+    _, output = made
+    assert "WRONG" not in output
+    assert re.search(r"[34] of 4 are heard within 80 ms\.", output)

@@ -19,11 +19,11 @@ SHAPE = ClipShape(rate=16000, channels=2, samples=32000)  # 2 s
 
 def clips(folder: Path, shape: ClipShape = SHAPE) -> tuple[list[Clip], list[str]]:
     summary = ClipSummary(read_audio_folder(folder), shape)
-    found = list(cut_clips(summary.folder, shape, summary))
-    for clip in found:
+    pieces = list(cut_clips(summary.folder, shape, summary))
+    for clip in pieces:
         summary.add(clip)
     summary.check()
-    return found, summary.describe()
+    return pieces, summary.describe()
 
 
 def captions(folder: Path, default: str = "") -> dict[str, str]:
@@ -125,8 +125,8 @@ def test_sounds_become_clips_and_the_rest_is_named(tmp_path: Path) -> None:
     write_audio(tmp_path / "gap.wav", half, 16000)
     (tmp_path / "broken.mp3").write_bytes(b"no sound at all")
     (tmp_path / ".hidden.wav").write_bytes(b"")
-    found, lines = clips(tmp_path)
-    lengths = {clip.name: round(clip.seconds, 3) for clip in found}
+    pieces, lines = clips(tmp_path)
+    lengths = {clip.name: round(clip.seconds, 3) for clip in pieces}
     assert lengths == {
         "gap.wav": 2.0,
         "gap.wav from 4.0 s": 2.0,
@@ -137,20 +137,20 @@ def test_sounds_become_clips_and_the_rest_is_named(tmp_path: Path) -> None:
         "mono 48k.flac": 1.5,
         "rest.wav": 2.0,  # what is left of it is not worth a clip
     }
-    assert all(clip.waveform.shape == (2, 32000) for clip in found)
-    mono = next(clip.waveform for clip in found if clip.name.startswith("mono"))
+    assert all(clip.waveform.shape == (2, 32000) for clip in pieces)
+    mono = next(clip.waveform for clip in pieces if clip.name.startswith("mono"))
     assert torch.equal(mono[0], mono[1])
     # Resampled, not only relabelled: 440 Hz are still 440 Hz.
     assert int(torch.fft.rfft(mono[0, :24000]).abs().argmax()) == 660
     assert float(mono[:, 24000:].abs().max()) == 0
-    told = "\n".join(lines)
-    assert "8 clips of 2 s, 14 s of sound, from 7 files" in told
-    assert "Sounds at 48000 Hz are resampled to the model's 16000 Hz" in told
-    assert "1 files are mono" in told
-    assert "cut: gap.wav into 2, long.wav into 4" in told
-    assert "1 silent parts of long files are skipped" in told
-    assert "3 files are skipped: broken.mp3 (" in told
-    assert "short.wav (only 0.20 s long), silent.wav (silent)" in told
+    log = "\n".join(lines)
+    assert "8 clips of 2 s, 14 s of sound, from 7 files" in log
+    assert "Sounds at 48000 Hz are resampled to the model's 16000 Hz" in log
+    assert "1 files are mono" in log
+    assert "cut: gap.wav into 2, long.wav into 4" in log
+    assert "1 silent parts of long files are skipped" in log
+    assert "3 files are skipped: broken.mp3 (" in log
+    assert "short.wav (only 0.20 s long), silent.wav (silent)" in log
 
 
 def test_nothing_to_hear_is_an_error_that_says_why(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_videos_give_their_sound_from_the_first_picture_on(tmp_path: Path) -> No
     write_video(tmp_path / "film.mp4", frame_times(25, 25), audio_seconds=3.0)
     write_video(tmp_path / "mute.mp4", frame_times(25, 25))
     write_sound(tmp_path / "only sound.mp4", seconds=1.0)
-    found, lines = clips(tmp_path)
-    pictures = {clip.name: clip.has_pictures for clip in found}
+    pieces, lines = clips(tmp_path)
+    pictures = {clip.name: clip.has_pictures for clip in pieces}
     # One second of pictures: the second clip of the film has none.
     assert pictures == {"film.mp4": True, "film.mp4 from 2.0 s": False, "only sound.mp4": False}
     assert "3 clips of 2 s, 1 of them with pictures" in lines[0]

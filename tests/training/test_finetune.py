@@ -112,27 +112,27 @@ def test_some_steps_lower_the_loss_and_nothing_else_of_the_model_changes(
     first, *_, last = losses_told(lines)
     assert last < 0.9 * first
     assert (folder / "model.safetensors").read_bytes() == before
-    found = read_lora(result.path)
+    loaded = read_lora(result.path)
     model, _ = get_pretrained_model(folder)
-    assert found.info.kind == kind_of(model.config)
-    assert found.info.license == "MIT"
-    assert found.info.base == folder.name
-    assert found.info.captions[0] == "a tone of 300 Hz"
+    assert loaded.info.kind == kind_of(model.config)
+    assert loaded.info.license == "MIT"
+    assert loaded.info.base == folder.name
+    assert loaded.info.captions[0] == "a tone of 300 Hz"
     # Files are given away: nothing of where the sounds lay is in them.
-    assert found.info.dataset.startswith(f"{sounds.name}: 5 clips")
-    assert str(sounds.parent) not in repr(found.info)
-    assert found.rank == 4
+    assert loaded.info.dataset.startswith(f"{sounds.name}: 5 clips")
+    assert str(sounds.parent) not in repr(loaded.info)
+    assert loaded.rank == 4
     layers = {
         name: tuple(layer.weight.shape)
         for name, layer in model.network.named_modules()
         if hasattr(layer, "weight") and layer.weight.dim() > 1
     }
     blocks = {name for name in layers if name.startswith("transformer.layers.")}
-    assert found.layers.keys() == blocks
-    assert all(layer.shape == layers[name] for name, layer in found.layers.items())
-    assert all(float(layer.up.abs().max()) > 0 for layer in found.layers.values())
-    heard, rate = read_audio(tmp_path / "sounds" / "step-000006.wav")
-    assert (heard.shape[0], rate) == (2, 16000)
+    assert loaded.layers.keys() == blocks
+    assert all(layer.shape == layers[name] for name, layer in loaded.layers.items())
+    assert all(float(layer.up.abs().max()) > 0 for layer in loaded.layers.values())
+    preview, rate = read_audio(tmp_path / "sounds" / "step-000006.wav")
+    assert (preview.shape[0], rate) == (2, 16000)
     assert result.sound.shape == (2, model.config.latent_count * 512)
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
     assert result.curve.size == (900, 480)
@@ -201,8 +201,8 @@ def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
         "no lower loss for 2 validations, so training stops here. The result is that of step 0" in x
         for x in lines
     )
-    found = read_lora(result.path)
-    assert all(float(layer.up.abs().max()) == 0 for layer in found.layers.values())
+    loaded = read_lora(result.path)
+    assert all(float(layer.up.abs().max()) == 0 for layer in loaded.layers.values())
     first = result.path.read_bytes()
     lines.clear()
     lora(model, sounds, tmp_path, lines.append, **wild)
@@ -304,30 +304,30 @@ def test_a_network_that_predicts_what_is_wanted_leads_samplers_to_the_latents(ob
     generator = torch.Generator().manual_seed(0)
     latents, noise = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
     times = torch.tensor([0.3, 0.3])
-    noisy, wanted = add_noise(objective, latents, noise, times)
+    noisy, target = add_noise(objective, latents, noise, times)
     if objective == "v":
         sigma = torch.tan(times * torch.pi / 2)
         x = noisy * (1 + sigma[0] ** 2).sqrt()
-        found = VDenoiser(lambda x, t: wanted)(x, sigma[0])
+        estimate = VDenoiser(lambda x, t: target)(x, sigma[0])
     else:
-        found = sample_few_steps(
-            lambda x, t: wanted, noise, steps=1, random=RandomNumbers.from_seed(0), start=0.3, init=latents
+        estimate = sample_few_steps(
+            lambda x, t: target, noise, steps=1, random=RandomNumbers.from_seed(0), start=0.3, init=latents
         )
-    torch.testing.assert_close(found, latents, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(estimate, latents, rtol=1e-5, atol=1e-5)
 
 
 @needs_training
 def test_sounds_to_go_on_making_are_a_share_of_every_batch(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
 ) -> None:
-    kept = write_sounds(tmp_path / "kept", 2)
+    preserved = write_sounds(tmp_path / "kept", 2)
     lines: list[str] = []
     lora(
         tiny_folder("maf"),
         sounds,
         tmp_path / "out",
         lines.append,
-        preservation_dataset=kept,
+        preservation_dataset=preserved,
         batch_size=4,
         preservation_fraction=0.5,
     )
@@ -337,7 +337,7 @@ def test_sounds_to_go_on_making_are_a_share_of_every_batch(
             tiny_folder("maf"),
             sounds,
             tmp_path / "too few",
-            preservation_dataset=kept,
+            preservation_dataset=preserved,
             preservation_fraction=0.1,
         )
 
@@ -347,12 +347,12 @@ def test_what_is_asked_without_words_stays_as_it_is(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
 ) -> None:
     """Hardly any data teach nothing, and neither do sounds to preserve."""
-    kept = write_sounds(tmp_path / "kept", 2)
+    preserved = write_sounds(tmp_path / "kept", 2)
     still = lora(
         tiny_folder("maf"),
         sounds,
         tmp_path / "still",
-        preservation_dataset=kept,
+        preservation_dataset=preserved,
         preservation_fraction=0.5,
         context_dropout=0.9999,
     )
@@ -361,7 +361,7 @@ def test_what_is_asked_without_words_stays_as_it_is(
         tiny_folder("maf"),
         sounds,
         tmp_path / "moved",
-        preservation_dataset=kept,
+        preservation_dataset=preserved,
         preservation_fraction=0.5,
         context_dropout=0.0,
     )
@@ -393,7 +393,7 @@ def test_less_memory_trains_nearly_the_same(
     plain = read_lora(lora(tiny_folder("maf"), sounds, tmp_path / "plain").path)
     other = read_lora(lora(tiny_folder("maf"), sounds, tmp_path / "other", **extra).path)
     name = "transformer.layers.0.self_attn.to_qkv"
-    one, two = (found.layers[name].difference(1.0) for found in (plain, other))
+    one, two = (lora_file.layers[name].difference(1.0) for lora_file in (plain, other))
     assert one.dtype == torch.float32
     # Recomputed activations are the same; bf16 has 8 bits, and Adam makes much of small differences.
     assert float((one - two).norm() / one.norm()) < (1e-4 if "gradient_checkpointing" in extra else 0.5)
@@ -444,12 +444,12 @@ def test_the_licence_goes_along_and_its_gate_holds(tiny_folder: Folder, sounds: 
     result = lora(base, sounds, tmp_path / "out", steps=1, accept_cc_by_nc=True)
     assert read_lora(result.path).info.license == "cc-by-nc-4.0"
     settings = FinetuneSettings(**{key: QUICK[key] for key in QUICK if key != "rank"} | {"steps": 1})
-    asked = request(base, sounds, tmp_path / "fine", accept_cc_by_nc=True)
-    made = finetune(asked, settings, report=quietly)
+    fine_request = request(base, sounds, tmp_path / "fine", accept_cc_by_nc=True)
+    checkpoint = finetune(fine_request, settings, report=quietly)
     with pytest.raises(LicenseError, match=r"cc-by-nc-4\.0"):
-        get_pretrained_model(made.path)
-    assert get_pretrained_model(made.path, accept_cc_by_nc=True)[1]["license"] == "cc-by-nc-4.0"
-    with safe_open(made.path / "model.safetensors", framework="pt") as file:
+        get_pretrained_model(checkpoint.path)
+    assert get_pretrained_model(checkpoint.path, accept_cc_by_nc=True)[1]["license"] == "cc-by-nc-4.0"
+    with safe_open(checkpoint.path / "model.safetensors", framework="pt") as file:
         assert file.metadata()["license"] == "cc-by-nc-4.0"
         assert file.metadata()["finetuned_from"] == "base/model.safetensors"
 
@@ -512,16 +512,16 @@ def test_the_command_line_trains_both(
         "cpu",
     ]
     out = tmp_path / "bells"
-    asked = ["train", "lora", str(tiny_folder("maf")), str(sounds), "--output", str(out)]
-    assert main([*asked, "--rank", "2", "--targets", "to_qkv, to_out", *quick]) == 0
-    told = capsys.readouterr().out
-    assert str(out / "bells.safetensors") in told
-    assert "5 clips" in told
+    command = ["train", "lora", str(tiny_folder("maf")), str(sounds), "--output", str(out)]
+    assert main([*command, "--rank", "2", "--targets", "to_qkv, to_out", *quick]) == 0
+    output = capsys.readouterr().out
+    assert str(out / "bells.safetensors") in output
+    assert "5 clips" in output
     assert read_lora(out / "bells.safetensors").rank == 2
     assert main(["train", "lora", str(tiny_folder("maf")), str(tmp_path), "--output", str(out), *quick]) == 1
     assert "holds no sound and no video" in capsys.readouterr().err
-    asked = ["train", "finetune", str(tiny_folder("maf")), str(sounds), "--output", str(out / "fine")]
-    assert main([*asked, "--dtype", "float16", *quick]) == 0
+    command = ["train", "finetune", str(tiny_folder("maf")), str(sounds), "--output", str(out / "fine")]
+    assert main([*command, "--dtype", "float16", *quick]) == 0
     state = read_tensors(out / "fine" / "model" / "model.safetensors")
     assert state["model.model.transformer.layers.0.self_attn.to_qkv.weight"].dtype == torch.float16
     assert state["maf_block.unified_experts"].dtype == torch.float32
