@@ -1,1 +1,1 @@
-"""Neural networks, plain PyTorch; they import nothing of the project but each other and the configuration."""
+"""Neural networks in plain PyTorch. Of the project they import only the configuration and the errors."""

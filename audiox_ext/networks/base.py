@@ -1,4 +1,4 @@
-"""What both kinds of network have around their transformer: the time token and the convolutions outside.
+"""The parts that both kinds of network share: the time token, projections and outer convolutions.
 
 B batch, C latent channels, L latents, D width. Names are the state-dict keys.
 """
@@ -17,11 +17,12 @@ _TIME_FEATURES = 128
 
 
 class LatentProjections(nn.Module):
-    """Base of the transformers inside: the way from latents to tokens and back."""
+    """Base of the transformers: projects latents to tokens and back."""
 
     def __init__(
         self, config: NetworkConfig, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
     ) -> None:
+        """Build the projections; arguments as in `DenoisingNetwork`."""
         super().__init__()
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         self.project_in = operations.Linear(config.io_channels, config.embed_dim, bias=False, **where)
@@ -29,7 +30,7 @@ class LatentProjections(nn.Module):
 
 
 class DenoisingNetwork(nn.Module):
-    """Base of the denoising networks; a subclass adds its `transformer`."""
+    """Base of the denoising networks. A subclass adds its `transformer`."""
 
     transformer: LatentProjections
 
@@ -41,6 +42,15 @@ class DenoisingNetwork(nn.Module):
         device: DeviceLike,
         compute_dtype: torch.dtype | None,
     ) -> None:
+        """Build the layers around the transformer.
+
+        Args:
+            config: Sizes of the network.
+            operations: A namespace of layer classes, such as `torch.nn`.
+            dtype: Type of the weights; None for torch's default.
+            device: Where the weights are.
+            compute_dtype: Type of the arithmetic, where the layers can cast; None for that of the weights.
+        """
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype or dtype or torch.float32
@@ -56,7 +66,7 @@ class DenoisingNetwork(nn.Module):
         self.postprocess_conv = operations.Conv1d(channels, channels, 1, bias=False, **where)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
-        """`to_global_embed`, which every checkpoint with a global_cond_dim holds and nothing feeds."""
+        """Keys of `to_global_embed`, which checkpoints with a global_cond_dim hold without using."""
         if not self.config.global_cond_dim:
             return {}
         return {
@@ -65,15 +75,19 @@ class DenoisingNetwork(nn.Module):
         }
 
     def enter(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, C, L), t: (B,). Returns the time token (B, 1, D) and all tokens (B, L + 1, D), it first."""
+        """Turn noised latents x (B, C, L) and times t (B,) into tokens.
+
+        Returns:
+            The time token (B, 1, D), and all tokens (B, L + 1, D), which begin with it.
+        """
         x = x.to(self.compute_dtype)
         x = x + self.preprocess_conv(x)
-        # The features of time are float32 up to here: half precision would blur neighbouring steps.
+        # The features of time are float32: half precision could not tell neighbouring steps apart.
         time = self.to_timestep_embed(self.timestep_features(t).to(self.compute_dtype))[:, None]
         tokens = self.transformer.project_in(x.transpose(1, 2))
         return time, torch.cat([time, tokens], dim=1)
 
     def leave(self, tokens: Tensor) -> Tensor:
-        """The velocity (B, C, L), float32, from the transformer's tokens."""
+        """Turn the transformer's tokens (B, L + 1, D) into the velocity (B, C, L), float32."""
         x = self.transformer.project_out(tokens)[:, 1:].transpose(1, 2)
         return (x + self.postprocess_conv(x)).float()

@@ -1,8 +1,7 @@
-"""Passes through a network that leave out most of its blocks, where these would say nearly the same again.
+"""Skips most blocks of a network when their result would hardly change from one step to the next.
 
-From one noise level to the next, what the blocks add to the tokens changes little. How little, the first
-block tells: if its own addition is nearly that of the last full pass, then so, one trusts, are those of the
-blocks behind it, and their sum is taken from that pass. Not exact, hence off unless asked for.
+The first block is the test: if what it adds to the tokens is close to what it added in the last full pass,
+the sum of what the other blocks added then is used again. This is approximate, and therefore off by default.
 
 B batch, N tokens, D width.
 """
@@ -18,42 +17,53 @@ Block = Callable[[Tensor], Tensor]
 
 
 class BlockCache:
-    """What one sequence of passes keeps: of one generation, and in it of one group of windows.
+    """The result of the last full pass, for one group of windows of one generation.
 
-    threshold: up to which relative change of the first block's addition the others' is used again: the mean
-    of its absolute difference to the last full pass, divided by its mean there, of the batch item where that
-    is largest. All items of a batch, and so both halves of a guided pair, decide together; passes of
-    different batch sizes (guided and not) have nothing to do with each other.
+    All items of a batch, and so both halves of a guided pair, are skipped or computed together. Passes of
+    different batch sizes (guided and unguided) are cached separately.
+
+    Attributes:
+        threshold: Largest relative change for which the cached result is used.
+        passes: How many passes there were.
+        reused: How many of them used the cached result.
     """
 
     def __init__(self, threshold: float) -> None:
+        """Start with an empty cache.
+
+        Args:
+            threshold: Largest relative change of what the first block adds: the mean absolute difference to
+                the last full pass, divided by the mean absolute value there. The batch item with the
+                largest change decides.
+        """
         self.threshold = threshold
         self.passes, self.reused = 0, 0
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cached: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def through(self, blocks: Sequence[Block], tokens: Tensor) -> Tensor:
-        """The tokens behind all blocks. Waits for the device, once, to learn the change."""
+    def run(self, blocks: Sequence[Block], tokens: Tensor) -> Tensor:
+        """Return the tokens (B, N, D) after all blocks. Waits for the device once, to read the change."""
         first, *others = blocks
         after_first = first(tokens)
         added = after_first - tokens
         self.passes += 1
-        kept = self._kept.get(len(tokens))
-        if kept is not None and kept[0].shape == added.shape and self._is_near(added, kept[0]):
+        cached = self._cached.get(len(tokens))
+        if cached is not None and cached[0].shape == added.shape and self._is_close(added, cached[0]):
             self.reused += 1
-            return after_first + kept[1]
+            return after_first + cached[1]
         tokens = run_blocks(others, after_first)
-        self._kept[len(tokens)] = added, tokens - after_first
+        self._cached[len(tokens)] = added, tokens - after_first
         return tokens
 
-    def _is_near(self, added: Tensor, before: Tensor) -> bool:
-        change = (added - before).abs().float().mean(dim=(1, 2))
-        return bool((change <= self.threshold * before.abs().float().mean(dim=(1, 2))).all())
+    def _is_close(self, added: Tensor, previous: Tensor) -> bool:
+        """Whether the relative change is within the threshold for every item."""
+        change = (added - previous).abs().float().mean(dim=(1, 2))
+        return bool((change <= self.threshold * previous.abs().float().mean(dim=(1, 2))).all())
 
 
-def run_blocks(blocks: Sequence[Block], tokens: Tensor, reuse: BlockCache | None = None) -> Tensor:
-    """The tokens behind all blocks, (B, N, D)."""
-    if reuse is not None:
-        return reuse.through(blocks, tokens)
+def run_blocks(blocks: Sequence[Block], tokens: Tensor, cache: BlockCache | None = None) -> Tensor:
+    """Return the tokens (B, N, D) after all blocks; with a cache most blocks may be skipped."""
+    if cache is not None:
+        return cache.run(blocks, tokens)
     for block in blocks:
         tokens = block(tokens)
     return tokens

@@ -25,20 +25,23 @@ from .token_merging import merge_equal_tokens
 
 @dataclass(frozen=True)
 class DitContext:
-    """What the conditioning comes to in every layer, the same at every step of a generation.
+    """The conditioning as each layer uses it, the same at every step of a generation.
 
-    keys_values: one (keys, values) a layer, each (B', H_kv, N, D). The first B' items of the batch attend to
-    them; the context of the rest is zero, and since no projection on that path has a bias, so is what their
-    cross-attention would add. bias: (B', 1, 1, N), added to the logits, or None; see `merge_equal_tokens`.
+    The first B' items of the batch attend to it. The context of the other items is zero, and because no
+    projection on that path has a bias, their cross-attention adds nothing and is skipped.
+
+    Attributes:
+        keys_values: (keys, values) per layer, each (B', H_kv, N, D).
+        bias: (B', 1, 1, N), added to the logits, or None; see `merge_equal_tokens`.
     """
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     bias: Tensor | None = None
 
     def first(self, items: int) -> DitContext:
-        """That of the first items of the batch alone; nothing is copied."""
-        kept = tuple((keys[:items], values[:items]) for keys, values in self.keys_values)
-        return DitContext(kept, None if self.bias is None else self.bias[:items])
+        """Return the context of the first items of the batch, without copies."""
+        keys_values = tuple((keys[:items], values[:items]) for keys, values in self.keys_values)
+        return DitContext(keys_values, None if self.bias is None else self.bias[:items])
 
 
 class DiffusionTransformer(DenoisingNetwork):
@@ -54,6 +57,7 @@ class DiffusionTransformer(DenoisingNetwork):
         device: DeviceLike = None,
         compute_dtype: torch.dtype | None = None,
     ) -> None:
+        """Build the network; arguments as in `DenoisingNetwork`."""
         super().__init__(config, operations, dtype, device, compute_dtype)
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         self.to_cond_embed = nn.Sequential(
@@ -71,14 +75,15 @@ class DiffusionTransformer(DenoisingNetwork):
         }
 
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> DitContext:
-        """Everything that depends on the conditioning alone, for use at every step.
+        """Compute everything that depends on the conditioning alone, for use at every step.
 
-        context: (B', N, cond_token_dim). zero_items: how many more items of the batch have an all-zero
-        context; here they cost nothing.
+        Args:
+            context: (B', N, cond_token_dim).
+            zero_items: How many further items of the batch have a context of zeros; they cost nothing here.
         """
         bias = None
         if not (torch.is_grad_enabled() and context.requires_grad):
-            # While what makes the tokens is trained, tokens that happen to be equal are still their own.
+            # While the tokens are trained, equal ones must stay separate: each has its own gradient.
             context, bias = merge_equal_tokens(context, self.compute_dtype)
         context = self.to_cond_embed(context.to(self.compute_dtype))
         return DitContext(
@@ -86,19 +91,29 @@ class DiffusionTransformer(DenoisingNetwork):
             None if bias is None else bias[:, None, None],
         )
 
-    def forward(self, x: Tensor, t: Tensor, context: DitContext, reuse: BlockCache | None = None) -> Tensor:
-        """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
+    def forward(self, x: Tensor, t: Tensor, context: DitContext, cache: BlockCache | None = None) -> Tensor:
+        """Predict the velocity.
+
+        Args:
+            x: Noised latents, (B, C, L).
+            t: Times in [0, 1], (B,).
+            context: The result of `prepare_context`.
+            cache: Lets passes skip most blocks.
+
+        Returns:
+            The velocity (B, C, L), float32.
+        """
         _, tokens = self.enter(x, t)
         rotary = self.rotary.table(tokens.shape[1], tokens.device)
         blocks = [
             partial(layer, keys_values=keys_values, bias=context.bias, rotary=rotary)
             for layer, keys_values in zip(self.transformer.blocks(), context.keys_values, strict=True)
         ]
-        return self.leave(run_blocks(blocks, tokens, reuse))
+        return self.leave(run_blocks(blocks, tokens, cache))
 
 
 def rotary_width(head_dim: int) -> int:
-    """Channels of a head that turn with the position."""
+    """Return how many channels of a head are rotated by the position."""
     return max(head_dim // 2, 32)
 
 
@@ -142,8 +157,8 @@ class _CrossAttention(nn.Module):
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
         k, v = keys_values
         length = x.shape[1]
-        # A context head serves consecutive query heads. Their queries are independent, so they become one
-        # longer sequence, and no key or value is copied.
+        # Each context head serves several consecutive query heads. Their queries are joined into one longer
+        # sequence, so that no key or value is copied.
         q = rearrange(
             self.to_q(x), "b n (h g d) -> b h (g n) d", h=self.context_heads, g=self.heads // k.shape[1]
         )

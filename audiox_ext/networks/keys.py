@@ -1,7 +1,7 @@
-"""Names of weights: the keys that published checkpoints use, from the modules that are built here.
+"""The keys of published checkpoints, derived from the modules that are built here.
 
-Module attributes equal the published keys. The exceptions: a weight-normalised convolution is a pair of
-tensors in a file, and torch's fused projections are layers here.
+Attributes of modules equal the published keys, with two exceptions: a file holds a weight-normalised
+convolution as a pair of tensors, and torch's fused projections are layers here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def published_shapes(module: nn.Module) -> Shapes:
-    """The keys and shapes that a published checkpoint has for this module (which may be on the meta device).
+    """List the keys and shapes that a published checkpoint has for a module.
 
-    Every parameter and persistent buffer; a submodule with `weight_norm = True` shows weight_g (d0, 1, 1) and
-    weight_v instead of weight; a submodule with a method `unused_keys() -> dict[str, tuple[int, ...]]`, names
-    relative to it, adds those: keys that published files hold, without influence, for which nothing is built.
+    These are its parameters and persistent buffers. A submodule with `weight_norm = True` has weight_g
+    (d0, 1, 1) and weight_v instead of weight. A submodule's method `unused_keys() -> Shapes` adds keys that
+    published files hold without influence, by names relative to it.
+
+    Args:
+        module: The module; it may be on the meta device.
     """
     shapes: Shapes = {}
     for name, submodule in module.named_modules(remove_duplicate=False):
@@ -38,6 +41,7 @@ def published_shapes(module: nn.Module) -> Shapes:
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Iterate over the parameters and persistent buffers of a module, without those of its submodules."""
     yield from module.named_parameters(recurse=False, remove_duplicate=False)
     for key, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
         if key not in module._non_persistent_buffers_set:
@@ -45,10 +49,10 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def published_key(key: str) -> str:
-    """The name that a checkpoint gives to one of our keys: fused projections are no layers there."""
+    """Return a checkpoint's name for one of our keys: it holds fused projections without a layer."""
     return re.sub(r"\.in_proj\.(weight|bias)$", r".in_proj_\1", key)
 
 
 def module_key(key: str) -> str:
-    """The inverse of `published_key`."""
+    """Return our name for a key of a checkpoint; the inverse of `published_key`."""
     return re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", key)

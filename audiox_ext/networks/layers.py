@@ -1,7 +1,9 @@
 """Layers that several networks share.
 
-B batch, N tokens, H heads, D width. `operations` is a namespace of layer classes: `torch.nn`, or ComfyUI's
-`comfy.ops` so that ComfyUI can cast and move weights; parameters of our own are cast where they are used.
+`operations` is a namespace of layer classes: `torch.nn`, or ComfyUI's `comfy.ops`, whose layers ComfyUI can
+cast and move. Parameters outside such layers are cast where they are used.
+
+B batch, N tokens, H heads, D width.
 """
 
 from __future__ import annotations
@@ -18,22 +20,22 @@ DeviceLike = torch.device | str | None
 
 
 def cast(parameter: Tensor, like: Tensor) -> Tensor:
-    """`parameter` in the dtype and on the device of `like`; the tensor itself where nothing changes."""
+    """Return `parameter` in the dtype and on the device of `like`."""
     return parameter.to(device=like.device, dtype=like.dtype)
 
 
 class GammaNorm(nn.Module):
-    """Layer norm whose scale is called `gamma` and whose zero shift is the buffer `beta`. (..., D) -> (...,
-    D).
-    """
+    """Layer norm with a scale `gamma` and a buffer `beta` of zeros. (..., D) -> (..., D)."""
 
     def __init__(self, dim: int, dtype: torch.dtype | None = None, device: DeviceLike = None) -> None:
+        """Build the norm for a width."""
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(dim, dtype=dtype, device=device))
         self.register_buffer("beta", torch.zeros(dim, dtype=dtype, device=device))
         self.beta: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
         return F.layer_norm(x, x.shape[-1:], cast(self.gamma, x), cast(self.beta, x), eps=1e-5)
 
 
@@ -45,29 +47,31 @@ class FourierFeatures(nn.Module):
         self.weight = nn.Parameter(torch.zeros(half, 1, dtype=torch.float32, device=device))
 
     def forward(self, t: Tensor) -> Tensor:
+        """Compute cosines and sines of random multiples of t."""
         weight = self.weight.to(device=t.device, dtype=torch.float32)
         angles = 2 * torch.pi * t.float()[:, None] @ weight.T
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class MultiheadAttention(nn.Module):
-    """`torch.nn.MultiheadAttention`'s arithmetic with its fused projection as a layer that can be moved.
+    """`torch.nn.MultiheadAttention` with its fused projection as a layer, so that a host can move it.
 
-    Checkpoints name the projection `in_proj_weight` and `in_proj_bias`; here it is the layer `in_proj`, and
+    Checkpoints name the projection `in_proj_weight` and `in_proj_bias`; here it is the layer `in_proj`.
     `keys.module_key` translates.
     """
 
     def __init__(
         self, dim: int, heads: int, operations: Operations, dtype: torch.dtype | None, device: DeviceLike
     ) -> None:
+        """Build the projections for tokens `dim` wide."""
         super().__init__()
         self.heads = heads
         self.in_proj = operations.Linear(dim, 3 * dim, dtype=dtype, device=device)
         self.out_proj = operations.Linear(dim, dim, dtype=dtype, device=device)
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """queries: (B, Q, D), context: (B, N, D). Returns (B, Q, D)."""
-        # One fused layer holds all three projections: run it on both and keep the third that each needs.
+        """Let queries (B, Q, D) attend to a context (B, N, D). Returns (B, Q, D)."""
+        # One fused layer holds all three projections. It runs on both inputs, and the thirds needed are kept.
         q = self.in_proj(queries).chunk(3, dim=-1)[0]
         _, k, v = self.in_proj(context).chunk(3, dim=-1)
         q, k, v = (rearrange(y, "b n (h d) -> b h n d", h=self.heads) for y in (q, k, v))
@@ -75,8 +79,9 @@ class MultiheadAttention(nn.Module):
 
 
 class PreNormEncoderLayer(nn.Module):
-    """Pre-norm transformer layer with exact gelu, keys as `torch.nn.TransformerEncoderLayer`. (B, N, D) ->
-    same.
+    """Pre-norm transformer layer with exact gelu. (B, N, D) -> (B, N, D).
+
+    Its keys are those of `torch.nn.TransformerEncoderLayer`.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class PreNormEncoderLayer(nn.Module):
         dtype: torch.dtype | None,
         device: DeviceLike,
     ) -> None:
+        """Build the layer: `dim` wide, `hidden` inside its MLP, with `eps` in its norms."""
         super().__init__()
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         self.self_attn = MultiheadAttention(dim, heads, operations, dtype, device)
@@ -98,6 +104,7 @@ class PreNormEncoderLayer(nn.Module):
         self.norm2 = operations.LayerNorm(dim, eps=eps, **where)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply self-attention and the MLP."""
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed)
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
@@ -111,19 +118,21 @@ class RotaryTable:
     """
 
     def __init__(self, width: int) -> None:
+        """Prepare a table for the first `width` channels of a head."""
         self._width = width
-        self._kept: tuple[int, torch.device, tuple[Tensor, Tensor]] | None = None
+        self._cached: tuple[int, torch.device, tuple[Tensor, Tensor]] | None = None
 
     def table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each (length, width / 2), float32."""
-        kept = self._kept
-        if kept is None or kept[:2] != (length, device):
-            # Outside inference mode, whose tensors could never be used in training.
+        """Return cosines and sines, each (length, width / 2), float32."""
+        cached = self._cached
+        if cached is None or cached[:2] != (length, device):
+            # Tensors of inference mode could not be used in training.
             with torch.inference_mode(False):
-                kept = self._kept = (length, device, self._made(length, device))
-        return kept[2]  # and not what another thread may have put in its place
+                cached = self._cached = (length, device, self._compute(length, device))
+        return cached[2]  # another thread may have replaced self._cached
 
-    def _made(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _compute(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Compute the table of the positions below `length`."""
         steps = torch.arange(0, self._width, 2, dtype=torch.float32, device=device)
         inverse = 10000.0 ** (-steps / self._width)
         angles = torch.arange(length, dtype=torch.float32, device=device)[:, None] * inverse

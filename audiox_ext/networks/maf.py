@@ -1,6 +1,6 @@
 """The MAF block: experts shared by the modalities refine each modality's tokens.
 
-B batch, N_v, N_t, N_a tokens of the three slots, E experts a modality, D width. Names are the state-dict
+B batch, N_v, N_t, N_a tokens of the three slots, E experts per modality, D width. Names are the state-dict
 keys. Source: arXiv 2503.10522, "Multimodal Adaptive Fusion".
 """
 
@@ -16,7 +16,7 @@ from .layers import DeviceLike, MultiheadAttention, Operations, PreNormEncoderLa
 
 
 class MultimodalAdaptiveFusion(nn.Module):
-    """Adds to each slot's tokens one vector made from all three. See `forward`."""
+    """Adds a vector computed from all three slots to the tokens of each. See `forward`."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class MultimodalAdaptiveFusion(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
+        """Build the block; `operations` is a namespace of layer classes."""
         super().__init__()
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         dim = config.dim
@@ -41,7 +42,7 @@ class MultimodalAdaptiveFusion(nn.Module):
             setattr(self, f"bypass_gate_{slot}", nn.Parameter(torch.zeros((), **where)))
 
     def forward(self, slot_v: Tensor, slot_t: Tensor, slot_a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each slot (B, N, D). Returns the three slots, refined, in the same order and shapes."""
+        """Refine the three slots, each (B, N, D). Returns them in the same order and shapes."""
         slots = (slot_v, slot_t, slot_a)
         means = torch.cat([tokens.mean(dim=1) for tokens in slots], dim=-1)
         gates = torch.sigmoid(self.gating_network(means))
@@ -54,6 +55,7 @@ class MultimodalAdaptiveFusion(nn.Module):
         return v, t, a
 
     def _add(self, slot: str, tokens: Tensor, refined: Tensor) -> Tensor:
+        """Add the refined vector (B, D) to a slot's tokens, scaled by its gate."""
         gate = torch.sigmoid(cast(getattr(self, f"bypass_gate_{slot}"), tokens))
         return tokens + gate * getattr(self, f"norm_{slot}2")(refined)[:, None]
 

@@ -1,8 +1,8 @@
-"""The `mmdit` network: a transformer whose every latent is modulated by its own conditioning token.
+"""The `mmdit` network: a transformer that modulates each latent by a conditioning token of its own.
 
 B batch, C latent channels, L latents, N = L + 1 tokens (the time token first), H heads, D width of a head.
-Names are the state-dict keys. Source: arXiv 2503.10522, section 3; lines marked (as published) look odd, and
-the weights were trained so.
+Names are the state-dict keys. Lines marked (as published) look odd, but the weights were trained with them.
+Source: arXiv 2503.10522, section 3.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Modulation(NamedTuple):
 
 @dataclass(frozen=True)
 class MmditContext:
-    """Every block's modulation, the same at every step of a generation."""
+    """The modulation of each block, the same at every step of a generation."""
 
     modulations: tuple[Modulation, ...]
 
     def first(self, items: int) -> MmditContext:
-        """That of the first items of the batch alone; nothing is copied."""
+        """Return the context of the first items of the batch, without copies."""
         return MmditContext(tuple(Modulation(*(part[:items] for part in m)) for m in self.modulations))
 
 
@@ -58,6 +58,7 @@ class MultimodalDiffusionTransformer(DenoisingNetwork):
         device: DeviceLike = None,
         compute_dtype: torch.dtype | None = None,
     ) -> None:
+        """Build the network; arguments as in `DenoisingNetwork`."""
         super().__init__(config, operations, dtype, device, compute_dtype)
         self.transformer = _Transformer(config, operations, dtype, device)
         self.rotary = RotaryTable(config.head_dim)
@@ -71,10 +72,14 @@ class MultimodalDiffusionTransformer(DenoisingNetwork):
         }
 
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> MmditContext:
-        """Everything that depends on the conditioning alone, for use at every step.
+        """Compute everything that depends on the conditioning alone, for use at every step.
 
-        context: (B', 384, cond_token_dim). zero_items: how many more items of the batch have an all-zero
-        context. Raises ValueError when the context has another number of tokens.
+        Args:
+            context: (B', context_tokens, cond_token_dim).
+            zero_items: How many further items of the batch have a context of zeros.
+
+        Raises:
+            ValueError: The context has another number of tokens.
         """
         if context.shape[1] != self.config.context_tokens:
             raise ValueError(
@@ -88,8 +93,21 @@ class MultimodalDiffusionTransformer(DenoisingNetwork):
         tokens = F.silu(tokens)
         return MmditContext(tuple(layer.modulation(tokens) for layer in self.transformer.blocks()))
 
-    def forward(self, x: Tensor, t: Tensor, context: MmditContext, reuse: BlockCache | None = None) -> Tensor:
-        """x: (B, C, L) noised latents, t: (B,) time in [0, 1]. Returns the velocity (B, C, L), float32."""
+    def forward(self, x: Tensor, t: Tensor, context: MmditContext, cache: BlockCache | None = None) -> Tensor:
+        """Predict the velocity.
+
+        Args:
+            x: Noised latents, (B, C, L).
+            t: Times in [0, 1], (B,).
+            context: The result of `prepare_context`.
+            cache: Lets passes skip most blocks.
+
+        Returns:
+            The velocity (B, C, L), float32.
+
+        Raises:
+            ValueError: L is not the length that the network was built for.
+        """
         if x.shape[-1] + 1 != self.config.latent_seq_len:
             raise ValueError(
                 f"this network takes {self.config.latent_seq_len - 1} latents, got {x.shape[-1]}"
@@ -100,7 +118,7 @@ class MultimodalDiffusionTransformer(DenoisingNetwork):
             partial(layer, time=time, modulation=modulation, rotary=rotary)
             for layer, modulation in zip(self.transformer.blocks(), context.modulations, strict=True)
         ]
-        return self.leave(run_blocks(blocks, tokens, reuse))
+        return self.leave(run_blocks(blocks, tokens, cache))
 
 
 def _rms_norm(x: Tensor) -> Tensor:
@@ -130,10 +148,10 @@ class _Attention(nn.Module):
 
 
 class _TimeAttention(nn.Module):
-    """What every token receives from the time token.
+    """Cross-attention to the time token alone.
 
-    (as published) Key and value change places, and with one key the attention weight is 1: what is added is
-    the normalised key itself, the same for every token; the query has no effect.
+    (as published) Key and value are swapped, and with a single key the attention weight is 1. The result is
+    the normalised key, the same for every token; the query has no effect.
     """
 
     def __init__(self, config: NetworkConfig, operations: Operations, **where: Any) -> None:

@@ -1,10 +1,10 @@
-"""Equal neighbours in a context, made one token each: the same attention for less work.
+"""Merges equal neighbours in a context into one token: the same attention for less work.
 
-Attention to n copies of a token is attention to one of them with log n added to its logit. Copies are common:
-the padding of a text, the frames of silence and of what is hidden in an audio prompt; a text alone leaves
-AudioX-MAF about 140 different tokens of 1979.
+Attention to n copies of a token equals attention to one of them with log n added to its logit. Copies are
+common: padding of a text, silence and hidden parts of an audio prompt. With a text prompt alone AudioX-MAF
+has about 140 different tokens of 1979.
 
-B batch, N tokens, M tokens that are left, D their width.
+B batch, N tokens, M tokens after merging, D their width.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ import math
 import torch
 from torch import Tensor
 
-_TERMS = 4  # copies that a run is made of where its logarithm has to be put together from rounded ones
+_TERMS = 4  # most copies for a run whose weight is a sum of rounded exponentials
 
 
 def merge_equal_tokens(context: Tensor, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:
-    """One token for each run of equal ones, and what is to be added to its logits: (B, M, D), (B, M).
+    """Merge each run of equal tokens into one.
 
-    context: (B, N, D). Tokens are equal when their values are: -0.0 is 0.0. Items with fewer tokens than
-    others are filled up with ones whose bias is minus infinity. dtype: of the bias; in half precision, where
-    the logarithm of a long run would be wrong by per cents, a run is a few copies whose weights add up to its
-    length. The bias is None, and the context as it was, when it has no equal neighbours.
+    Args:
+        context: (B, N, D). Tokens are equal if their values are; -0.0 equals 0.0.
+        dtype: Type of the bias. In half precision, where the rounded logarithm of a long run would be wrong
+            by several per cent, a run becomes a few copies whose weights add up to its length.
+
+    Returns:
+        The merged context (B, M, D), and a bias (B, M) to add to the logits of its tokens. Items with fewer
+        tokens are padded with tokens whose bias is minus infinity. Without equal neighbours the context is
+        unchanged and the bias None.
     """
     differs = torch.ones(context.shape[:2], dtype=torch.bool, device=context.device)
     differs[:, 1:] = (context[:, 1:] != context[:, :-1]).any(dim=-1)
     if bool(differs.all()):
         return context, None
-    items = [_merged(first, dtype) for first in differs.cpu()]
+    items = [_merge_runs(item, dtype) for item in differs.cpu()]
     width = max(len(biases) for _, biases in items)
     if width >= context.shape[1]:
         return context, None
@@ -42,26 +47,29 @@ def merge_equal_tokens(context: Tensor, dtype: torch.dtype = torch.float32) -> t
     return context.gather(1, index), bias.to(context.device, dtype)
 
 
-def _merged(differs: Tensor, dtype: torch.dtype) -> tuple[list[int], list[float]]:
-    """Positions of the tokens to keep, and their biases, from where each token differs from the one before:
-    (N,).
+def _merge_runs(differs: Tensor, dtype: torch.dtype) -> tuple[list[int], list[float]]:
+    """Find the positions of the tokens to keep, and their biases.
+
+    differs: (N,), whether each token differs from the previous one.
     """
     starts = torch.nonzero(differs).flatten().tolist()
     ends = [*starts[1:], len(differs)]
-    kept = [
-        (start, bias) for start, end in zip(starts, ends, strict=True) for bias in _biases(end - start, dtype)
+    tokens = [
+        (start, bias)
+        for start, end in zip(starts, ends, strict=True)
+        for bias in _split_count(end - start, dtype)
     ]
-    return [start for start, _ in kept], [bias for _, bias in kept]
+    return [start for start, _ in tokens], [bias for _, bias in tokens]
 
 
-def _biases(count: int, dtype: torch.dtype) -> list[float]:
-    """Numbers of a type whose exponentials add up to a count; a single one in float32."""
+def _split_count(count: int, dtype: torch.dtype) -> list[float]:
+    """Find numbers of a type whose exponentials add up to a count; in float32 one is enough."""
     if count == 1 or dtype.itemsize >= 4:
         return [math.log(count)]
     biases: list[float] = []
     rest = float(count)
     while len(biases) < _TERMS and rest > 1e-5 * count:
-        # Rounded down, so that what is left to add is never negative.
+        # Rounded down, so that the rest never becomes negative.
         below = math.log(rest) - abs(math.log(rest)) * torch.finfo(dtype).eps
         biases.append(float(torch.tensor(below).to(dtype)))
         rest -= math.exp(biases[-1])

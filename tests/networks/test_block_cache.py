@@ -46,7 +46,7 @@ def test_what_changes_little_is_used_again_and_what_changes_more_is_not() -> Non
     reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for factor in (1.0, 1.05, 1.09, 1.2, 1.25):
         # The blocks behind the first add 3, whatever comes: nothing is lost here.
-        torch.testing.assert_close(reuse.through(blocks.all, tokens * factor), tokens * factor * 1.5 + 3)
+        torch.testing.assert_close(reuse.run(blocks.all, tokens * factor), tokens * factor * 1.5 + 3)
     # 1.09 is compared with the last full pass, 1, not with the pass before it; so is 1.25 with 1.2.
     assert blocks.calls == [5, 2, 2]
     assert (reuse.passes, reuse.reused) == (5, 3)
@@ -55,24 +55,24 @@ def test_what_changes_little_is_used_again_and_what_changes_more_is_not() -> Non
 def test_the_item_that_changes_most_decides_for_all() -> None:
     reuse, blocks = BlockCache(0.1), Blocks()
     tokens = torch.ones(2, 3, 4)
-    reuse.through(blocks.all, tokens)
+    reuse.run(blocks.all, tokens)
     changed = tokens.clone()
     changed[1] *= 1.15
-    reuse.through(blocks.all, changed)
+    reuse.run(blocks.all, changed)
     assert reuse.reused == 0
 
 
 def test_batches_of_different_sizes_have_nothing_to_do_with_each_other() -> None:
     reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for size in (2, 1, 2, 1):
-        reuse.through(blocks.all, tokens[:size])
+        reuse.run(blocks.all, tokens[:size])
     assert (reuse.passes, reuse.reused) == (4, 2)
 
 
 def test_what_is_not_a_number_is_never_used_again() -> None:
     reuse, blocks = BlockCache(1.0), Blocks()
     for value in (1.0, float("nan"), 1.0):
-        reuse.through(blocks.all, torch.full((1, 2, 2), value))
+        reuse.run(blocks.all, torch.full((1, 2, 2), value))
     assert reuse.reused == 0
 
 
