@@ -15,7 +15,7 @@ import torch
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.model import compile_network
 from audiox_ext.random_numbers import RandomNumbers
-from audiox_ext.sampling.guidance import GuidedVelocity
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 
 from .measuring import (
     PROMPT_KINDS,
@@ -55,8 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
     t = torch.full((options.batch,), 0.5, device=options.device)
     cfg_scale = 1.0 if model.config.few_step_count else 7.0
 
-    preparation = time_runs(lambda: GuidedVelocity(model.network, context, cfg_scale=cfg_scale), options)
-    velocity = GuidedVelocity(model.network, context, cfg_scale=cfg_scale)
+    guidance = Guidance(scale=cfg_scale)
+    preparation = time_runs(lambda: GuidedVelocity(model.network, context, guidance=guidance), options)
+    velocity = GuidedVelocity(model.network, context, guidance=guidance)
     operations = count_operations(lambda: velocity(x, t))
     if options.compile:
         compile_network(model, options.device)

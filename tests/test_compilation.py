@@ -11,7 +11,7 @@ from golden_cases import assert_close_l2, golden_path
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.model import compile_network, compiler_problem
-from audiox_ext.sampling.guidance import GuidedVelocity
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 
 
 def need_a_compiler() -> None:
@@ -39,8 +39,10 @@ def test_other_lengths_and_batches_are_not_compiled_anew(kind: str, golden_model
             context[:, 3:20] = context[:, 3:4]
         x = torch.randn(batch, plain.config.autoencoder.latent_dim, length, generator=generator)
         t = torch.full((batch,), 0.4)
-        result = GuidedVelocity(compiled.network, context, cfg_scale=4.0)(x, t)
-        assert_close_l2(result, GuidedVelocity(plain.network, context, cfg_scale=4.0)(x, t), 1e-5)
+        result = GuidedVelocity(compiled.network, context, guidance=Guidance(scale=4.0))(x, t)
+        assert_close_l2(
+            result, GuidedVelocity(plain.network, context, guidance=Guidance(scale=4.0))(x, t), 1e-5
+        )
 
     for batch in (1, 2):
         for equal in (False, True):

@@ -21,7 +21,7 @@ from audiox_ext.devices import DevicePlacement
 from audiox_ext.networks.dit import DiffusionTransformer
 from audiox_ext.networks.keys import published_shapes
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from audiox_ext.sampling.guidance import GuidedVelocity
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 
 EXACT = 1e-5
 GENERATED = {"generate.k-dpm-adaptive": 5e-3, "generate.inpaint_marinated": 2e-2}
@@ -107,11 +107,11 @@ def test_network_and_guidance(kind: str, golden_model: Any) -> None:
     x, t, context, negative = (expected[f"net.{name}"] for name in ("x", "t", "context", "negative"))
     with torch.no_grad():
         assert_close_l2(GuidedVelocity(network, context)(x, t), expected["net.v"], EXACT)
-        guided = GuidedVelocity(network, context, cfg_scale=7)
+        guided = GuidedVelocity(network, context, guidance=Guidance(scale=7))
         assert_close_l2(guided(x, t), expected["net.v_cfg7"], EXACT)
-        rescaled = GuidedVelocity(network, context, cfg_scale=7, scale_phi=0.7)
+        rescaled = GuidedVelocity(network, context, guidance=Guidance(scale=7, rescale=0.7))
         assert_close_l2(rescaled(x, t), expected["net.v_cfg7_phi0.7"], EXACT)
-        against = GuidedVelocity(network, context, negative, cfg_scale=5)
+        against = GuidedVelocity(network, context, negative, Guidance(scale=5))
         assert_close_l2(against(x, t), expected["net.v_cfg5_negative"], EXACT)
 
 
@@ -128,7 +128,8 @@ def test_network_with_the_published_head_geometry() -> None:
     with torch.no_grad():
         x, t, context = expected["x"], expected["t"], expected["context"]
         assert_close_l2(GuidedVelocity(network, context)(x, t), expected["v"], EXACT)
-        assert_close_l2(GuidedVelocity(network, context, cfg_scale=7)(x, t), expected["v_cfg7"], EXACT)
+        guided = GuidedVelocity(network, context, guidance=Guidance(scale=7))
+        assert_close_l2(guided(x, t), expected["v_cfg7"], EXACT)
 
 
 @pytest.mark.parametrize(("kind", "name"), all_generations())

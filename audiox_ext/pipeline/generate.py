@@ -17,8 +17,9 @@ from ..errors import InputError
 from ..model import AudioXModel
 from ..networks.autoencoder.autoencoder import estimate_decoding_bytes, estimate_encoding_bytes
 from ..random_numbers import RandomNumbers
+from ..sampling.guidance import Guidance
 from ..sampling.inpainting import MaskArguments
-from ..sampling.windows import DEFAULT_BATCH, Guidance, WindowedVelocity, moved, network_bytes, plan_windows
+from ..sampling.windows import DEFAULT_BATCH, WindowedVelocity, moved, network_bytes, plan_windows
 from .plan import plan_sampling
 from .settings import (
     SamplerSettings,
@@ -132,9 +133,9 @@ def generate_diffusion_cond(
         moved(contexts, where),
         None if negatives is None else moved(negatives, where),
         Guidance(
-            cfg_scale=guidance,
-            scale_phi=settings.scale_phi,
-            between=sampling.guided_times,
+            scale=guidance,
+            rescale=settings.scale_phi,
+            times=sampling.guided_times,
             split=settings.split_guidance,
         ),
         placement=placement,

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..media.waveforms import check_waveform, conform_audio
 from ..model_info import ModelFacts
 from ..sampling.denoiser import StepCallback, StepInfo, noise_level
-from ..sampling.schedules import bounds_of, checked_levels
+from ..sampling.schedules import bounds_of, check_sigmas
 from .editing import WindowJob, edit_track
 from .presets import WHOLE_RUN, with_preset
 from .request import AudioRequest, SoundWithRate, check_request, check_settings
@@ -155,7 +155,7 @@ def init_noise_level(model: ModelFacts, request: AudioRequest) -> float:
     sigma_min = request.sigma_min or defaults.sigma_min
     sigma_max = request.sigma_max or defaults.sigma_max
     if request.sigmas is not None:
-        sigma_min, sigma_max = bounds_of(checked_levels(request.sigmas), sigma_min)
+        sigma_min, sigma_max = bounds_of(check_sigmas(request.sigmas), sigma_min)
     return noise_level(request.init_strength, sigma_min, sigma_max)
 
 

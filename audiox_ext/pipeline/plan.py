@@ -20,8 +20,8 @@ from ..sampling.denoiser import VDenoiser, Velocity, noise_level
 from ..sampling.external import check_accepts_external
 from ..sampling.inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
 from ..sampling.rectified_flow import sample_euler, sample_few_steps
-from ..sampling.sampling import sample_v
-from ..sampling.schedules import DEFAULT_SCHEDULE, bounds_of, checked_levels, levels_below, noise_levels
+from ..sampling.samplers import sample_v
+from ..sampling.schedules import DEFAULT_SCHEDULE, bounds_of, check_sigmas, levels_below, noise_levels
 from .settings import SamplerSettings, checked_noise_level
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class SamplingPlan:
         return sample_v(
             VDenoiser(velocity),
             noise,
-            sampler_type=self.settings.sampler_type or self.model.defaults.sampler_type,
+            sampler=self.settings.sampler_type or self.model.defaults.sampler_type,
             sigma_min=self.sigma_min,
             sigma_max=self.sigma_max,
             sigmas=self.sigmas,
@@ -105,7 +105,7 @@ def plan_sampling(
     if flow and settings.schedule not in (None, DEFAULT_SCHEDULE):
         log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
     varies = init is not None and mask is None
-    sigmas = None if settings.sigmas is None else checked_levels(settings.sigmas)
+    sigmas = None if settings.sigmas is None else check_sigmas(settings.sigmas)
     if sigmas is not None and init is None:
         _say_if_too_quiet(sigmas, model.defaults.sigma_max)
     sigma_min, sigma_max = _bounds(model, settings, sigmas)

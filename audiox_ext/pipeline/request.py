@@ -17,7 +17,7 @@ from ..media.waveforms import check_mixable
 from ..model_info import ModelFacts
 from ..sampling.external import ExternalSampler, check_accepts_external
 from ..sampling.samplers import CANNOT_INPAINT
-from ..sampling.schedules import SCHEDULE_NAMES, checked_levels
+from ..sampling.schedules import SCHEDULE_NAMES, check_sigmas
 from .editing import LEAST_STRENGTH, SHORTEST, AudioEdit
 from .presets import PRESETS, WHOLE_RUN
 from .settings import MAX_SEED, check_interval, checked_batch
@@ -147,7 +147,7 @@ def check_settings(request: AudioRequest) -> None:
     if request.edit is not None:
         _check_edit(request.edit, request)
     if request.sigmas is not None:
-        checked_levels(request.sigmas)
+        check_sigmas(request.sigmas)
 
 
 def _check_edit(edit: AudioEdit, request: AudioRequest) -> None:

@@ -1,9 +1,9 @@
 """Multistep samplers for the v objective: one denoiser call per step, of higher order by earlier steps.
 
-With lambda = -log sigma the latents obey dx / dlambda = D - x, D being the clean latents expected: a step
-integrates the polynomial through the last D exactly, or corrects it. Sources: Lu et al. 2022 (arXiv
-2211.01095), Zhao et al. 2023 (arXiv 2302.04867), Xue et al. 2023 (arXiv 2309.05019), Cui et al. 2023 (arXiv
-2309.06169).
+With lambda = -log sigma the latents obey dx / dlambda = D - x, where D is the estimate of the clean latents.
+A step integrates the polynomial through the last values of D exactly, or corrects a prediction with it.
+Sources: Lu et al. 2022 (arXiv 2211.01095), Zhao et al. 2023 (arXiv 2302.04867), Xue et al. 2023 (arXiv
+2309.05019), Cui et al. 2023 (arXiv 2309.06169).
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ import torch
 from torch import Tensor
 
 from .denoiser import randn_like
-from .sampler_run import SamplerRun
+from .sampler_run import Denoise, SamplerRun
 
 Point = tuple[Tensor, float]
-"""(clean latents expected, where: lambda, sigma or a share of a step)."""
+"""(estimate of the clean latents, its lambda or sigma)."""
 
 
-def dpmpp_2m(run: SamplerRun, x: Tensor) -> Tensor:
+def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun) -> Tensor:
     """DPM-Solver++(2M), second order. Draws no random numbers."""
-    earlier: Point | None = None  # with the lambda of the step
-    for sigma, sigma_next in run.levels():
-        denoised = run.denoise(x, sigma)
-        x = run.after_first_call(x, sigma, denoised)
+    earlier: Point | None = None  # with lambda
+    for sigma, sigma_next in run.each_step(sigmas):
+        denoised = denoise(x, sigma)
+        x = run.finish_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
         at = -math.log(sigma)
         h = -math.log(sigma_next) - at
         x = math.exp(-h) * x - math.expm1(-h) * denoised
         if earlier is not None:
-            change = run.if_free(1, denoised - earlier[0], torch.zeros_like(denoised))
+            change = run.choose_if_free(1, denoised - earlier[0], torch.zeros_like(denoised))
             x = x - math.expm1(-h) * h / (2 * (at - earlier[1])) * change
         earlier = denoised, at
     return x
 
 
-def dpmpp_3m(run: SamplerRun, x: Tensor) -> Tensor:
+def sample_dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun) -> Tensor:
     """DPM-Solver++(3M), third order. Draws no random numbers.
 
-    The second derivative is that of the parabola through the last three points, so that the order is three
-    indeed; the SDE sampler of the same name takes half of it (as published).
+    The second derivative is that of the parabola through the last three points, which gives the full order
+    three. The SDE sampler of the same name uses half of it (as published).
     """
     known: list[Point] = []  # with lambda, newest first
-    for sigma, sigma_next in run.levels():
-        denoised = run.denoise(x, sigma)
-        x = run.after_first_call(x, sigma, denoised)
+    for sigma, sigma_next in run.each_step(sigmas):
+        denoised = denoise(x, sigma)
+        x = run.finish_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
         at = -math.log(sigma)
@@ -65,62 +65,66 @@ def dpmpp_3m(run: SamplerRun, x: Tensor) -> Tensor:
 
 
 def _derivatives(run: SamplerRun, known: Sequence[Point]) -> list[Tensor]:
-    """First and second derivative at the newest point of the parabola through three points, newest first;
-    through two the first of the line, through one nothing.
+    """Return the first and second derivative at the newest point of the parabola through three points.
+
+    The points come newest first. Two points give the slope of their line, one point gives nothing.
     """
     if len(known) == 1:
         return []
     (now, at), (before, at_before), *rest = known
-    slope = run.if_free(1, (now - before) / (at - at_before), torch.zeros_like(now))
+    slope = run.choose_if_free(1, (now - before) / (at - at_before), torch.zeros_like(now))
     if not rest:
         return [slope]
     ((long_before, at_long_before),) = rest
-    slope_before = run.if_free(2, (before - long_before) / (at_before - at_long_before), slope)
+    slope_before = run.choose_if_free(2, (before - long_before) / (at_before - at_long_before), slope)
     bend = (slope - slope_before) / (at - at_long_before)
     return [slope + bend * (at - at_before), 2 * bend]
 
 
-def unipc(run: SamplerRun, x: Tensor) -> Tensor:
-    """UniPC of order 3 with B(h) = e^h - 1, predicting clean latents: each step is predicted from the last
-    ones, and corrected by what the denoiser then says of it, at no further call. Draws no random numbers.
+def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun) -> Tensor:
+    """UniPC of order 3 with B(h) = e^h - 1, on clean latents. Draws no random numbers.
 
-    The order rises from 1 in the first steps and falls to 1 in the last ones.
+    Each step is predicted from earlier ones. The next denoiser call then corrects it, at no further cost. The
+    order rises from 1 in the first steps and falls to 1 in the last ones.
     """
     known: list[Point] = []  # with lambda, newest first
     start, order = x, 1  # of the last step
-    for index, (sigma, sigma_next) in enumerate(run.levels()):
-        denoised = run.denoise(x, sigma)
+    for index, (sigma, sigma_next) in enumerate(run.each_step(sigmas)):
+        denoised = denoise(x, sigma)
         at = -math.log(sigma)
         if known:
             x = _unified_step(run, start, known[:order], at, [(denoised, at)])
-        x = run.after_first_call(x, sigma, denoised)
+        x = run.finish_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
         known = [(denoised, at), *known[:2]]
-        start, order = x, min(3, index + 1, run.steps - index)
+        start, order = x, min(3, index + 1, run.step_count - index)
         x = _unified_step(run, start, known[:order], -math.log(sigma_next), [])
     return x
 
 
-def sa_solver(run: SamplerRun, x: Tensor, tau: float = 1.0) -> Tensor:
-    """SA-Solver: the Adams method, predictor and corrector, for the SDE whose noise tau scales; 1 is the
-    reverse SDE, 0 the ODE. Draws normal numbers of x's shape after every step but the last.
+def sample_sa_solver(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun, tau: float = 1.0
+) -> Tensor:
+    """SA-Solver: the Adams predictor and corrector for the SDE whose noise tau scales.
 
-    Of order 3, with the corrector of order 4; both rise from 1 in the first steps, and fall in the last ones.
+    Tau 1 is the reverse SDE, 0 the ODE. The predictor has order 3, the corrector 4; both orders rise from 1
+    in the first steps and fall in the last ones. Draws normal numbers of x's shape after every step but the
+    last.
     """
     known: list[Point] = []  # with lambda, newest first
     start, noise, order = x, torch.zeros_like(x), 1  # of the last step
     rate = 1 + tau**2
-    for index, (sigma, sigma_next) in enumerate(run.levels()):
-        denoised = run.denoise(x, sigma)
+    for index, (sigma, sigma_next) in enumerate(run.each_step(sigmas)):
+        denoised = denoise(x, sigma)
         at = -math.log(sigma)
         if known:
             x = _unified_step(run, start, known[:order], at, [(denoised, at)], rate, exact=True) + noise
-        x = run.after_first_call(x, sigma, denoised)
+        x = run.finish_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
         known = [(denoised, at), *known[:2]]
-        start, order, at_next = x, min(3, index + 1, run.steps - index), -math.log(sigma_next)
+        start, order, at_next = x, min(3, index + 1, run.step_count - index), -math.log(sigma_next)
         fresh = float(sigma_next) * (-math.expm1(-2 * tau**2 * (at_next - at))) ** 0.5
         noise = fresh * randn_like(x, run.random)
         x = _unified_step(run, start, known[:order], at_next, [], rate, exact=True) + noise
@@ -136,20 +140,20 @@ def _unified_step(
     rate: float = 1.0,
     exact: bool = False,
 ) -> Tensor:
-    """x at lambda = at_next, from x at the newest of the known points, by dx / dlambda = rate * (D - x).
+    """Integrate dx / dlambda = rate * (D - x) from the newest known point to lambda = at_next.
 
-    reached: empty for a prediction; for its correction, what the denoiser says at the end. exact: also with a
-    single slope, see `_unified_weights`.
+    reached: the estimate at the end of the step, which corrects a prediction; empty for a prediction. exact:
+    see `_unified_weights`.
     """
     (newest, at), *before = known
     h = at_next - at
     ratios: list[float] = []
     slopes: list[Tensor] = []
-    # All of them are differences to the newest point, by the share of the step at which they lie.
-    for back, (denoised, where) in enumerate([*reached, *before], start=1):
-        ratio = (where - at) / h
-        otherwise = slopes[-1] if slopes else torch.zeros_like(newest)
-        slopes.append(run.if_free(back, (denoised - newest) / ratio, otherwise))
+    # Differences to the newest point, each divided by the fraction of the step at which its point lies.
+    for steps_back, (denoised, position) in enumerate([*reached, *before], start=1):
+        ratio = (position - at) / h
+        fallback = slopes[-1] if slopes else torch.zeros_like(newest)
+        slopes.append(run.choose_if_free(steps_back, (denoised - newest) / ratio, fallback))
         ratios.append(ratio)
     x = math.exp(-rate * h) * x - math.expm1(-rate * h) * newest
     for weight, slope in zip(_unified_weights(rate * h, ratios, exact), slopes, strict=True):
@@ -158,59 +162,61 @@ def _unified_step(
 
 
 def _unified_weights(h: float, ratios: Sequence[float], exact: bool) -> list[float]:
-    """The weights of the slopes, which make the step exact for polynomials; of a single one, unless it is to
-    be exact, 1/2, as UniPC chooses for its B(h).
+    """Return the weights of the slopes that make the step exact for polynomials.
+
+    A single slope has the weight 1/2, which UniPC chooses for its B(h), unless `exact` is set.
     """
     if len(ratios) == 1 and not exact:
         return [0.5]
     import numpy
 
-    wanted: list[float] = []
+    integrals: list[float] = []
     term, factorial = -math.expm1(-h) / h - 1, 1
     for power in range(len(ratios)):
-        wanted.append(term * factorial / math.expm1(-h))
+        integrals.append(term * factorial / math.expm1(-h))
         factorial *= power + 2
         term = -term / h - 1 / factorial
     powers = numpy.power.outer(numpy.array(ratios), numpy.arange(len(ratios))).T
-    return [float(weight) for weight in numpy.linalg.solve(powers, numpy.array(wanted))]
+    return [float(weight) for weight in numpy.linalg.solve(powers, numpy.array(integrals))]
 
 
 def er_scale(sigma: float) -> float:
-    """How much noise ER-SDE renews: between sigma, which gives the ODE, and sigma^2, the reverse SDE."""
+    """The noise scale of ER-SDE: sigma would give the ODE, sigma^2 the reverse SDE."""
     return sigma * (math.exp(sigma**0.3) + 10)
 
 
-def er_sde(run: SamplerRun, x: Tensor, scale: Callable[[float], float] = er_scale) -> Tensor:
+def sample_er_sde(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun, scale: Callable[[float], float] = er_scale
+) -> Tensor:
     """ER-SDE-Solver-3. Draws normal numbers of x's shape after every step but the last.
 
-    Its derivatives by sigma are those of the parabola through the last three points, the paper's those of
-    lines.
+    Derivatives by sigma are those of the parabola through the last three points; the paper uses lines.
     """
     known: list[Point] = []  # with sigma, newest first
-    for sigma, sigma_next in run.levels():
-        denoised = run.denoise(x, sigma)
-        x = run.after_first_call(x, sigma, denoised)
+    for sigma, sigma_next in run.each_step(sigmas):
+        denoised = denoise(x, sigma)
+        x = run.finish_first_call(x, sigma, denoised)
         if sigma_next == 0:
             return denoised
         high, low = float(sigma), float(sigma_next)
         known = [(denoised, high), *known[:2]]
-        kept = scale(low) / scale(high)
-        x = kept * x + (1 - kept) * denoised
+        ratio = scale(low) / scale(high)
+        x = ratio * x + (1 - ratio) * denoised
         for power, derivative in enumerate(_derivatives(run, known), start=1):
             weight = (low - high) ** power / power + scale(low) * _over_scale(scale, low, high, power - 1)
             x = x + weight * derivative
-        fresh = max(0.0, low**2 - (high * kept) ** 2) ** 0.5
+        fresh = max(0.0, low**2 - (high * ratio) ** 2) ** 0.5
         x = x + fresh * randn_like(x, run.random)
     return x
 
 
 def _over_scale(scale: Callable[[float], float], low: float, high: float, power: int) -> float:
-    """The integral of (s - high)^power / scale(s) over s from low to high."""
+    """Integrate (s - high)^power / scale(s) over s from low to high."""
     from numpy.polynomial.legendre import leggauss
 
     nodes, weights = leggauss(24)
-    # In log s, where the scale hardly changes.
+    # In log s, in which the scale hardly changes.
     middle, half = math.log(low * high) / 2, math.log(high / low) / 2
-    places = [math.exp(middle + half * float(node)) for node in nodes]
-    values = [(place - high) ** power * place / scale(place) for place in places]
+    points = [math.exp(middle + half * float(node)) for node in nodes]
+    values = [(s - high) ** power * s / scale(s) for s in points]
     return half * sum(float(weight) * value for weight, value in zip(weights, values, strict=True))

@@ -1,4 +1,4 @@
-"""What the samplers of the v objective share: the denoiser, the schedule, and whom to tell of a step.
+"""What all samplers of the v objective share: the steps of a run, the latents it keeps, and its reports.
 
 B batch, C latent channels, L latents.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,77 +17,108 @@ from .denoiser import StepCallback, StepInfo, noise_time, randn_like
 from .inpainting import Inpainting, StrengthInpainting
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, C, L), sigma) -> the clean latents expected, (B, C, L)."""
+"""(x (B, C, L), sigma) -> the estimate of the clean latents, (B, C, L)."""
 
 
 @dataclass(kw_only=True)
 class SamplerRun:
-    """What every sampler of one generation needs: the denoiser, the schedule and whom to tell.
+    """The state of one run of a sampler.
 
-    sigmas: (steps + 1,), on the CPU, and so is all that is computed of them: a number without dimensions
-    reaches another device with the operation that uses it, and asking it whether it is 0 waits for nothing.
+    The noise levels stay on the CPU. A tensor without dimensions reaches another device together with the
+    operation that uses it, and comparing it with 0 does not wait for a GPU.
+
+    Attributes:
+        denoiser: The network's estimate of the clean latents.
+        sigmas: Noise levels (steps + 1,), on the CPU.
+        random: Source of all random numbers of the run.
+        callback: Called once per step, or None.
+        inpainting: Latents to keep in part, or None.
+        sigma_min: Lowest noise level of the schedule above 0.
+        sigma_max: Highest noise level of the schedule.
+        step: Index of the current step.
+        reported: Number of steps that have been reported.
     """
 
-    network: Denoise
+    denoiser: Denoise
     sigmas: Tensor
     random: RandomNumbers
     callback: StepCallback | None
     inpainting: Inpainting | StrengthInpainting | None
     sigma_min: float
     sigma_max: float
-    step: int = field(default=0, init=False)  # the one that is under way
-    done: int = field(default=0, init=False)
+    step: int = field(default=0, init=False)
+    reported: int = field(default=0, init=False)
 
     @property
-    def steps(self) -> int:
+    def step_count(self) -> int:
+        """Number of steps."""
         return len(self.sigmas) - 1
 
-    def levels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """(sigma, sigma_next) of every step."""
-        for step in range(self.steps):
+    def each_step(self, sigmas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (sigma, sigma_next) of every step, and keep `step` up to date."""
+        for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
             self.step = step
-            yield self.sigmas[step], self.sigmas[step + 1]
+            yield sigma, sigma_next
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The clean latents expected, (B, C, L); the original's where a strength mask holds it for this
-        step.
+        """Estimate the clean latents.
+
+        Args:
+            x: Noised latents (B, C, L).
+            sigma: Their noise level, without dimensions.
+
+        Returns:
+            (B, C, L): the denoiser's estimate, or the original where a strength mask holds it in this step.
         """
-        denoised = self.network(x, sigma)
+        denoised = self.denoiser(x, sigma)
         if self._strengths is None:
             return denoised
-        return self._strengths.hold(denoised, self._time(self.step))
+        return self._strengths.hold(denoised, self._time_of(self.step))
 
-    def if_free(self, back: int, value: Tensor, otherwise: Tensor) -> Tensor:
-        """value, or what stands in for it where latents were still held `back` steps ago.
+    def choose_if_free(self, steps_back: int, value: Tensor, fallback: Tensor) -> Tensor:
+        """Return `value`, but `fallback` where latents were still held some steps ago.
 
-        A multi-step sampler must not extrapolate from the original to the network's estimate.
+        A multistep sampler must not extrapolate from the original to the network's estimate.
+
+        Args:
+            steps_back: How many steps ago the latents must have been free.
+            value: (B, C, L).
+            fallback: (B, C, L).
         """
         if self._strengths is None:
             return value
-        return torch.where(self._strengths.held(self._time(self.step - back)), otherwise, value)
+        return torch.where(self._strengths.held(self._time_of(self.step - steps_back)), fallback, value)
 
-    @property
-    def _strengths(self) -> StrengthInpainting | None:
-        return self.inpainting if isinstance(self.inpainting, StrengthInpainting) else None
+    def finish_first_call(self, x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
+        """Report the step, and put back the latents that the published inpainting rule keeps.
 
-    def _time(self, step: int) -> float:
-        return noise_time(float(self.sigmas[step]), self.sigma_min, float(self.sigmas[0]))
+        Args:
+            x: Latents at the start of the step (B, C, L).
+            sigma: Their noise level.
+            denoised: The estimate of the clean latents from the step's first denoiser call (B, C, L).
 
-    def after_first_call(self, x: Tensor, sigma: Tensor, denoised: Tensor) -> Tensor:
-        """Report the step; where latents are kept by the published rule, put them back at this noise level.
-        Returns x to go on with.
+        Returns:
+            The latents (B, C, L) from which the step continues.
         """
         if isinstance(self.inpainting, Inpainting):
             noised = self.inpainting.init + randn_like(x, self.random) * sigma
-            keep = self.inpainting.mask <= (self.done + 1) / self.steps
+            keep = self.inpainting.mask <= (self.reported + 1) / self.step_count
             x = torch.where(keep, noised, x)
         self.report(float(sigma), denoised)
         return x
 
     def report(self, sigma: float, denoised: Tensor) -> None:
-        """Tell the callback of a step that is done but for its arithmetic."""
-        self.done += 1
+        """Pass a step's noise level and estimate (B, C, L) to the callback."""
+        self.reported += 1
         if self.callback is not None:
-            self.callback(
-                StepInfo(step=self.done, steps=max(self.steps, self.done), sigma=sigma, denoised=denoised)
-            )
+            steps = max(self.step_count, self.reported)
+            self.callback(StepInfo(step=self.reported, steps=steps, sigma=sigma, denoised=denoised))
+
+    @property
+    def _strengths(self) -> StrengthInpainting | None:
+        """The inpainting, if it is one with strengths."""
+        return self.inpainting if isinstance(self.inpainting, StrengthInpainting) else None
+
+    def _time_of(self, step: int) -> float:
+        """Time of a step: 1 at the start of the run, 0 at its end."""
+        return noise_time(float(self.sigmas[step]), self.sigma_min, float(self.sigmas[0]))

@@ -25,7 +25,7 @@ from ..devices import Placement
 from ..errors import InputError, is_out_of_memory
 from ..model import Network
 from ..networks.block_cache import BlockCache
-from .guidance import GuidedVelocity
+from .guidance import NO_GUIDANCE, Guidance, GuidedVelocity
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +115,6 @@ def plan_windows(total: int, length: int, overlap: int | None = None) -> WindowP
     return WindowPlan(length=length, starts=starts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """How a window's predictions are made one; see `GuidedVelocity`."""
-
-    cfg_scale: float = 1.0
-    scale_phi: float = 0.0
-    between: tuple[float, float] | None = None
-    split: bool = False
-
-
 class WindowedVelocity:
     """(x (B, C, L), t (B,)) -> velocity (B, C, L), blended from the pieces' guided velocities; that of a
     single piece as it is.
@@ -147,7 +137,7 @@ class WindowedVelocity:
         pieces: Sequence[Piece],
         contexts: Sequence[Tensor],
         negatives: Sequence[Tensor] | None = None,
-        guidance: Guidance = Guidance(),
+        guidance: Guidance = NO_GUIDANCE,
         *,
         placement: Placement,
         at_once: int = DEFAULT_BATCH,
@@ -159,7 +149,7 @@ class WindowedVelocity:
         self.pieces, self.at_once = list(pieces), at_once
         self.contexts, self.negatives = list(contexts), None if negatives is None else list(negatives)
         self.weights = [piece.weights.to(contexts[0].device) for piece in pieces]
-        self.keeps = _kept_bytes(network, contexts, guidance.cfg_scale != 1.0, at_once) <= prepared_limit
+        self.keeps = _kept_bytes(network, contexts, guidance.is_on, at_once) <= prepared_limit
         self._kept: dict[tuple[int, ...], GuidedVelocity] = {}
         self.reuse_threshold = reuse_threshold
         # By the first piece of a group: groups of equal contexts share these, but not their latents.
@@ -179,7 +169,7 @@ class WindowedVelocity:
             self._do_with_less()
 
     def _can_do_with_less(self) -> bool:
-        return not self._retried or (self.guidance.cfg_scale != 1.0 and not self.guidance.split)
+        return not self._retried or (self.guidance.is_on and not self.guidance.split)
 
     def _do_with_less(self) -> None:
         """Halve what is done at once; where that was done, or there is nothing to halve, split the pair."""
@@ -190,7 +180,7 @@ class WindowedVelocity:
         self._retried, self.keeps = True, False
         self._kept.clear()
         self._reuse.clear()
-        passes = ", in two passes" if self.guidance.split and self.guidance.cfg_scale != 1.0 else ""
+        passes = ", in two passes" if self.guidance.is_split else ""
         log.warning("Memory ran out: trying again with %d window(s) at once%s.", self.at_once, passes)
         self.placement.free_memory()
 
@@ -223,10 +213,7 @@ class WindowedVelocity:
                 self.network,
                 torch.cat(contexts),
                 None if negatives is None else torch.cat(negatives),
-                self.guidance.cfg_scale,
-                self.guidance.scale_phi,
-                self.guidance.between,
-                split=self.guidance.split,
+                self.guidance,
             )
         return self._kept[key]
 
@@ -253,7 +240,7 @@ class WindowedVelocity:
         tried, lower = "", "batch"
         if len(self.pieces) > 1:
             tried, lower = ", also with fewer windows at once", "batch or window_batch"
-        if self.guidance.split and self.guidance.cfg_scale != 1.0:
+        if self.guidance.is_split:
             tried += " and guidance in two passes" if tried else ", also with guidance in two passes"
         return InputError(
             f"Memory ran out while the sound was made{tried}. Lower the {lower}, load the model with a lower "

@@ -15,8 +15,8 @@ from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.timeline import Timeline, parse_timeline
 from audiox_ext.pipeline.window_contexts import window_pieces
-from audiox_ext.sampling.guidance import GuidedVelocity
-from audiox_ext.sampling.windows import Guidance, WindowedVelocity, plan_windows
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
+from audiox_ext.sampling.windows import WindowedVelocity, plan_windows
 
 
 def timeline(text: str) -> Timeline:
@@ -165,11 +165,11 @@ def test_spans_blend_as_by_hand(golden_model: Any) -> None:
         model.network,
         pieces,
         [first, second],
-        guidance=Guidance(cfg_scale=3.0),
+        guidance=Guidance(scale=3.0),
         placement=DevicePlacement("cpu"),
     )
     # As one batch, like the pieces: a product rounds otherwise in a batch of another size.
-    both = GuidedVelocity(model.network, torch.cat([first, second]), cfg_scale=3.0)
+    both = GuidedVelocity(model.network, torch.cat([first, second]), guidance=Guidance(scale=3.0))
     velocities = both(torch.cat([x, x]), torch.cat([t, t])).split(1)
     by_hand = sum(w.float() * v for w, v in zip(weights, velocities, strict=True))
     assert relative_l2(velocity(x, t), by_hand) < 1e-6

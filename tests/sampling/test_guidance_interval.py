@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from audiox_ext.sampling.guidance import GuidedVelocity
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 
 WANTED: dict[str, Any] = {
     "steps": 8,
@@ -85,9 +85,9 @@ def test_outside_it_is_the_conditional_prediction(kind: str, negative: bool, gol
     x = torch.randn(2, 4, 160, generator=generator)
     context, other = torch.randn(2, 2, 384, 32, generator=generator).unbind(0)
     against = other if negative else None
-    guided = GuidedVelocity(network, context, against, 5.0, between=(0.25, 0.75))
+    guided = GuidedVelocity(network, context, against, Guidance(scale=5.0, times=(0.25, 0.75)))
     plain = GuidedVelocity(network, context)
-    always = GuidedVelocity(network, context, against, 5.0)
+    always = GuidedVelocity(network, context, against, Guidance(scale=5.0))
     for time, expected in ((0.25, plain), (0.5, always), (0.75, always), (0.875, plain)):
         t = torch.full((2,), time)
         assert torch.equal(guided(x, t), expected(x, t)), time
@@ -97,7 +97,8 @@ def test_outside_it_is_the_conditional_prediction(kind: str, negative: bool, gol
 def test_the_context_of_the_conditional_alone_is_not_made_anew(golden_model: Any) -> None:
     for kind in ("maf", "mmdit"):
         context = torch.randn(1, 384, 32, generator=torch.Generator().manual_seed(1))
-        guided = GuidedVelocity(golden_model(kind).network, context, context + 1, 5.0, between=(0.2, 0.8))
+        guidance = Guidance(scale=5.0, times=(0.2, 0.8))
+        guided = GuidedVelocity(golden_model(kind).network, context, context + 1, guidance)
         if kind == "maf":
             whole, part = guided.context.keys_values[0][0], guided.conditional.keys_values[0][0]
         else:
@@ -117,7 +118,7 @@ def test_merged_tokens_go_along(golden_model: Any) -> None:
     context[:, 100:300] = context[:, 100:101]
     other[:, 50:380] = other[:, 50:51]
     for positive, negative in ((context, other), (other, context)):
-        guided = GuidedVelocity(network, positive, negative, 5.0, between=(0.75, 1.0))
+        guided = GuidedVelocity(network, positive, negative, Guidance(scale=5.0, times=(0.75, 1.0)))
         assert_close_l2(guided(x, t), GuidedVelocity(network, positive)(x, t), 1e-6)
 
 

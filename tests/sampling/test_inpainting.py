@@ -17,8 +17,7 @@ from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.denoiser import StepInfo, VDenoiser, noise_level, noise_time
 from audiox_ext.sampling.inpainting import StrengthInpainting
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
-from audiox_ext.sampling.samplers import CANNOT_INPAINT
-from audiox_ext.sampling.sampling import sample_v
+from audiox_ext.sampling.samplers import CANNOT_INPAINT, sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
 SAMPLERS = [name for name in SAMPLER_NAMES if name not in CANNOT_INPAINT]
@@ -61,7 +60,7 @@ def run(name: str, mask: Tensor, init: Tensor = INIT, steps: int = STEPS, **more
     return sample_v(
         VDenoiser(v_velocity),
         normal(7),
-        sampler_type=name,
+        sampler=name,
         steps=steps,
         sigma_min=LOW,
         sigma_max=HIGH,
@@ -79,7 +78,7 @@ def free_run(name: str) -> Tensor:
     if name == "few":
         return sample_few_steps(flow_velocity, normal(7), steps=STEPS, random=random)
     settings: dict[str, Any] = {"steps": STEPS, "sigma_min": LOW, "sigma_max": HIGH, "random": random}
-    return sample_v(VDenoiser(v_velocity), normal(7), sampler_type=name, **settings)
+    return sample_v(VDenoiser(v_velocity), normal(7), sampler=name, **settings)
 
 
 ALL = [*SAMPLERS, "euler", "few"]
@@ -134,7 +133,7 @@ def test_a_strength_is_a_variation_from_that_noise_level(name: str, strength: fl
         varied = sample_v(
             VDenoiser(v_velocity),
             normal(7),
-            sampler_type=name,
+            sampler=name,
             steps=STEPS - first,
             sigma_min=LOW,
             sigma_max=levels[first],

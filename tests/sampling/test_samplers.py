@@ -21,11 +21,10 @@ from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
 from audiox_ext.sampling.denoiser import BrownianNoise, StepInfo, VDenoiser
 from audiox_ext.sampling.inpainting import Inpainting
-from audiox_ext.sampling.multistep import er_scale, er_sde, sa_solver
+from audiox_ext.sampling.multistep import er_scale, sample_er_sde, sample_sa_solver
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
 from audiox_ext.sampling.sampler_run import SamplerRun
-from audiox_ext.sampling.samplers import CANNOT_INPAINT, SAMPLERS
-from audiox_ext.sampling.sampling import sample_v
+from audiox_ext.sampling.samplers import CANNOT_INPAINT, SAMPLERS, sample_v
 from audiox_ext.sampling.schedules import noise_levels
 
 DETERMINISTIC = (
@@ -64,7 +63,7 @@ def gaussian_velocity(x: Tensor, t: Tensor) -> Tensor:
 def run(name: str, steps: int, seed: int = 0, **more: Any) -> Tensor:
     noise = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(7))
     random = RandomNumbers.from_seed(seed)
-    settings = {"sampler_type": name, "steps": steps, "sigma_min": 0.01, "sigma_max": 50.0, **more}
+    settings = {"sampler": name, "steps": steps, "sigma_min": 0.01, "sigma_max": 50.0, **more}
     return sample_v(VDenoiser(gaussian_velocity), noise, random=random, **settings)
 
 
@@ -97,7 +96,7 @@ def test_order_of_convergence(name: str, order: int) -> None:
 def test_the_er_sde_sampler_without_its_noise_is_an_ode_solver_of_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ode = partial(er_sde, scale=lambda sigma: sigma)
+    ode = partial(sample_er_sde, scale=lambda sigma: sigma)
     monkeypatch.setitem(SAMPLERS, "er-sde", ode)
     assert_close_l2(run("er-sde", 9, seed=1), run("er-sde", 9, seed=2), 1e-6)
     coarse, fine = (relative_l2(run("er-sde", n, sigma_min=1e-3), exact_solution(0.0)) for n in (40, 80))
@@ -107,7 +106,7 @@ def test_the_er_sde_sampler_without_its_noise_is_an_ode_solver_of_its_order(
 def test_the_sa_solver_without_its_noise_is_an_adams_method_of_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(SAMPLERS, "sa-solver", partial(sa_solver, tau=0.0))
+    monkeypatch.setitem(SAMPLERS, "sa-solver", partial(sample_sa_solver, tau=0.0))
     assert torch.equal(run("sa-solver", 9, seed=1), run("sa-solver", 9, seed=2))
     coarse, fine = (relative_l2(run("sa-solver", n, sigma_min=1e-3), exact_solution(0.0)) for n in (12, 24))
     assert coarse / fine > 2**3 * 0.9
@@ -126,8 +125,9 @@ def test_sa_solver_renews_the_noise_that_tau_says() -> None:
     for tau in (1.0, 0.5):
         inputs.clear()
         random = RandomNumbers.from_seed(1)
-        run = SamplerRun(network=nothing, sigmas=torch.tensor([high, low, 0.0]), random=random, **settings)
-        sa_solver(run, torch.full((1, 2, 50_000), high), tau)
+        sigmas = torch.tensor([high, low, 0.0])
+        run = SamplerRun(denoiser=nothing, sigmas=sigmas, random=random, **settings)
+        sample_sa_solver(run.denoise, torch.full((1, 2, 50_000), high), sigmas, run, tau)
         retained = (low / high) ** (1 + tau**2)
         assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
         assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
@@ -145,7 +145,8 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 
     settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
     x = torch.full((1, 2, 50_000), high)
-    er_sde(SamplerRun(network=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings), x)
+    run = SamplerRun(denoiser=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings)
+    sample_er_sde(run.denoise, x, sigmas, run)
     retained = er_scale(low) / er_scale(high)
     assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
     assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
@@ -162,7 +163,7 @@ def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
     sample_v(
         VDenoiser(gaussian_velocity),
         noise,
-        sampler_type=name,
+        sampler=name,
         steps=9,
         sigma_min=0.3,
         sigma_max=50.0,
@@ -197,7 +198,7 @@ def test_callback_counts_steps_and_calls(name: str) -> None:
     sample_v(
         VDenoiser(counted),
         noise,
-        sampler_type=name,
+        sampler=name,
         steps=9,
         sigma_min=0.3,
         sigma_max=50.0,
@@ -247,7 +248,7 @@ def test_the_noise_is_that_of_torchsdes_tree(limit: int, monkeypatch: pytest.Mon
     """However much of the path is kept."""
     import torchsde
 
-    monkeypatch.setattr("audiox_ext.sampling.denoiser.KEPT_LIMIT", limit)
+    monkeypatch.setattr("audiox_ext.sampling.denoiser.MAX_BROWNIAN_CACHE", limit)
     x, sigmas = torch.zeros(1, 2, 64), noise_levels(60, 0.3, 500)
     (entropy,) = RandomNumbers.from_seed(5).integers(2**63 - 1)
     low, high = float(sigmas[-2]), float(sigmas[0])
@@ -278,7 +279,7 @@ def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest
     sample_v(
         VDenoiser(velocity),
         torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0)),
-        sampler_type=name,
+        sampler=name,
         steps=3,
         sigma_min=0.3,
         sigma_max=50.0,
@@ -534,7 +535,7 @@ def test_a_network_that_gives_nothing_ends_the_adaptive_sampler() -> None:
         sample_v(
             VDenoiser(lambda x, t: x * math.nan),
             noise,
-            sampler_type="k-dpm-adaptive",
+            sampler="k-dpm-adaptive",
             steps=4,
             sigma_min=0.3,
             sigma_max=50.0,

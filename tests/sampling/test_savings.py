@@ -24,7 +24,7 @@ from audiox_ext.networks.operations import (
 from audiox_ext.networks.token_merging import merge_equal_tokens
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.random_numbers import RandomNumbers
-from audiox_ext.sampling.guidance import GuidedVelocity
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 from benchmarks.plain import plain_conditioning, plain_decode, plain_model, plain_velocity, unmerged
 
 CPU = DevicePlacement("cpu")
@@ -59,7 +59,9 @@ def test_a_guided_step_equals_the_published_algorithm(kind: str, prompts: str, g
         prompt["video_prompt"] = {"video_tensors": pixels, "video_sync_frames": sync(1)}
         prompt["audio_prompt"] = tone(10, model.sample_rate, 440)
     context, (x, t) = context_of(model, prompt), noised(model, 1)
-    conditional, guided = (GuidedVelocity(model.network, context, cfg_scale=cfg)(x, t) for cfg in (1.0, 7.0))
+    conditional, guided = (
+        GuidedVelocity(model.network, context, guidance=Guidance(scale=scale))(x, t) for scale in (1.0, 7.0)
+    )
     # Compare the predictions separately: guidance multiplies the rounding differences of processors.
     for cfg, prediction in ((1.0, conditional), (0.0, (7.0 * conditional - guided) / 6.0)):
         assert_close_l2(prediction, plain_velocity(plain_model(model).network, x, t, context, cfg), 1e-5)

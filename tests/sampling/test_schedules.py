@@ -15,7 +15,7 @@ from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import init_noise_level, make_audio
 from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.sampling.denoiser import noise_level, noise_time
-from audiox_ext.sampling.schedules import SCHEDULE_NAMES, checked_levels, levels_below, noise_levels
+from audiox_ext.sampling.schedules import SCHEDULE_NAMES, check_sigmas, levels_below, noise_levels
 
 LOW, HIGH = 0.3, 500.0
 
@@ -111,7 +111,7 @@ def test_an_unknown_schedule_is_named_with_the_known_ones(golden_model: Any) -> 
 )
 def test_levels_that_make_no_sense_are_refused(levels: Any) -> None:
     with pytest.raises(InputError, match="sigmas must be"):
-        checked_levels(torch.tensor(levels))
+        check_sigmas(torch.tensor(levels))
 
 
 def test_levels_that_cannot_be_told_apart_are_refused() -> None:

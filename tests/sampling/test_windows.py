@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.pipeline.window_prompts import span_of
 from audiox_ext.sampling import windows as windows_module
 from audiox_ext.sampling.denoiser import StepInfo
-from audiox_ext.sampling.guidance import GuidedVelocity
-from audiox_ext.sampling.windows import Guidance, WindowedVelocity, plan_windows
+from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
+from audiox_ext.sampling.windows import WindowedVelocity, plan_windows
 
 KINDS = ("base", "maf", "mmdit", "turbo")
 CPU = DevicePlacement("cpu")
@@ -69,11 +70,11 @@ def test_one_window_equals_the_plain_network_exactly(kind: str, golden_model: An
     model = golden_model(kind)
     x, t, context = latents_like(model, 2, native(model)), torch.full((2,), 0.6), context_like(model, 2, 1)
     plan = plan_windows(native(model), native(model))
-    guidance = Guidance(cfg_scale=3.0, scale_phi=0.5)
+    guidance = Guidance(scale=3.0, rescale=0.5)
     windowed = WindowedVelocity(model.network, plan.pieces(), [context], guidance=guidance, placement=CPU)(
         x, t
     )
-    assert torch.equal(windowed, GuidedVelocity(model.network, context, None, 3.0, 0.5)(x, t))
+    assert torch.equal(windowed, GuidedVelocity(model.network, context, None, guidance)(x, t))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +89,7 @@ def test_the_native_length_takes_the_plain_path(kind: str, golden_model: Any, mo
         network: Any, pieces: Any, contexts: Any, negatives: Any, guidance: Guidance, **more: Any
     ) -> Any:
         plain.append(len(contexts))
-        return GuidedVelocity(network, contexts[0], negatives, guidance.cfg_scale, guidance.scale_phi)
+        return GuidedVelocity(network, contexts[0], negatives, guidance)
 
     monkeypatch.setattr("audiox_ext.pipeline.generate.WindowedVelocity", alone)
     assert torch.equal(generate_diffusion_cond(model, **arguments), windowed)
@@ -109,7 +110,7 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
     )
     # In batches like those of the windows: a product rounds otherwise in a batch of another size.
     together = min(at_once, 2)
-    guided = GuidedVelocity(model.network, torch.cat([context] * together), cfg_scale=4.0)
+    guided = GuidedVelocity(model.network, torch.cat([context] * together), guidance=Guidance(scale=4.0))
     parts = torch.cat([x[..., :n], x[..., n - shared :]]).split(batch * together)
     first, second = torch.cat([guided(part, t.repeat(together)) for part in parts]).split(batch)
     rise = torch.sin((torch.arange(shared) + 0.5) / shared * math.pi / 2) ** 2
@@ -122,7 +123,7 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
             model.network,
             plan.pieces(),
             [context, context],
-            guidance=Guidance(cfg_scale=4.0),
+            guidance=Guidance(scale=4.0),
             placement=CPU,
             at_once=at_once,
             prepared_limit=limit,
@@ -143,13 +144,13 @@ def test_each_window_has_its_own_context(golden_model: Any) -> None:
         plan_windows(2 * n - 40, n).pieces(),
         contexts,
         against,
-        Guidance(cfg_scale=2.0),
+        Guidance(scale=2.0),
         placement=CPU,
     )
     v = velocity(x, t)
     for index, where in ((0, slice(0, n - 40)), (1, slice(n, 2 * n - 40))):
         piece = x[..., :n] if index == 0 else x[..., n - 40 :]
-        alone = GuidedVelocity(model.network, contexts[index], against[index], 2.0)(piece, t)
+        alone = GuidedVelocity(model.network, contexts[index], against[index], Guidance(scale=2.0))(piece, t)
         part = alone[..., : n - 40] if index == 0 else alone[..., 40:]
         assert_close_l2(v[..., where], part, 1e-6)
 
@@ -385,8 +386,9 @@ def test_two_passes_are_one_pass(golden_model: Any) -> None:
         x, t, context, negative = (expected[f"net.{name}"] for name in ("x", "t", "context", "negative"))
         for other in (None, negative):
             with torch.no_grad():
-                once = GuidedVelocity(network, context, other, cfg_scale=5, scale_phi=0.7)(x, t)
-                twice = GuidedVelocity(network, context, other, cfg_scale=5, scale_phi=0.7, split=True)(x, t)
+                guidance = Guidance(scale=5, rescale=0.7)
+                once = GuidedVelocity(network, context, other, guidance)(x, t)
+                twice = GuidedVelocity(network, context, other, replace(guidance, split=True))(x, t)
             assert relative_l2(twice, once) < 1e-6
 
 
