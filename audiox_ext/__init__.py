@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .pipeline.generate import generate_diffusion_cond as generate_diffusion_cond
     from .pipeline.make_audio import make_audio as make_audio
     from .pipeline.request import AudioRequest as AudioRequest
-    from .pipeline.settings import SamplerSettings as SamplerSettings
+    from .pipeline.settings import GenerationSettings as GenerationSettings
 
 __version__ = "0.1.0"
 

@@ -137,7 +137,7 @@ class AudioXModel(nn.Module, ModelFacts):
         random: RandomNumbers,
         *,
         groups: Sequence[int] | None = None,
-        mask_audio_prompt: bool = True,
+        audio_prompt_masking: bool = True,
     ) -> list[dict[str, Tensor]]:
         """`encode_conditioning` of each window's batch of prompts, with the same random numbers as one by one
         where a single conditioner draws any, as in all published models.
@@ -145,7 +145,7 @@ class AudioXModel(nn.Module, ModelFacts):
         Conditioner by conditioner, so that each is brought to its device once. Prompts that are the same
         text or object are encoded once, by a conditioner that draws random numbers once a group: groups
         numbers the windows that share them, by default none do. What earlier runs have encoded is taken from
-        `prompt_cache`. mask_audio_prompt: False lets a conditioner
+        `prompt_cache`. audio_prompt_masking: False lets a conditioner
         that hides a random part of an audio prompt hear it whole; its random numbers are drawn all the same.
         """
         numbers = range(len(windows)) if groups is None else groups
@@ -156,7 +156,7 @@ class AudioXModel(nn.Module, ModelFacts):
                 prompts = tuple(_identity(item.get(name)) for item in items)
                 key = (prompts, group if module.draws_random_numbers else None)
                 if key not in encoded:
-                    encoded[key] = self._encode(name, module, items, placement, random, mask_audio_prompt)
+                    encoded[key] = self._encode(name, module, items, placement, random, audio_prompt_masking)
                 found[name] = encoded[key]
         return tokens
 

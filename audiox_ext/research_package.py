@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from .license import check_license
 from .model_info import ModelFacts
 from .pipeline.timeline import Timeline
 from .pipeline.window_prompts import span_of
-from .sampling.denoiser import StepCallback, StepInfo
+from .sampling.denoiser import StepCallback, StepInfo, part_of_run
 from .sampling.external import ExternalSampler
 from .sampling.samplers import FURTHER_SAMPLERS
 from .sampling.schedules import DEFAULT_SCHEDULE
@@ -81,12 +81,13 @@ def upstream_generate(
     window_overlap: float | None = None,
     window_batch: int | None = None,
     seeds: Sequence[int] | None = None,
-    mask_audio_prompt: bool = True,
+    audio_prompt_masking: bool = True,
     latent_mask: Tensor | None = None,
     schedule: str | None = None,
-    guidance_interval: tuple[float, float] | None = None,
+    guidance_start: float = 0.0,
+    guidance_end: float = 1.0,
     reuse_threshold: float = 0.0,
-    sigmas: Tensor | None = None,
+    custom_sigmas: Tensor | None = None,
     custom_sampler: ExternalSampler | None = None,
     **arguments: Any,
 ) -> Tensor:
@@ -100,11 +101,11 @@ def upstream_generate(
     wanted = {
         "edit a track": latent_mask is not None,
         "follow a timeline": timeline,
-        "hear a full audio prompt": not mask_audio_prompt,
+        "hear a full audio prompt": not audio_prompt_masking,
         f"follow the schedule {schedule}": schedule not in (None, DEFAULT_SCHEDULE),
-        "guide a part of the run alone": guidance_interval is not None,
+        "guide a part of the run alone": (guidance_start, guidance_end) != (0, 1),
         "use blocks of the network again": bool(reuse_threshold),
-        "take a sampler or sigmas of ComfyUI": sigmas is not None or custom_sampler is not None,
+        "take a sampler or sigmas of ComfyUI": custom_sigmas is not None or custom_sampler is not None,
         f"sample by {arguments.get('sampler_type')}": arguments.get("sampler_type") in FURTHER_SAMPLERS,
     }
     for what, is_wanted in wanted.items():
@@ -113,7 +114,7 @@ def upstream_generate(
     if seeds is not None and len(seeds) > 1:
         alone: dict[str, Any] = {"conditioning": conditioning, "device": device, **arguments}
         alone |= {"sample_size": sample_size}
-        counted = [None if callback is None else _counted(callback, n, len(seeds)) for n in range(len(seeds))]
+        counted = [part_of_run(callback, index, len(seeds)) for index in range(len(seeds))]
         made = zip(seeds, counted, strict=True)
         return torch.cat([upstream_generate(model, seed=own, callback=told, **alone) for own, told in made])
     if sample_size is not None and sample_size > model.sample_size:
@@ -191,15 +192,6 @@ def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -
         "seconds_start": item.get("seconds_start", 0),
         "seconds_total": item.get("seconds_total", config.conditioning_seconds),
     }
-
-
-def _counted(callback: StepCallback, before: int, runs: int) -> StepCallback:
-    """Tells the steps of one of several runs as part of all: `before` runs have been made."""
-
-    def told(info: StepInfo) -> None:
-        callback(replace(info, step=before * info.steps + info.step, steps=runs * info.steps))
-
-    return told
 
 
 def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]], None]:

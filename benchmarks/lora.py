@@ -26,7 +26,7 @@ from audiox_ext.checkpoints.lora import set_loras
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import AudioXError, InputError
 from audiox_ext.model import AudioXModel
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 from audiox_ext.random_numbers import keyed_generator
 from audiox_ext.training.finetune import TrainingRequest, train_lora
 from audiox_ext.training.settings import LoraSettings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -12,15 +12,10 @@ from .shared.choices import check_choice
 from .shared.sampler_inputs import (
     CUSTOM,
     DEFAULT,
-    PRESETS,
     PROMPT_MASKINGS,
-    SAMPLERS,
-    SCHEDULES,
     SHORT_SOUNDS,
-    later_settings,
-    prompts,
-    sampling_settings,
-    settings,
+    all_inputs,
+    own_as_none,
 )
 from .shared.sockets import (
     Audio,
@@ -36,14 +31,15 @@ if TYPE_CHECKING:
 
     from ..audiox_ext.conditioning.video_features import VideoFeatures
     from ..audiox_ext.pipeline.editing import AudioEdit
+    from ..audiox_ext.pipeline.settings import GenerationSettings
 
 
 class AudioXSample(io.ComfyNode):
-    """Makes sound from a prompt, a video and a sound, in any combination."""
+    """Makes sound from a prompt, a video and reference audio, in any combination."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The inputs and outputs, as ComfyUI shows them."""
+        """Declare the inputs and outputs that ComfyUI shows."""
         return io.Schema(
             node_id="AudioXSample",
             display_name="AudioX Sampler",
@@ -54,7 +50,7 @@ class AudioXSample(io.ComfyNode):
                 "a sound, edits parts of a track or carries it on. "
                 "0 and default mean the model's own setting, which is a good one."
             ),
-            inputs=[*prompts(), *settings(), *later_settings(), *sampling_settings()],
+            inputs=all_inputs(),
             outputs=[
                 io.Audio.Output(
                     display_name="audio",
@@ -72,70 +68,80 @@ class AudioXSample(io.ComfyNode):
         model: AudioXModelHandle,
         prompt: str,
         negative_prompt: str,
-        duration: float,
-        steps: int,
-        cfg: float,
-        sampler: str,
-        sigma_min: float,
-        sigma_max: float,
-        seed: int,
-        batch: int,
         features: VideoFeatures | None = None,
         audio_prompt: Audio | None = None,
         init_audio: Audio | None = None,
         edit: AudioEdit | None = None,
-        init_strength: float = 0.6,
-        audio_prompt_masking: str = PROMPT_MASKINGS[0],
-        short_sounds: str = SHORT_SOUNDS[0],
-        window_overlap: float = 0.0,
-        window_batch: int = 0,
         live_preview: bool = True,
-        preset: str = CUSTOM,
-        schedule: str = DEFAULT,
-        guidance_start: float = 0.0,
-        guidance_end: float = 1.0,
-        guidance_rescale: float = 0.0,
-        reuse_threshold: float = 0.0,
-        custom_sampler: ComfySampler | None = None,
-        custom_sigmas: Tensor | None = None,
+        **widgets: Any,
     ) -> io.NodeOutput:
-        """One run of the model. What it raises is a sentence for the user."""
+        """Run the model. See `settings_of` for the other widgets."""
+        from ..audiox_ext.pipeline.make_audio import make_audio
         from ..audiox_ext.pipeline.request import AudioRequest
-        from .comfy.samplers import adapt_sampler, check_sigmas
 
         handle = require_model(model)
-        check_choice("sampler", sampler, (DEFAULT, *SAMPLERS))
-        check_choice("audio_prompt_masking", audio_prompt_masking, PROMPT_MASKINGS)
-        check_choice("short_sounds", short_sounds, SHORT_SOUNDS)
-        check_choice("preset", preset, (CUSTOM, *PRESETS))
-        check_choice("schedule", schedule, (DEFAULT, *SCHEDULES))
         request = AudioRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
             features=None if features is None else require_features(features),
             audio_prompt=None if audio_prompt is None else read_first_sound(audio_prompt, "audio_prompt"),
-            hide_audio_prompt=audio_prompt_masking == PROMPT_MASKINGS[0],
             init_audio=None if init_audio is None else read_first_sound(init_audio, "init_audio"),
-            init_strength=init_strength,
             edit=None if edit is None else require_edit(edit),
-            seconds=duration,
-            steps=steps,
-            cfg_scale=cfg,
-            sampler_type="" if sampler == DEFAULT else sampler,
-            sigma_min=sigma_min,
-            sigma_max=sigma_max,
-            seed=seed,
-            batch_size=batch,
-            only_length=short_sounds == SHORT_SOUNDS[1],
-            window_overlap=window_overlap,
-            window_batch=window_batch,
-            preset="" if preset == CUSTOM else preset,
-            schedule="" if schedule == DEFAULT else schedule,
-            guidance_interval=(guidance_start, guidance_end),
-            guidance_rescale=guidance_rescale,
-            reuse_threshold=reuse_threshold,
-            custom_sampler=None if custom_sampler is None else adapt_sampler(custom_sampler),
-            sigmas=None if custom_sigmas is None else check_sigmas(custom_sigmas),
+            settings=settings_of(**widgets),
         )
-        waveform, rate = handle.generate(request, StepProgress(live_preview))
+        progress = StepProgress(live_preview)
+        waveform = make_audio(handle.model, request, callback=progress, generate=handle.research_engine())
+        rate = request.rate(handle.model)
         return io.NodeOutput({"waveform": waveform.float().cpu().contiguous(), "sample_rate": rate})
+
+
+def settings_of(
+    *,
+    duration: float,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    sigma_min: float,
+    sigma_max: float,
+    seed: int,
+    batch: int,
+    init_strength: float = 0.6,
+    audio_prompt_masking: str = PROMPT_MASKINGS[0],
+    short_sounds: str = SHORT_SOUNDS[0],
+    window_overlap: float = 0.0,
+    window_batch: int = 0,
+    preset: str = CUSTOM,
+    schedule: str = DEFAULT,
+    custom_sampler: ComfySampler | None = None,
+    custom_sigmas: Tensor | None = None,
+    **same: float,
+) -> GenerationSettings:
+    """Return the engine's settings. 0, default and custom become None, the model's own value.
+
+    same: guidance_start, guidance_end, guidance_rescale and reuse_threshold, whose values stay as they are.
+    """
+    from ..audiox_ext.pipeline.settings import GenerationSettings
+    from .comfy.samplers import adapt_sampler, check_sigmas
+
+    check_choice("audio_prompt_masking", audio_prompt_masking, PROMPT_MASKINGS)
+    check_choice("short_sounds", short_sounds, SHORT_SOUNDS)
+    return GenerationSettings(
+        duration=own_as_none(duration),
+        steps=own_as_none(steps),
+        cfg=own_as_none(cfg),
+        sampler=own_as_none(sampler),
+        schedule=own_as_none(schedule),
+        sigma_min=own_as_none(sigma_min),
+        sigma_max=own_as_none(sigma_max),
+        seed=seed,
+        batch=batch,
+        init_strength=init_strength,
+        audio_prompt_masking=audio_prompt_masking == PROMPT_MASKINGS[0],
+        short_sounds=short_sounds == SHORT_SOUNDS[1],
+        window_overlap=own_as_none(window_overlap),
+        window_batch=own_as_none(window_batch),
+        preset=own_as_none(preset),
+        custom_sampler=None if custom_sampler is None else adapt_sampler(custom_sampler),
+        custom_sigmas=None if custom_sigmas is None else check_sigmas(custom_sigmas),
+        **same,
+    )

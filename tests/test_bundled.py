@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from safetensors.torch import load_file, save_file
 from videos import frame_times, write_video
 
@@ -28,7 +29,6 @@ from audiox_ext.conditioning.feature_cache import read_features
 from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import ConfigError, InputError, LicenseError, ModelNotFoundError
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.request import AudioRequest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -143,7 +143,7 @@ def test_features_of_another_width_are_refused_with_the_cure(fresh: ModelFolders
     with pytest.raises(
         InputError, match=r"\(1, 240, 768\), this model takes \(1, 240, 64\).*connect the model"
     ):
-        make_audio(model, AudioRequest(features=foreign, steps=1), device="cpu")
+        make_audio(model, audio_request(features=foreign, steps=1), device="cpu")
 
 
 def test_extract_fits_the_model(fresh: ModelFolders, tiny_folder: Any, tmp_path: Path) -> None:
@@ -184,9 +184,9 @@ def test_zero_means_the_models_own_settings(fresh: ModelFolders) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sampling": {"steps": 3, "cfg_scale": 2}}))
     model, _ = get_pretrained_model(DEFAULT_MODEL, folders=fresh)
     seen = []
-    own = make_audio(model, AudioRequest(prompt="rain"), device="cpu", callback=seen.append)
+    own = make_audio(model, audio_request(prompt="rain"), device="cpu", callback=seen.append)
     assert [info.steps for info in seen] == [3, 3, 3]
-    request = AudioRequest(prompt="rain", steps=3, cfg_scale=2)
+    request = audio_request(prompt="rain", steps=3, cfg=2)
     assert torch.equal(own, make_audio(model, request, device="cpu"))
 
 

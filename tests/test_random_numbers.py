@@ -146,7 +146,9 @@ def test_an_audio_prompt_can_be_heard_whole(kind: str, golden_model: Any) -> Non
     for masks in (True, False):
         random = RandomNumbers.from_seed(3)
         with torch.no_grad():
-            encoded = model.encode_windows(prompts, DevicePlacement("cpu"), random, mask_audio_prompt=masks)
+            encoded = model.encode_windows(
+                prompts, DevicePlacement("cpu"), random, audio_prompt_masking=masks
+            )
         tokens.append(encoded[0])
         left.append(random.normal((4,)))
     assert torch.equal(*left), "the draws that follow have changed"

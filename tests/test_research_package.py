@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 
 from audiox_ext.errors import AudioXError, InputError, LicenseError
 from audiox_ext.pipeline.editing import extension
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.research_package import upstream_generate, upstream_get_pretrained_model
 
 CONFIG = json.loads((Path(__file__).parent / "configs" / "AudioX-MAF.json").read_text())
@@ -49,7 +49,7 @@ def test_a_request_reaches_the_package_complete(package: dict[str, Any]) -> None
     model, config = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
     assert (package["name"], config) == ("HKUSTAudio/AudioX-MAF", CONFIG)
     steps: list[int] = []
-    request = AudioRequest(prompt="rain", seconds=2, batch_size=2, seed=5)
+    request = audio_request(prompt="rain", duration=2, batch=2, seed=5)
     wave = make_audio(
         model, request, generate=upstream_generate, callback=lambda info: steps.append(info.step)
     )
@@ -115,15 +115,15 @@ def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> Non
     [
         ({"prompt": "0-1 rain\n1-end wind"}, "cannot follow a timeline"),
         (
-            {"audio_prompt": (torch.zeros(2, 100), 8000), "hide_audio_prompt": False},
+            {"audio_prompt": (torch.zeros(2, 100), 8000), "audio_prompt_masking": False},
             "cannot hear a full audio",
         ),
         ({"edit": extension(torch.full((1, 2, 9000), 0.1), 8000, 1.0, "after")}, "cannot edit a track"),
-        ({"prompt": "rain", "seconds": 20.0}, "at most 11.00 s"),
+        ({"prompt": "rain", "duration": 20.0}, "at most 11.00 s"),
         ({"prompt": "rain", "schedule": "karras"}, "cannot follow the schedule karras"),
-        ({"prompt": "rain", "guidance_interval": (0.0, 0.5)}, "cannot guide a part of the run alone"),
+        ({"prompt": "rain", "guidance_end": 0.5}, "cannot guide a part of the run alone"),
         ({"prompt": "rain", "reuse_threshold": 0.1}, "cannot use blocks of the network again"),
-        ({"prompt": "rain", "sigmas": torch.tensor([1.0, 0.0])}, "cannot take a sampler or sigmas"),
+        ({"prompt": "rain", "custom_sigmas": torch.tensor([1.0, 0.0])}, "cannot take a sampler or sigmas"),
         ({"prompt": "rain", "custom_sampler": print}, "cannot take a sampler or sigmas"),
         ({"prompt": "rain", "preset": "fast"}, "cannot sample by dpmpp-2m"),
     ],
@@ -133,4 +133,4 @@ def test_what_the_package_cannot_do_is_refused(
 ) -> None:
     model, _ = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
     with pytest.raises(InputError, match=message):
-        make_audio(model, AudioRequest(**changes), generate=upstream_generate)
+        make_audio(model, audio_request(**changes), generate=upstream_generate)

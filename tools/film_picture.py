@@ -13,7 +13,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from audiox_ext import AudioRequest, extract_video_features, get_pretrained_model, make_audio
+from audiox_ext import (
+    AudioRequest,
+    GenerationSettings,
+    extract_video_features,
+    get_pretrained_model,
+    make_audio,
+)
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.media.frames import TimeRange, sample_frames
@@ -47,7 +53,8 @@ def make_sound() -> tuple[Tensor, int]:
         video_fps=model.video_fps,
         seconds=model.conditioning_seconds,
     )
-    request = AudioRequest(prompt=PROMPT, features=features, seconds=features.duration)
+    settings = GenerationSettings(duration=features.duration)
+    request = AudioRequest(prompt=PROMPT, features=features, settings=settings)
     waveform = make_audio(model, request, device="cpu")[0]
     return normalise(waveform, model.sample_rate, mode="peak", target=-1.0, ceiling=-1.0), model.sample_rate
 

@@ -24,7 +24,7 @@ from tools.random_checkpoint import write_tiny_checkpoint
 
 SHORTCUTS: tuple[dict[str, Any], ...] = (
     *({"reuse_threshold": threshold} for threshold in (0.02, 0.05, 0.1, 0.2, 0.3)),
-    *({"guidance_interval": interval} for interval in ((0.0, 0.8), (0.2, 0.8), (0.2, 1.0))),
+    *({"guidance_start": start, "guidance_end": end} for start, end in ((0.0, 0.8), (0.2, 0.8), (0.2, 1.0))),
 )
 
 
@@ -70,8 +70,8 @@ def main() -> None:
         counter.summary = ""
         latents, seconds = _generate(model, options, shortcut)
         error = float((latents - exact).norm() / exact.norm())
-        ((name, value),) = shortcut.items()
-        print(f"{name} {value}: {counter.summary or '-'}, {seconds:.2f} s, difference {error:.1e}")
+        name = ", ".join(f"{name} {value}" for name, value in shortcut.items())
+        print(f"{name}: {counter.summary or '-'}, {seconds:.2f} s, difference {error:.1e}")
 
 
 def _generate(model: Any, options: argparse.Namespace, shortcut: dict[str, Any]) -> tuple[Tensor, float]:

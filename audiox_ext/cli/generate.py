@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.catalog import DEFAULT_MODEL
 from ..errors import InputError
 from .common import add_device, add_loras, check_places, check_suffix, loras_of, model_folders
-from .options import add_sampling_options, sampling_of
+from .options import add_sampling_options, add_window_options, settings_from
 from .video import add_video_options, features_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
         help="length, up to 600; default that of the video, timeline or --init-audio, else the model's own",
     )
     command.add_argument(
+        "--short-sounds",
         "--only-length",
+        dest="short_sounds",
         action="store_true",
         help="of a short sound make no more than asked for, not the model's own length cut off",
     )
@@ -102,28 +104,8 @@ def _add_making(command: argparse.ArgumentParser) -> None:
         "--features", type=Path, metavar="FILE", help="features written by extract, in place of --video"
     )
     command.add_argument("--audio-prompt", type=Path, metavar="FILE", help="a sound to take as an example")
-    command.add_argument(
-        "--full-audio-prompt",
-        action="store_true",
-        help="let the model hear all of it, where it was trained with a random part",
-    )
-    command.add_argument(
-        "--window-overlap",
-        type=float,
-        default=0.0,
-        help="seconds that windows of a long sound share; default a quarter of the model's own length",
-    )
-    command.add_argument(
-        "--window-batch",
-        type=int,
-        default=0,
-        help="windows of a long sound in one pass; default 4, less needs less memory",
-    )
+    add_window_options(command)
     add_sampling_options(command)
-    command.add_argument("--seed", type=int, default=0, help="equal seeds give equal sound (default 0)")
-    command.add_argument(
-        "--batch", type=int, default=1, help="how many to make, each with the next seed; files are numbered"
-    )
     add_device(command)
     command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     add_loras(command)
@@ -152,8 +134,12 @@ def _generate(options: argparse.Namespace) -> None:
     from ..media.audio_video import read_audio
 
     init = read_audio(options.init_audio) if options.init_audio else None
-    own = {"only_length": options.only_length, "init_audio": init, "init_strength": options.init_strength}
-    _make(options, own, seconds=options.seconds)
+    settings = {
+        "duration": options.seconds or None,
+        "short_sounds": options.short_sounds,
+        "init_strength": options.init_strength,
+    }
+    _make(options, {"init_audio": init}, settings)
 
 
 def _edit(options: argparse.Namespace) -> None:
@@ -193,14 +179,20 @@ def _track(options: argparse.Namespace) -> AudioEdit:
     return AudioEdit(waveform=waveform[None], rate=rate)
 
 
-def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0) -> None:
-    """Load the model, make what is asked for, write it."""
+def _make(
+    options: argparse.Namespace, inputs: dict[str, Any], settings: dict[str, Any] | None = None
+) -> None:
+    """Load the model, make the audio, write it.
+
+    inputs, settings: Fields of `AudioRequest` and `GenerationSettings` that only one command sets.
+    """
     from ..checkpoints.lora import set_loras
     from ..checkpoints.pretrained import get_pretrained_model
     from ..devices import resolve_device
     from ..media.audio_video import read_audio
     from ..pipeline.make_audio import make_audio
-    from ..pipeline.request import MAX_SECONDS, AudioRequest, check_settings
+    from ..pipeline.request import AudioRequest
+    from ..pipeline.settings import MAX_SECONDS, MIN_SECONDS, GenerationSettings
 
     folders = model_folders(options)
     device = resolve_device(options.device)
@@ -208,16 +200,9 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
-        hide_audio_prompt=not options.full_audio_prompt,
-        seconds=seconds,
-        seed=options.seed,
-        batch_size=options.batch,
-        window_overlap=options.window_overlap,
-        window_batch=options.window_batch,
-        **sampling_of(options),
-        **own,
+        settings=GenerationSettings(**settings_from(options) | (settings or {})),
+        **inputs,
     )
-    check_settings(request)
     loras = loras_of(options)
     print(f"Loading {options.model}", file=sys.stderr)
     model, _ = get_pretrained_model(
@@ -232,10 +217,11 @@ def _make(options: argparse.Namespace, own: dict[str, Any], seconds: float = 0.0
     )
     set_loras(model, loras, accept_cc_by_nc=options.accept_cc_by_nc)
     features = features_of(options, model, folders)
-    if features is not None and not seconds and request.edit is None:
-        # A video of a single frame lasts for less than is made at least.
-        seconds = max(0.05, min(features.duration, MAX_SECONDS))
-    request = replace(request, features=features, seconds=seconds)
+    if features is not None and request.settings.duration is None and request.edit is None:
+        # A video of a single frame is shorter than the shortest sound.
+        duration = max(MIN_SECONDS, min(features.duration, MAX_SECONDS))
+        request = replace(request, settings=replace(request.settings, duration=duration))
+    request = replace(request, features=features)
     with _Bar(options.steps or model.defaults.steps) as bar:
         waveforms = make_audio(model, request, device=device, callback=bar)
     _write(options, model, request, waveforms)

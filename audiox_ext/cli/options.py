@@ -1,4 +1,4 @@
-"""The command line's part about how a sound is sampled."""
+"""The options of the command line that become `GenerationSettings`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of `sampling_of`."""
+    """Add the options about how a sound is sampled."""
     for name, kind in (("steps", int), ("cfg", float), ("sigma-min", float), ("sigma-max", float)):
         command.add_argument(f"--{name}", type=kind, default=0, help="default: the model's own")
     command.add_argument("--sampler", default="", help="default: the model's own")
@@ -23,33 +23,83 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         help="published, balanced (50 steps) or fast (25 steps), for what is left at its default",
     )
     command.add_argument(
-        "--guidance-start", type=float, default=0.0, help="share of the run before which there is no guidance"
+        "--guidance-start",
+        type=float,
+        default=0.0,
+        help="apply guidance only after this fraction of the steps, 0 to 1 (default 0)",
     )
     command.add_argument(
-        "--guidance-end", type=float, default=1.0, help="share of the run after which there is no guidance"
+        "--guidance-end",
+        type=float,
+        default=1.0,
+        help="apply guidance only up to this fraction of the steps, 0 to 1 (default 1)",
     )
     command.add_argument(
-        "--guidance-rescale", type=float, default=0.0, help="0 to 1: take back what guidance adds in strength"
+        "--guidance-rescale",
+        type=float,
+        default=0.0,
+        help="take back the loudness that guidance adds, 0 (off, default) to 1",
     )
     command.add_argument(
         "--reuse-threshold",
         type=float,
         default=0.0,
-        help="above 0: leave out most of the network in steps that change less than that",
+        help="skip most of the network in steps that change less than this, 0 (off, default) to 1",
+    )
+    command.add_argument("--seed", type=int, default=0, help="equal seeds give equal sound (default 0)")
+    command.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        help="how many variations to make, with the seeds seed, seed + 1 and so on; files are numbered",
     )
 
 
-def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of an `AudioRequest` that the options name."""
-    return {
-        "steps": options.steps,
-        "cfg_scale": options.cfg,
-        "sampler_type": options.sampler,
-        "sigma_min": options.sigma_min,
-        "sigma_max": options.sigma_max,
-        "schedule": options.schedule,
-        "preset": options.preset,
-        "guidance_interval": (options.guidance_start, options.guidance_end),
-        "guidance_rescale": options.guidance_rescale,
-        "reuse_threshold": options.reuse_threshold,
-    }
+def add_window_options(command: argparse.ArgumentParser) -> None:
+    """Add the options about long sounds and the audio prompt."""
+    command.add_argument(
+        "--full-audio-prompt",
+        dest="audio_prompt_masking",
+        action="store_false",
+        help="use all of the audio prompt, even if the model was trained with a random part of it",
+    )
+    command.add_argument(
+        "--window-overlap",
+        type=float,
+        default=0.0,
+        help="seconds by which windows of a long sound overlap; default a quarter of the model's own length",
+    )
+    command.add_argument(
+        "--window-batch",
+        type=int,
+        default=0,
+        help="windows of a long sound in one pass of the network; default 4, fewer need less memory",
+    )
+
+
+_OPEN = (
+    "steps",
+    "cfg",
+    "sampler",
+    "schedule",
+    "sigma_min",
+    "sigma_max",
+    "preset",
+    "window_overlap",
+    "window_batch",
+)
+_CLOSED = (
+    "seed",
+    "batch",
+    "audio_prompt_masking",
+    "guidance_start",
+    "guidance_end",
+    "guidance_rescale",
+    "reuse_threshold",
+)
+
+
+def settings_from(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `GenerationSettings` that these options set. 0 and "" become None."""
+    settings: dict[str, Any] = {name: getattr(options, name) or None for name in _OPEN}
+    return settings | {name: getattr(options, name) for name in _CLOSED}

@@ -1,42 +1,36 @@
-"""generate_diffusion_cond: from prompts to a waveform.
+"""generate_diffusion_cond: the published function, from prompts to a waveform.
 
-B batch, C channels, S samples, L latents, N context tokens.
+Published names of arguments end here: inside, settings are called as in `GenerationSettings`.
+
+B batch, C channels, S samples, L latents, N context tokens, D their width, T video frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..devices import DevicePlacement, Placement, explain_out_of_memory, resolve_device
 from ..errors import InputError
 from ..model import AudioXModel
-from ..networks.autoencoder.autoencoder import estimate_decoding_bytes, estimate_encoding_bytes
-from ..random_numbers import RandomNumbers
-from ..sampling.guidance import Guidance
-from ..sampling.inpainting import MaskArguments
-from ..sampling.windows import DEFAULT_BATCH, WindowedVelocity, moved, network_bytes, plan_windows
-from .plan import plan_sampling
-from .settings import (
-    SamplerSettings,
-    checked_batch,
-    checked_guidance,
-    checked_latents,
-    checked_overlap,
-    checked_seeds,
-    checked_steps,
-)
-from .window_contexts import window_contexts, window_pieces
+from ..sampling.denoiser import StepCallback
+from .settings import GenerationSettings, is_whole
+from .synthesis import EngineInputs, InitAudio, synthesise
 
-InitAudio = tuple[int, Tensor]
-"""(sample rate in hertz, waveform (C, S))."""
+_SETTINGS = {"sampler_type": "sampler", "scale_phi": "guidance_rescale"}
+"""Published names in `sampler_kwargs` -> names of settings."""
+_OWN_ARGUMENTS = {"cfg", "steps", "seed", "batch", "sampler", "guidance_rescale"}
+_NOT_IN_THE_ENGINE = {"duration", "init_strength", "short_sounds", "preset"}
+_SETTINGS |= {
+    name: name
+    for name in GenerationSettings.__dataclass_fields__
+    if name not in _OWN_ARGUMENTS | _NOT_IN_THE_ENGINE
+}
+_INPUTS = ("seeds", "latent_mask")
 
 
-@torch.no_grad()
 def generate_diffusion_cond(
     model: AudioXModel,
     steps: int | None = None,
@@ -56,166 +50,105 @@ def generate_diffusion_cond(
     return_latents: bool = False,
     **sampler_kwargs: Any,
 ) -> Tensor:
-    """Make sound.
+    """Make sound, as the published function of this name does (arXiv 2503.10522, 2606.12555).
 
-    steps, cfg_scale: None for the model's own: 250 guided steps (scale 7), or a few-step student's 4 unguided
-    ones. A student ignores cfg_scale. conditioning: a dict a batch item (or one for all) with any of
-    text_prompt (str, or a `Timeline`), video_prompt ({"video_tensors": (1, T, 3, 224, 224) in 0..255,
-    "video_sync_frames": (1, 240, 768)}) and audio_prompt ((C, S) at the model's rate); what is absent is the
-    trained empty input. conditioning_tensors: tokens (B, N, D) by conditioner instead, as
-    `AudioXModel.encode_conditioning` returns them; likewise the negative ones, which replace the zeros of the
-    unconditional prediction. sample_size: samples to make, default the model's own; mmdit networks make no
-    less. More is made through overlapping windows of the model's own length, in which prompts longer than
-    `conditioning_seconds` are cut to each window's span of time (see `time_spans.span_of`). sample_rate: None
-    or the model's. seed: -1 for a random one; equal seeds give equal sound, on any device to its precision.
-    device: ignored when the model has a placement; "cuda" falls back to the best there is. init_audio: (rate,
-    waveform (C, S)) to vary, from noise of level init_noise_level, or with mask_args (see `MaskArguments`) to
-    keep in part. sampler_kwargs: see `SamplerSettings`.
+    Args:
+        model: The model.
+        steps: As in `GenerationSettings`.
+        cfg_scale: The setting cfg.
+        conditioning: Prompts, see `EngineInputs`.
+        conditioning_tensors: Their tokens instead, as from `AudioXModel.encode_conditioning`.
+        negative_conditioning: Prompts of the unconditional prediction; None for its trained zeros.
+        negative_conditioning_tensors: Their tokens instead.
+        batch_size: The setting batch. Without `seeds`, one seed makes the whole batch.
+        sample_size: Samples to make; None for the model's own number. More are made through windows.
+        sample_rate: None or the model's.
+        seed: 0 to 2^64 - 1, or -1 for a random one.
+        device: "cuda" falls back to the best device there is. Ignored if the model has a placement.
+        init_audio: Sound to vary, or with mask_args to keep in part.
+        init_noise_level: Noise level from which a variation starts.
+        mask_args: See `MaskArguments`.
+        return_latents: Return the latents (B, C, L) instead.
+        sampler_kwargs: sampler_type, scale_phi, a callback, and more: see `split_arguments`.
 
-    Returns the waveform (B, C, L * ratio), float32 on the CPU, not limited to [-1, 1], or the latents (B, C,
-    L). Raises `InputError`. The caller's random state is left as it was. Source: arXiv 2503.10522,
-    2606.12555.
+    Returns:
+        The waveform (B, C, L * ratio), float32 on the CPU, not limited to [-1, 1].
     """
-    settings = SamplerSettings.from_arguments(sampler_kwargs)
-    steps = checked_steps(model, steps)
-    guidance = checked_guidance(model, cfg_scale)
-    latent_count = checked_latents(model, sample_size, sample_rate)
-    overlap = None
-    if latent_count > model.config.latent_count:
-        overlap = checked_overlap(model, settings.window_overlap)
-    plan = plan_windows(latent_count, model.config.latent_count, overlap)
-    batch_size = checked_batch(batch_size)
-    placement = model.placement or DevicePlacement(resolve_device(device))
-    random = RandomNumbers.from_seeds(checked_seeds(seed, settings.seeds, batch_size))
-
-    # The order of these draws is the published code's: a seed depends on it. With windows: the noise of the
-    # whole, each conditioner's numbers window by window, the same for the negative prompts, then the rest.
-    noise = random.normal((batch_size, model.config.autoencoder.latent_dim, latent_count))
-    pieces = window_pieces(model, plan, conditioning, conditioning_tensors, negative_conditioning)
-    encode = partial(
-        window_contexts,
-        model,
-        pieces,
-        batch_size=batch_size,
-        placement=placement,
-        random=random,
-        mask_audio_prompt=settings.mask_audio_prompt,
-    )
-    with explain_out_of_memory(placement, "the prompts were encoded", "Lower the batch"):
-        contexts = encode(conditioning, conditioning_tensors)
-        if contexts is None:
-            raise InputError("There is nothing to generate from: give conditioning or conditioning_tensors.")
-        # Also without guidance, when nothing but its random draws has an influence, on those that follow.
-        negatives = encode(negative_conditioning, negative_conditioning_tensors)
-    if negatives is not None and negatives[0].shape != contexts[0].shape:
-        raise InputError(
-            f"The negative conditioning comes to {tuple(negatives[0].shape[1:])} tokens, the conditioning to "
-            f"{tuple(contexts[0].shape[1:])}; they must be alike."
-        )
-    init = _init_latents(model, init_audio, noise, placement, random)
-    mask = _mask(init, mask_args, settings.latent_mask)
-
-    at_once = settings.window_batch or DEFAULT_BATCH
-    needed = network_bytes(model.network, pieces, contexts, at_once)
-    with explain_out_of_memory(placement, "the network was loaded", "Load the model with a lower precision"):
-        where = placement.use("network", model.model, needed)
-    sampling = plan_sampling(
-        model,
-        settings,
-        steps,
-        init=None if init is None else init.to(where),
-        mask=mask,
+    own = {"steps": steps, "cfg": cfg_scale, "batch": batch_size, "seed": None if seed == -1 else seed}
+    settings, more, callback = split_arguments(sampler_kwargs, own)
+    inputs = EngineInputs(
+        conditioning=conditioning,
+        conditioning_tensors=conditioning_tensors,
+        negative_conditioning=negative_conditioning,
+        negative_conditioning_tensors=negative_conditioning_tensors,
+        sample_size=_check_sizes(model, sample_size, sample_rate),
+        init_audio=init_audio,
         init_noise_level=init_noise_level,
+        mask_args=mask_args,
+        **more,
     )
-    velocity = WindowedVelocity(
-        model.network,
-        pieces,
-        moved(contexts, where),
-        None if negatives is None else moved(negatives, where),
-        Guidance(
-            scale=guidance,
-            rescale=settings.scale_phi,
-            times=sampling.guided_times,
-            split=settings.split_guidance,
-        ),
-        placement=placement,
-        at_once=at_once,
-        reuse_threshold=settings.reuse_threshold,
-    )
-    latents = sampling.run(velocity, noise.to(where), random)
-    if settings.reuse_threshold:
-        velocity.say_what_was_reused()
-    del velocity
-    if return_latents:
-        return latents.cpu()
-    return decode_latents(model, latents, placement)
+    return synthesise(model, inputs, settings, device, callback, return_latents)
 
 
-def decode_latents(model: AudioXModel, latents: Tensor, placement: Placement) -> Tensor:
-    """(B, C, L) -> waveform (B, channels, L * ratio), float32 on the CPU.
+def split_arguments(
+    sampler_kwargs: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[GenerationSettings, dict[str, Any], StepCallback | None]:
+    """Sort the arguments of `generate_diffusion_cond`.
 
-    Raises `InputError` when memory runs out, also in small pieces.
+    Args:
+        sampler_kwargs: sampler_type, scale_phi (the setting guidance_rescale), further settings by their own
+            names, `seeds` and `latent_mask` of `EngineInputs`, and `callback`, called once per step.
+        own: Settings by their own names.
+
+    Returns:
+        The settings, further fields of `EngineInputs`, and the callback.
+
+    Raises:
+        InputError: An argument is unknown or out of range.
     """
-    config = model.config.autoencoder
-    # What is longer than the model's own length is decoded in pieces of that length.
-    piece = min(latents.shape[-1], model.config.latent_count)
-    needed = estimate_decoding_bytes(config, piece * config.downsampling_ratio)
-    at_once = 1 if config.iterate_batch else latents.shape[0]
-    doing = "the sound was decoded, also in small pieces"
-    with explain_out_of_memory(placement, doing, "Lower the batch or the duration"):
-        where = placement.use("autoencoder", model.pretransform, at_once * needed)
-        waveform = model.pretransform.decode(
-            latents.to(where), piece, placement.check_cancelled, placement.free_memory
+    unknown = sorted(sampler_kwargs.keys() - {*_SETTINGS, *_INPUTS, "callback"})
+    if unknown:
+        raise InputError(
+            f"generate_diffusion_cond does not know {', '.join(unknown)}. Beside its own arguments it "
+            f"accepts callback, {', '.join([*_SETTINGS, *_INPUTS])}."
         )
-        return waveform.float().cpu()
+    settings = {_SETTINGS[name]: value for name, value in sampler_kwargs.items() if name in _SETTINGS}
+    more = {name: sampler_kwargs[name] for name in _INPUTS if name in sampler_kwargs}
+    return GenerationSettings(**own, **settings), more, sampler_kwargs.get("callback")
 
 
-def _init_latents(
-    model: AudioXModel,
-    init_audio: InitAudio | None,
-    noise: Tensor,
-    placement: Placement,
-    random: RandomNumbers,
-) -> Tensor | None:
-    """Latents of the init audio, one a batch item."""
-    if init_audio is None:
-        return None
-    from ..media.waveforms import conform_audio
+def published_arguments(inputs: EngineInputs, settings: GenerationSettings) -> dict[str, Any]:
+    """Return inputs and settings as arguments of `generate_diffusion_cond`, without those at their default.
 
-    config, (batch_size, _, latent_count) = model.config.autoencoder, noise.shape
-    size = latent_count * config.downsampling_ratio
-    if not (isinstance(init_audio, (tuple, list)) and len(init_audio) == 2):
-        raise InputError("init_audio must be (sample rate, waveform).")
-    rate, waveform = init_audio
-    if isinstance(rate, Tensor) and not isinstance(waveform, Tensor):
-        rate, waveform = waveform, rate  # the other usual order
-    waveform = conform_audio(
-        waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels
-    )
-    waveform = torch.nn.functional.pad(waveform[:, :size], (0, max(0, size - waveform.shape[1])))
-    # As in `decode_latents`.
-    piece = min(latent_count, model.config.latent_count)
-    needed = estimate_encoding_bytes(config, piece * config.downsampling_ratio)
-    doing = "the sound to start from was encoded, also in small pieces"
-    with explain_out_of_memory(placement, doing, "Lower the batch, shorten that sound"):
-        where = placement.use("autoencoder", model.pretransform, needed)
-        init = model.pretransform.encode_once(
-            waveform[None].to(where), random, piece, placement.check_cancelled, placement.free_memory
+    batch_size and seed are always there.
+    """
+    names = {"steps": "steps", "cfg": "cfg_scale"}
+    names |= {name: published for published, name in _SETTINGS.items()}
+    default = GenerationSettings()
+    seed = -1 if settings.seed is None else settings.seed
+    arguments: dict[str, Any] = {"batch_size": settings.batch, "seed": seed}
+    for name, published in names.items():
+        value = getattr(settings, name)
+        if value is not getattr(default, name) and not _equal(value, getattr(default, name)):
+            arguments[published] = value
+    no_inputs = EngineInputs()
+    for input_name in EngineInputs.__dataclass_fields__:
+        value = getattr(inputs, input_name)
+        if value is not getattr(no_inputs, input_name):
+            arguments[input_name] = value
+    return arguments
+
+
+def _equal(value: Any, default: Any) -> bool:
+    return not isinstance(value, Tensor) and bool(value == default)
+
+
+def _check_sizes(model: AudioXModel, sample_size: int | None, sample_rate: int | None) -> int | None:
+    """Return sample_size. Refuse one that is not a whole number, and another rate than the model's."""
+    if sample_rate not in (None, model.sample_rate):
+        raise InputError(
+            f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
         )
-    return init.expand(batch_size, -1, -1)
-
-
-def _mask(
-    init: Tensor | None, mask_args: Mapping[str, float] | None, latent_mask: Tensor | None
-) -> Tensor | MaskArguments | None:
-    """What of the init audio is kept, by the published arguments or by a strength for each latent."""
-    if mask_args is None and latent_mask is None:
-        return None
-    if init is None:
-        name = "mask_args" if latent_mask is None else "latent_mask"
-        raise InputError(f"{name} says which part of a sound to keep, but there is no init_audio.")
-    if mask_args is None:
-        return latent_mask
-    if latent_mask is not None:
-        raise InputError("Both mask_args and latent_mask are given: give one of them.")
-    return MaskArguments.from_mapping(mask_args)
+    if sample_size is not None and not is_whole(sample_size):
+        raise InputError(f"sample_size must be a whole number of samples, got {sample_size!r}.")
+    return sample_size

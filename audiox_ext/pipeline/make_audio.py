@@ -1,4 +1,4 @@
-"""From a request to finished audio: new sounds, variations of one, edited tracks.
+"""From a request to finished audio: new sounds, variations of a sound, edited tracks.
 
 B batch, C channels, S samples.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,21 +18,31 @@ from ..conditioning.video_features import VideoFeatures
 from ..errors import InputError
 from ..media.waveforms import check_waveform, conform_audio
 from ..model_info import ModelFacts
-from ..sampling.denoiser import StepCallback, StepInfo, noise_level
-from ..sampling.schedules import bounds_of, check_sigmas
+from ..sampling.denoiser import StepCallback, noise_level, part_of_run
 from .editing import WindowJob, edit_track
-from .presets import WHOLE_RUN, with_preset
-from .request import AudioRequest, SoundWithRate, check_request, check_settings
+from .generate import published_arguments
+from .request import AudioRequest, SoundWithRate, check_request
+from .settings import GenerationSettings, apply_preset, resolve_settings
+from .synthesis import EngineInputs, synthesise
 from .timeline import Timeline
 from .window_prompts import from_second
+
+if TYPE_CHECKING:
+    from ..model import AudioXModel
 
 log = logging.getLogger(__name__)
 
 
-class Generate(Protocol):
-    """`generate_diffusion_cond`, ours or the research package's through the adapter."""
+class PublishedGenerate(Protocol):
+    """A function with the arguments of `generate_diffusion_cond`, such as the research package's."""
 
-    def __call__(self, model: Any, **arguments: Any) -> Tensor: ...
+    def __call__(self, model: Any, **arguments: Any) -> Tensor:
+        """Return the waveform (B, C, S)."""
+        ...
+
+
+RunEngine = Callable[[EngineInputs, StepCallback | None], Tensor]
+"""One run with the request's settings -> waveform (B, C, S)."""
 
 
 def make_audio(
@@ -40,106 +51,105 @@ def make_audio(
     *,
     device: str | torch.device = "cuda",
     callback: StepCallback | None = None,
-    generate: Generate | None = None,
+    generate: PublishedGenerate | None = None,
 ) -> Tensor:
-    """The audio of a request: (B, C, S) float32 on the CPU, of exactly the asked length, at
-    `request.rate(model)`.
+    """Make the audio of a request.
 
-    Its level is as the model made it, unless it would clip: then it is scaled down to a peak of 1. An edit of
-    a batch of tracks gives for each of them the batch of variations. Raises `InputError` with a sentence
-    about what was asked.
+    The loudness stays as the model made it, unless the audio would clip: then it is scaled down to a peak of
+    1. An edit of a batch of tracks gives the batch of variations for each of them.
+
+    Args:
+        model: The model.
+        request: Prompts, inputs and settings.
+        device: Where to run, if the model has no placement.
+        callback: Called once per step; it ends the run by raising.
+        generate: Another engine in place of this one.
+
+    Returns:
+        (B, C, S) float32 on the CPU, at `request.rate(model)`, exactly as long as the request says.
+
+    Raises:
+        InputError: The model cannot make this sound.
     """
-    check_settings(request)
-    request = with_preset(model, request)
+    settings = apply_preset(model, request.settings)
+    request = replace(request, settings=settings)
     check_request(model, request)
-    if generate is None:
-        from .generate import generate_diffusion_cond
 
-        generate = generate_diffusion_cond
-    arguments = _settings(request) | {
-        "batch_size": request.batch_size,
-        "seed": request.seed,
-        "device": device,
-    }
-    if request.batch_size > 1:
-        arguments["seeds"] = request.seeds()
+    def run_engine(inputs: EngineInputs, step_callback: StepCallback | None) -> Tensor:
+        inputs = replace(inputs, seeds=settings.item_seeds)
+        if generate is not None:
+            arguments = published_arguments(inputs, settings)
+            return generate(model, **arguments, device=device, callback=step_callback)
+        return synthesise(cast("AudioXModel", model), inputs, settings, device=device, callback=step_callback)
+
     if request.edit is not None:
-        return _edited(model, request, arguments, callback, generate)
-    return _made(model, request, arguments, callback, generate)
+        return _edit(model, request, callback, run_engine)
+    return _generate(model, request, callback, run_engine)
 
 
-def _made(
-    model: ModelFacts,
-    request: AudioRequest,
-    arguments: dict[str, Any],
-    callback: StepCallback | None,
-    generate: Generate,
+def _generate(
+    model: ModelFacts, request: AudioRequest, callback: StepCallback | None, run_engine: RunEngine
 ) -> Tensor:
-    seconds = request.length(model)
-    _say_if_the_video_is_shorter(request, seconds)
-    arguments = arguments | _conditionings(model, request, seconds) | {"callback": callback}
-    size = _sample_size(model, request, seconds)
-    if size is not None:
-        arguments["sample_size"] = size
+    """Make a new sound, or vary one."""
+    seconds = request.seconds(model)
+    _warn_if_video_is_shorter(request, seconds)
+    inputs = replace(_prompts_of(model, request, seconds), sample_size=_sample_size(model, request, seconds))
     if request.init_audio is not None:
         waveform, rate = request.init_audio
         if waveform.shape[-1] / rate < seconds - 0.5:
             log.warning(
-                "init_audio lasts %.2f s, the sound %.2f s: the rest is a variation of silence. To carry a "
-                "sound on, extend it.",
+                "init_audio lasts %.2f s, the sound %.2f s: the rest is a variation of silence. To continue "
+                "a sound, extend it.",
                 waveform.shape[-1] / rate,
                 seconds,
             )
-        arguments["init_audio"] = (rate, waveform)
-        arguments["init_noise_level"] = init_noise_level(model, request)
-    waveform = generate(model, **arguments)
-    own_length = seconds == model.native_seconds and not request.seconds
-    return finish_audio(waveform, waveform.shape[-1] if own_length else round(seconds * model.sample_rate))
+        level = init_noise_level(model, request.settings)
+        inputs = replace(inputs, init_audio=(rate, waveform), init_noise_level=level)
+    waveform = run_engine(inputs, callback)
+    is_native = seconds == model.native_seconds and request.settings.duration is None
+    return finish_audio(waveform, waveform.shape[-1] if is_native else round(seconds * model.sample_rate))
 
 
-def _edited(
-    model: ModelFacts,
-    request: AudioRequest,
-    arguments: dict[str, Any],
-    callback: StepCallback | None,
-    generate: Generate,
+def _edit(
+    model: ModelFacts, request: AudioRequest, callback: StepCallback | None, run_engine: RunEngine
 ) -> Tensor:
-    edit = request.edit
-    assert edit is not None
-    total = request.length(model)
-    if request.seconds:
-        log.info("duration is not used: the edited track gives the length, %.2f s.", total)
-    _say_if_the_video_is_shorter(request, total)
+    """Edit or extend a track."""
+    assert request.edit is not None
+    total = request.seconds(model)
+    if request.settings.duration is not None:
+        log.info("duration is not used: the edited track determines the length, %.2f s.", total)
+    _warn_if_video_is_shorter(request, total)
 
-    def make(job: WindowJob) -> Tensor:
-        length = job.waveform.shape[-1] / model.sample_rate
-        own = arguments | _conditionings(model, request, length, of=total, job=job)
-        made = generate(
-            model,
-            **own,
+    def make_window(job: WindowJob) -> Tensor:
+        seconds = job.waveform.shape[-1] / model.sample_rate
+        inputs = replace(
+            _prompts_of(model, request, seconds, total=total, job=job),
             sample_size=job.waveform.shape[-1],
             init_audio=(model.sample_rate, job.waveform),
             latent_mask=job.strengths,
-            callback=_counted(callback, job),
         )
-        return _not_a_number_is_refused(made)
+        return ensure_finite(run_engine(inputs, part_of_run(callback, job.index, job.count)))
 
-    return edit_track(model, edit, make)
+    return edit_track(model, request.edit, make_window)
 
 
 def finish_audio(waveform: Tensor, samples: int) -> Tensor:
-    """Make (B, C, S) `samples` long, and scale down each item whose peak is above 1.
+    """Trim or pad a waveform, and scale down each item whose peak is above 1.
 
-    A model's latents make up to one latent less than its native length: what lacks is silence.
+    Args:
+        waveform: (B, C, S). The model's latents make up to one latent less than its own length; silence fills
+            the rest.
+        samples: Length of the result.
 
-    Raises `InputError` when the result is not a number anywhere.
+    Raises:
+        InputError: The waveform has values that are not finite.
     """
     missing = max(0, samples - waveform.shape[-1])
     waveform = waveform[..., :samples].float()
     if missing:
         waveform = torch.nn.functional.pad(waveform, (0, missing))
-    _not_a_number_is_refused(waveform)
-    # A single copy at most: ten minutes of a batch are large.
+    ensure_finite(waveform)
+    # Make one copy at most: ten minutes of a batch are large.
     peaks = torch.maximum(waveform.amax(dim=(1, 2), keepdim=True), -waveform.amin(dim=(1, 2), keepdim=True))
     if not bool((peaks > 1).any()):
         return waveform.contiguous()
@@ -147,84 +157,64 @@ def finish_audio(waveform: Tensor, samples: int) -> Tensor:
     return (waveform / peaks.clamp(min=1)).contiguous()
 
 
-def init_noise_level(model: ModelFacts, request: AudioRequest) -> float:
-    """The noise that a variation of strength `request.init_strength` begins with."""
-    defaults = model.defaults
+def ensure_finite(waveform: Tensor) -> Tensor:
+    """Return the waveform. Raises `InputError` if it has values that are not finite."""
+    if not all(bool(torch.isfinite(extreme)) for extreme in waveform.aminmax()):
+        raise InputError(
+            "The result is not a number (NaN or infinite): the precision is too low for these settings. "
+            "Load the model with precision fp32 or bf16, or lower cfg."
+        )
+    return waveform
+
+
+def init_noise_level(model: ModelFacts, settings: GenerationSettings) -> float:
+    """Return the noise level from which a variation of strength `init_strength` starts."""
     if model.config.objective == "rectified_flow":
-        return request.init_strength
-    sigma_min = request.sigma_min or defaults.sigma_min
-    sigma_max = request.sigma_max or defaults.sigma_max
-    if request.sigmas is not None:
-        sigma_min, sigma_max = bounds_of(check_sigmas(request.sigmas), sigma_min)
-    return noise_level(request.init_strength, sigma_min, sigma_max)
+        return settings.init_strength
+    resolved = resolve_settings(model, settings)
+    assert resolved.sigma_min is not None
+    assert resolved.sigma_max is not None
+    return noise_level(settings.init_strength, resolved.sigma_min, resolved.sigma_max)
 
 
-def _settings(request: AudioRequest) -> dict[str, Any]:
-    """What the user has set of the arguments that have the same meaning there."""
-    own: dict[str, Any] = {
-        "steps": request.steps,
-        "cfg_scale": request.cfg_scale,
-        "sampler_type": request.sampler_type,
-        "sigma_min": request.sigma_min,
-        "sigma_max": request.sigma_max,
-        "window_overlap": request.window_overlap,
-        "window_batch": request.window_batch,
-        "schedule": request.schedule,
-        "scale_phi": request.guidance_rescale,
-        "reuse_threshold": request.reuse_threshold,
-        "custom_sampler": request.custom_sampler,
-    }
-    settings = {name: value for name, value in own.items() if value}
-    if request.guidance_interval != WHOLE_RUN:
-        settings["guidance_interval"] = request.guidance_interval
-    if request.sigmas is not None:
-        settings["sigmas"] = request.sigmas
-    if not request.hide_audio_prompt:
-        settings["mask_audio_prompt"] = False
-    return settings
-
-
-def _conditionings(
+def _prompts_of(
     model: ModelFacts,
     request: AudioRequest,
     seconds: float,
     *,
-    of: float | None = None,
+    total: float | None = None,
     job: WindowJob | None = None,
-) -> dict[str, Any]:
-    """conditioning and negative_conditioning of a sound of `seconds`; with a job, for its span of a track of
-    `of` seconds.
-    """
+) -> EngineInputs:
+    """Return the conditioning of a sound of `seconds`; with a job, of its span of a track of `total` s."""
     start = job.seconds if job else 0.0
     conditioning: dict[str, Any] = {
-        "text_prompt": _text(request, of or seconds, start),
+        "text_prompt": _text_prompt(request, total or seconds, start),
         "seconds_start": 0,
         "seconds_total": seconds,
     }
     if request.features is not None:
         conditioning["video_prompt"] = _video_prompt(model, request.features, start)
-    example = request.audio_prompt
-    if example is not None:
-        conditioning["audio_prompt"] = _example(model, example, start, seconds)
+    if request.audio_prompt is not None:
+        conditioning["audio_prompt"] = _audio_prompt(model, request.audio_prompt, start, seconds)
     elif job is not None and job.example is not None:
         conditioning["audio_prompt"] = job.example
-    arguments: dict[str, Any] = {"conditioning": [conditioning]}
+    negative = None
     if request.negative_prompt.strip() and model.config.few_step_count is not None:
         log.info("The negative prompt is not used: this model's few steps work without guidance.")
     elif request.negative_prompt.strip():
-        arguments["negative_conditioning"] = [{"text_prompt": request.negative_prompt}]
-    return arguments
+        negative = [{"text_prompt": request.negative_prompt}]
+    return EngineInputs(conditioning=[conditioning], negative_conditioning=negative)
 
 
-def _text(request: AudioRequest, total: float, start: float) -> str | Timeline:
-    timeline = request.timeline()
-    if timeline is None:
+def _text_prompt(request: AudioRequest, total: float, start: float) -> str | Timeline:
+    """Return the prompt of a span that begins at `start` seconds."""
+    if isinstance(request.prompt, str):
         return request.prompt
-    return timeline.check(total, of_track=request.edit is not None).from_second(start)
+    return request.prompt.check(total, of_track=request.edit is not None).from_second(start)
 
 
 def _video_prompt(model: ModelFacts, features: VideoFeatures, start: float) -> dict[str, Tensor]:
-    """The features from second `start` on. Raises InputError if sync features are missing."""
+    """Return the features from second `start` on. Raises `InputError` if sync features are missing."""
     if model.needs_sync and features.sync is None:
         raise InputError(
             "This model follows the video through Synchformer features, and the connected features "
@@ -235,57 +225,38 @@ def _video_prompt(model: ModelFacts, features: VideoFeatures, start: float) -> d
     return from_second(features.video_prompt(dtype=torch.uint8), model.config, start)
 
 
-def _example(model: ModelFacts, example: SoundWithRate, start: float, seconds: float) -> Tensor:
-    """The audio prompt at the model's rate; of one that is longer than a prompt, what belongs to the span."""
-    waveform, rate = example
+def _audio_prompt(model: ModelFacts, audio_prompt: SoundWithRate, start: float, seconds: float) -> Tensor:
+    """Return reference audio (C, S) at the model's rate; of a long one, what belongs to the span."""
+    waveform, rate = audio_prompt
     waveform = check_waveform(waveform, rate)
     if waveform.shape[-1] > math.ceil(model.conditioning_seconds * rate):
         first = min(round(start * rate), waveform.shape[-1] - round(model.conditioning_seconds * rate))
-        # What comes after the end of the sound is not heard: an hour need not be resampled for it.
-        heard = max(model.conditioning_seconds, seconds if _is_long(model, seconds) else 0)
-        waveform = waveform[..., first : first + math.ceil((heard + 1) * rate)]
+        # Only what the sound's windows use is resampled, not the rest of an hour.
+        used = max(model.conditioning_seconds, seconds if _is_long(model, seconds) else 0)
+        waveform = waveform[..., first : first + math.ceil((used + 1) * rate)]
     return conform_audio(waveform, rate, target_rate=model.sample_rate, channels=model.config.audio_channels)
 
 
 def _sample_size(model: ModelFacts, request: AudioRequest, seconds: float) -> int | None:
-    """Samples of the latents that hold `seconds`; None for the model's own number."""
-    short = request.only_length and model.config.network.type == "dit" and seconds < model.native_seconds
-    if not short and not _is_long(model, seconds):
+    """Return the samples of the latents that hold `seconds`; None for the model's own number."""
+    is_short = seconds < model.native_seconds and model.config.network.type == "dit"
+    if not (request.settings.short_sounds and is_short) and not _is_long(model, seconds):
         return None
     ratio = model.config.autoencoder.downsampling_ratio
     return -(-round(seconds * model.sample_rate) // ratio) * ratio
 
 
 def _is_long(model: ModelFacts, seconds: float) -> bool:
-    # A widget rounds: what is the native length to a hundredth is no reason for a second window.
+    """Whether a sound needs windows. A widget rounds: 0.01 s more is no reason for a second one."""
     return seconds > model.native_seconds + 0.01
 
 
-def _say_if_the_video_is_shorter(request: AudioRequest, seconds: float) -> None:
+def _warn_if_video_is_shorter(request: AudioRequest, seconds: float) -> None:
+    """Log that the video ends before the sound."""
     features = request.features
     if features is not None and features.duration < seconds - 0.5:
         log.warning(
-            "The video lasts %.2f s, the sound %.2f s: past its end the last picture is held.",
+            "The video lasts %.2f s, the sound %.2f s: after its end the last frame is repeated.",
             features.duration,
             seconds,
         )
-
-
-def _counted(callback: StepCallback | None, job: WindowJob) -> StepCallback | None:
-    """The steps of all jobs as one run's."""
-    if callback is None or job.count == 1:
-        return callback
-
-    def told(info: StepInfo) -> None:
-        callback(replace(info, step=info.step + job.index * info.steps, steps=info.steps * job.count))
-
-    return told
-
-
-def _not_a_number_is_refused(waveform: Tensor) -> Tensor:
-    if not all(bool(torch.isfinite(end)) for end in waveform.aminmax()):
-        raise InputError(
-            "The result is not a number (NaN or infinite): the precision is too low for these settings. "
-            "Load the model with precision fp32 or bf16, or lower cfg."
-        )
-    return waveform

@@ -1,4 +1,4 @@
-"""How one generation is sampled, settled before the network runs: levels or times, start, what is kept.
+"""How one run is sampled, decided before the network runs: noise levels or times, start, latents to keep.
 
 B batch, C latent channels, L latents.
 """
@@ -14,43 +14,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..model_info import ModelFacts
 from ..random_numbers import RandomNumbers
-from ..sampling.denoiser import VDenoiser, Velocity, noise_level
-from ..sampling.external import check_accepts_external
+from ..sampling.denoiser import StepCallback, VDenoiser, Velocity, noise_level
 from ..sampling.inpainting import Inpainting, MaskArguments, StrengthInpainting, build_mask, paste_latents
 from ..sampling.rectified_flow import sample_euler, sample_few_steps
 from ..sampling.samplers import sample_v
-from ..sampling.schedules import DEFAULT_SCHEDULE, bounds_of, check_sigmas, levels_below, noise_levels
-from .settings import SamplerSettings, checked_noise_level
+from ..sampling.schedules import levels_below, noise_levels
+from .settings import GenerationSettings, is_number
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingPlan:
-    """steps: of the run. sigma_min, sigma_max: its bounds; with rectified flow sigma_max is the time to start
-    from. sigmas: the noise levels, (steps + 1,), None with rectified flow. init: (B, C, L), latents to vary.
-    inpainting: latents to keep in part.
+    """How one run is sampled.
+
+    Attributes:
+        model: The model.
+        settings: Settings with the model's own values filled in.
+        steps: Number of steps.
+        sigma_min: Lowest noise level above 0; not used with rectified flow.
+        sigma_max: Highest noise level; with rectified flow the start time.
+        sigmas: Noise levels (steps + 1,); None with rectified flow.
+        init: Latents to vary (B, C, L), or None.
+        inpainting: Latents to keep in part, or None.
+        callback: Called once per step, or None.
     """
 
     model: ModelFacts
-    settings: SamplerSettings
+    settings: GenerationSettings
     steps: int
     sigma_min: float
     sigma_max: float
     sigmas: Tensor | None
     init: Tensor | None
     inpainting: Inpainting | StrengthInpainting | None
+    callback: StepCallback | None
 
     @property
-    def guided_times(self) -> tuple[float, float] | None:
+    def guidance_times(self) -> tuple[float, float] | None:
         """(low, high) times of the network between which guidance is applied, None where it always is.
 
-        Of step i of n it is where `guidance_interval` holds i / n, its end not included. The bounds lie
-        halfway between steps, so that no rounding decides. Between two steps the noise level decides.
+        Step i of n has guidance if guidance_start <= i / n < guidance_end. The bounds lie halfway between
+        the times of steps, so that rounding never decides. A call between two steps is decided by its time.
         """
-        start, end = self.settings.guidance_interval
+        start, end = self.settings.guidance_start, self.settings.guidance_end
         if (start, end) == (0, 1):
             return None
         if self.sigmas is None:
@@ -58,14 +68,23 @@ class SamplingPlan:
         else:
             times = (self.sigmas.double().atan() * 2 / math.pi).tolist()
         borders = [math.inf, *((high + low) / 2 for high, low in pairwise(times[:-1])), -math.inf]
-        first, last = (math.ceil(share * self.steps - 1e-6) for share in (start, end))
+        first, last = (math.ceil(fraction * self.steps - 1e-6) for fraction in (start, end))
         return borders[last], borders[first]
 
     def run(self, velocity: Velocity, noise: Tensor, random: RandomNumbers) -> Tensor:
-        """From noise (B, C, L) to latents (B, C, L)."""
+        """Sample latents.
+
+        Args:
+            velocity: The network with its conditioning.
+            noise: Standard normal numbers (B, C, L).
+            random: Source of the sampler's random numbers.
+
+        Returns:
+            Latents (B, C, L).
+        """
         shared: dict[str, Any] = {
             "steps": self.steps,
-            "callback": self.settings.callback,
+            "callback": self.callback,
             "init": self.init,
             "inpainting": self.inpainting,
         }
@@ -76,7 +95,7 @@ class SamplingPlan:
         return sample_v(
             VDenoiser(velocity),
             noise,
-            sampler=self.settings.sampler_type or self.model.defaults.sampler_type,
+            sampler=self.settings.sampler or self.model.defaults.sampler_type,
             sigma_min=self.sigma_min,
             sigma_max=self.sigma_max,
             sigmas=self.sigmas,
@@ -88,33 +107,39 @@ class SamplingPlan:
 
 def plan_sampling(
     model: ModelFacts,
-    settings: SamplerSettings,
-    steps: int,
+    settings: GenerationSettings,
     *,
     init: Tensor | None = None,
     mask: Tensor | MaskArguments | None = None,
     init_noise_level: float = 1.0,
+    callback: StepCallback | None = None,
 ) -> SamplingPlan:
-    """init: (B, C, L). mask: what of it is kept; without one all of it is varied, from init_noise_level.
+    """Plan a run.
 
-    Raises `InputError` for bounds, levels or a schedule that make no sense, and for settings that this model
-    has no use for and that would change what is meant.
+    Args:
+        model: The model.
+        settings: Settings with the model's own values filled in, see `resolve_settings`.
+        init: Latents to vary or keep in part (B, C, L).
+        mask: Which of them are kept; None varies all of them.
+        init_noise_level: Noise level from which a variation starts.
+        callback: Called once per step.
+
+    Raises:
+        InputError: The start, the bounds or the schedule are out of range.
     """
-    flow = model.config.objective == "rectified_flow"
-    check_accepts_external(model, settings.sigmas, settings.custom_sampler)
-    if flow and settings.schedule not in (None, DEFAULT_SCHEDULE):
-        log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
+    assert settings.steps is not None
+    assert settings.sigma_max is not None
+    flow, sigmas = model.config.objective == "rectified_flow", settings.custom_sigmas
+    sigma_min, sigma_max = settings.sigma_min or 0.0, settings.sigma_max
     varies = init is not None and mask is None
-    sigmas = None if settings.sigmas is None else check_sigmas(settings.sigmas)
     if sigmas is not None and init is None:
-        _say_if_too_quiet(sigmas, model.defaults.sigma_max)
-    sigma_min, sigma_max = _bounds(model, settings, sigmas)
+        _warn_if_start_is_low(sigmas, model.defaults.sigma_max)
     if varies:
-        sigma_max = checked_noise_level(model, init_noise_level, sigma_min)
-    inpainting = None if init is None or mask is None else _inpainting(init, mask)
-    strength = _largest(inpainting)
+        sigma_max = check_noise_level(model, init_noise_level, sigma_min)
+    inpainting = None if init is None or mask is None else _inpainting_of(init, mask)
+    strength = _largest_strength(inpainting)
     if isinstance(inpainting, StrengthInpainting) and strength < 1:
-        # Where nothing is made from pure noise, all steps are for the noise that there is.
+        # Where no latent starts from pure noise, all steps are spent on the noise that there is.
         inpainting = replace(inpainting, mask=(inpainting.mask / strength).clamp(max=1))
         if flow:
             sigma_max = min(sigma_max, 1.0) * strength
@@ -126,47 +151,53 @@ def plan_sampling(
         sigmas = levels_below(sigmas, sigma_max)
         sigma_max = float(sigmas[0])
     else:
-        sigmas = noise_levels(steps, sigma_min, sigma_max, settings.schedule, settings.rho)
+        sigmas = noise_levels(settings.steps, sigma_min, sigma_max, settings.schedule, settings.rho)
     return SamplingPlan(
         model=model,
         settings=settings,
-        steps=steps if sigmas is None else len(sigmas) - 1,
+        steps=settings.steps if sigmas is None else len(sigmas) - 1,
         sigma_min=sigma_min,
         sigma_max=sigma_max,
         sigmas=sigmas,
         init=init if varies or strength < 1 else None,
         inpainting=inpainting,
+        callback=callback,
     )
 
 
-def _say_if_too_quiet(sigmas: Tensor, wanted: float) -> None:
+def check_noise_level(model: ModelFacts, level: float, sigma_min: float) -> float:
+    """Return the start of a variation. Raises `InputError` unless it is above sigma_min (v) or 0 (flow)."""
+    if not (is_number(level) and level > 0):
+        raise InputError(f"init_noise_level must be a number above 0, got {level!r}.")
+    if model.config.objective == "v" and level <= sigma_min:
+        raise InputError(
+            f"init_noise_level is {level:g}, which must be above sigma_min, {sigma_min:g}. Raise it, or "
+            "lower sigma_min."
+        )
+    return float(level)
+
+
+def _warn_if_start_is_low(sigmas: Tensor, expected_start: float) -> None:
+    """Log that external noise levels start far below the model's own."""
     start = float(sigmas[0])
-    if start < wanted / 4:
+    if start < expected_start / 4:
         log.warning(
-            "The noise levels begin at %g, and the model was made to begin at %g: the sound will lack much. "
-            "Set sigma_max where they come from.",
+            "The noise levels start at %g, and the model expects a start at %g: the sound will lack detail. "
+            "Set sigma_max in the node or function that makes them.",
             start,
-            wanted,
+            expected_start,
         )
 
 
-def _bounds(model: ModelFacts, settings: SamplerSettings, sigmas: Tensor | None) -> tuple[float, float]:
-    """sigma_min and sigma_max: as set, the model's own, or those of given levels."""
-    defaults = model.defaults
-    sigma_min = defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
-    if sigmas is None:
-        return sigma_min, defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
-    return bounds_of(sigmas, sigma_min)
-
-
-def _largest(inpainting: Inpainting | StrengthInpainting | None) -> float:
-    """The largest strength of a mask; 1 where there is none, or nothing is to be changed."""
+def _largest_strength(inpainting: Inpainting | StrengthInpainting | None) -> float:
+    """Return the largest strength of a mask; 1 where there is none, or nothing is to be changed."""
     if not isinstance(inpainting, StrengthInpainting):
         return 1.0
     return float(inpainting.mask.max()) or 1.0
 
 
-def _inpainting(init: Tensor, mask: Tensor | MaskArguments) -> Inpainting | StrengthInpainting:
+def _inpainting_of(init: Tensor, mask: Tensor | MaskArguments) -> Inpainting | StrengthInpainting:
+    """Return which latents are kept, by strengths or by the published arguments."""
     if isinstance(mask, Tensor):
         return StrengthInpainting(init=init, mask=mask.to(init))
     return Inpainting(init=paste_latents(init, mask), mask=build_mask(init.shape[-1], mask).to(init))

@@ -1,238 +1,299 @@
-"""The arguments of `generate_diffusion_cond`, checked before any work is done. All raise `InputError`."""
+"""Settings of one generation, as they travel from the node or the command line to the sampler."""
 
 from __future__ import annotations
 
 import logging
 import math
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from ..config import SAMPLER_NAMES
 from ..errors import InputError
 from ..model_info import ModelFacts
-from ..sampling.denoiser import StepCallback
-from ..sampling.external import ExternalSampler
-from ..sampling.schedules import SCHEDULE_NAMES
+from ..sampling.denoiser import check_sigma_bounds
+from ..sampling.external import ExternalSampler, check_accepts_external
+from ..sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES, bounds_of, check_sigmas
+from .editing import LEAST_STRENGTH
 
 log = logging.getLogger(__name__)
 
 MAX_SEED = 2**64 - 1
-_ALSO_IN_PROMPTS = {"seconds_start", "seconds_total"}
+MAX_SECONDS = 600.0
+"""The longest sound that one run makes."""
+MIN_SECONDS = 0.05
+"""The shortest sound that one run makes."""
+
+_PYTHON_NAMES = {
+    "batch": "batch_size",
+    "cfg": "cfg_scale",
+    "guidance_rescale": "scale_phi",
+    "sampler": "sampler_type",
+}
+"""Names of settings in `generate_diffusion_cond`, where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplerSettings:
-    """What `**sampler_kwargs` may hold. None means the model's own value.
+class Preset:
+    """Values for settings that are left open.
 
-    callback: called once a step, as soon as the step's estimate of the clean latents is there; what it raises
-    ends the run and reaches the caller. For sounds longer than the model's own length: window_overlap,
-    seconds that windows share at least, up to half of their length, default a quarter; window_batch, how many
-    windows go through the network at once, default 4, which bounds the memory. seeds: one a batch item, in
-    place of `seed`: each item then is what its seed alone makes (but for k-dpm-adaptive). mask_audio_prompt:
-    False lets the whole audio prompt be heard where the model was trained with a random part of it hidden.
-    latent_mask: with init_audio, how far each latent may change, (L,) or (B, L) in [0, 1]: 0 keeps it, 1
-    makes it anew, what lies between holds it until so much noise is left (see
-    `inpainting.StrengthInpainting`).
-
-    scale_phi: guidance rescale, see `GuidedVelocity`. guidance_interval: (start, end) in [0, 1], the part of
-    the run in which there is guidance; outside it a step costs half. split_guidance: the guided pair in two
-    passes, with half the activations and the same result. reuse_threshold: above 0, steps leave out most of
-    the network where it would say nearly the same again, see `BlockCache`; a batch then decides as one, and
-    a split pair reuses nothing.
-
-    For the v objective alone: schedule, see `schedules`; rho, its parameter, None for its own; sigmas, noise
-    levels (steps + 1,) in place of steps, bounds and schedule, of which a variation takes those below its own
-    level; sampler, a function in place of sampler_type, see `external`. With rectified flow schedule and
-    rho have no influence, and the other two are refused.
+    Attributes:
+        steps: Number of steps.
+        sampler: Name of the sampler.
+        schedule: Name of the schedule.
     """
 
-    sampler_type: str | None = None
+    steps: int
+    sampler: str
+    schedule: str
+
+
+PRESETS: dict[str, Preset] = {
+    "published": Preset(steps=250, sampler="dpmpp-3m-sde", schedule="polyexponential"),
+    "balanced": Preset(steps=50, sampler="dpmpp-2m", schedule="polyexponential"),
+    "fast": Preset(steps=25, sampler="dpmpp-2m", schedule="polyexponential"),
+}
+"""Measured with audiox-pocket (docs/sampler-study.md). There, `balanced` and `fast` are not worse than
+`published` by more than what another seed changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """Settings of one generation. None stands for the model's own value.
+
+    The fields have the names of the AudioX Sampler's inputs.
+
+    Attributes:
+        duration: Seconds of sound, `MIN_SECONDS` to `MAX_SECONDS`. None for the length of the edited track,
+            of the sound to vary, of the timeline, or the model's own, in this order.
+        steps: Number of sampling steps, at least 1.
+        cfg: Guidance scale, 0 or more; 1 turns guidance off. Few-step models ignore it.
+        sampler: One of `config.SAMPLER_NAMES`. Used with the v objective only.
+        schedule: One of `schedules.SCHEDULE_NAMES`. Used with the v objective only.
+        sigma_min: Noise level at the end of the schedule, above 0.
+        sigma_max: Noise level at the start of the schedule, above sigma_min.
+        rho: Parameter of the schedule, above 0.
+        seed: 0 to 2^64 - 1. None draws one at random.
+        batch: Number of variations, at least 1.
+        init_strength: How far the sound to vary is changed, `LEAST_STRENGTH` to 1 (nothing of it left).
+        audio_prompt_masking: Hide a random part of the audio prompt, as in the model's training.
+        short_sounds: Make a sound below the model's own length only as long as it is, instead of trimming
+            the model's own length. Networks of type mmdit always make their own length.
+        window_overlap: Seconds by which windows of a long sound overlap at least, up to half of a window.
+            None for a quarter of a window.
+        window_batch: Number of windows in one pass of the network, default 4. Fewer need less memory.
+        preset: One of `PRESETS`, for the settings that are left open.
+        guidance_start: Fraction of the steps before which no guidance is applied, 0 to 1.
+        guidance_end: Fraction of the steps after which no guidance is applied, 0 to 1.
+        guidance_rescale: How far guidance's change of loudness is taken back, 0 to 1; see `Guidance`.
+        reuse_threshold: Change between steps below which most of the network is skipped, 0 (off) to 1; see
+            `BlockCache`. A batch decides as one, and a split pair skips nothing.
+        split_guidance: Run the two predictions of guidance one after the other, which needs less memory.
+        custom_sampler: An external sampler in place of `sampler`. Refused with rectified flow.
+        custom_sigmas: Noise levels (steps + 1,) in place of `steps`, `schedule`, `sigma_min` and `sigma_max`.
+            A variation uses those below its own start. Refused with rectified flow.
+    """
+
+    duration: float | None = None
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str | None = None
+    schedule: str | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
     rho: float | None = None
-    scale_phi: float = 0.0
-    callback: StepCallback | None = None
+    seed: int | None = 0
+    batch: int = 1
+    init_strength: float = 1.0
+    audio_prompt_masking: bool = True
+    short_sounds: bool = False
     window_overlap: float | None = None
     window_batch: int | None = None
-    seeds: Sequence[int] | None = None
-    mask_audio_prompt: bool = True
-    latent_mask: Tensor | None = None
-    schedule: str | None = None
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    preset: str | None = None
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    guidance_rescale: float = 0.0
     reuse_threshold: float = 0.0
-    sigmas: Tensor | None = None
-    custom_sampler: ExternalSampler | None = None
     split_guidance: bool = False
+    custom_sampler: ExternalSampler | None = None
+    custom_sigmas: Tensor | None = None
 
     def __post_init__(self) -> None:
+        """Check everything that needs no model. Raises `InputError`."""
+        check_duration(self.duration)
         for name in ("sigma_min", "sigma_max", "rho"):
+            self._check(name, lambda value: is_number(value) and value > 0, "a number above 0")
+        if self.sigma_min is not None and self.sigma_max is not None:
+            check_sigma_bounds(self.sigma_min, self.sigma_max)
+        self._check("window_overlap", lambda value: is_number(value) and value > 0, "seconds above 0")
+        for name in ("steps", "batch", "window_batch"):
+            self._check(name, lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
+        self._check("cfg", lambda value: is_number(value) and value >= 0, "a number of 0 or more")
+        self._check("seed", lambda value: is_whole(value) and 0 <= value <= MAX_SEED, _SEED_RANGE)
+        for name in ("guidance_rescale", "reuse_threshold"):
+            self._check(name, lambda value: is_number(value) and 0 <= value <= 1, "from 0 (off) to 1")
+        if not (is_number(self.init_strength) and LEAST_STRENGTH <= self.init_strength <= 1):
+            raise InputError(
+                f"init_strength is {self.init_strength!r}: it must be from {LEAST_STRENGTH:g} (nearly "
+                "unchanged) to 1 (nothing left of the original)."
+            )
+        for name, names in (("sampler", SAMPLER_NAMES), ("schedule", SCHEDULE_NAMES), ("preset", PRESETS)):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
-                raise InputError(f"{name} must be a number above 0, got {value!r}.")
-        if not (_is_number(self.scale_phi) and 0 <= self.scale_phi <= 1):
-            raise InputError(f"scale_phi must lie in [0, 1], got {self.scale_phi!r}.")
-        check_interval(self.guidance_interval)
-        if not (_is_number(self.reuse_threshold) and 0 <= self.reuse_threshold <= 1):
-            raise InputError(f"reuse_threshold must lie in [0, 1], got {self.reuse_threshold!r}.")
-        if self.schedule is not None and self.schedule not in SCHEDULE_NAMES:
+            if value is not None and value not in names:
+                raise InputError(
+                    f"There is no {name} called {value!r}. Leave it at its default, or choose one of "
+                    f"{', '.join(names)}."
+                )
+        start, end = self.guidance_start, self.guidance_end
+        if not (is_number(start) and is_number(end) and 0 <= start < end <= 1):
             raise InputError(
-                f"There is no schedule called {self.schedule!r}. Choose one of {', '.join(SCHEDULE_NAMES)}."
+                f"guidance_start is {start!r} and guidance_end {end!r}: both must be from 0 to 1, and the "
+                "end must come after the start. For no guidance set cfg to 1."
             )
-        overlap, at_once = self.window_overlap, self.window_batch
-        if overlap is not None and not (_is_number(overlap) and overlap > 0):
-            raise InputError(f"window_overlap must be a number of seconds above 0, got {overlap!r}.")
-        if at_once is not None and not (_is_whole(at_once) and at_once >= 1):
-            raise InputError(f"window_batch must be a whole number of at least 1, got {at_once!r}.")
+        if self.custom_sigmas is not None:
+            check_sigmas(self.custom_sigmas)
 
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, Any]) -> SamplerSettings:
-        """Refuses an argument that is none of the fields."""
-        unknown = sorted(set(arguments) - set(cls.__dataclass_fields__))
-        if unknown:
+    def _check(self, name: str, is_valid: Any, allowed: str) -> None:
+        """Refuse a value that is neither None nor valid."""
+        value = getattr(self, name)
+        if value is not None and not is_valid(value):
+            python_name = f" ({_PYTHON_NAMES[name]})" if name in _PYTHON_NAMES else ""
             raise InputError(
-                f"generate_diffusion_cond does not know {', '.join(unknown)}; beside its own arguments it "
-                f"takes {', '.join(cls.__dataclass_fields__)}."
+                f"{name}{python_name} must be {allowed}, got {value!r}. Leave it at its default for the "
+                "model's own value."
             )
-        return cls(**arguments)
+
+    @property
+    def item_seeds(self) -> list[int] | None:
+        """One seed per sound of the batch: seed, seed + 1 and so on; after the highest comes 0."""
+        if self.batch == 1 or self.seed is None:
+            return None
+        return [(self.seed + index) % (MAX_SEED + 1) for index in range(self.batch)]
 
 
-def check_interval(interval: Sequence[float]) -> None:
-    """Raises `InputError` unless it is (start, end) with 0 <= start < end <= 1."""
-    pair = isinstance(interval, Sequence) and len(interval) == 2 and all(_is_number(v) for v in interval)
-    if not (pair and 0 <= interval[0] < interval[1] <= 1):
+_SEED_RANGE = "a whole number from 0 to 2^64 - 1"
+
+
+def check_duration(duration: float | None) -> None:
+    """Refuse a duration outside `MIN_SECONDS` to `MAX_SECONDS`. Raises `InputError`."""
+    if duration is None:
+        return
+    if not is_number(duration) or duration <= 0:
+        raise InputError(f"The duration must be 0 (the model's own) or more seconds, got {duration!r}.")
+    if duration > MAX_SECONDS:
         raise InputError(
-            f"Guidance is applied from one share of the run to another, both from 0 to 1, got {interval!r}. "
-            "Let the end come after the start; for no guidance set cfg to 1."
+            f"The duration is {duration:g} s, and at most {MAX_SECONDS:g} s are made in one run. Choose a "
+            "shorter one, or make it in parts."
+        )
+    if duration < MIN_SECONDS:
+        raise InputError(
+            f"The duration is {duration:g} s, which is too short to hear. Choose at least {MIN_SECONDS:g} s."
         )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def checked_steps(model: ModelFacts, steps: int | None) -> int:
-    """At least 1; None is the model's own."""
-    steps = model.defaults.steps if steps is None else steps
-    if not _is_whole(steps) or steps < 1:
-        raise InputError(
-            f"steps must be a whole number of at least 1, got {steps!r}. Leave it out for the model's own."
-        )
-    return steps
+def apply_preset(model: ModelFacts, settings: GenerationSettings) -> GenerationSettings:
+    """Fill in what the settings leave open from their preset.
 
-
-def checked_guidance(model: ModelFacts, cfg_scale: float | None) -> float:
-    """A finite number; None is the model's own, and a few-step student always has 1."""
+    A few-step model always takes the steps that it was trained for: there a preset changes nothing.
+    """
+    if settings.preset is None:
+        return settings
     if model.config.few_step_count is not None:
-        if cfg_scale not in (None, 1, 1.0):
-            log.info("cfg_scale %s is not used: this model's few steps work without guidance.", cfg_scale)
-        return 1.0
-    scale = model.defaults.cfg_scale if cfg_scale is None else cfg_scale
-    if not _is_number(scale):
-        raise InputError(f"cfg_scale must be a number, got {scale!r}.")
-    return float(scale)
+        log.info("The preset %s changes nothing: this model has its own few steps.", settings.preset)
+        return replace(settings, preset=None)
+    preset = PRESETS[settings.preset]
+    values: dict[str, Any] = {}
+    if settings.custom_sigmas is None:
+        values |= {"steps": settings.steps or preset.steps, "schedule": settings.schedule or preset.schedule}
+    if settings.custom_sampler is None:
+        values["sampler"] = settings.sampler or preset.sampler
+    return replace(settings, preset=None, **values)
 
 
-def checked_latents(model: ModelFacts, sample_size: int | None, sample_rate: int | None) -> int:
-    """How many latents to make; `mmdit` networks make no less than their own number."""
-    ratio = model.config.autoencoder.downsampling_ratio
-    if sample_rate not in (None, model.sample_rate):
-        raise InputError(
-            f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
-        )
-    size = model.sample_size if sample_size is None else sample_size
-    if not _is_whole(size):
-        raise InputError(f"sample_size must be a whole number of samples, got {size!r}.")
-    if size < ratio:
-        raise InputError(f"sample_size {size} is shorter than one latent of {ratio} samples.")
-    if model.config.network.type == "mmdit" and size // ratio < model.config.latent_count:
-        raise InputError(
-            f"This model makes at least {model.sample_size} samples ({model.native_seconds:.2f} s), not "
-            f"{size}. Leave sample_size out and trim the result."
-        )
-    return size // ratio
+def resolve_settings(model: ModelFacts, settings: GenerationSettings) -> GenerationSettings:
+    """Check the settings against a model, and fill in the model's own values for None.
+
+    Args:
+        model: The model.
+        settings: Settings whose preset has been applied.
+
+    Returns:
+        Settings with steps, cfg, sampler, sigma_min and sigma_max set. The last two follow custom_sigmas
+            where there are any. With rectified flow sigma_min stays None.
+
+    Raises:
+        InputError: The model cannot use a setting.
+    """
+    check_accepts_external(model, settings.custom_sigmas, settings.custom_sampler)
+    defaults, sigmas = model.defaults, settings.custom_sigmas
+    cfg = defaults.cfg_scale if settings.cfg is None else float(settings.cfg)
+    if model.config.few_step_count is not None:
+        if settings.cfg not in (None, 1):
+            log.info("cfg %s is not used: this model's few steps work without guidance.", settings.cfg)
+        cfg = 1.0
+    is_flow = model.config.objective == "rectified_flow"
+    if is_flow and settings.schedule not in (None, DEFAULT_SCHEDULE):
+        log.info("The schedule %s is not used: this model's steps are even in time.", settings.schedule)
+    sigma_min = defaults.sigma_min if settings.sigma_min is None else settings.sigma_min
+    sigma_max = defaults.sigma_max if settings.sigma_max is None else settings.sigma_max
+    if sigmas is not None:
+        sigmas = check_sigmas(sigmas)
+        sigma_min, sigma_max = bounds_of(sigmas, sigma_min)
+    return replace(
+        settings,
+        steps=defaults.steps if settings.steps is None else settings.steps,
+        cfg=cfg,
+        sampler=settings.sampler or defaults.sampler_type,
+        sigma_min=None if is_flow else sigma_min,  # rectified flow ends at time 0
+        sigma_max=sigma_max,
+        custom_sigmas=sigmas,
+    )
 
 
-def checked_overlap(model: ModelFacts, seconds: float | None) -> int:
-    """Latents that windows share at least: 1 to half of a window; None is a quarter of it."""
-    native = model.config.latent_count
-    if seconds is None:
-        return max(1, native // 4)
+def resolve_overlap(model: ModelFacts, window_overlap: float | None) -> int:
+    """Convert the overlap of windows from seconds to latents, 1 to half of a window. Raises `InputError`."""
+    window = model.config.latent_count
+    if window_overlap is None:
+        return max(1, window // 4)
     latent = model.config.autoencoder.downsampling_ratio / model.sample_rate
-    overlap = round(seconds / latent)
-    if not 1 <= overlap <= native // 2:
+    overlap = round(window_overlap / latent)
+    if not 1 <= overlap <= window // 2:
         raise InputError(
-            f"window_overlap is {seconds:g} s: windows of this model overlap by {latent:.2f} to "
-            f"{native // 2 * latent:.2f} s. Leave it out, or set it to 0, for {native // 4 * latent:.2f} s."
+            f"window_overlap is {window_overlap:g} s: windows of this model overlap by {latent:.2f} to "
+            f"{window // 2 * latent:.2f} s. Leave it out, or set it to 0, for {window // 4 * latent:.2f} s."
         )
     return overlap
 
 
-def checked_batch(batch_size: int) -> int:
-    """At least 1."""
-    if not _is_whole(batch_size) or batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size!r}.")
-    return batch_size
+def resolve_seeds(settings: GenerationSettings, seeds: Sequence[int] | None) -> list[int]:
+    """Return one seed for the whole batch, or one per sound if `seeds` are given.
 
+    A seed that is drawn at random is logged, so that the result can be repeated.
 
-def checked_seed(seed: int) -> int:
-    """0 to 2^64 - 1; -1 draws one, which is logged so that the result can be made again."""
-    if not _is_whole(seed) or not -1 <= seed <= MAX_SEED:
-        raise InputError(
-            f"The seed must be a whole number from 0 to 2^64 - 1, or -1 for a random one, got {seed!r}."
-        )
-    if seed == -1:
-        seed = secrets.randbits(32)
-        log.info("The random seed is %d.", seed)
-    return seed
-
-
-def checked_seeds(seed: int, seeds: Sequence[int] | None, batch_size: int) -> list[int]:
-    """The seed of the whole batch alone, or one of each item's own."""
-    if seeds is None:
-        return [checked_seed(seed)]
-    if len(seeds) != batch_size:
-        raise InputError(f"There are {len(seeds)} seeds for a batch of {batch_size}: give one an item.")
-    return [checked_seed(own) for own in seeds]
-
-
-def checked_noise_level(model: ModelFacts, level: float, sigma_min: float) -> float:
-    """Where a variation begins: above sigma_min for the v objective."""
-    if not (_is_number(level) and level > 0):
-        raise InputError(f"init_noise_level must be a number above 0, got {level!r}.")
-    if model.config.objective == "v" and level <= sigma_min:
-        raise InputError(
-            f"init_noise_level is {level:g}, which must be above sigma_min, {sigma_min:g}. Raise it, or "
-            "lower sigma_min."
-        )
-    return float(level)
-
-
-def checked_prompts(model: ModelFacts, conditioning: Any) -> list[Mapping[str, Any]]:
-    """A list of dicts, each with at least one key that a conditioner knows (or empty)."""
-    items = [conditioning] if isinstance(conditioning, Mapping) else conditioning
-    if (
-        not isinstance(items, Sequence)
-        or isinstance(items, str)
-        or not all(isinstance(i, Mapping) for i in items)
-    ):
-        raise InputError(
-            f"conditioning must be a dict or a list of dicts, got {type(conditioning).__name__}."
-        )
-    known = set(model.config.conditioners) | _ALSO_IN_PROMPTS
-    for item in items:
-        unknown = sorted(str(key) for key in set(item) - known)
-        if unknown and not set(item) & set(model.config.conditioners):
-            raise InputError(
-                f"conditioning has {', '.join(unknown)}, of which this model knows nothing; it takes "
-                f"{', '.join(model.config.conditioners)}."
-            )
-        if unknown:
-            log.warning("conditioning: %s is not used by this model.", ", ".join(unknown))
-    return list(items)
+    Raises:
+        InputError: There is not one valid seed per sound.
+    """
+    if seeds is not None:
+        if len(seeds) != settings.batch:
+            raise InputError(f"There are {len(seeds)} seeds for a batch of {settings.batch}: give one each.")
+        for seed in seeds:
+            GenerationSettings(seed=seed)
+        return list(seeds)
+    if settings.seed is not None:
+        return [settings.seed]
+    seed = secrets.randbits(32)
+    log.info("The random seed is %d.", seed)
+    return [seed]

@@ -5,6 +5,7 @@ B batch, N context tokens, D their width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,13 @@ from ..errors import InputError
 from ..model import AudioXModel
 from ..random_numbers import RandomNumbers
 from ..sampling.windows import Piece, WindowPlan
-from .settings import checked_prompts
 from .timeline import Timeline
 from .window_prompts import Cuts, span_of
+
+log = logging.getLogger(__name__)
+
+_OTHER_KEYS = {"seconds_start", "seconds_total"}
+"""Keys of published prompts that no conditioner here uses."""
 
 Conditioning = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 
@@ -42,7 +47,7 @@ def window_pieces(
     if timeline is None:
         return plan.pieces()
     latent = model.config.autoencoder.downsampling_ratio / model.sample_rate
-    return plan.pieces(timeline.check(plan.total * latent).weights(plan.total, latent))
+    return plan.pieces(timeline.check(plan.latent_count * latent).weights(plan.latent_count, latent))
 
 
 def window_contexts(
@@ -54,12 +59,25 @@ def window_contexts(
     batch_size: int,
     placement: Placement,
     random: RandomNumbers,
-    mask_audio_prompt: bool = True,
+    audio_prompt_masking: bool = True,
 ) -> list[Tensor] | None:
-    """The context (B, N, D) of each piece, on any device, or None where neither kind is given.
+    """Return the context (B, N, D) of each piece, on any device, or None where neither kind is given.
 
-    conditioning, tensors: as in `generate_diffusion_cond`; tensors are the same for all windows. Contexts
-    that are equal are one tensor. mask_audio_prompt: see `AudioXModel.encode_windows`. Raises `InputError`.
+    Args:
+        model: The model.
+        pieces: Pieces of windows, see `window_pieces`.
+        conditioning: Prompts, see `EngineInputs`.
+        tensors: Tokens in place of prompts; they are the same for all windows.
+        batch_size: B.
+        placement: Decides where conditioners run.
+        random: Source of the conditioners' random numbers.
+        audio_prompt_masking: See `AudioXModel.encode_windows`.
+
+    Returns:
+        One context per piece. Equal contexts are one tensor.
+
+    Raises:
+        InputError: Prompts or tensors do not fit the model or the batch.
     """
     if tensors is not None:
         tokens = {name: _precomputed(model, name, tensors, batch_size) for name in model.config.conditioners}
@@ -71,7 +89,7 @@ def window_contexts(
         return [model.assemble_context(tokens, placement)] * len(pieces)
     if conditioning is None:
         return None
-    items = checked_prompts(model, conditioning)
+    items = _check_prompts(model, conditioning)
     if len(items) == 1:
         items = items * batch_size
     if len(items) != batch_size:
@@ -90,10 +108,30 @@ def window_contexts(
             prompts[window, span] = _with_text(model, windows[window], timeline.spans[span].prompt)
     groups = [window for window, _ in prompts]
     encoded = model.encode_windows(
-        list(prompts.values()), placement, random, groups=groups, mask_audio_prompt=mask_audio_prompt
+        list(prompts.values()), placement, random, groups=groups, audio_prompt_masking=audio_prompt_masking
     )
     by_key = dict(zip(prompts, _assembled(model, encoded, placement), strict=True))
     return [by_key[key] for key in keys]
+
+
+def _check_prompts(model: AudioXModel, conditioning: Any) -> list[Mapping[str, Any]]:
+    """Return a list of mappings, each empty or with at least one prompt that the model knows."""
+    items = [conditioning] if isinstance(conditioning, Mapping) else conditioning
+    is_sequence = isinstance(items, Sequence) and not isinstance(items, str)
+    if not is_sequence or not all(isinstance(item, Mapping) for item in items):
+        raise InputError(
+            f"conditioning must be a dict or a list of dicts, got {type(conditioning).__name__}."
+        )
+    names = model.config.conditioners
+    for item in items:
+        unknown = sorted(str(key) for key in set(item) - set(names) - _OTHER_KEYS)
+        if unknown and not set(item) & set(names):
+            raise InputError(
+                f"Unknown conditioning keys: {', '.join(unknown)}. This model accepts {', '.join(names)}."
+            )
+        if unknown:
+            log.warning("conditioning: %s is not used by this model.", ", ".join(unknown))
+    return list(items)
 
 
 def _timeline(model: AudioXModel, conditioning: Conditioning | None) -> Timeline | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,18 @@ class StepInfo:
 
 
 StepCallback = Callable[[StepInfo], None]
+
+
+def part_of_run(callback: StepCallback | None, index: int, count: int) -> StepCallback | None:
+    """Return a callback that reports the steps of part `index` of `count` equal parts as one run's."""
+    if callback is None or count == 1:
+        return callback
+
+    def report(info: StepInfo) -> None:
+        callback(replace(info, step=info.step + index * info.steps, steps=info.steps * count))
+
+    return report
+
 
 MAX_BROWNIAN_CACHE = 2**26
 """Bytes of a Brownian path that are cached."""
@@ -168,7 +180,7 @@ class BrownianNoise:
         self._lowest, self._highest = round(lowest, 6), round(highest, 6)
 
     def __call__(self, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        """Return unit-variance noise like x for the step from sigma down to sigma_next; zeros if that is 0."""
+        """Return unit-variance noise like x for the step from sigma to sigma_next; zeros if that is 0."""
         low, high = float(sigma_next), float(sigma)
         if low == 0:
             return torch.zeros_like(x)

@@ -1,4 +1,4 @@
-"""Samplers from outside, such as ComfyUI's: functions of a denoiser, noised latents and noise levels.
+"""External samplers, such as ComfyUI's: functions of a denoiser, noised latents and noise levels.
 
 B batch, C latent channels, L latents.
 """
@@ -19,11 +19,14 @@ from .sampler_run import Denoise, SamplerRun
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerExtra:
-    """What a sampler from outside gets beside denoiser, latents and levels.
+    """What an external sampler gets beside denoiser, latents and noise levels.
 
-    seed: for whatever it draws; follows from the generation's seed, in a batch from that of its first item.
-    sigma_min, sigma_max: what the schedule's bounds are. report: to be called once a step, with its noise
-    level and the clean latents expected (B, C, L); ends the run by raising.
+    Attributes:
+        seed: For whatever it draws. Follows from the generation's seed, in a batch from the first item's.
+        sigma_min: Lowest noise level of the schedule above 0.
+        sigma_max: Highest noise level of the schedule.
+        report: To be called once per step with its noise level and the estimate of the clean latents (B, C,
+            L). It ends the run by raising.
     """
 
     seed: int
@@ -35,27 +38,27 @@ class SamplerExtra:
 ExternalSampler = Callable[[Denoise, Tensor, Tensor, SamplerExtra], Tensor]
 """(denoise, x (B, C, L), sigmas (steps + 1,), extra) -> latents (B, C, L).
 
-denoise: (x, sigma) -> the clean latents expected; sigma has no dimensions, or is (B,) of one value. sigmas
-are on x's device.
+denoise: (x, sigma) -> the estimate of the clean latents. sigma has no dimensions, or is (B,) of equal values.
+sigmas are on x's device.
 """
 
 
 def check_accepts_external(
-    model: ModelFacts, sigmas: Tensor | None, custom_sampler: ExternalSampler | None
+    model: ModelFacts, custom_sigmas: Tensor | None, custom_sampler: ExternalSampler | None
 ) -> None:
-    """Raises `InputError` for noise levels or a sampler from outside where the model has no noise levels."""
-    if model.config.objective == "rectified_flow" and not (sigmas is None and custom_sampler is None):
+    """Raise `InputError` for an external sampler or noise levels if the model has no noise levels."""
+    if model.config.objective == "rectified_flow" and not (custom_sigmas is None and custom_sampler is None):
         raise InputError(
-            "A model of the kind rectified_flow, such as AudioX-Turbo, takes its own steps and no other "
-            "sampler or noise levels: leave sigmas and sampler out (in ComfyUI: disconnect them)."
+            "A model of type rectified_flow, such as AudioX-Turbo, takes its own steps and accepts neither "
+            "custom_sampler nor custom_sigmas. Disconnect them (in Python, leave them out)."
         )
 
 
 def check_can_keep(inpainting: Inpainting | StrengthInpainting | None) -> None:
-    """Raises `InputError` for what only our own samplers keep.
+    """Raise `InputError` for latents that an external sampler cannot keep.
 
-    A mask of 0 and 1 is held in the denoiser, which then knows the clean latents there: right with every
-    sampler. What is let go in the middle of a run throws a sampler that looks back.
+    A mask of 0 and 1 is held in the denoiser, which then knows the clean latents there. This works with every
+    sampler. Latents that become free during the run would disturb a sampler that uses earlier steps.
     """
     if isinstance(inpainting, Inpainting):
         raise InputError(
@@ -64,13 +67,25 @@ def check_can_keep(inpainting: Inpainting | StrengthInpainting | None) -> None:
         )
     if inpainting is not None and not bool(((inpainting.mask == 0) | (inpainting.mask == 1)).all()):
         raise InputError(
-            "A sampler from outside can keep latents or change them, all to the same degree; this mask has "
-            "several. Leave the sampler out, or use one strength."
+            "A custom_sampler can keep latents or change them, all to the same degree; this mask has several "
+            "strengths. Leave custom_sampler out, or use one strength."
         )
 
 
 def run_external(custom_sampler: ExternalSampler, run: SamplerRun, x: Tensor) -> Tensor:
-    """Let a sampler from outside do a run's work. Draws one seed for it."""
+    """Let an external sampler do a run's work. Draws one seed for it.
+
+    Args:
+        custom_sampler: The sampler.
+        run: The run.
+        x: Noised latents (B, C, L).
+
+    Returns:
+        Latents (B, C, L).
+
+    Raises:
+        InputError: The sampler returns something else.
+    """
 
     def denoise(noised: Tensor, sigma: Tensor) -> Tensor:
         return run.denoise(noised, sigma.flatten()[0].float())
@@ -83,8 +98,8 @@ def run_external(custom_sampler: ExternalSampler, run: SamplerRun, x: Tensor) ->
     )
     latents = custom_sampler(denoise, x, run.sigmas.to(x.device), extra)
     if not isinstance(latents, Tensor) or latents.shape != x.shape:
-        got = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        actual = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise InputError(
-            f"The custom_sampler gave {got} for latents of {tuple(x.shape)}. Choose another one."
+            f"The custom_sampler gave {actual} for latents of {tuple(x.shape)}. Choose another sampler."
         )
     return torch.as_tensor(latents, dtype=x.dtype, device=x.device)

@@ -271,6 +271,15 @@ CANNOT_INPAINT = ("k-lms", "k-dpm-fast", "k-dpm-adaptive")
 """Samplers without fixed steps, or that use slopes from before latents were put back."""
 
 
+def check_can_inpaint(sampler: str) -> None:
+    """Raise `InputError` for a sampler that cannot keep parts of the sound."""
+    if sampler in CANNOT_INPAINT:
+        raise InputError(
+            f"{sampler} cannot edit a track, because it cannot keep parts of the sound: its steps vary, or "
+            "use older ones. Choose dpmpp-2m-sde or dpmpp-3m-sde."
+        )
+
+
 def sample_v(
     denoise: VDenoiser,
     noise: Tensor,
@@ -349,11 +358,8 @@ def _keep_at_start(
     """Put the noised original into x where it is kept; refuse samplers that cannot keep latents."""
     if custom_sampler is not None:
         check_can_keep(inpainting)
-    elif sampler in CANNOT_INPAINT:
-        raise InputError(
-            f"{sampler} cannot keep parts of the sound: its steps vary, or use older ones. Choose "
-            "dpmpp-2m-sde or dpmpp-3m-sde."
-        )
+    else:
+        check_can_inpaint(sampler)
     if isinstance(inpainting, StrengthInpainting):
         keep = inpainting.held(1.0)
     else:

@@ -1,13 +1,13 @@
 """Sound of any length: one long latent, denoised through overlapping windows of the network's own length.
 
-At one noise level all windows share the same scalings, so predictions that are blended with weights that sum
-to 1 are the blend of the windows' estimates of the clean latents, with every objective. A long run is
-therefore an ordinary one with another velocity: no sampler knows of windows. Likewise for prompts that change
-inside a window: each has a pass of its own, heard in its own span of time. Source: MultiDiffusion, Bar-Tal et
-al. 2023 (arXiv 2302.08113), for both.
+At one noise level all windows have the same scalings. A blend of their predictions, with weights of sum 1, is
+therefore the blend of their estimates of the clean latents, with every objective. A long run is an ordinary
+run with another velocity, and samplers know nothing of windows. A prompt that changes inside a window gets a
+pass of its own, weighted by its own span of time. Source of both: MultiDiffusion, Bar-Tal et al. 2023 (arXiv
+2302.08113).
 
-B batch, C channels, L latents of the whole, n of one window, W windows, S spans of time, N context tokens, D
-their width.
+B batch, C channels, L latents of the whole sound, n latents of one window, W windows, S spans of time, N
+context tokens, D their width.
 """
 
 from __future__ import annotations
@@ -30,15 +30,21 @@ from .guidance import NO_GUIDANCE, Guidance, GuidedVelocity
 log = logging.getLogger(__name__)
 
 Crossfade = Literal["cosine", "linear"]
-DEFAULT_BATCH = 4  # windows that go through the network at once
-PREPARED_LIMIT = 2**30  # bytes of prepared contexts that are kept from step to step
+DEFAULT_BATCH = 4
+"""Windows in one pass of the network."""
+MAX_PREPARED_BYTES = 2**30
+"""Bytes of prepared contexts that are kept from step to step."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """A window as it is heard with one context. start: its first latent. weights: (n,) float32, in [0, 1].
+    """A window with one context.
 
-    window, span: which they are, counted from 0.
+    Attributes:
+        start: First latent of the window.
+        weights: Weights of the window's prediction in the blend, (n,) float32 in [0, 1].
+        window: Index of the window.
+        span: Index of the span of time.
     """
 
     start: int
@@ -49,86 +55,91 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPlan:
-    """Where windows lie. length: latents of each. starts: in latents; the first 0, the last such that its
-    window ends with the whole.
+    """Where windows lie.
+
+    Attributes:
+        length: Latents of one window.
+        starts: First latent of each window. The first is 0; the last window ends with the sound.
     """
 
     length: int
     starts: tuple[int, ...]
 
     @property
-    def total(self) -> int:
-        """Latents of the whole."""
+    def latent_count(self) -> int:
+        """Latents of the whole sound."""
         return self.starts[-1] + self.length
 
     def pieces(self, spans: Tensor | None = None, crossfade: Crossfade = "cosine") -> list[Piece]:
-        """A piece for each window and each span that is heard in it, window by window.
+        """Return a piece for each window and each span that has weight in it, window by window.
 
-        spans: how much of each span is heard (S, L), of sum 1 at every latent; None for one span.
+        Args:
+            spans: Weights of the spans (S, L), of sum 1 at every latent; None for one span.
+            crossfade: Shape of the crossfade between windows.
         """
-        spans = torch.ones(1, self.total) if spans is None else spans
+        spans = torch.ones(1, self.latent_count) if spans is None else spans
         return [
-            Piece(start=start, weights=weight * heard.float(), window=window, span=span)
+            Piece(start=start, weights=weight * span_weight.float(), window=window, span=span)
             for window, (start, weight) in enumerate(zip(self.starts, self.weights(crossfade), strict=True))
-            for span, heard in enumerate(spans[:, start : start + self.length])
-            if bool(heard.any())
+            for span, span_weight in enumerate(spans[:, start : start + self.length])
+            if bool(span_weight.any())
         ]
 
     def weights(self, crossfade: Crossfade = "cosine") -> Tensor:
-        """How much of each window is heard: (W, n) float32, above 0, of sum 1 at every latent.
+        """Return the weights of all windows: (W, n) float32, above 0, of sum 1 at every latent.
 
-        Neighbours fade over all that they share, by a raised cosine or a line.
+        Neighbours crossfade over their whole overlap, by a raised cosine or a line.
         """
         n = self.length
         raw = torch.ones(len(self.starts), n, dtype=torch.float64)
         for index in range(1, len(self.starts)):
-            shared = self.starts[index - 1] + n - self.starts[index]
-            # Half a latent away from the ends: no weight is 0, and rise and fall add up to 1.
-            ramp = (torch.arange(shared, dtype=torch.float64) + 0.5) / shared
+            overlap = self.starts[index - 1] + n - self.starts[index]
+            # Half a latent away from the ends, so that no weight is 0, and rise and fall add up to 1.
+            ramp = (torch.arange(overlap, dtype=torch.float64) + 0.5) / overlap
             if crossfade == "cosine":
                 ramp = (ramp * math.pi / 2).sin().square()
-            raw[index, :shared] *= ramp
-            raw[index - 1, n - shared :] *= ramp.flip(0)
-        # Where three windows meet the products do not add up to 1 by themselves.
-        total = torch.zeros(self.total, dtype=torch.float64)
+            raw[index, :overlap] *= ramp
+            raw[index - 1, n - overlap :] *= ramp.flip(0)
+        # Where three windows overlap, the products do not add up to 1 without this.
+        total = torch.zeros(self.latent_count, dtype=torch.float64)
         for start, weight in zip(self.starts, raw, strict=True):
             total[start : start + n] += weight
         return torch.stack([w / total[s : s + n] for s, w in zip(self.starts, raw, strict=True)]).float()
 
 
-def plan_windows(total: int, length: int, overlap: int | None = None) -> WindowPlan:
-    """The fewest windows of `length` latents that cover `total` ones and overlap by at least `overlap`.
+def plan_windows(latent_count: int, length: int, overlap: int | None = None) -> WindowPlan:
+    """Return the fewest windows that cover a sound, spread evenly.
 
-    They are spread evenly, so that no two share much more than others. overlap: 1 to length // 2, default a
-    quarter of the length. With total <= length it is one window of `total` latents.
+    Args:
+        latent_count: Latents of the sound. Up to `length` they are one window.
+        length: Latents of one window.
+        overlap: Latents by which neighbours overlap at least, 1 to length // 2; default length // 4.
+
+    Raises:
+        InputError: The overlap is out of range.
     """
-    if total <= length:
-        return WindowPlan(length=total, starts=(0,))
+    if latent_count <= length:
+        return WindowPlan(length=latent_count, starts=(0,))
     overlap = max(1, length // 4) if overlap is None else overlap
     if not 1 <= overlap <= length // 2:
         raise InputError(
             f"Windows of {length} latents overlap by 1 to {length // 2} latents, not by {overlap}."
         )
-    gaps = -(-(total - length) // (length - overlap))
+    gaps = -(-(latent_count - length) // (length - overlap))
     # Whole-number rounding keeps every step at most length - overlap.
-    starts = tuple((total - length) * index // gaps for index in range(gaps + 1))
+    starts = tuple((latent_count - length) * index // gaps for index in range(gaps + 1))
     return WindowPlan(length=length, starts=starts)
 
 
 class WindowedVelocity:
-    """(x (B, C, L), t (B,)) -> velocity (B, C, L), blended from the pieces' guided velocities; that of a
-    single piece as it is.
+    """(x (B, C, L), t (B,)) -> velocity (B, C, L), blended from the guided velocities of all pieces.
 
-    contexts, negatives: (B, N, D) a piece, on the network's device; negatives None for the trained
-    unconditional input. at_once: pieces in one pass of the network, which bounds its activations.
-    reuse_threshold: above 0, a pass may leave out most of the network, see `BlockCache`.
+    The token contexts of all pieces stay on the device. What the network prepares from them for its layers is
+    some hundred times larger. It is prepared once for pieces with the same context tensors, and kept as long
+    as all of it is below a limit; else it is prepared for every pass, which costs a few per cent of the pass.
 
-    The token contexts of all pieces stay on the device. What the network makes of them for its layers is some
-    hundred times larger: it is made once for pieces whose contexts are the same tensors, and kept as long as
-    all of it is below `prepared_limit` bytes, else made anew for each pass, which costs a few per cent of it.
-    When memory runs out in spite of that, the call is tried once more without keeping anything and with half
-    the pieces at once, then with a single piece and the guided pair in two passes; after that it is an
-    `InputError`.
+    When memory runs out in spite of that, the call is repeated with half the pieces in a pass and nothing
+    kept, then with a single piece and the guided pair in two passes. After that it is an `InputError`.
     """
 
     def __init__(
@@ -140,90 +151,107 @@ class WindowedVelocity:
         guidance: Guidance = NO_GUIDANCE,
         *,
         placement: Placement,
-        at_once: int = DEFAULT_BATCH,
-        prepared_limit: int = PREPARED_LIMIT,
+        window_batch: int = DEFAULT_BATCH,
+        prepared_limit: int = MAX_PREPARED_BYTES,
         reuse_threshold: float = 0.0,
     ) -> None:
+        """Choose whether prepared contexts are kept.
+
+        Args:
+            network: The denoising network.
+            pieces: Pieces of windows.
+            contexts: One context (B, N, D) per piece, on the network's device.
+            negatives: Negative contexts likewise; None for the trained unconditional context.
+            guidance: How predictions are combined.
+            placement: Frees memory, and says whether the run was cancelled.
+            window_batch: Pieces in one pass of the network, which bounds its activations.
+            prepared_limit: Bytes of prepared contexts to keep at most.
+            reuse_threshold: Above 0, a pass may skip most of the network, see `BlockCache`.
+        """
         assert len(contexts) == len(pieces)
         self.network, self.guidance, self.placement = network, guidance, placement
-        self.pieces, self.at_once = list(pieces), at_once
+        self.pieces, self.window_batch = list(pieces), window_batch
         self.contexts, self.negatives = list(contexts), None if negatives is None else list(negatives)
         self.weights = [piece.weights.to(contexts[0].device) for piece in pieces]
-        self.keeps = _kept_bytes(network, contexts, guidance.is_on, at_once) <= prepared_limit
-        self._kept: dict[tuple[int, ...], GuidedVelocity] = {}
+        self.keeps_prepared = _kept_bytes(network, contexts, guidance.is_on, window_batch) <= prepared_limit
+        self._velocities: dict[tuple[int, ...], GuidedVelocity] = {}
         self.reuse_threshold = reuse_threshold
-        # By the first piece of a group: groups of equal contexts share these, but not their latents.
+        # One per first piece of a pass: passes with equal contexts share velocities, but not latents.
         self._reuse: dict[int, BlockCache] = {}
-        self._retried = False
+        self._has_retried = False
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocity (B, C, L). Raises `InputError` when memory runs out."""
         while True:
             try:
                 return self._blend(x, t)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if not self._can_do_with_less():
-                    raise self._too_large(error) from None
-            # Outside the handler, which keeps the tensors of the failed try alive.
-            self._do_with_less()
+                if not self._can_use_less():
+                    raise self._out_of_memory_error(error) from None
+            # Outside the handler, which keeps the tensors of the failed attempt alive.
+            self._use_less()
 
-    def _can_do_with_less(self) -> bool:
-        return not self._retried or (self.guidance.is_on and not self.guidance.split)
+    def _can_use_less(self) -> bool:
+        """Whether there is another way that needs less memory."""
+        return not self._has_retried or (self.guidance.is_on and not self.guidance.split)
 
-    def _do_with_less(self) -> None:
-        """Halve what is done at once; where that was done, or there is nothing to halve, split the pair."""
-        at_once = min(self.at_once, len(self.pieces))
-        if self._retried or at_once == 1:
+    def _use_less(self) -> None:
+        """Halve the pieces of a pass; if that was done or there is one piece, split the guided pair."""
+        window_batch = min(self.window_batch, len(self.pieces))
+        if self._has_retried or window_batch == 1:
             self.guidance = replace(self.guidance, split=True)
-        self.at_once = 1 if self._retried else max(1, at_once // 2)
-        self._retried, self.keeps = True, False
-        self._kept.clear()
+        self.window_batch = 1 if self._has_retried else max(1, window_batch // 2)
+        self._has_retried, self.keeps_prepared = True, False
+        self._velocities.clear()
         self._reuse.clear()
         passes = ", in two passes" if self.guidance.is_split else ""
-        log.warning("Memory ran out: trying again with %d window(s) at once%s.", self.at_once, passes)
+        log.warning("Memory ran out: trying again with %d window(s) at once%s.", self.window_batch, passes)
         self.placement.free_memory()
 
     def _blend(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the blended velocity (B, C, L)."""
         if len(self.pieces) == 1:
             self.placement.check_cancelled()
-            return self._group(0)(x, t, self._reuse_of(0))
+            return self._velocity_of(0)(x, t, self._reuse_of(0))
         blended = torch.zeros_like(x)
-        for first in range(0, len(self.pieces), self.at_once):
+        for first in range(0, len(self.pieces), self.window_batch):
             self.placement.check_cancelled()
-            spans = [
+            ranges = [
                 slice(piece.start, piece.start + len(piece.weights))
-                for piece in self.pieces[first : first + self.at_once]
+                for piece in self.pieces[first : first + self.window_batch]
             ]
-            parts = torch.cat([x[..., span] for span in spans])
-            v = self._group(first)(parts, t.repeat(len(spans)), self._reuse_of(first))
-            for index, (span, part) in enumerate(zip(spans, v.split(x.shape[0]), strict=True), start=first):
-                blended[..., span] += self.weights[index] * part
+            windows = torch.cat([x[..., span] for span in ranges])
+            velocities = self._velocity_of(first)(windows, t.repeat(len(ranges)), self._reuse_of(first))
+            for index, (span, v) in enumerate(zip(ranges, velocities.split(x.shape[0]), strict=True), first):
+                blended[..., span] += self.weights[index] * v
         return blended
 
-    def _group(self, first: int) -> GuidedVelocity:
-        """The guided network with the contexts of the pieces from `first` on."""
-        contexts = self.contexts[first : first + self.at_once]
-        negatives = None if self.negatives is None else self.negatives[first : first + self.at_once]
+    def _velocity_of(self, first: int) -> GuidedVelocity:
+        """Return the guided network with the contexts of the pass that begins with piece `first`."""
+        contexts = self.contexts[first : first + self.window_batch]
+        negatives = None if self.negatives is None else self.negatives[first : first + self.window_batch]
         key = _key(contexts + (negatives or []))
-        if key not in self._kept:
-            if not self.keeps:
-                self._kept.clear()
-            self._kept[key] = GuidedVelocity(
+        if key not in self._velocities:
+            if not self.keeps_prepared:
+                self._velocities.clear()
+            self._velocities[key] = GuidedVelocity(
                 self.network,
                 torch.cat(contexts),
                 None if negatives is None else torch.cat(negatives),
                 self.guidance,
             )
-        return self._kept[key]
+        return self._velocities[key]
 
     def _reuse_of(self, first: int) -> BlockCache | None:
+        """Return the block cache of the pass that begins with piece `first`, None if there is none."""
         if not self.reuse_threshold:
             return None
         return self._reuse.setdefault(first, BlockCache(self.reuse_threshold))
 
-    def say_what_was_reused(self) -> None:
-        """To be called when the run has ended."""
+    def log_reuse(self) -> None:
+        """Log how many passes reused blocks. Call it when the run has ended."""
         passes = sum(reuse.passes for reuse in self._reuse.values())
         if passes:
             reused = sum(reuse.reused for reuse in self._reuse.values())
@@ -234,8 +262,9 @@ class WindowedVelocity:
                 self.reuse_threshold,
             )
 
-    def _too_large(self, error: Exception) -> InputError:
-        self._kept.clear()
+    def _out_of_memory_error(self, error: Exception) -> InputError:
+        """Free all memory and return the error for the user."""
+        self._velocities.clear()
         self.placement.free_memory(models=True)
         tried, lower = "", "batch"
         if len(self.pieces) > 1:
@@ -248,19 +277,21 @@ class WindowedVelocity:
         )
 
 
-def network_bytes(network: Network, pieces: Sequence[Piece], contexts: Sequence[Tensor], at_once: int) -> int:
-    """Rough need of a guided step beside the weights: the widest activations and the prepared contexts."""
+def network_bytes(
+    network: Network, pieces: Sequence[Piece], contexts: Sequence[Tensor], window_batch: int
+) -> int:
+    """Estimate the memory of a guided step beside the weights: activations and prepared contexts."""
     batch, tokens, _ = contexts[0].shape
-    items = batch * min(at_once, len(pieces))
+    items = batch * min(window_batch, len(pieces))
     widest = 2 * items * (len(pieces[0].weights) + 1) * 8 * network.config.embed_dim
-    kept = _kept_bytes(network, contexts, True, at_once)
-    if kept > PREPARED_LIMIT:
+    kept = _kept_bytes(network, contexts, True, window_batch)
+    if kept > MAX_PREPARED_BYTES:
         kept = prepared_bytes(network, items, tokens, guided=True)
     return network.compute_dtype.itemsize * 3 * widest + kept
 
 
 def prepared_bytes(network: Network, items: int, tokens: int, guided: bool) -> int:
-    """At most what `prepare_context` makes for a batch of `items`: keys and values, or modulations."""
+    """Return at most what `prepare_context` makes for `items`: keys and values, or modulations."""
     config = network.config
     width = 2 * tokens * config.context_dim
     if config.type == "mmdit":
@@ -268,19 +299,20 @@ def prepared_bytes(network: Network, items: int, tokens: int, guided: bool) -> i
     return (2 if guided else 1) * items * config.depth * width * network.compute_dtype.itemsize
 
 
-def moved(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """The tensors on a device; those that were the same remain so."""
-    there = {id(tensor): tensor.to(device) for tensor in {id(tensor): tensor for tensor in tensors}.values()}
-    return [there[id(tensor)] for tensor in tensors]
+def move_tensors(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Move tensors to a device. Those that are one object remain one."""
+    moved = {id(tensor): tensor.to(device) for tensor in {id(tensor): tensor for tensor in tensors}.values()}
+    return [moved[id(tensor)] for tensor in tensors]
 
 
-def _kept_bytes(network: Network, contexts: Sequence[Tensor], guided: bool, at_once: int) -> int:
-    """What is prepared for all groups of `at_once` contexts that differ."""
-    groups = [contexts[first : first + at_once] for first in range(0, len(contexts), at_once)]
+def _kept_bytes(network: Network, contexts: Sequence[Tensor], guided: bool, window_batch: int) -> int:
+    """Return the bytes that are prepared for all passes with different contexts."""
+    groups = [contexts[first : first + window_batch] for first in range(0, len(contexts), window_batch)]
     counts = {_key(group): len(group) for group in groups}
     batch, tokens, _ = contexts[0].shape
     return prepared_bytes(network, sum(counts.values()) * batch, tokens, guided)
 
 
 def _key(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Return the identity of tensors."""
     return tuple(id(tensor) for tensor in tensors)

@@ -22,7 +22,7 @@ import torch
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import AudioXError, InputError
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 
 from ..measuring import add_device_options, add_license_option, settings_of, write_text

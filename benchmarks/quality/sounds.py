@@ -26,8 +26,7 @@ from audiox_ext.errors import InputError
 from audiox_ext.media.frames import ImageSequence
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from audiox_ext.pipeline.presets import PRESETS, WHOLE_RUN
-from pocket.world.animations import render_film
+from audiox_ext.pipeline.settings import PRESETS
 from tools.random_checkpoint import write_random_checkpoint
 
 from .items import QualityItem
@@ -54,7 +53,7 @@ class Sampling:
     cfg_scale: float | None = None
     sampler_type: str | None = None
     schedule: str | None = None
-    guidance_interval: tuple[float, float] = WHOLE_RUN
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
     reuse_threshold: float = 0.0
 
@@ -74,14 +73,7 @@ class Sampling:
         if name not in PRESETS:
             raise InputError(f"There is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
         preset = PRESETS[name]
-        return cls(
-            steps=preset.steps or None,
-            sampler_type=preset.sampler_type or None,
-            schedule=preset.schedule or None,
-            guidance_interval=preset.guidance_interval,
-            guidance_rescale=preset.guidance_rescale,
-            reuse_threshold=preset.reuse_threshold,
-        )
+        return cls(steps=preset.steps, sampler_type=preset.sampler, schedule=preset.schedule)
 
     def arguments(self) -> dict[str, Any]:
         """Convert the settings to arguments of `generate_diffusion_cond`.
@@ -91,6 +83,7 @@ class Sampling:
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["scale_phi"] = values.pop("guidance_rescale")
+        values["guidance_start"], values["guidance_end"] = values.pop("guidance_interval")
         return values
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from audiox_ext.checkpoints.pretrained import Precision
 from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.model_info import SamplingDefaults
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 from audiox_ext.sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES
 
 from ..quality.sounds import Sampling

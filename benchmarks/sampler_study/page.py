@@ -12,7 +12,7 @@ import numpy as np
 from audiox_ext.errors import InputError
 from audiox_ext.files import write_atomically
 from audiox_ext.model_info import SamplingDefaults
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 
 from ..measuring import write_text
 from ..quality.report import QualityReport

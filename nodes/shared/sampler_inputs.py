@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from comfy_api.latest import io
 
 from .sockets import AudioXEditSocket, AudioXFeaturesSocket, AudioXModelSocket
 
-# Equal to SAMPLER_NAMES, SCHEDULE_NAMES and PRESETS of the engine (a test sees to it); written out so that
+# Equal to SAMPLER_NAMES, SCHEDULE_NAMES and PRESETS of the engine, which a test checks. Written out, so that
 # the schema needs no engine.
 SAMPLERS = (
     "dpmpp-3m-sde",
@@ -31,8 +33,31 @@ PROMPT_MASKINGS = ("as trained", "full prompt")
 SHORT_SOUNDS = ("native length, trimmed", "only this length")
 
 
-def prompts() -> list[io.Input]:
-    """What is to be heard."""
+T = TypeVar("T", int, float, str)
+
+
+def own_as_none(value: T) -> T | None:
+    """Return None for 0, default and custom, with which a widget says: the model's own value."""
+    return None if value in (0, DEFAULT, CUSTOM) else value
+
+
+def all_inputs() -> list[io.Input]:
+    """Return all inputs in their order.
+
+    Later ones are optional: workflows that were saved in API form before they existed do not have them.
+    """
+    return [
+        *_prompt_inputs(),
+        *_first_inputs(),
+        *_noise_and_seed_inputs(),
+        *_sound_inputs(),
+        *_window_inputs(),
+        *_sampling_inputs(),
+    ]
+
+
+def _prompt_inputs() -> list[io.Input]:
+    """Model, prompts and sounds."""
     return [
         AudioXModelSocket.Input("model", tooltip="From the AudioX Model Loader of this pack."),
         io.String.Input(
@@ -83,8 +108,8 @@ def prompts() -> list[io.Input]:
     ]
 
 
-def settings() -> list[io.Input]:
-    """How it is made; as they were in the first version."""
+def _first_inputs() -> list[io.Input]:
+    """Length, steps, guidance and sampler."""
     return [
         io.Float.Input(
             "duration",
@@ -125,6 +150,12 @@ def settings() -> list[io.Input]:
             tooltip="The solver. default: the model's own (dpmpp-3m-sde; audiox-pocket dpmpp-2m). "
             "AudioX-Turbo always uses its own.",
         ),
+    ]
+
+
+def _noise_and_seed_inputs() -> list[io.Input]:
+    """Noise levels, seed and batch."""
+    return [
         io.Float.Input(
             "sigma_min",
             default=0.0,
@@ -164,8 +195,8 @@ def settings() -> list[io.Input]:
     ]
 
 
-def later_settings() -> list[io.Input]:
-    """Optional, because workflows saved in API form before there were these do not have them."""
+def _sound_inputs() -> list[io.Input]:
+    """Settings of sounds that are varied, used as reference, or short. Optional from here on."""
     return [
         io.Float.Input(
             "init_strength",
@@ -204,6 +235,12 @@ def later_settings() -> list[io.Input]:
                 "their own length."
             ),
         ),
+    ]
+
+
+def _window_inputs() -> list[io.Input]:
+    """Windows of long sounds, and the preview."""
+    return [
         io.Float.Input(
             "window_overlap",
             default=0.0,
@@ -233,8 +270,8 @@ def later_settings() -> list[io.Input]:
     ]
 
 
-def sampling_settings() -> list[io.Input]:
-    """How many steps, which, and what in them can be left out; optional, as the last ones."""
+def _sampling_inputs() -> list[io.Input]:
+    """Presets, schedule, and what saves time."""
     return [
         io.Combo.Input(
             "preset",
@@ -256,20 +293,20 @@ def sampling_settings() -> list[io.Input]:
                 "AudioX-Turbo."
             ),
         ),
-        _share(
+        _fraction(
             "guidance_start",
             0.0,
             "Share of the run before which there is no guidance: a step without it costs half. 0 = from the "
             "beginning.",
         ),
-        _share("guidance_end", 1.0, "Share of the run after which there is no guidance. 1 = to the end."),
-        _share(
+        _fraction("guidance_end", 1.0, "Share of the run after which there is no guidance. 1 = to the end."),
+        _fraction(
             "guidance_rescale",
             0.0,
             "Takes back what guidance adds in strength, against sounds that are harsh at a high cfg. "
             "0 = off, 1 = all of it.",
         ),
-        _share(
+        _fraction(
             "reuse_threshold",
             0.0,
             "Leaves out most of the network in steps that change less than this, and takes what it said "
@@ -292,5 +329,5 @@ def sampling_settings() -> list[io.Input]:
     ]
 
 
-def _share(name: str, default: float, tooltip: str) -> io.Input:
+def _fraction(name: str, default: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip)

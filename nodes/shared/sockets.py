@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ...audiox_ext.checkpoints.catalog import ModelFolders
     from ...audiox_ext.conditioning.video_features import VideoFeatures
     from ...audiox_ext.pipeline.editing import AudioEdit
-    from ...audiox_ext.pipeline.request import AudioRequest
-    from ...audiox_ext.sampling.denoiser import StepInfo
+    from ...audiox_ext.pipeline.make_audio import PublishedGenerate
     from ..comfy.placement import ComfyPlacement
 
 Engine = Literal["native", "audiox"]
@@ -109,25 +108,13 @@ class AudioXModelHandle:
 
         return find_synchformer_for(self.model, folders, self.folder)
 
-    def generate(self, request: AudioRequest, callback: Callable[[StepInfo], None]) -> tuple[Tensor, int]:
-        """Generate sound.
+    def research_engine(self) -> PublishedGenerate | None:
+        """Return the research package's engine for `make_audio` if it loaded the model, else None."""
+        if self.engine != "audiox":
+            return None
+        from ...audiox_ext.research_package import upstream_generate
 
-        Args:
-            request: what to generate.
-            callback: called after every step; an exception in it stops the run.
-
-        Returns:
-            Waveform (B, C, S), float32, and its sample rate in hertz.
-        """
-        from ...audiox_ext.pipeline.make_audio import make_audio
-
-        engine_arguments: dict[str, Any] = {}
-        if self.engine == "audiox":
-            from ...audiox_ext.research_package import upstream_generate
-
-            engine_arguments = {"generate": upstream_generate}
-        waveform = make_audio(self.model, request, callback=callback, **engine_arguments)
-        return waveform, request.rate(self.model)
+        return upstream_generate
 
     def get_models(self) -> list[Any]:
         """Return the ModelPatchers; newer ComfyUI calls this to see what an output keeps in memory."""

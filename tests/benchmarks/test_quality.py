@@ -17,7 +17,7 @@ import torch
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import InputError
 from audiox_ext.model import AudioXModel
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 from benchmarks.quality.__main__ import UNTRAINED, main
 from benchmarks.quality.evaluation import evaluate, evaluate_data
 from benchmarks.quality.items import GROUPS, QualityItem, held_out_items, render_items, varied_items
@@ -224,7 +224,7 @@ def test_a_report_survives_json() -> None:
 def test_presets_are_sampled_as_they_are_in_the_engine() -> None:
     for name, preset in PRESETS.items():
         arguments = Sampling.of_preset(name).arguments()
-        assert (arguments["steps"], arguments["sampler_type"]) == (preset.steps, preset.sampler_type)
+        assert (arguments["steps"], arguments["sampler_type"]) == (preset.steps, preset.sampler)
         assert arguments["schedule"] == preset.schedule
     with pytest.raises(InputError, match="no preset 'perfect'"):
         Sampling.of_preset("perfect")

@@ -13,7 +13,7 @@ import pytest
 from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.model_info import SamplingDefaults
-from audiox_ext.pipeline.presets import PRESETS
+from audiox_ext.pipeline.settings import PRESETS
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES, noise_levels
 from benchmarks.quality.report import QualityReport
 from benchmarks.quality.sounds import Sampling

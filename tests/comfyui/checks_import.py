@@ -66,4 +66,4 @@ def check_model_folders_keep_what_others_registered() -> None:
 
 def check_sampler_names_are_the_engines() -> None:
     sample(load("tiny-turbo"), steps=1)
-    assert pack("nodes.audiox_sampler").SAMPLERS == pack("audiox_ext.config").SAMPLER_NAMES
+    assert pack("nodes.shared.sampler_inputs").SAMPLERS == pack("audiox_ext.config").SAMPLER_NAMES

@@ -35,7 +35,7 @@ def check_names_of_schedules_and_presets_are_the_engines() -> None:
     sample(load("tiny-turbo"), steps=1)
     inputs = pack("nodes.shared.sampler_inputs")
     assert inputs.SCHEDULES == pack("audiox_ext.sampling.schedules").SCHEDULE_NAMES
-    assert inputs.PRESETS == tuple(pack("audiox_ext.pipeline.presets").PRESETS)
+    assert inputs.PRESETS == tuple(pack("audiox_ext.pipeline.settings").PRESETS)
 
 
 def check_the_same_algorithms_give_the_same_sound() -> None:
@@ -58,11 +58,12 @@ def check_euler_is_euler() -> None:
             x = x + (x - denoised) / sigma * (sigma_next - sigma)
         return x
 
-    request = pack("audiox_ext.pipeline.request").AudioRequest(
-        prompt="rain", seconds=1.0, cfg_scale=2.0, seed=5, sigmas=karras(5), custom_sampler=euler
+    settings = pack("audiox_ext.pipeline.settings").GenerationSettings(
+        duration=1.0, cfg=2.0, seed=5, custom_sigmas=karras(5), custom_sampler=euler
     )
+    request = pack("audiox_ext.pipeline.request").AudioRequest(prompt="rain", settings=settings)
     with torch.inference_mode():
-        ours, _ = handle.generate(request, lambda info: None)
+        ours = pack("audiox_ext.pipeline.make_audio").make_audio(handle.model, request)
     assert close(theirs, ours, 1e-4)
 
 

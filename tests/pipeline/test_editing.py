@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from torch import Tensor
 
 from audiox_ext.conditioning.video_features import VideoFeatures
@@ -16,7 +17,6 @@ from audiox_ext.errors import InputError
 from audiox_ext.media.waveforms import conform_audio
 from audiox_ext.pipeline.editing import AudioEdit, Region, WindowJob, edit_track, extension, plan_edits
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.request import AudioRequest
 
 
 def track(seconds: float, rate: int, channels: int = 2, seed: int = 0, batch: int = 1) -> Tensor:
@@ -112,7 +112,7 @@ def test_a_weak_edit_stays_close_and_a_strong_one_does_not(kind: str, golden_mod
         region = Region(start=4, end=6, strength=strength)
         edit = AudioEdit(waveform=sound, rate=8000, regions=(region,))
         steps = 4 if kind == "turbo" else 8
-        return make_audio(model, AudioRequest(edit=edit, steps=steps, seed=2), device="cpu")
+        return make_audio(model, audio_request(edit=edit, steps=steps, seed=2), device="cpu")
 
     nearly = edited(0.01)
     distances = [distance(edited(strength), nearly) for strength in (0.1, 0.5, 1.0)]
@@ -329,11 +329,11 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
     """From the request to the track: two regions of a long one, in its own rate."""
     sound = track(25, 22050, seed=5)
     regions = (Region(start=2, end=3), Region(start=20, end=22, strength=0.5))
-    request = AudioRequest(
+    request = audio_request(
         prompt="rain",
         edit=AudioEdit(waveform=sound, rate=22050, regions=regions),
         steps=2,
-        batch_size=2,
+        batch=2,
         seed=3,
     )
     progress: list[tuple[int, int]] = []
@@ -359,7 +359,7 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
 @pytest.mark.parametrize("kind", ["maf", "turbo"])
 def test_a_continuation_by_a_real_network(kind: str, side: str, golden_model: Any) -> None:
     sound = track(14, 8000, seed=6)
-    request = AudioRequest(prompt="rain", edit=extension(sound, 8000, 6.0, side), steps=2, seed=1)
+    request = audio_request(prompt="rain", edit=extension(sound, 8000, 6.0, side), steps=2, seed=1)
     extended = make_audio(golden_model(kind), request, device="cpu")
     assert extended.shape == (1, 2, 160000)
     kept = extended[..., -14 * 8000 :] if side == "before" else extended[..., : 14 * 8000]
@@ -380,7 +380,7 @@ def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
     frames = torch.arange(200, dtype=torch.uint8)[:, None, None, None].expand(200, 3, 224, 224)
     features = VideoFeatures(frames=frames, sync=torch.zeros(1, 8 * 124, 32), duration=40, fps=25)
     example = torch.arange(40 * 8000, dtype=torch.float32)[None] / 1e6
-    request = AudioRequest(
+    request = audio_request(
         prompt="0-10 rain\n10-29 wind\n29-end hail",
         features=features,
         audio_prompt=(example, 8000),
@@ -399,14 +399,14 @@ def test_edits_that_cannot_be_get_a_sentence(golden_model: Any) -> None:
     model = golden_model("maf")
     edit = AudioEdit(waveform=track(10, 8000), rate=8000)
     with pytest.raises(InputError, match="nothing to do to the track"):
-        make_audio(model, AudioRequest(edit=edit), device="cpu")
+        make_audio(model, audio_request(edit=edit), device="cpu")
     edit = edit.with_region(Region(start=1, end=2))
     with pytest.raises(InputError, match="Connect one"):
-        make_audio(model, AudioRequest(edit=edit, init_audio=(track(1, 8000)[0], 8000)), device="cpu")
+        make_audio(model, audio_request(edit=edit, init_audio=(track(1, 8000)[0], 8000)), device="cpu")
     with pytest.raises(InputError, match="cannot edit a track"):
-        make_audio(model, AudioRequest(edit=edit, sampler_type="k-lms", steps=2), device="cpu")
+        make_audio(model, audio_request(edit=edit, sampler="k-lms", steps=2), device="cpu")
     with pytest.raises(InputError, match="at most 600 s"):
-        make_audio(model, AudioRequest(edit=extension(track(1, 8000), 8000, 601, "after")), device="cpu")
+        make_audio(model, audio_request(edit=extension(track(1, 8000), 8000, 601, "after")), device="cpu")
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -421,7 +421,7 @@ def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_mode
     steps = 4 if kind == "turbo" else 8
 
     def vary(strength: float) -> Tensor:
-        request = AudioRequest(
+        request = audio_request(
             prompt="", init_audio=(sound, 8000), init_strength=strength, steps=steps, seed=2
         )
         return make_audio(model, request, device="cpu")[0]
@@ -435,6 +435,6 @@ def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_mode
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, math.nan])
 def test_strengths_out_of_range_get_a_sentence(strength: float, golden_model: Any) -> None:
-    request = AudioRequest(init_audio=(track(1, 8000)[0], 8000), init_strength=strength)
+    request = audio_request(init_audio=(track(1, 8000)[0], 8000), init_strength=strength)
     with pytest.raises(InputError, match=r"init_strength is .*: it must be from 0.001"):
         make_audio(golden_model("maf"), request, device="cpu")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from golden_cases import tone
 from torch import Tensor
 
 from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.make_audio import finish_audio, make_audio
-from audiox_ext.pipeline.request import AudioRequest
 
 
 class Recorder:
@@ -35,9 +35,9 @@ def video(with_sync: bool = True) -> VideoFeatures:
     )
 
 
-def test_zero_means_the_models_own(golden_model: Any) -> None:
+def test_none_means_the_models_own(golden_model: Any) -> None:
     recorder = Recorder()
-    make_audio(golden_model("maf"), AudioRequest(prompt="rain"), generate=recorder)
+    make_audio(golden_model("maf"), audio_request(prompt="rain"), generate=recorder)
     assert not {"steps", "cfg_scale", "sampler_type", "sigma_min", "sigma_max"} & recorder.asked.keys()
     assert recorder.asked["conditioning"][0]["text_prompt"] == "rain"
     assert "negative_conditioning" not in recorder.asked
@@ -45,18 +45,18 @@ def test_zero_means_the_models_own(golden_model: Any) -> None:
 
 def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
     recorder = Recorder()
-    request = AudioRequest(
+    request = audio_request(
         prompt="rain",
         negative_prompt="wind",
         features=video(),
         audio_prompt=(tone(2, 16000, 440), 16000),
         steps=7,
-        cfg_scale=3.5,
-        sampler_type="k-heun",
+        cfg=3.5,
+        sampler="k-heun",
         sigma_min=0.1,
         sigma_max=80,
         seed=9,
-        batch_size=2,
+        batch=2,
     )
     make_audio(golden_model("maf"), request, generate=recorder)
     arguments = recorder.asked
@@ -75,13 +75,15 @@ def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
 
 def test_a_student_has_no_use_for_a_negative_prompt(golden_model: Any) -> None:
     recorder = Recorder()
-    make_audio(golden_model("turbo"), AudioRequest(prompt="rain", negative_prompt="wind"), generate=recorder)
+    make_audio(golden_model("turbo"), audio_request(prompt="rain", negative_prompt="wind"), generate=recorder)
     assert "negative_conditioning" not in recorder.asked
 
 
-@pytest.mark.parametrize(("seconds", "samples"), [(0, 81920), (10.24, 81920), (3.5, 28000), (0.05, 400)])
-def test_the_result_has_exactly_the_asked_length(seconds: float, samples: int, golden_model: Any) -> None:
-    request = AudioRequest(prompt="rain", seconds=seconds)
+@pytest.mark.parametrize(("seconds", "samples"), [(None, 81920), (10.24, 81920), (3.5, 28000), (0.05, 400)])
+def test_the_result_has_exactly_the_asked_length(
+    seconds: float | None, samples: int, golden_model: Any
+) -> None:
+    request = audio_request(prompt="rain", duration=seconds)
     assert make_audio(golden_model("maf"), request, generate=Recorder()).shape == (1, 2, samples)
 
 
@@ -89,10 +91,10 @@ def test_what_the_latents_lack_of_the_native_length_is_silence(golden_model: Any
     model = golden_model("maf")
     longer = dataclasses.replace(model.config, sample_size=82300)  # 160 latents make 81920
     monkeypatch.setattr(model, "config", longer)
-    result = make_audio(model, AudioRequest(prompt="rain", seconds=82300 / 8000), generate=Recorder())
+    result = make_audio(model, audio_request(prompt="rain", duration=82300 / 8000), generate=Recorder())
     assert result.shape == (1, 2, 82300)
     assert float(result[..., 81920:].abs().max()) == 0
-    assert make_audio(model, AudioRequest(prompt="rain"), generate=Recorder()).shape == (1, 2, 81920)
+    assert make_audio(model, audio_request(prompt="rain"), generate=Recorder()).shape == (1, 2, 81920)
 
 
 def test_parts_may_live_on_different_devices(golden_model: Any) -> None:
@@ -126,19 +128,19 @@ def test_a_result_that_is_not_a_number_is_an_error() -> None:
     ("fields", "message"),
     [
         ({"prompt": "  "}, "nothing to make sound from.*connect one of these"),
-        ({"seconds": 601}, "duration is 601 s, and at most 600 s are made in one run"),
-        ({"seconds": -1}, "duration must be 0"),
-        ({"seconds": math.nan}, "duration must be 0"),
-        ({"seconds": 0.001}, "too short"),
-        ({"steps": -2}, "steps must be 0"),
-        ({"cfg_scale": -1}, "cfg must be 0"),
-        ({"cfg_scale": math.inf}, "cfg must be 0"),
-        ({"sigma_min": -0.1}, "sigma_min must be 0"),
+        ({"duration": 601}, "duration is 601 s, and at most 600 s are made in one run"),
+        ({"duration": -1}, "duration must be 0"),
+        ({"duration": math.nan}, "duration must be 0"),
+        ({"duration": 0.001}, "too short"),
+        ({"steps": -2}, "steps must be a whole number of at least 1"),
+        ({"cfg": -1}, r"cfg \(cfg_scale\) must be a number of 0 or more"),
+        ({"cfg": math.inf}, r"cfg \(cfg_scale\) must be a number of 0 or more"),
+        ({"sigma_min": -0.1}, "sigma_min must be a number above 0"),
         ({"sigma_min": 9, "sigma_max": 3}, "sigma_min must be above 0 and below sigma_max"),
-        ({"sampler_type": "euler"}, "no sampler called 'euler'"),
-        ({"seed": -5}, "seed must be from 0"),
-        ({"seed": 2**64}, "seed must be from 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"sampler": "euler"}, "no sampler called 'euler'"),
+        ({"seed": -5}, "seed must be a whole number from 0"),
+        ({"seed": 2**64}, "seed must be a whole number from 0"),
+        ({"batch": 0}, r"batch \(batch_size\) must be a whole number of at least 1"),
         ({"features": video(with_sync=False)}, "Synchformer"),
         ({"audio_prompt": (torch.zeros(2, 0), 44100)}, "."),
         ({"audio_prompt": (torch.full((2, 9), math.nan), 44100)}, "."),
@@ -146,11 +148,10 @@ def test_a_result_that_is_not_a_number_is_an_error() -> None:
     ],
 )
 def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
-    request = AudioRequest(**{"prompt": "rain", **fields})
     with pytest.raises(InputError, match=message):
-        make_audio(golden_model("maf"), request, device="cpu")
+        make_audio(golden_model("maf"), audio_request(**{"prompt": "rain", **fields}), device="cpu")
 
 
 def test_a_video_or_a_sound_alone_is_enough(golden_model: Any) -> None:
     for fields in ({"features": video()}, {"audio_prompt": (tone(1, 8000, 300), 8000)}):
-        make_audio(golden_model("maf"), AudioRequest(**fields), generate=Recorder())  # type: ignore[arg-type]
+        make_audio(golden_model("maf"), audio_request(**fields), generate=Recorder())  # type: ignore[arg-type]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from golden_cases import relative_l2
 
 from audiox_ext.config import SAMPLER_NAMES
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.presets import PRESETS, with_preset
-from audiox_ext.pipeline.request import AudioRequest
+from audiox_ext.pipeline.settings import PRESETS, GenerationSettings, apply_preset
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 
 
@@ -24,13 +24,13 @@ def asked(model: Any, **fields: Any) -> dict[str, Any]:
         seen.update(arguments)
         return torch.zeros(1, 2, 81920)
 
-    make_audio(model, AudioRequest(prompt="rain", **fields), generate=record)
+    make_audio(model, audio_request(prompt="rain", **fields), generate=record)
     return seen
 
 
 def test_their_names_exist() -> None:
     for preset in PRESETS.values():
-        assert preset.sampler_type in SAMPLER_NAMES
+        assert preset.sampler in SAMPLER_NAMES
         assert preset.schedule in SCHEDULE_NAMES
 
 
@@ -48,21 +48,21 @@ def test_a_preset_fills_what_is_left_open(golden_model: Any) -> None:
 
 def test_what_comes_from_outside_stays(golden_model: Any) -> None:
     sigmas, sampler = torch.tensor([5.0, 1.0, 0.0]), lambda denoise, x, sigmas, extra: x
-    given = asked(golden_model("maf"), preset="fast", sigmas=sigmas, custom_sampler=sampler)
-    assert given["sigmas"] is sigmas
+    given = asked(golden_model("maf"), preset="fast", custom_sigmas=sigmas, custom_sampler=sampler)
+    assert given["custom_sigmas"] is sigmas
     assert given["custom_sampler"] is sampler
     assert not {"steps", "schedule", "sampler_type"} & given.keys()
 
 
 def test_published_is_what_the_models_do_by_themselves(golden_model: Any) -> None:
     model = golden_model("maf")
-    request = with_preset(model, AudioRequest(preset="published"))
+    settings = apply_preset(model, GenerationSettings(preset="published"))
     defaults = model.defaults
-    assert (request.steps, request.sampler_type) == (defaults.steps, defaults.sampler_type)
+    assert (settings.steps, settings.sampler) == (defaults.steps, defaults.sampler_type)
     short = {"prompt": "rain", "steps": 3, "seed": 4}
-    published = make_audio(model, AudioRequest(preset="published", **short), device="cpu")
-    assert torch.equal(published, make_audio(model, AudioRequest(**short), device="cpu"))
-    fast = make_audio(model, AudioRequest(preset="fast", **short), device="cpu")
+    published = make_audio(model, audio_request(preset="published", **short), device="cpu")
+    assert torch.equal(published, make_audio(model, audio_request(**short), device="cpu"))
+    fast = make_audio(model, audio_request(preset="fast", **short), device="cpu")
     assert relative_l2(fast, published) > 1e-3
 
 
@@ -78,11 +78,11 @@ def test_a_student_goes_its_own_way_and_says_so(name: str, golden_model: Any, ca
     [
         ({"preset": "fastest"}, r"no preset called 'fastest'.*published, balanced, fast"),
         ({"schedule": "linear"}, r"no schedule called 'linear'.*karras"),
-        ({"guidance_interval": (0.8, 0.2)}, "from one share of the run to another"),
-        ({"guidance_rescale": 1.2}, r"guidance_rescale must be from 0 \(off\) to 1, got 1.2"),
+        ({"guidance_start": 0.8, "guidance_end": 0.2}, "guidance_start is 0.8 and guidance_end 0.2"),
+        ({"guidance_rescale": 1.2}, r"guidance_rescale \(scale_phi\) must be from 0 \(off\) to 1, got 1.2"),
         ({"reuse_threshold": -1.0}, "reuse_threshold must be from 0"),
         ({"reuse_threshold": float("nan")}, "reuse_threshold must be from 0"),
-        ({"sigmas": torch.tensor([1.0, 2.0])}, "fall from each to the next"),
+        ({"custom_sigmas": torch.tensor([1.0, 2.0])}, "fall from each to the next"),
     ],
 )
 def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
@@ -92,9 +92,10 @@ def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golde
 
 def test_what_else_is_asked_reaches_the_engine(golden_model: Any) -> None:
     given = asked(
-        golden_model("maf"), guidance_interval=(0.1, 0.9), guidance_rescale=0.7, reuse_threshold=0.05
+        golden_model("maf"), guidance_start=0.1, guidance_end=0.9, guidance_rescale=0.7, reuse_threshold=0.05
     )
-    assert given["guidance_interval"] == (0.1, 0.9)
+    assert (given["guidance_start"], given["guidance_end"]) == (0.1, 0.9)
     assert (given["scale_phi"], given["reuse_threshold"]) == (0.7, 0.05)
     plain = asked(golden_model("maf"))
-    assert not {"guidance_interval", "scale_phi", "reuse_threshold", "schedule", "sigmas"} & plain.keys()
+    assert not {"guidance_start", "guidance_end", "scale_phi"} & plain.keys()
+    assert not {"reuse_threshold", "schedule", "custom_sigmas"} & plain.keys()

@@ -138,7 +138,7 @@ def rank_of_borders(flux: Tensor) -> float:
 
 def overlaps(plan: WindowPlan) -> Tensor:
     """(L,) bool: where two windows are heard."""
-    count = torch.zeros(plan.total)
+    count = torch.zeros(plan.latent_count)
     for start in plan.starts:
         count[start : start + plan.length] += 1
     return count > 1

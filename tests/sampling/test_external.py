@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from golden_cases import assert_close_l2, relative_l2, tone
 from torch import Tensor
 
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.sampling.external import SamplerExtra
 
 WANTED: dict[str, Any] = {
@@ -116,7 +116,7 @@ def test_what_it_cannot_keep_is_refused(golden_model: Any) -> None:
 
 
 def test_windows_and_guidance_go_along(golden_model: Any) -> None:
-    model, more = golden_model("maf"), {"sample_size": 400 * 512, "guidance_interval": (0.5, 1.0)}
+    model, more = golden_model("maf"), {"sample_size": 400 * 512, "guidance_start": 0.5}
     external = make(model, custom_sampler=heun, **more)
     assert_close_l2(external, make(model, sampler_type="k-heun", **more), 1e-5)
 
@@ -133,12 +133,12 @@ def test_an_exception_in_the_callback_ends_it(golden_model: Any) -> None:
         make(golden_model("maf"), custom_sampler=heun, callback=stop)
 
 
-@pytest.mark.parametrize("given", [{"custom_sampler": heun}, {"sigmas": torch.tensor([1.0, 0.0])}])
+@pytest.mark.parametrize("given", [{"custom_sampler": heun}, {"custom_sigmas": torch.tensor([1.0, 0.0])}])
 def test_rectified_flow_refuses_it(given: dict[str, Any], golden_model: Any) -> None:
     with pytest.raises(InputError, match="takes its own steps"):
         make(golden_model("turbo"), **given)
     with pytest.raises(InputError, match="takes its own steps"):
-        make_audio(golden_model("turbo"), AudioRequest(prompt="rain", **given), device="cpu")
+        make_audio(golden_model("turbo"), audio_request(prompt="rain", **given), device="cpu")
 
 
 def test_a_sampler_that_gives_something_else_is_named(golden_model: Any) -> None:

@@ -53,7 +53,7 @@ def test_steps_outside_are_made_by_one_pass(
 ) -> None:
     model = golden_model(kind)
     batch_sizes = counted(model, monkeypatch)
-    generate_diffusion_cond(model, guidance_interval=interval, **WANTED)
+    generate_diffusion_cond(model, guidance_start=interval[0], guidance_end=interval[1], **WANTED)
     assert batch_sizes == sizes
 
 
@@ -61,7 +61,7 @@ def test_so_it_is_with_rectified_flow(golden_model: Any, monkeypatch: pytest.Mon
     model = golden_model("turbo")
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, few_step_count=None))
     batch_sizes = counted(model, monkeypatch)
-    generate_diffusion_cond(model, guidance_interval=(0.25, 0.5), **WANTED)
+    generate_diffusion_cond(model, guidance_start=0.25, guidance_end=0.5, **WANTED)
     assert batch_sizes == [1, 1, 2, 2, 1, 1, 1, 1]
 
 
@@ -70,7 +70,7 @@ def test_samplers_of_two_calls_are_decided_by_the_noise(
 ) -> None:
     batch_sizes = counted(golden_model("maf"), monkeypatch)
     generate_diffusion_cond(
-        golden_model("maf"), guidance_interval=(0.5, 1.0), sampler_type="k-heun", **WANTED
+        golden_model("maf"), guidance_start=0.5, guidance_end=1.0, sampler_type="k-heun", **WANTED
     )
     # Step 4 is the first with guidance; step 3 looks ahead to its noise.
     assert batch_sizes == [1, 1] * 3 + [1, 2] + [2, 2] * 3 + [2]
@@ -126,7 +126,7 @@ def test_windows_go_along(golden_model: Any, monkeypatch: pytest.MonkeyPatch) ->
     model = golden_model("maf")
     batch_sizes = counted(model, monkeypatch)
     arguments = WANTED | {"steps": 4, "sample_size": 400 * 512, "window_batch": 8}
-    long = generate_diffusion_cond(model, guidance_interval=(0.5, 1.0), **arguments)
+    long = generate_diffusion_cond(model, guidance_start=0.5, guidance_end=1.0, **arguments)
     windows = batch_sizes[0]
     assert windows > 1
     assert batch_sizes == [windows, windows, 2 * windows, 2 * windows]
@@ -135,8 +135,8 @@ def test_windows_go_along(golden_model: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_whole_run_is_the_default_bit_for_bit(golden_model: Any) -> None:
     plain = generate_diffusion_cond(golden_model("maf"), **WANTED)
-    whole = generate_diffusion_cond(golden_model("maf"), guidance_interval=(0, 1), **WANTED)
-    none = generate_diffusion_cond(golden_model("maf"), guidance_interval=(0.95, 1.0), **WANTED)
+    whole = generate_diffusion_cond(golden_model("maf"), guidance_start=0, guidance_end=1, **WANTED)
+    none = generate_diffusion_cond(golden_model("maf"), guidance_start=0.95, guidance_end=1.0, **WANTED)
     unguided = generate_diffusion_cond(golden_model("maf"), **WANTED | {"cfg_scale": 1.0})
     assert torch.equal(plain, whole)
     assert torch.equal(none, unguided)
@@ -145,8 +145,19 @@ def test_the_whole_run_is_the_default_bit_for_bit(golden_model: Any) -> None:
 
 @pytest.mark.parametrize(
     "interval",
-    [(0.5, 0.5), (0.7, 0.2), (-0.1, 1.0), (0.0, 1.1), (0.0,), 0.5, ("a", 1.0), (float("nan"), 1.0)],
+    [
+        (0.5, 0.5),
+        (0.7, 0.2),
+        (-0.1, 1.0),
+        (0.0, 1.1),
+        (0.0, None),
+        (True, 1.0),
+        ("a", 1.0),
+        (float("nan"), 1.0),
+    ],
 )
 def test_senseless_intervals_are_refused(interval: Any, golden_model: Any) -> None:
-    with pytest.raises(InputError, match="from one share of the run to another"):
-        generate_diffusion_cond(golden_model("maf"), guidance_interval=interval, **WANTED)
+    with pytest.raises(InputError, match="both must be from 0 to 1, and the end must come after the start"):
+        generate_diffusion_cond(
+            golden_model("maf"), guidance_start=interval[0], guidance_end=interval[1], **WANTED
+        )

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from golden_cases import relative_l2
 from torch import Tensor
 
 from audiox_ext.errors import InputError
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import init_noise_level, make_audio
-from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.sampling.denoiser import noise_level, noise_time
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES, check_sigmas, levels_below, noise_levels
 
@@ -126,13 +126,13 @@ def test_the_strength_of_a_variation_is_that_of_given_levels(golden_model: Any) 
     for levels, lowest in (([500.0, 80.0, 5.0, 0.0], 5.0), ([40.0, 1.0], 1.0)):
         bounds = lowest, levels[0]
         for strength in (0.01, 0.5, 1.0):
-            request = AudioRequest(
-                init_audio=(sound, 8000), init_strength=strength, sigmas=torch.tensor(levels)
+            request = audio_request(
+                init_audio=(sound, 8000), init_strength=strength, custom_sigmas=torch.tensor(levels)
             )
-            assert init_noise_level(model, request) == pytest.approx(noise_level(strength, *bounds))
+            assert init_noise_level(model, request.settings) == pytest.approx(noise_level(strength, *bounds))
     # The least strength is above the last level, wherever that is.
-    request = AudioRequest(
-        init_audio=(sound, 8000), init_strength=0.01, sigmas=torch.tensor([500.0, 80.0, 5.0, 0.0])
+    request = audio_request(
+        init_audio=(sound, 8000), init_strength=0.01, custom_sigmas=torch.tensor([500.0, 80.0, 5.0, 0.0])
     )
     assert bool(torch.isfinite(make_audio(model, request, device="cpu")).all())
 
@@ -153,13 +153,17 @@ def test_given_levels_are_the_run(golden_model: Any) -> None:
     model, sigmas = golden_model("maf"), noise_levels(5, LOW, HIGH, "karras")
     by_name = generate_diffusion_cond(model, steps=5, schedule="karras", **arguments)
     by_levels = generate_diffusion_cond(
-        model, sigmas=sigmas, callback=lambda info: steps.append((info.step, info.steps)), **arguments
+        model, custom_sigmas=sigmas, callback=lambda info: steps.append((info.step, info.steps)), **arguments
     )
     assert relative_l2(by_levels, by_name) < 1e-4  # the Brownian path ends at the bounds' float32 values
     assert steps == [(i, 5) for i in range(1, 6)]
     init = (8000, torch.rand(2, 16000, generator=torch.Generator().manual_seed(1)))
-    near = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=0.5, **arguments)
-    far = generate_diffusion_cond(model, sigmas=sigmas, init_audio=init, init_noise_level=50, **arguments)
+    near = generate_diffusion_cond(
+        model, custom_sigmas=sigmas, init_audio=init, init_noise_level=0.5, **arguments
+    )
+    far = generate_diffusion_cond(
+        model, custom_sigmas=sigmas, init_audio=init, init_noise_level=50, **arguments
+    )
     assert relative_l2(near, far) > 0.1
 
 
@@ -169,7 +173,7 @@ def test_levels_that_begin_far_too_low_are_spoken_of(
 ) -> None:
     generate_diffusion_cond(
         golden_model("maf"),
-        sigmas=torch.tensor([start, 1.0, 0.0]),
+        custom_sigmas=torch.tensor([start, 1.0, 0.0]),
         conditioning={},
         seed=2,
         device="cpu",
@@ -182,7 +186,7 @@ def test_levels_that_begin_far_too_low_are_spoken_of(
 def test_levels_need_not_end_at_zero(name: str, golden_model: Any) -> None:
     latents = generate_diffusion_cond(
         golden_model("maf"),
-        sigmas=torch.tensor([80.0, 20.0, 5.0, 1.0]),
+        custom_sigmas=torch.tensor([80.0, 20.0, 5.0, 1.0]),
         conditioning={},
         seed=2,
         device="cpu",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from audio_requests import audio_request
 from golden_cases import assert_close_l2, frames, golden_path, relative_l2, sync, tone
 from torch import Tensor
 
@@ -21,7 +22,6 @@ from audiox_ext.errors import InputError
 from audiox_ext.media.frames import ImageSequence, TimeRange
 from audiox_ext.pipeline.generate import decode_latents, generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
-from audiox_ext.pipeline.request import AudioRequest
 from audiox_ext.pipeline.window_prompts import span_of
 from audiox_ext.sampling import windows as windows_module
 from audiox_ext.sampling.denoiser import StepInfo
@@ -53,7 +53,7 @@ def test_weights_sum_to_one_everywhere(total: int, crossfade: Any) -> None:
     for overlap in (None, 1, 33, 80):
         plan = plan_windows(total, 160, overlap)
         assert plan.starts[0] == 0
-        assert plan.total == total
+        assert plan.latent_count == total
         assert plan.length == min(total, 160)
         shared = [a + plan.length - b for a, b in zip(plan.starts, plan.starts[1:], strict=False)]
         assert all(n >= (overlap or 40) for n in shared)
@@ -125,10 +125,10 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
             [context, context],
             guidance=Guidance(scale=4.0),
             placement=CPU,
-            at_once=at_once,
+            window_batch=at_once,
             prepared_limit=limit,
         )
-        assert velocity.keeps == bool(limit)
+        assert velocity.keeps_prepared == bool(limit)
         for _ in range(2):
             assert_close_l2(velocity(x, t), by_hand, 1e-6)
 
@@ -213,9 +213,7 @@ def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: 
     pictures = frames(50, 3).repeat(3, 1, 1, 1)
     pictures = pictures[:130]  # 26 s
     features = VideoFeatures(frames=pictures, sync=sync(2).repeat(1, 3, 1), duration=26, fps=25)
-    request = AudioRequest(
-        prompt="rain", features=features, seconds=26.0, steps=1, cfg_scale=1.0, batch_size=2
-    )
+    request = audio_request(prompt="rain", features=features, duration=26.0, steps=1, cfg=1.0, batch=2)
     result = make_audio(model, request, device="cpu")
     assert result.shape == (2, 2, 26 * 8000)
     starts = plan_windows(-(-26 * 8000 // 512), native(model)).starts
@@ -242,9 +240,7 @@ def test_a_picture_is_encoded_once_for_a_minute(
 
     monkeypatch.setattr(module, "forward", spy)
     features = VideoFeatures(frames=frames(50, 1)[:1], sync=sync(1), duration=0.04, fps=25)
-    request = AudioRequest(
-        prompt="0-30 wind\n30-end rain", features=features, seconds=60.0, steps=1, cfg_scale=1
-    )
+    request = audio_request(prompt="0-30 wind\n30-end rain", features=features, duration=60.0, steps=1, cfg=1)
     make_audio(model, request, device="cpu")
     assert len(plan_windows(-(-60 * 8000 // 512), native(model)).starts) > 3
     assert len(encoded_prompts) == times
@@ -547,7 +543,7 @@ def test_a_single_frame_serves_a_minute(golden_model: Any) -> None:
     model = golden_model("turbo")
     features = VideoFeatures(frames=frames(50, 1)[:1], sync=sync(1), duration=0.04, fps=25)
     sound = make_audio(
-        model, AudioRequest(prompt="wind", features=features, seconds=60.0, steps=1), device="cpu"
+        model, audio_request(prompt="wind", features=features, duration=60.0, steps=1), device="cpu"
     )
     assert sound.shape == (1, 2, 480000)
 
@@ -556,7 +552,7 @@ def test_an_exception_in_the_middle_ends_a_long_run(golden_model: Any) -> None:
     def stop(info: StepInfo) -> None:
         raise KeyboardInterrupt
 
-    request = AudioRequest(prompt="a", seconds=20.0, steps=1)
+    request = audio_request(prompt="a", duration=20.0, steps=1)
     with pytest.raises(KeyboardInterrupt):
         make_audio(golden_model("turbo"), request, device="cpu", callback=stop)
     assert make_audio(golden_model("turbo"), request, device="cpu").shape == (1, 2, 160000)
@@ -603,7 +599,7 @@ def test_a_long_audio_prompt_is_heard_to_its_end(golden_model: Any) -> None:
         asked.update(arguments)
         return torch.zeros(1, 2, arguments["sample_size"])
 
-    request = AudioRequest(audio_prompt=(tone(30, 16000, 300), 16000), seconds=25.0, window_batch=2)
+    request = audio_request(audio_prompt=(tone(30, 16000, 300), 16000), duration=25.0, window_batch=2)
     assert make_audio(golden_model("maf"), request, generate=generate).shape == (1, 2, 200000)
     assert asked["conditioning"][0]["audio_prompt"].shape[-1] >= 200000
     assert (asked["window_batch"], asked["sample_size"]) == (2, 391 * 512)
@@ -655,6 +651,6 @@ def test_memory_hardly_grows_with_length(tiny_folder: Any) -> None:
 
 
 def test_the_default_window_batch_is_said_where_it_is_chosen() -> None:
-    from audiox_ext.pipeline.settings import SamplerSettings
+    from audiox_ext.pipeline.settings import GenerationSettings
 
-    assert f"default {windows_module.DEFAULT_BATCH}" in (SamplerSettings.__doc__ or "")
+    assert f"default {windows_module.DEFAULT_BATCH}" in (GenerationSettings.__doc__ or "")
