@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from audiox_ext.devices import DevicePlacement
-from audiox_ext.pipeline.generate import decode_latents
+from audiox_ext.pipeline.synthesis import decode_latents
 
 from .measuring import add_seconds_option, common_parser, parse_options, print_report, time_runs
 from .models import random_model

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.devices import DevicePlacement
-from audiox_ext.pipeline.generate import decode_latents, generate_diffusion_cond
+from audiox_ext.pipeline.generate import generate_diffusion_cond
+from audiox_ext.pipeline.synthesis import decode_latents
 from audiox_ext.sampling.windows import WindowPlan, plan_windows
 
 SEEDS, SECONDS, WINDOW = 20, 60, 320

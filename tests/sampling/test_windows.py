@@ -20,8 +20,9 @@ from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.errors import InputError
 from audiox_ext.media.frames import ImageSequence, TimeRange
-from audiox_ext.pipeline.generate import decode_latents, generate_diffusion_cond
+from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
+from audiox_ext.pipeline.synthesis import decode_latents
 from audiox_ext.pipeline.window_prompts import span_of
 from audiox_ext.sampling import windows as windows_module
 from audiox_ext.sampling.denoiser import StepInfo
