@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,16 +125,16 @@ class GenerationSettings:
         """Check everything that needs no model. Raises `InputError`."""
         check_duration(self.duration)
         for name in ("sigma_min", "sigma_max", "rho"):
-            self._check(name, lambda value: is_number(value) and value > 0, "a number above 0")
+            self._check(name, _is_positive, "a number above 0")
         if self.sigma_min is not None and self.sigma_max is not None:
             check_sigma_bounds(self.sigma_min, self.sigma_max)
-        self._check("window_overlap", lambda value: is_number(value) and value > 0, "seconds above 0")
+        self._check("window_overlap", _is_positive, "a number of seconds above 0")
         for name in ("steps", "batch", "window_batch"):
-            self._check(name, lambda value: is_whole(value) and value >= 1, "a whole number of at least 1")
-        self._check("cfg", lambda value: is_number(value) and value >= 0, "a number of 0 or more")
-        self._check("seed", lambda value: is_whole(value) and 0 <= value <= MAX_SEED, _SEED_RANGE)
+            self._check(name, lambda count: is_whole(count) and count >= 1, "a whole number of at least 1")
+        self._check("cfg", lambda cfg: is_number(cfg) and cfg >= 0, "a number of 0 or more")
+        self._check("seed", lambda seed: is_whole(seed) and 0 <= seed <= MAX_SEED, _SEED_RANGE)
         for name in ("guidance_rescale", "reuse_threshold"):
-            self._check(name, lambda value: is_number(value) and 0 <= value <= 1, "from 0 (off) to 1")
+            self._check(name, lambda part: is_number(part) and 0 <= part <= 1, "from 0 (off) to 1")
         if not (is_number(self.init_strength) and LEAST_STRENGTH <= self.init_strength <= 1):
             raise InputError(
                 f"init_strength is {self.init_strength!r}: it must be from {LEAST_STRENGTH:g} (nearly "
@@ -156,7 +156,7 @@ class GenerationSettings:
         if self.custom_sigmas is not None:
             check_sigmas(self.custom_sigmas)
 
-    def _check(self, name: str, is_valid: Any, allowed: str) -> None:
+    def _check(self, name: str, is_valid: Callable[[Any], bool], allowed: str) -> None:
         """Refuse a value that is neither None nor valid."""
         value = getattr(self, name)
         if value is not None and not is_valid(value):
@@ -197,6 +197,10 @@ def check_duration(duration: float | None) -> None:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return is_number(value) and value > 0
 
 
 def is_whole(value: Any) -> bool:

@@ -1,6 +1,6 @@
-"""Which latents an inpainting run keeps.
+"""Inpainting: which latents of a sound a run keeps.
 
-B batch, C latent channels, L latents. Positions of `MaskArguments` are in percent of the latents' number n.
+B batch, C latent channels, L latents. Positions in `MaskArguments` are in percent of the number of latents.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_ROUNDING = 1e-6  # of times: a strength that is one of the steps' times is free there
+_ROUNDING = 1e-6  # a latent is free at the time that equals its strength, in spite of rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inpainting:
-    """Latents to keep, as published. init: (B, C, L). mask: (L,), 1 where new sound is made, 0 where init
-    stays, between where it stays for a part of the steps; see `MaskArguments`.
+    """Latents to keep by the published rule.
+
+    Attributes:
+        init: Latents of the original (B, C, L).
+        mask: (L,): 1 where new sound is made, 0 where the original stays; in between it stays for a part of
+            the steps. See `MaskArguments`.
     """
 
     init: Tensor
@@ -29,19 +33,25 @@ class Inpainting:
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthInpainting:
-    """How far each latent may change. init: (B, C, L). mask: (L,) or (B, L), values in [0, 1].
+    """Latents to change, each with its own denoising strength.
 
-    0 stays exactly, 1 is made anew from pure noise; s between is the noised original while the run's time, 1
-    at its start and 0 at its end, is above s, and free from then on, as in a variation that starts at s.
-    While it is held, its clean latents are known: they take the place of the network's estimate, and so x
-    stays the original at the noise of the moment in every sampler. Source: Differential Diffusion, Levin and
-    Fried 2023 (arXiv 2306.00950). Raises `InputError` for a mask that does not fit.
+    Strength 0 keeps a latent exactly, 1 makes it from pure noise. A latent of strength s stays the noised
+    original while the run's time (1 at its start, 0 at its end) is above s, and is free from then on, as in a
+    variation that starts at s. While it is held, its clean latents are known. They replace the network's
+    estimate, so that x stays the original at the current noise level in every sampler.
+
+    Source: Differential Diffusion, Levin and Fried 2023 (arXiv 2306.00950).
+
+    Attributes:
+        init: Latents of the original (B, C, L).
+        mask: Strengths (L,) or (B, L) in [0, 1].
     """
 
     init: Tensor
     mask: Tensor
 
     def __post_init__(self) -> None:
+        """Raise `InputError` for a mask of another shape or range."""
         shape, (batch, _, length) = tuple(self.mask.shape), self.init.shape
         if shape not in ((length,), (batch, length)):
             raise InputError(
@@ -53,21 +63,28 @@ class StrengthInpainting:
             raise InputError(f"The mask's values must lie in [0, 1], got {low:g} to {high:g}.")
 
     def held(self, time: float) -> Tensor:
-        """True where the original is held at this time, (1 or B, 1, L)."""
+        """Return where the original is held at this time: bool, (1 or B, 1, L)."""
         mask = self.mask if self.mask.dim() == 2 else self.mask[None]
         return ((mask < time - _ROUNDING) | (mask == 0))[:, None]
 
     def hold(self, clean: Tensor, time: float) -> Tensor:
-        """The clean latents (B, C, L) with the original where it is held."""
+        """Return the clean latents (B, C, L), replaced by the original where it is held."""
         return torch.where(self.held(time), self.init, clean)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskArguments:
-    """`mask_args` of `generate_diffusion_cond`.
+    """`mask_args` of `generate_diffusion_cond`, in percent of the latents unless noted.
 
-    Latents from cropfrom on are copied to [pastefrom, pasteto); [maskstart, maskend) is made anew, with Hann
-    ramps of softnessL and softnessR inside its ends; marination in [0, 1] keeps that share of what was there.
+    Attributes:
+        cropfrom: Start of the latents that are copied.
+        pastefrom: Start of the place to which they are copied.
+        pasteto: End of that place.
+        maskstart: Start of the region that is regenerated.
+        maskend: End of that region.
+        softnessL: Length of the Hann ramp inside its start.
+        softnessR: Length of the Hann ramp inside its end.
+        marination: Fraction of the original that stays in the region, 0 to 1.
     """
 
     cropfrom: float = 0.0
@@ -80,6 +97,7 @@ class MaskArguments:
     marination: float = 0.0
 
     def __post_init__(self) -> None:
+        """Raise `InputError` for values out of range."""
         for name in self.__dataclass_fields__:
             value, limit = getattr(self, name), 1 if name == "marination" else 100
             if not (isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= limit):
@@ -94,7 +112,7 @@ class MaskArguments:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, float]) -> MaskArguments:
-        """Raises `InputError` for a name that is not one of the fields."""
+        """Build from a mapping. Raises `InputError` for a name that is not one of the fields."""
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise InputError(
@@ -105,7 +123,7 @@ class MaskArguments:
 
 
 def paste_latents(init: Tensor, arguments: MaskArguments) -> Tensor:
-    """init: (B, C, n). Returns (B, C, n): the wanted part moved to its place, zeros elsewhere."""
+    """Copy the cropped latents of init (B, C, L) to their place, with zeros elsewhere."""
     n = init.shape[-1]
     source = math.floor(arguments.cropfrom / 100 * n)
     target = math.floor(arguments.pastefrom / 100 * n)
@@ -116,7 +134,7 @@ def paste_latents(init: Tensor, arguments: MaskArguments) -> Tensor:
 
 
 def build_mask(n: int, arguments: MaskArguments) -> Tensor:
-    """(n,) float32, 1 where sound is made anew, 0 where it is kept."""
+    """Return the mask of n latents, (n,) float32: 1 where sound is regenerated, 0 where it is kept."""
     start, end = math.floor(arguments.maskstart / 100 * n), math.ceil(arguments.maskend / 100 * n)
     left, right = round(arguments.softnessL / 100 * n), round(arguments.softnessR / 100 * n)
     if max(left, right) > end - start:

@@ -1,5 +1,4 @@
-"""Samplers for the rectified-flow objective: Euler for the multi-step model, re-noising for its few-step
-student.
+"""Samplers for rectified flow: Euler for the multi-step model, re-noising for its few-step student.
 
 x_t = (1 - t) x0 + t noise, and the network predicts v = noise - x0 at time t. B batch, C channels, L latents.
 Sources: Liu et al. 2022 (arXiv 2209.03003); the student, arXiv 2606.12555.
@@ -25,10 +24,19 @@ def sample_euler(
     inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """Euler steps from time `start` (0..1] to 0. Draws no random numbers; one network call a step.
+    """Take Euler steps from time `start` to 0. Draws no random numbers; one network call per step.
 
-    noise: (B, C, L), standard normal. init: (B, C, L), latents to vary. inpainting: instead of init, latents
-    to keep in part. Returns (B, C, L).
+    Args:
+        velocity: The network with its conditioning.
+        noise: Standard normal numbers (B, C, L).
+        steps: Number of steps.
+        start: Time from which to start, above 0 to 1.
+        init: Latents to vary (B, C, L).
+        inpainting: Latents to keep in part, instead of init.
+        callback: Called once per step.
+
+    Returns:
+        Latents (B, C, L).
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
     x = _start(noise, init if inpainting is None else inpainting.init, start)
@@ -39,9 +47,9 @@ def sample_euler(
         x = x + (t_next - t) * v
         if inpainting is not None:
             noised = (1 - t_next) * inpainting.init + t_next * noise
-            x = _keep(inpainting, _share(times, step), x, noised)
+            x = _keep(inpainting, _run_time(times, step), x, noised)
             if isinstance(inpainting, StrengthInpainting):
-                denoised = inpainting.hold(denoised, _share(times, step))
+                denoised = inpainting.hold(denoised, _run_time(times, step))
         _report(callback, step, steps, t, denoised)
     return x
 
@@ -57,10 +65,20 @@ def sample_few_steps(
     inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """The student's steps: estimate the clean latents, noise them anew to the next time. Arguments as
-    `sample_euler`.
+    """Take the student's steps: estimate the clean latents, then noise them to the next time.
 
-    random: source of the fresh noise, one draw of x's shape after every step but the last.
+    Args:
+        velocity: The network with its conditioning.
+        noise: Standard normal numbers (B, C, L).
+        steps: Number of steps.
+        random: Source of the fresh noise: one draw of x's shape after every step but the last.
+        start: Time from which to start, above 0 to 1.
+        init: Latents to vary (B, C, L).
+        inpainting: Latents to keep in part, instead of init.
+        callback: Called once per step.
+
+    Returns:
+        Latents (B, C, L).
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
     x = _start(noise, init if inpainting is None else inpainting.init, start)
@@ -69,7 +87,7 @@ def sample_few_steps(
         t, t_next = times[step], times[step + 1]
         clean = x - t * velocity(x, t.expand(x.shape[0]))
         if inpainting is not None:
-            clean = _keep(inpainting, _share(times, step), clean, inpainting.init)
+            clean = _keep(inpainting, _run_time(times, step), clean, inpainting.init)
         if step + 1 < steps:
             x = (1 - t_next) * clean + t_next * randn_like(x, random)
         _report(callback, step, steps, t, clean)
@@ -77,20 +95,23 @@ def sample_few_steps(
 
 
 def _start(noise: Tensor, init: Tensor | None, start: float) -> Tensor:
+    """Return the noised latents from which the run starts."""
     return noise if init is None else (1 - start) * init + start * noise
 
 
-def _share(times: Tensor, step: int) -> float:
-    """The time of a step on the scale of a strength mask, 1 at the start of the run."""
+def _run_time(times: Tensor, step: int) -> float:
+    """Return the time of a step on the scale of a strength mask, 1 at the start of the run."""
     return float(times[step] / times[0])
 
 
-def _keep(inpainting: Inpainting | StrengthInpainting, time: float, made: Tensor, kept: Tensor) -> Tensor:
+def _keep(inpainting: Inpainting | StrengthInpainting, time: float, new: Tensor, original: Tensor) -> Tensor:
+    """Return the new latents, with the original where it is kept."""
     if isinstance(inpainting, StrengthInpainting):
-        return torch.where(inpainting.held(time), kept, made)
-    return inpainting.mask * made + (1 - inpainting.mask) * kept
+        return torch.where(inpainting.held(time), original, new)
+    return inpainting.mask * new + (1 - inpainting.mask) * original
 
 
 def _report(callback: StepCallback | None, step: int, steps: int, t: Tensor, denoised: Tensor) -> None:
+    """Call the callback, if there is one."""
     if callback is not None:
         callback(StepInfo(step=step + 1, steps=steps, sigma=float(t), denoised=denoised))

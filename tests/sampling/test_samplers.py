@@ -578,7 +578,7 @@ def test_precomputed_conditioning_of_another_length_is_refused(golden_model: Any
     arguments = {"steps": 1, "device": "cpu", "return_latents": True}
     with pytest.raises(InputError, match="takes 384 tokens in all, got 15"):
         generate_diffusion_cond(golden_model("mmdit"), conditioning_tensors=short, **arguments)
-    with pytest.raises(InputError, match="they must be alike"):
+    with pytest.raises(InputError, match="they must have the same number"):
         generate_diffusion_cond(
             golden_model("base"), conditioning_tensors=short, negative_conditioning_tensors=long, **arguments
         )

@@ -179,7 +179,7 @@ def test_levels_that_begin_far_too_low_are_spoken_of(
         device="cpu",
         return_latents=True,
     )
-    assert ("begin at 14.6, and the model was made to begin at 500" in caplog.text) == said
+    assert ("start at 14.6, and the model expects a start at 500" in caplog.text) == said
 
 
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "k-heun"])

@@ -92,7 +92,7 @@ def test_the_native_length_takes_the_plain_path(kind: str, golden_model: Any, mo
         plain.append(len(contexts))
         return GuidedVelocity(network, contexts[0], negatives, guidance)
 
-    monkeypatch.setattr("audiox_ext.pipeline.generate.WindowedVelocity", alone)
+    monkeypatch.setattr("audiox_ext.pipeline.synthesis.WindowedVelocity", alone)
     assert torch.equal(generate_diffusion_cond(model, **arguments), windowed)
     assert plain == [1]
 
