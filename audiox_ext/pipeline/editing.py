@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..media.waveforms import check_waveform, conform_audio
 from ..model_info import ModelFacts
-from .crossfade import levelled, pasted, turned_down
+from .crossfade import limit_peak, match_loudness, paste
 
 log = logging.getLogger(__name__)
 
@@ -274,12 +274,12 @@ def _replaced(track: Tensor, new: _Span, part: Part, rate: int) -> Tensor:
     old, made = track[:, first:last], new.waveform
     if part.joint is None:
         limit = max(1.0, float(track.abs().max()))
-        made = turned_down(made, limit, part.start - first, part.end - first)
+        made = limit_peak(made, limit, part.start - first, part.end - first)
     elif part.backward:
-        made = levelled(old.flip(-1), made.flip(-1), last - part.joint, rate).flip(-1)
+        made = match_loudness(old.flip(-1), made.flip(-1), last - part.joint, rate).flip(-1)
     else:
-        made = levelled(old, made, part.joint - first, rate)
-    local = pasted(old, made, part.start - first, part.end - first, part.fade_in, part.fade_out)
+        made = match_loudness(old, made, part.joint - first, rate)
+    local = paste(old, made, part.start - first, part.end - first, part.fade_in, part.fade_out)
     return torch.cat([track[:, :first], local, track[:, last:]], dim=-1)
 
 

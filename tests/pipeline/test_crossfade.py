@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiox_ext.pipeline.crossfade import crossfaded, levelled, pasted, turned_down
+from audiox_ext.pipeline.crossfade import crossfade, limit_peak, match_loudness, paste
 
 RATE = 48000
 
@@ -24,19 +24,19 @@ def decibels(waveform: Tensor) -> float:
 
 
 def test_unlike_sounds_keep_their_power_on_the_way() -> None:
-    fade = crossfaded(noise(2, 0.1, 1), noise(2, 0.1, 2))
+    fade = crossfade(noise(2, 0.1, 1), noise(2, 0.1, 2))
     for third in fade.chunk(8, dim=-1):
         assert abs(decibels(third) + 20) < 0.2
 
 
 def test_like_sounds_keep_their_shape_on_the_way() -> None:
     sound = noise(0.5, 0.1, 3)
-    assert float((crossfaded(sound, sound) - sound).abs().max()) < 1e-6
+    assert float((crossfade(sound, sound) - sound).abs().max()) < 1e-6
 
 
 def test_a_crossfade_goes_from_the_old_to_the_new() -> None:
     old, new = noise(0.1, 0.1, 4), noise(0.1, 0.1, 5)
-    fade = crossfaded(old, new)
+    fade = crossfade(old, new)
     assert float((fade[:, 0] - old[:, 0]).abs().max()) < 1e-6
     assert float((fade[:, -1] - new[:, -1]).abs().max()) < 1e-6
 
@@ -44,7 +44,7 @@ def test_a_crossfade_goes_from_the_old_to_the_new() -> None:
 @pytest.mark.parametrize(("fade_in", "fade_out"), [(0, 0), (480, 0), (480, 960), (10**6, 10**6)])
 def test_what_is_outside_stays_bit_for_bit(fade_in: int, fade_out: int) -> None:
     old, new = noise(1, 0.1, 6), noise(1, 0.15, 7)
-    result = pasted(old, new, 10_000, 20_000, fade_in, fade_out)
+    result = paste(old, new, 10_000, 20_000, fade_in, fade_out)
     assert torch.equal(result[:, :10_000], old[:, :10_000])
     assert torch.equal(result[:, 20_000:], old[:, 20_000:])
     assert not torch.equal(result[:, 10_000:20_000], old[:, 10_000:20_000])
@@ -54,11 +54,11 @@ def test_what_is_outside_stays_bit_for_bit(fade_in: int, fade_out: int) -> None:
 
 def test_nothing_new_is_beyond_full_scale_unless_the_track_is() -> None:
     old = noise(0.2, 0.1, 8)
-    loud = turned_down(noise(0.2, 2.0, 9), 1.0, 0, 9600)
+    loud = limit_peak(noise(0.2, 2.0, 9), 1.0, 0, 9600)
     assert float(loud.abs().max()) == pytest.approx(1.0)
-    assert float(pasted(old, loud, 100, 9000, 500, 500).abs().max()) <= 1.0
+    assert float(paste(old, loud, 100, 9000, 500, 500).abs().max()) <= 1.0
     beyond = old * 30
-    result = pasted(beyond, loud, 100, 200, 0, 0)
+    result = paste(beyond, loud, 100, 200, 0, 0)
     assert float(result.abs().max()) == float(beyond.abs().max())
 
 
@@ -68,7 +68,7 @@ def test_the_level_does_not_jump_at_a_joint(change: float) -> None:
     joint = 3 * RATE
     old = noise(8, 0.05, 10)
     new = noise(8, 0.05 * 10 ** (change / 20), 11)
-    fitted = levelled(old, new, joint, RATE)
+    fitted = match_loudness(old, new, joint, RATE)
     window = RATE // 20
     levels = [decibels(old[:, joint - window : joint])]
     levels += [
@@ -90,8 +90,8 @@ def test_faint_tracks_and_tracks_at_full_scale_have_no_jump_either(
     joint, window = 3 * RATE, RATE // 20
     old = (noise(8, level, 17).clamp(-limit, limit) / limit).clamp(-1, 1)
     new = noise(8, decibels_to_level(decibels(old) - change), 18)
-    fitted = levelled(old, new, joint, RATE)
-    faded = pasted(old, fitted, joint - 2 * window, 8 * RATE, 2 * window, 0)
+    fitted = match_loudness(old, new, joint, RATE)
+    faded = paste(old, fitted, joint - 2 * window, 8 * RATE, 2 * window, 0)
     starts = range(joint - 4 * window, joint + 4 * window, window)
     levels = [decibels(faded[:, start : start + window]) for start in starts]
     assert max(abs(b - a) for a, b in pairwise(levels)) < 1.0
@@ -104,9 +104,9 @@ def decibels_to_level(decibels: float) -> float:
 
 def test_a_faded_track_and_silence_are_left_alone() -> None:
     new = noise(1, 0.1, 12)
-    assert torch.equal(levelled(torch.zeros(2, RATE), new, RATE // 2, RATE), new)
+    assert torch.equal(match_loudness(torch.zeros(2, RATE), new, RATE // 2, RATE), new)
     assert torch.equal(
-        levelled(noise(1, 0.1, 13), torch.zeros(2, RATE), RATE // 2, RATE), torch.zeros(2, RATE)
+        match_loudness(noise(1, 0.1, 13), torch.zeros(2, RATE), RATE // 2, RATE), torch.zeros(2, RATE)
     )
 
 
@@ -122,7 +122,7 @@ def drums(seconds: float, hits: float = 2.0) -> Tensor:
 def test_a_rhythm_goes_on_as_it_is(joint: float, change: float) -> None:
     """A model that says the track again, at whatever level, keeps its dynamics after the joint."""
     whole, place = drums(14), round(joint * RATE)
-    fitted = levelled(whole, whole * 10 ** (change / 20), place, RATE)
+    fitted = match_loudness(whole, whole * 10 ** (change / 20), place, RATE)
     for start in range(place, place + RATE, RATE // 2):
         part = slice(start, start + RATE // 2)
         drift = 0.5 + min(abs(change), 8.0 * (start + RATE // 2 - place) / RATE)
@@ -134,7 +134,7 @@ def test_a_rest_after_the_joint_stays_a_rest() -> None:
     time = torch.arange(6 * RATE) / RATE
     tone = 0.3 * torch.sin(2 * math.pi * 330 * time).expand(2, -1).clone()
     tone[:, round(3.1 * RATE) : round(3.4 * RATE)] *= 0.01
-    fitted = levelled(tone, tone, 3 * RATE, RATE)
+    fitted = match_loudness(tone, tone, 3 * RATE, RATE)
     assert float((fitted - tone).abs().max()) < 1e-4
 
 
@@ -142,7 +142,7 @@ def test_what_is_made_louder_is_not_clipped_but_turned_down() -> None:
     old = noise(4, 0.3, 15).clamp(-1, 1)
     new = noise(4, 0.02, 16)
     new[:, 3 * RATE :] *= 30  # louder later, while the gain of the joint has not gone yet
-    fitted = levelled(old, new, 2 * RATE, RATE)
+    fitted = match_loudness(old, new, 2 * RATE, RATE)
     assert float(fitted.abs().max()) <= 1.0
     assert int((fitted[:, 3 * RATE :].abs() >= 0.999).sum()) < 20
     # A few peaks remain near the seam, where a lower gain would be an audible step.
