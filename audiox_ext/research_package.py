@@ -23,7 +23,7 @@ from .errors import AudioXError, InputError
 from .license import check_license
 from .model_info import ModelFacts
 from .pipeline.timeline import Timeline
-from .pipeline.window_prompts import span_of
+from .pipeline.window_prompts import cut_to_window
 from .sampling.denoiser import StepCallback, StepInfo, part_of_run
 from .sampling.external import ExternalSampler
 from .sampling.samplers import FURTHER_SAMPLERS
@@ -175,7 +175,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -> dict[str, Any]:
     """A prompt with the trained empty inputs spelt out, and no longer than the trained ones."""
-    item = span_of(item, config, 0.0)
+    item = cut_to_window(item, config, 0.0)
     frames = round(config.conditioning_seconds * config.video_fps)
     samples = round(config.conditioning_seconds * config.sample_rate)
     video = parse_video_prompt(item.get("video_prompt")) or {

@@ -1,4 +1,4 @@
-"""From the conditioning of a run to the pieces of its windows, and the network's context of each.
+"""Windows: the pieces that a run consists of, and the network's context of each.
 
 B batch, N context tokens, D their width.
 """
@@ -19,7 +19,7 @@ from ..model import AudioXModel
 from ..random_numbers import RandomNumbers
 from ..sampling.windows import Piece, WindowPlan
 from .timeline import Timeline
-from .window_prompts import Cuts, span_of
+from .window_prompts import Cuts, cut_to_window
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,17 @@ def window_pieces(
     tensors: Mapping[str, Any] | None,
     negative: Conditioning | None = None,
 ) -> list[Piece]:
-    """One piece a window, or where the text prompt is a `Timeline`, one for each of its spans there.
+    """Return one piece per window; with a timeline, one for each of its spans in each window.
 
-    Raises `InputError` for a timeline that does not fit the sound, is not the same for all items, or stands
-    in the negative conditioning.
+    Args:
+        model: The model.
+        plan: Where windows lie.
+        conditioning: Prompts, see `EngineInputs`.
+        tensors: Tokens in place of prompts.
+        negative: Negative prompts.
+
+    Raises:
+        InputError: A timeline does not fit the sound, differs between items, or is a negative prompt.
     """
     if _timeline(model, negative) is not None:
         raise InputError("A negative prompt holds for the whole sound: give plain text, not a timeline.")
@@ -80,27 +87,15 @@ def window_contexts(
         InputError: Prompts or tensors do not fit the model or the batch.
     """
     if tensors is not None:
-        tokens = {name: _precomputed(model, name, tensors, batch_size) for name in model.config.conditioners}
-        network, count = model.config.network, sum(value.shape[1] for value in tokens.values())
-        if network.type == "mmdit" and count != network.context_tokens:
-            raise InputError(
-                f"conditioning_tensors: this model takes {network.context_tokens} tokens in all, got {count}."
-            )
-        return [model.assemble_context(tokens, placement)] * len(pieces)
+        return [_precomputed_context(model, tensors, batch_size, placement)] * len(pieces)
     if conditioning is None:
         return None
-    items = _check_prompts(model, conditioning)
-    if len(items) == 1:
-        items = items * batch_size
-    if len(items) != batch_size:
-        raise InputError(
-            f"conditioning has {len(items)} items for a batch of {batch_size}: give one, or one each."
-        )
+    items = _check_prompts(model, conditioning, batch_size)
     latent = model.config.autoencoder.downsampling_ratio / model.sample_rate
     timeline = _timeline(model, items)
-    starts = {piece.window: piece.start * latent for piece in pieces}
     cuts: Cuts = {}
-    windows = {window: _spans(model, items, start, cuts) for window, start in starts.items()}
+    starts = {piece.window: piece.start * latent for piece in pieces}
+    windows = {window: _cut_items(model, items, start, cuts) for window, start in starts.items()}
     keys = [(piece.window, piece.span if timeline else 0) for piece in pieces]
     prompts = {(window, span): windows[window] for window, span in keys}
     if timeline is not None:
@@ -110,12 +105,12 @@ def window_contexts(
     encoded = model.encode_windows(
         list(prompts.values()), placement, random, groups=groups, audio_prompt_masking=audio_prompt_masking
     )
-    by_key = dict(zip(prompts, _assembled(model, encoded, placement), strict=True))
-    return [by_key[key] for key in keys]
+    contexts = dict(zip(prompts, _assemble_contexts(model, encoded, placement), strict=True))
+    return [contexts[key] for key in keys]
 
 
-def _check_prompts(model: AudioXModel, conditioning: Any) -> list[Mapping[str, Any]]:
-    """Return a list of mappings, each empty or with at least one prompt that the model knows."""
+def _check_prompts(model: AudioXModel, conditioning: Any, batch_size: int) -> list[Mapping[str, Any]]:
+    """Return one mapping per batch item, each empty or with at least one prompt that the model knows."""
     items = [conditioning] if isinstance(conditioning, Mapping) else conditioning
     is_sequence = isinstance(items, Sequence) and not isinstance(items, str)
     if not is_sequence or not all(isinstance(item, Mapping) for item in items):
@@ -131,10 +126,17 @@ def _check_prompts(model: AudioXModel, conditioning: Any) -> list[Mapping[str, A
             )
         if unknown:
             log.warning("conditioning: %s is not used by this model.", ", ".join(unknown))
+    if len(items) == 1:
+        return list(items) * batch_size
+    if len(items) != batch_size:
+        raise InputError(
+            f"conditioning has {len(items)} items for a batch of {batch_size}: give one, or one each."
+        )
     return list(items)
 
 
 def _timeline(model: AudioXModel, conditioning: Conditioning | None) -> Timeline | None:
+    """Return the timeline that is the text prompt of all items, None where they have none."""
     items = [conditioning] if isinstance(conditioning, Mapping) else conditioning or []
     prompts = [item.get(name) for item in items if isinstance(item, Mapping) for name in _text_names(model)]
     timeline = next((prompt for prompt in prompts if isinstance(prompt, Timeline)), None)
@@ -147,50 +149,69 @@ def _timeline(model: AudioXModel, conditioning: Conditioning | None) -> Timeline
 
 
 def _text_names(model: AudioXModel) -> list[str]:
-    kinds = model.config.conditioners.items()
-    return [name for name, kind in kinds if isinstance(kind, TextConditionerConfig)]
+    """Return the names of the conditioners that take text."""
+    conditioners = model.config.conditioners.items()
+    return [name for name, config in conditioners if isinstance(config, TextConditionerConfig)]
 
 
-def _spans(
+def _cut_items(
     model: AudioXModel, items: Sequence[Mapping[str, Any]], start: float, cuts: Cuts
 ) -> list[Mapping[str, Any]]:
-    """The items' own parts for a window; items that are one object stay one, and are encoded once."""
+    """Cut the items' prompts to a window. Items that are one object stay one, and are encoded once."""
     distinct = {id(item): item for item in items}
-    cut = {number: span_of(item, model.config, start, cuts) for number, item in distinct.items()}
+    cut = {key: cut_to_window(item, model.config, start, cuts) for key, item in distinct.items()}
     return [cut[id(item)] for item in items]
 
 
 def _with_text(
     model: AudioXModel, items: Sequence[Mapping[str, Any]], prompt: str
 ) -> list[Mapping[str, Any]]:
+    """Return the items with another text prompt. Items that are one object stay one."""
     changed = {id(item): {**item, **dict.fromkeys(_text_names(model), prompt)} for item in items}
     return [changed[id(item)] for item in items]
 
 
-def _assembled(model: AudioXModel, tokens: Sequence[dict[str, Tensor]], placement: Placement) -> list[Tensor]:
-    """The contexts, made once for tokens that are the same, or equal to the first window's."""
-    made: dict[tuple[int, ...], Tensor] = {}
+def _assemble_contexts(
+    model: AudioXModel, tokens: Sequence[dict[str, Tensor]], placement: Placement
+) -> list[Tensor]:
+    """Assemble one context per window, once for tokens that are the same or equal the first window's."""
+    assembled: dict[tuple[int, ...], Tensor] = {}
     contexts, first = [], tokens[0]
-    for found in tokens:
-        # Random numbers are drawn window by window, and need not have changed anything.
-        same = {
-            name: first[name] if torch.equal(value, first[name]) else value for name, value in found.items()
+    for window_tokens in tokens:
+        # Random numbers are drawn for each window, and need not have changed the tokens.
+        reused = {
+            name: first[name] if torch.equal(value, first[name]) else value
+            for name, value in window_tokens.items()
         }
-        key = tuple(id(value) for value in same.values())
-        if key not in made:
-            made[key] = model.assemble_context(same, placement)
-        contexts.append(made[key])
+        key = tuple(id(value) for value in reused.values())
+        if key not in assembled:
+            assembled[key] = model.assemble_context(reused, placement)
+        contexts.append(assembled[key])
     return contexts
 
 
-def _precomputed(model: AudioXModel, name: str, tensors: Mapping[str, Any], batch_size: int) -> Tensor:
+def _precomputed_context(
+    model: AudioXModel, tensors: Mapping[str, Any], batch_size: int, placement: Placement
+) -> Tensor:
+    """Assemble the context from tokens that were encoded before."""
+    tokens = {name: _check_tokens(model, name, tensors, batch_size) for name in model.config.conditioners}
+    network, count = model.config.network, sum(value.shape[1] for value in tokens.values())
+    if network.type == "mmdit" and count != network.context_tokens:
+        raise InputError(
+            f"conditioning_tensors: this model takes {network.context_tokens} tokens in all, got {count}."
+        )
+    return model.assemble_context(tokens, placement)
+
+
+def _check_tokens(model: AudioXModel, name: str, tensors: Mapping[str, Any], batch_size: int) -> Tensor:
+    """Return one conditioner's tokens (B, N, D)."""
     value = tensors.get(name)
     # The published form is (tokens, mask); no mask is used on the context.
     tokens = value[0] if isinstance(value, (tuple, list)) else value
     if not isinstance(tokens, Tensor) or tokens.dim() != 3 or tokens.shape[-1] != model.config.cond_dim:
-        got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+        actual = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
         raise InputError(
-            f"conditioning_tensors: {name} must be (batch, tokens, {model.config.cond_dim}), got {got}."
+            f"conditioning_tensors: {name} must be (batch, tokens, {model.config.cond_dim}), got {actual}."
         )
     if tokens.shape[0] not in (1, batch_size):
         raise InputError(

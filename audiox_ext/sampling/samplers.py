@@ -297,7 +297,7 @@ def sample_v(
     inpainting: Inpainting | StrengthInpainting | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
-    """Sample latents from noise with the v objective.
+    """Sample latents (B, C, L) from noise with the v objective.
 
     Args:
         denoise: The denoiser.
@@ -315,15 +315,12 @@ def sample_v(
         inpainting: Latents to keep in part.
         callback: Called once per step.
 
-    Returns:
-        Latents (B, C, L).
-
     Raises:
-        InputError: The sampler or schedule is unknown, or it cannot keep latents, or the bounds are not
-            0 < sigma_min < sigma_max.
+        InputError: The sampler is unknown or cannot keep latents, or `noise_levels` refuses the schedule.
     """
     if sampler not in SAMPLERS:
-        raise InputError(f"There is no sampler called {sampler!r}. Choose one of {', '.join(SAMPLER_NAMES)}.")
+        names = ", ".join(SAMPLER_NAMES)
+        raise InputError(f"There is no sampler called {sampler!r}. Choose one of {names}.")
     if sigmas is None:
         sigmas = noise_levels(steps, sigma_min, sigma_max, schedule, rho)
     noise = noise * sigmas[0].to(noise.device)

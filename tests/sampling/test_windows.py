@@ -23,7 +23,7 @@ from audiox_ext.media.frames import ImageSequence, TimeRange
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.make_audio import make_audio
 from audiox_ext.pipeline.synthesis import decode_latents
-from audiox_ext.pipeline.window_prompts import span_of
+from audiox_ext.pipeline.window_prompts import cut_to_window
 from audiox_ext.sampling import windows as windows_module
 from audiox_ext.sampling.denoiser import StepInfo
 from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
@@ -178,24 +178,24 @@ def test_a_window_gets_the_video_and_sound_of_its_span(golden_model: Any) -> Non
         "video_prompt": {"video_tensors": numbers, "video_sync_frames": segments},
         "audio_prompt": sound,
     }
-    cut = span_of(item, config, 0.0)
+    cut = cut_to_window(item, config, 0.0)
     assert torch.equal(cut["video_prompt"]["video_tensors"], numbers[:, :50])
     assert torch.equal(cut["video_prompt"]["video_sync_frames"], segments[:, :240])
     for start in (7.37, 23.1, 48.9):
-        cut = span_of(item, config, start)
+        cut = cut_to_window(item, config, start)
         video, timing = cut["video_prompt"]["video_tensors"], cut["video_prompt"]["video_sync_frames"]
         assert abs(float(video[0, 0, 0, 0, 0]) / 5 - start) <= 0.1 + 1e-6
         assert abs(float(timing[0, 0, 0]) * 0.32 - start) <= 0.16 + 1e-6
         assert (video.shape[1], timing.shape[1]) == (50, 240)
         assert float(cut["audio_prompt"][0, 0]) == round(start * 8000)
         assert cut["text_prompt"] is item["text_prompt"]
-    late = span_of(item, config, 58.0)
+    late = cut_to_window(item, config, 58.0)
     assert late["video_prompt"]["video_tensors"][0, :, 0, 0, 0].tolist() == list(range(290 % 256, 300 % 256))
     assert torch.equal(late["video_prompt"]["video_sync_frames"][0, -1], segments[0, -1])
     assert torch.equal(late["audio_prompt"], sound[:, -80000:])
     # A video that has ended stands still; a short sound is an example for every window.
     short = {"video_prompt": {"video_tensors": numbers[:, :50]}, "audio_prompt": sound[:, :9000]}
-    cut = span_of(short, config, 30.0)
+    cut = cut_to_window(short, config, 30.0)
     assert cut["video_prompt"]["video_tensors"][0, :, 0, 0, 0].tolist() == [49]
     assert cut["audio_prompt"] is short["audio_prompt"]
 
@@ -250,7 +250,9 @@ def test_a_picture_is_encoded_once_for_a_minute(
 def test_what_is_not_cut_stays_the_same_object(golden_model: Any) -> None:
     config, cuts = golden_model("maf").config, {}  # type: ignore[var-annotated]
     item = {"video_prompt": {"video_tensors": frames(50, 1)[None], "video_sync_frames": sync(1)}}
-    whole, *others = [span_of(item, config, start, cuts)["video_prompt"] for start in (0.0, 5.0, 30.0, 40.0)]
+    whole, *others = [
+        cut_to_window(item, config, start, cuts)["video_prompt"] for start in (0.0, 5.0, 30.0, 40.0)
+    ]
     assert whole is item["video_prompt"]
     assert others[0] is not others[1]
     assert others[1] is others[2]  # both are past the last frame
