@@ -336,11 +336,9 @@ def sample_v(
         sigma_min=sigma_min,
         sigma_max=sigma_max,
     )
-    if custom_sampler is None:
-        x = SAMPLERS[sampler](run.denoise, x, sigmas, run)
-    else:
-        x = run_external(custom_sampler, run, x)
-    # The last line restores kept latents exactly, without the sampler's rounding.
+    own = SAMPLERS[sampler]
+    x = run_external(custom_sampler, run, x) if custom_sampler else own(run.denoise, x, sigmas, run)
+    # Restores kept latents without the sampler's rounding.
     return inpainting.hold(x, 0.0) if isinstance(inpainting, StrengthInpainting) else x
 
 
