@@ -27,6 +27,7 @@ from audiox_ext.media.frames import ImageSequence
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.pipeline.settings import PRESETS
+from pocket.world.animations import render_film
 from tools.random_checkpoint import write_random_checkpoint
 
 from .items import QualityItem
