@@ -26,9 +26,9 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_the_public_names_are_complete() -> None:
     expected = """
         AudioEdit AudioRequest AudioXError AudioXModel CheckpointError ConfigError GenerationSettings
-        InputError LicenseError Lora MediaError ModelFolders ModelNotFoundError Region TrainingError VideoFeatures
-        __version__ extract_video_features generate_diffusion_cond get_pretrained_model make_audio
-        read_audio read_lora set_loras write_audio
+        InputError LicenseError Lora MediaError ModelFolders ModelNotFoundError Region TrainingError
+        VideoFeatures __version__ extract_video_features generate_diffusion_cond get_pretrained_model
+        make_audio read_audio read_lora set_loras write_audio
     """
     assert audiox_ext.__all__ == expected.split()
     assert set(audiox_ext.__all__) <= set(dir(audiox_ext))
