@@ -86,7 +86,7 @@ def _hidden(path: Path, mark: str) -> Path:
 
 
 def _replace_folder(path: Path, replacement: Path) -> None:
-    """Rename a folder into the place of another one; only a file can be replaced in one step."""
+    """Rename a folder into the place of another; only a file can be replaced in one step."""
     old = _hidden(path, f".old{_MARK}")
     path.rename(old)
     try:

@@ -29,6 +29,7 @@ WITHIN_LIMITS = (
     "audiox_ext/plotting",
     "audiox_ext/sampling",
     "audiox_ext/training",
+    "benchmarks",
     "nodes/comfy",
     "pocket",
     "run.py",
@@ -39,12 +40,12 @@ FOREIGN = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution",
 
 def modules() -> dict[str, Path]:
     """All modules of the packages, by dotted name; a package has the name of its folder."""
-    found = {}
+    paths = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 MODULES = modules()

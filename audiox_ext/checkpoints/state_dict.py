@@ -57,7 +57,7 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} contains a {type(content).__name__}, not a state dict. Download the file again, or "
-            "choose another one."
+            "choose a different file."
         )
     return {
         key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)

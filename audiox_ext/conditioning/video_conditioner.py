@@ -23,7 +23,7 @@ from ..random_numbers import RandomNumbers
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_FRAMES_AT_ONCE = 16  # more are no faster and need more memory
+_FRAMES_AT_ONCE = 16  # more need more memory and save no time
 
 
 class VideoConditioner(nn.Module):

@@ -318,7 +318,7 @@ def _resize_image(image: Tensor, size: int, resize: Resize) -> Tensor:
 
 def _resize_frame(frame: VideoFrame, size: int, resize: Resize) -> Tensor:
     """A decoded frame -> (3, size, size) uint8, upright."""
-    # RGB has no matrix of its own, but older PyAV uses the source's matrix only if another one is named here.
+    # RGB has no matrix of its own, but older PyAV uses the source's matrix only if another is named here.
     pixels = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
     small = _resize_pixels(torch.from_numpy(pixels), size, resize)
     turns = quarter_turns(frame)

@@ -225,5 +225,5 @@ def _matches(group: Group, number: int, scene: Scene) -> bool:
         return scene.kinds[0] != scene.kinds[1]
     if not group.attribute:
         return True
-    asked = getattr(scene.parts[0].description, group.attribute)
-    return asked == group.values[number % len(group.values)] if group.values else asked is not None
+    requested = getattr(scene.parts[0].description, group.attribute)
+    return requested == group.values[number % len(group.values)] if group.values else requested is not None

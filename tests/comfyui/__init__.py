@@ -1,1 +1,1 @@
-"""Tests of the nodes in a real ComfyUI. A package, so that its conftest is not taken for the one above."""
+"""Tests of the nodes in a real ComfyUI. A package, so that its conftest does not clash with the one above."""

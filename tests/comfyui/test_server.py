@@ -119,7 +119,7 @@ def test_an_interrupt_stops_within_two_steps(server: ComfyServer, example: Calla
         listener.wait_for("progress")
         server.post("/interrupt", {"prompt_id": prompt_id})
         time.sleep(0.02)
-        # What was on its way before the interrupt is no step after it; the end may be among it already.
+        # Discard progress from before the interrupt; the end may already be among it.
         ends = ("execution_interrupted", "execution_success", "execution_error")
         ended = [message for message in listener.take_messages() if message["type"] in ends]
         rest = ended or listener.wait_for(*ends)
@@ -185,7 +185,7 @@ def test_weights_of_unknown_licence_want_a_yes(server: ComfyServer, example: Cal
     prompt["1"]["inputs"]["accept_cc_by_nc"] = True
     server.run(prompt)
     prompt["1"]["inputs"]["accept_cc_by_nc"] = False
-    assert "CC-BY-NC" in server.fail(prompt), "a model in memory is no way around"
+    assert "CC-BY-NC" in server.fail(prompt), "a model in memory bypasses the licence"
 
 
 def test_nothing_to_go_by_is_said(server: ComfyServer, example: Callable[..., Prompt]) -> None:
