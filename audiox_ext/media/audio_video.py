@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MediaError
-from .containers import MediaSource, open_media, source_name, tick, video_stream
+from .containers import MediaSource, open_media, seconds_per_tick, source_name, video_stream
 from .encoding import AAC, FLAC, MP3, OPUS, PCM, AudioEncoder, open_output
 from .waveforms import check_waveform
 
@@ -75,7 +75,7 @@ def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
     """
     with open_media(source) as container:
         stream = video_stream(container, source)
-        origin = (stream.start_time or 0) * tick(stream)
+        origin = (stream.start_time or 0) * seconds_per_tick(stream)
         if not container.streams.audio:
             return None
         waveform, rate, start = _decode_first_track(container, source)

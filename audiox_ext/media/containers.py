@@ -135,7 +135,7 @@ def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> Non
     import av
 
     try:
-        container.seek(round((stream.start_time or 0) + seconds / tick(stream)), stream=stream)
+        container.seek(round((stream.start_time or 0) + seconds / seconds_per_tick(stream)), stream=stream)
     except av.error.FFmpegError as error:
         log.debug("No seek to %s s: %s", seconds, error)
 
@@ -175,7 +175,7 @@ def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[
             log.warning("Skipped %d video packets that cannot be decoded.", broken)
 
 
-def tick(stream: VideoStream) -> float:
+def seconds_per_tick(stream: VideoStream) -> float:
     """Seconds per unit of the stream's timestamps."""
     assert stream.time_base is not None, "a demuxed stream has a time base"
     return float(stream.time_base)
@@ -202,9 +202,9 @@ def video_end(
     Returns:
         Seconds since the start of the stream.
     """
-    origin = (stream.start_time or 0) * tick(stream)
+    origin = (stream.start_time or 0) * seconds_per_tick(stream)
     if stream.duration:
-        return max(at_least, stream.duration * tick(stream))
+        return max(at_least, stream.duration * seconds_per_tick(stream))
     tagged = _parse_clock(stream.metadata.get("DURATION", ""))  # Matroska has no field for a track's length
     if tagged is not None:
         return max(at_least, tagged - origin)
@@ -213,7 +213,7 @@ def video_end(
     end = at_least
     for packet in container.demux(stream):
         if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * tick(stream) - origin)
+            end = max(end, (packet.pts + (packet.duration or 0)) * seconds_per_tick(stream) - origin)
         elif packet.size:  # a bare stream: count its frames
             end += 1 / (frame_rate(stream) or 25.0)
         if end > stop:
@@ -250,7 +250,7 @@ def _timed_frames(
             time += 1 / rate
         else:
             origin = stamp if origin is None else origin
-            time = (stamp - origin) * tick(stream)
+            time = (stamp - origin) * seconds_per_tick(stream)
         yield time, frame
 
 

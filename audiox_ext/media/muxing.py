@@ -24,8 +24,8 @@ from .containers import (
     frame_seconds,
     open_frames,
     open_media,
+    seconds_per_tick,
     source_name,
-    tick,
     video_stream,
 )
 from .encoding import AAC, OPUS, AudioCodec, AudioEncoder, VideoEncoder, open_output
@@ -204,7 +204,7 @@ def _copy_video(video: MediaSource, job: _Job) -> None:
             output.start_encoding()
         except (ValueError, av.error.FFmpegError) as error:
             raise _CannotCopyError(str(error)) from error
-        origin, seconds, end = stream.start_time or 0, tick(stream), 0.0
+        origin, seconds, end = stream.start_time or 0, seconds_per_tick(stream), 0.0
         for packet in _timed_packets(source, stream):
             job.check_cancelled()
             packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, copy
@@ -248,7 +248,7 @@ def _encode_video(video: MediaSource, job: _Job, time_range: TimeRange) -> None:
 
 def _timed_packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
     """The packets of a video, with the times that some containers omit: muxers need all of them."""
-    frame_ticks = round(1 / ((frame_rate(stream) or 25.0) * tick(stream)))
+    frame_ticks = round(1 / ((frame_rate(stream) or 25.0) * seconds_per_tick(stream)))
     waiting: list[Any] = []  # Matroska omits the first decoding times, as many as it reorders frames
     for packet in _packets(container, stream):
         if packet.pts is None:

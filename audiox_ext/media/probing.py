@@ -12,7 +12,7 @@ from .containers import (
     open_frames,
     open_media,
     quarter_turns,
-    tick,
+    seconds_per_tick,
     video_end,
     video_stream,
 )
@@ -102,7 +102,7 @@ def read_packet_times(source: VideoSource) -> list[float]:
         if len(known) < len(stamps) or not known:  # a bare stream: count its frames
             return [index / (frame_rate(stream) or 25.0) for index in range(len(stamps))]
         origin = known[0] if stream.start_time is None else stream.start_time
-        return [(stamp - origin) * tick(stream) for stamp in known]
+        return [(stamp - origin) * seconds_per_tick(stream) for stamp in known]
 
 
 def decode_frame_times(source: VideoSource, check_cancelled: Callable[[], None] | None = None) -> list[float]:

@@ -1,4 +1,4 @@
-"""Prompts that are not encoded twice."""
+"""The prompt cache encodes equal prompts once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from audiox_ext.random_numbers import RandomNumbers
 
 
 class Counted:
-    """How often the conditioners of a model have run since the last look."""
+    """Count how often the conditioners of a model have run since the last call."""
 
     def __init__(self, model: Any) -> None:
         self._runs: dict[str, int] = {}
@@ -49,7 +49,7 @@ def make(model: Any, seed: int = 1, **settings: Any) -> Tensor:
     return generate_diffusion_cond(model, **arguments)
 
 
-def test_a_second_run_encodes_nothing_but_what_draws_random_numbers(loaded: Any) -> None:
+def test_a_second_run_encodes_only_prompts_that_draw_random_numbers(loaded: Any) -> None:
     model, counted = loaded
     first = make(model)
     assert counted() == {"video_prompt": 1, "text_prompt": 1, "audio_prompt": 1}
@@ -63,7 +63,7 @@ def test_a_second_run_encodes_nothing_but_what_draws_random_numbers(loaded: Any)
     assert counted() == {"video_prompt": 1, "text_prompt": 1, "audio_prompt": 1}
 
 
-def test_what_differs_is_encoded(loaded: Any) -> None:
+def test_different_prompts_are_encoded(loaded: Any) -> None:
     model, counted = loaded
     make(model)
     counted()
@@ -79,7 +79,7 @@ def test_what_differs_is_encoded(loaded: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["written", "replaced"])
-def test_changed_weights_forget_what_they_made(change: str, loaded: Any) -> None:
+def test_changed_weights_invalidate_the_cache(change: str, loaded: Any) -> None:
     model, counted = loaded
     make(model)
     counted()
@@ -93,7 +93,7 @@ def test_changed_weights_forget_what_they_made(change: str, loaded: Any) -> None
     assert counted() == {"video_prompt": 1, "audio_prompt": 1}
 
 
-def test_gradients_and_training_are_not_cut_off(loaded: Any) -> None:
+def test_gradients_and_training_bypass_the_cache(loaded: Any) -> None:
     model, counted = loaded
     conditioner = model.conditioner.conditioners["video_prompt"].requires_grad_(True)
     for _ in range(2):
@@ -107,7 +107,7 @@ def test_gradients_and_training_are_not_cut_off(loaded: Any) -> None:
     assert counted()["video_prompt"] == 2
 
 
-def test_what_was_handed_out_can_be_changed(loaded: Any) -> None:
+def test_returned_tokens_can_be_changed(loaded: Any) -> None:
     model, _ = loaded
 
     def encode() -> Tensor:
@@ -127,7 +127,7 @@ def test_what_was_handed_out_can_be_changed(loaded: Any) -> None:
     assert torch.equal(make(model), make(model))
 
 
-def test_the_oldest_is_forgotten_first() -> None:
+def test_the_least_recently_used_entry_is_dropped_first() -> None:
     cache = PromptCache(limit=3 * 40)
     for number in range(3):
         cache.put(number, torch.full((10,), float(number)))

@@ -1,4 +1,4 @@
-"""Video features: what the encoders are given, and a cache that is never wrong and never in the way."""
+"""Video features match their source, and the cache is never wrong and never stops a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from audiox_ext.media.frames import ImageSequence, TimeRange
 
 
 class FakeSync:
-    """Stands for Synchformer: remembers what it was given."""
+    """Stands in for Synchformer and records its input."""
 
     def __init__(self) -> None:
         self.calls: list[Tensor] = []
@@ -95,7 +95,7 @@ def test_without_an_encoder_only_the_slow_rate_is_sampled(video: Path) -> None:
     assert features.video_prompt().keys() == {"video_tensors"}
 
 
-def test_the_prompt_is_what_generation_takes(video: Path) -> None:
+def test_the_video_prompt_has_the_published_form(video: Path) -> None:
     prompt = extract(video).video_prompt()
     assert prompt["video_tensors"].shape == (1, 10, 3, 224, 224)
     assert prompt["video_tensors"].dtype == torch.float32
@@ -103,7 +103,7 @@ def test_the_prompt_is_what_generation_takes(video: Path) -> None:
     assert prompt["video_sync_frames"].shape == (1, 240, 16)
 
 
-def test_images_give_what_the_same_video_gives(video: Path) -> None:
+def test_images_give_the_features_of_the_same_video(video: Path) -> None:
     pictures = torch.stack([torch.from_numpy(code_picture(i, 64, 48)) for i in range(100)]).float() / 255
     from_images, from_file = extract(ImageSequence(pictures, 25)), extract(video)
     assert [read_code(f) for f in from_images.frames] == [read_code(f) for f in from_file.frames]
@@ -112,7 +112,7 @@ def test_images_give_what_the_same_video_gives(video: Path) -> None:
     assert [read_code(frame) for frame in trimmed.frames] == [25, 30, 35, *[37] * 7]
 
 
-def test_a_video_shorter_than_asked_for_is_held_and_said_to_be(
+def test_a_short_video_repeats_its_last_frame_with_a_warning(
     cache: FeatureCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = ImageSequence(torch.rand(1, 8, 8, 3), 25)
@@ -134,7 +134,7 @@ def test_a_sync_encoder_of_another_shape_is_refused(video: Path) -> None:
 # --- the cache
 
 
-def test_a_second_run_decodes_nothing_and_gives_the_same(video: Path, cache: FeatureCache) -> None:
+def test_a_second_run_decodes_nothing_and_returns_the_same_features(video: Path, cache: FeatureCache) -> None:
     first = extract(video, cache)
     encode, frames = FakeSync(), []
     again = extract(video, cache, encode_sync=encode, check_cancelled=lambda: frames.append(1))
@@ -144,7 +144,7 @@ def test_a_second_run_decodes_nothing_and_gives_the_same(video: Path, cache: Fea
     assert len(entries(cache)) == 1
 
 
-def test_what_a_video_is_called_does_not_matter(video: Path, cache: FeatureCache) -> None:
+def test_the_name_of_a_video_does_not_matter(video: Path, cache: FeatureCache) -> None:
     copy = video.with_name("copy.mp4")
     copy.write_bytes(video.read_bytes())
     for source in (video, str(copy), io.BytesIO(video.read_bytes())):
@@ -176,7 +176,7 @@ def test_every_setting_makes_another_entry(video: Path, cache: FeatureCache, oth
     assert len(entries(cache)) == 2
 
 
-def test_without_a_fingerprint_nothing_of_an_encoder_is_kept(video: Path, cache: FeatureCache) -> None:
+def test_without_a_fingerprint_sync_features_are_not_cached(video: Path, cache: FeatureCache) -> None:
     extract(video, cache, sync_fingerprint="")
     assert not entries(cache)
     extract(video, cache, sync_fingerprint="", encode_sync=None)
@@ -189,7 +189,7 @@ def test_a_changed_file_is_another_video(video: Path, cache: FeatureCache) -> No
     assert not torch.equal(extract(video, cache).frames, first.frames)
 
 
-def test_images_are_told_apart_by_content_and_rate(cache: FeatureCache) -> None:
+def test_images_are_distinguished_by_content_and_rate(cache: FeatureCache) -> None:
     images = torch.rand(4, 16, 16, 3)
     other = images.clone()
     other[2, 3, 3, 1] += 0.01
@@ -209,7 +209,7 @@ def test_a_file_is_hashed_once(video: Path, cache: FeatureCache) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "noise", "version", "foreign"])
-def test_damaged_entries_are_made_again(
+def test_damaged_entries_are_extracted_again(
     video: Path, cache: FeatureCache, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = extract(video, cache)
@@ -252,7 +252,7 @@ def test_the_least_recently_used_entry_goes_first(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_remains_of_a_crash_are_swept(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_deleted(tmp_path: Path) -> None:
     old, new = tmp_path / "old.partial", tmp_path / "new.partial"
     for path in (old, new):
         path.touch()
@@ -279,7 +279,7 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(
     assert not entries(cache)
 
 
-def test_errors_of_the_video_come_through_the_cache(cache: FeatureCache, tmp_path: Path) -> None:
+def test_errors_of_the_video_pass_through_the_cache(cache: FeatureCache, tmp_path: Path) -> None:
     for source, message in (
         (tmp_path / "missing.mp4", "no file"),
         (io.BytesIO(b""), "empty"),

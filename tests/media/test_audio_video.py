@@ -1,4 +1,4 @@
-"""Audio survives reading, writing and resampling; a new sound track leaves the pictures alone and in time."""
+"""Audio survives reading, writing and resampling; a new audio track leaves the video frames unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_lossless_files_keep_24_bits_of_every_channel(suffix: str, channels: int
 
 @pytest.mark.parametrize("suffix", [".mp3", ".ogg", ".opus", ".m4a"])
 @pytest.mark.parametrize("rate", [8000, 44100, 48000, 192000])
-def test_lossy_files_keep_levels_and_channels(suffix: str, rate: int, tmp_path: Path) -> None:
+def test_lossy_files_keep_amplitudes_and_channels(suffix: str, rate: int, tmp_path: Path) -> None:
     write_audio(tmp_path / f"a{suffix}", stereo(rate), rate)
     back, new_rate = read_audio(str(tmp_path / f"a{suffix}"))
     assert len(back) == 2
@@ -125,7 +125,7 @@ def test_loud_waveforms_are_clipped_with_a_warning(tmp_path: Path, caplog: pytes
     assert "3.000" in caplog.text
 
 
-def test_audio_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_audio_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("words " * 99)
     write_video(tmp_path / "silent.mp4", frame_times(5, 25))
@@ -139,7 +139,7 @@ def test_audio_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             read_audio(tmp_path / name)
 
 
-def test_a_file_that_breaks_off_gives_what_is_there(tmp_path: Path) -> None:
+def test_an_incomplete_file_is_read_up_to_its_end(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.flac", stereo(), 44100)
     data = (tmp_path / "a.flac").read_bytes()
     wave, _ = read_audio(io.BytesIO(data[: len(data) // 2]))
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44056, 48000, 96000, 192000])
-def test_a_sine_keeps_level_and_frequency(rate: int) -> None:
+def test_a_sine_keeps_amplitude_and_frequency(rate: int) -> None:
     for frequency in (100.0, 0.4 * min(rate, 44100)):
         out = conform_audio(sine(frequency, rate), rate, target_rate=44100)
         assert out.shape == (2, 44100)
@@ -210,7 +210,7 @@ def test_a_sine_keeps_level_and_frequency(rate: int) -> None:
         assert (out[0] - expected)[2000:-2000].abs().max() < 1e-3  # same phase: no delay, nothing added
 
 
-def test_resampling_removes_what_the_lower_rate_cannot_hold() -> None:
+def test_resampling_removes_frequencies_above_the_lower_nyquist() -> None:
     out = conform_audio(sine(30000, 192000), 192000, target_rate=44100)
     assert decibels(float(out[0, 2000:-2000].abs().max()) / 0.5) < -85
     up = conform_audio(sine(3000, 8000), 8000, target_rate=44100)
@@ -250,7 +250,7 @@ def test_a_loud_mix_is_scaled_not_clipped() -> None:
     )
 
 
-# --- a new sound track
+# --- a new audio track
 
 
 def new_track(source: Path, out: Path, seconds: float = 1.0, **settings: float | None) -> tuple[Tensor, int]:
@@ -274,7 +274,7 @@ def seen(path: Path, seconds: float) -> list[int]:
         ("mpegts", ".mp4"),
     ],
 )
-def test_video_packets_are_copied_bit_by_bit(container: str, suffix: str, tmp_path: Path) -> None:
+def test_video_packets_are_copied_bit_for_bit(container: str, suffix: str, tmp_path: Path) -> None:
     source, out = tmp_path / "in.video", tmp_path / f"out{suffix}"
     write_video(
         source, frame_times(60, 30), container=container, time_base=Fraction(1, 1000), audio_seconds=1
@@ -292,12 +292,12 @@ def test_video_packets_are_copied_bit_by_bit(container: str, suffix: str, tmp_pa
 
 
 def onset(wave: Tensor, rate: int) -> float:
-    """Seconds until the sound begins."""
+    """Seconds until the audio begins."""
     return int((wave.abs().amax(dim=0) > 0.1).nonzero()[0]) / rate
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
-def test_sound_and_pictures_start_together(suffix: str, tmp_path: Path) -> None:
+def test_audio_and_video_start_together(suffix: str, tmp_path: Path) -> None:
     click = torch.zeros(1, 44100)
     click[:, 22050:] = sine(1000, 44100, 0.5)
     write_video(tmp_path / "in.mp4", frame_times(30, 30))
@@ -331,7 +331,7 @@ def test_a_part_has_the_right_frames_at_the_right_times(start: float, tmp_path: 
     assert wave.shape[1] / rate == pytest.approx(1.0, abs=0.03)
 
 
-def test_what_a_container_does_not_take_is_encoded(tmp_path: Path) -> None:
+def test_a_codec_that_the_container_cannot_hold_is_encoded(tmp_path: Path) -> None:
     write_video(tmp_path / "in.mp4", frame_times(30, 30), width=65 * 2, height=48)
     new_track(tmp_path / "in.mp4", tmp_path / "out.webm")
     assert seen(tmp_path / "out.webm", 0.8) == seen(tmp_path / "in.mp4", 0.8)
@@ -375,7 +375,7 @@ def test_a_video_can_be_replaced_in_place(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_part_behind_the_break_of_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_start_behind_the_end_of_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     write_video(
         tmp_path / "whole.mkv", frame_times(90, 30), container="matroska", time_base=Fraction(1, 1000)
     )

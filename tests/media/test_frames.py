@@ -1,4 +1,4 @@
-"""The frames that a video gives are those on its screen at the times asked for."""
+"""Sampled frames are the ones on screen at the requested times."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ CONTAINERS = {"mp4": Fraction(1, 90000), "matroska": Fraction(1, 1000), "mpegts"
 
 def sample(source: Any, start: float = 0.0, seconds: float = 1.0, **settings: Any) -> SampledFrames:
     source = io.BytesIO(source) if isinstance(source, bytes) else source
-    window = TimeRange(start=start, duration=settings.pop("duration", None))
-    return sample_frames(source, **{"rates": RATES, "seconds": seconds, "time_range": window} | settings)
+    time_range = TimeRange(start=start, duration=settings.pop("duration", None))
+    return sample_frames(source, **{"rates": RATES, "seconds": seconds, "time_range": time_range} | settings)
 
 
 def codes(frames: torch.Tensor) -> list[int]:
@@ -94,7 +94,7 @@ def test_a_late_start_is_reached_by_seeking(container: str) -> None:
     assert next(calls) <= 4 * 25 + 16, "decoded from far before the start"
 
 
-def test_both_rates_come_from_one_decode_pass(clip: bytes) -> None:
+def test_both_rates_come_from_one_decoding_pass(clip: bytes) -> None:
     calls = itertools.count()
     sample(clip, seconds=3, check_cancelled=lambda: next(calls))
     assert next(calls) == 90  # each frame once
@@ -104,7 +104,7 @@ def test_both_rates_come_from_one_decode_pass(clip: bytes) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
-def test_only_the_picked_frames_are_kept() -> None:
+def test_only_the_sampled_frames_stay_in_memory() -> None:
     video = video_bytes(
         frame_times(100, 25), width=1280, height=720, picture=lambda i, w, h: flat(i % 200, w, h)
     )
@@ -125,11 +125,11 @@ def flat(level: int, width: int, height: int) -> np.ndarray:
     return np.full((height, width, 3), level, dtype=np.uint8)
 
 
-def test_a_path_and_a_file_in_memory_give_the_same(clip: bytes, tmp_path: Path) -> None:
+def test_a_path_and_a_file_in_memory_give_the_same_frames(clip: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a: name, with [odd] %04d ünicode.mp4"
     path.write_bytes(clip)
     memory = io.BytesIO(clip)
-    memory.seek(100)  # wherever the caller left it
+    memory.seek(100)  # the position does not matter
     for source in (path, str(path), memory, memory):
         assert torch.equal(sample(source).frames[1], sample(clip).frames[1])
     with path.open("rb") as file:
@@ -143,15 +143,15 @@ def test_shapes_and_types(clip: bytes) -> None:
     assert sampled.fps == 30
 
 
-def test_the_last_frame_is_held_past_the_end(clip: bytes) -> None:
+def test_the_last_frame_is_repeated_past_the_end(clip: bytes) -> None:
     sampled = sample(clip, 2.5, 2)
     assert codes(sampled.frames[0]) == [75, 81, 87, 89, 89, 89, 89, 89, 89, 89]
     assert sampled.duration == pytest.approx(0.5, abs=1e-4)
 
 
-def test_the_last_frame_of_the_window_is_held(clip: bytes) -> None:
+def test_the_last_frame_of_the_time_range_is_repeated(clip: bytes) -> None:
     sampled = sample(clip, 1.0, 1, duration=0.5)
-    assert codes(sampled.frames[0]) == [30, 36, 42, 44, 44]  # 45 starts where the window ends
+    assert codes(sampled.frames[0]) == [30, 36, 42, 44, 44]  # 45 starts where the time range ends
     assert sampled.duration == pytest.approx(0.5, abs=1e-9)
 
 
@@ -244,7 +244,7 @@ def test_colours_are_those_of_the_source(settings: dict[str, Any], tags: dict[st
         assert np.abs(np.array(got) - colour).max() <= 5, got
 
 
-def test_probe_tells_length_rate_size_and_sound(tmp_path: Path) -> None:
+def test_probing_returns_length_rate_size_and_audio(tmp_path: Path) -> None:
     for name, container in (("a.mp4", "mp4"), ("a.mkv", "matroska"), ("a.ts", "mpegts")):
         videos.write_video(
             tmp_path / name, frame_times(60, Fraction(30000, 1001)), container=container, audio_seconds=3.0
@@ -265,7 +265,7 @@ def test_stills_and_animations_are_videos(tmp_path: Path) -> None:
     assert probe_video(tmp_path / "moving.gif").duration == pytest.approx(1.0)
 
 
-def test_cover_art_is_no_video(tmp_path: Path) -> None:
+def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as output:
         cover = output.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
@@ -314,9 +314,9 @@ def batch(count: int = 30) -> torch.Tensor:
 
 
 def from_images(images: torch.Tensor, fps: float = 10.0, **settings: Any) -> SampledFrames:
-    window = TimeRange(start=settings.pop("start", 0.0), duration=settings.pop("duration", None))
+    time_range = TimeRange(start=settings.pop("start", 0.0), duration=settings.pop("duration", None))
     return sample_frames(
-        ImageSequence(images, fps), **{"rates": RATES, "seconds": 1.0, "time_range": window} | settings
+        ImageSequence(images, fps), **{"rates": RATES, "seconds": 1.0, "time_range": time_range} | settings
     )
 
 
@@ -330,7 +330,7 @@ def test_image_batches_are_timed_by_their_rate(fps: float) -> None:
     assert sampled.fps == fps
 
 
-def test_image_batches_know_trim_window_and_end() -> None:
+def test_image_batches_follow_trim_time_range_and_end() -> None:
     assert codes(from_images(batch(8), seconds=2.0).frames[0]) == [0, 2, 4, 6, 7, 7, 7, 7, 7, 7]
     sampled = from_images(batch(), trim=(1.0, 0.5), start=0.1, duration=5.0)
     assert codes(sampled.frames[0]) == [11, 13, 14, 14, 14]
@@ -447,7 +447,7 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
         sample(None)
 
 
-def test_a_video_that_breaks_off_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_an_incomplete_video_is_used_up_to_its_end(tmp_path: Path) -> None:
     video = video_bytes(frame_times(90, 30), container="matroska", time_base=Fraction(1, 1000))
     whole = sample(video, 0, 1)
     cut = video[: len(video) // 2]

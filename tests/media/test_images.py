@@ -1,4 +1,4 @@
-"""Pictures and masks from files, as the command line takes them."""
+"""The command line reads images and masks from files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(*arguments: Any) -> int:
 
 
 def extract(tmp_path: Path, *options: Any) -> VideoFeatures:
-    """What `extract` writes; without Synchformer's weights, so that only pictures are looked at."""
+    """The features that `extract` writes, without Synchformer's weights."""
     out = tmp_path / "out.safetensors"
     assert run("extract", "--models", tmp_path, *options, "-o", out) == 0
     return read_features(out)
@@ -56,7 +56,7 @@ def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     assert codes(pictures.mul(255).permute(0, 3, 1, 2)) == [1, 2, 10]
 
 
-def test_a_slideshow_holds_each_picture(tmp_path: Path) -> None:
+def test_a_slideshow_shows_each_image_for_its_time(tmp_path: Path) -> None:
     for index in range(1, 5):
         save(tmp_path / "pictures" / f"{index}.jpg", index)
     features = extract(tmp_path, "--video", tmp_path / "pictures", "--seconds-per-image", 3)
@@ -70,7 +70,7 @@ def test_a_slideshow_holds_each_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["still.png", "still.jpg", "still.webp"])
-def test_a_single_picture_is_held(tmp_path: Path, name: str) -> None:
+def test_a_single_image_is_held(tmp_path: Path, name: str) -> None:
     still = save(tmp_path / name, 9)
     for options, seconds in (((), 10), (("--duration", 25), 25), (("--start", 3, "--duration", 12), 12)):
         features = extract(tmp_path, "--video", still, *options)
@@ -78,7 +78,7 @@ def test_a_single_picture_is_held(tmp_path: Path, name: str) -> None:
         assert codes(features.frames) == [9] * (5 * seconds)
 
 
-def test_pictures_are_brought_to_one_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_are_resized_to_one_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "all" / "1.png", 3, (1600, 1200))
     save(tmp_path / "all" / "2.png", 5, (400, 300), "L")
     assert not caplog.text
@@ -89,7 +89,7 @@ def test_pictures_are_brought_to_one_size(tmp_path: Path, caplog: pytest.LogCapt
     assert "Image 3 has other proportions" in caplog.text
 
 
-def test_transparent_and_turned_pictures(tmp_path: Path) -> None:
+def test_transparent_and_rotated_images(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     assert read_images(tmp_path / "clear.png").max() == 0
     turned = Image.new("RGB", (20, 10))
@@ -99,7 +99,7 @@ def test_transparent_and_turned_pictures(tmp_path: Path) -> None:
     assert read_images(tmp_path / "turned.jpg").shape == (1, 20, 10, 3)
 
 
-def test_masks_from_a_picture_a_folder_and_a_video(tmp_path: Path) -> None:
+def test_masks_from_an_image_a_folder_and_a_video(tmp_path: Path) -> None:
     half = np.zeros((48, 64), np.uint8)
     half[:, 32:] = 255
     Image.fromarray(half).save(tmp_path / "mask.png")
@@ -131,12 +131,12 @@ def test_masks_of_a_video_are_small(
 
 
 @pytest.mark.parametrize("seconds", [-5.0, math.nan, math.inf])
-def test_impossible_seconds_are_named(tmp_path: Path, seconds: float) -> None:
+def test_impossible_seconds_are_named_in_the_error(tmp_path: Path, seconds: float) -> None:
     still = save(tmp_path / "still.png", 9)
     options = {"video": still, "start": 0.0, "duration": None, "seconds_per_image": 0.0, "seconds": seconds}
     with pytest.raises(InputError, match=f"--seconds is {seconds}"):
         read_video_source(argparse.Namespace(command="generate", **options), 10.0)
-    # What `extend` adds says nothing of how long the whole is.
+    # The seconds that `extend` adds are not the length of the whole.
     held = read_video_source(argparse.Namespace(command="extend", **options), 10.0)
     assert isinstance(held, ImageSequence)
     assert len(held.images) / held.fps == pytest.approx(10)
@@ -167,7 +167,7 @@ def test_the_mask_of_the_command_line_greys_the_rest(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_explained(
+def test_invalid_options_are_explained(
     tmp_path: Path, options: list[Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for index in (1, 2):
@@ -181,7 +181,7 @@ def test_what_cannot_be_is_explained(
     assert message in capsys.readouterr().err
 
 
-def test_pictures_are_no_video_to_put_a_sound_on(tmp_path: Path, capsys: Any) -> None:
+def test_images_are_not_a_video_to_add_sound_to(tmp_path: Path, capsys: Any) -> None:
     still = save(tmp_path / "still.png", 1)
     assert run("generate", "--model", "x", "--video", still, "-o", tmp_path / "out.mp4") == 1
     assert "no moving pictures" in capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_a_mask_for_finished_features_is_refused(tmp_path: Path, capsys: Any) ->
     assert "give --mask to extract" in capsys.readouterr().err
 
 
-def test_a_still_gets_its_sound(tiny_folder: Any, tmp_path: Path) -> None:
+def test_an_image_gets_its_sound(tiny_folder: Any, tmp_path: Path) -> None:
     still, out = save(tmp_path / "still.png", 5), tmp_path / "out.wav"
     options = ["--video", still, "--mask", still, "--duration", 3, "--steps", 1, "-o", out]
     assert run("generate", "--model", tiny_folder("base"), *options) == 0

