@@ -99,7 +99,7 @@ def _train(options: argparse.Namespace) -> None:
         print(train_sync(config, options.output, device=device, report=report))
     else:
         dtype = getattr(torch, options.dtype)
-        made = train_diffusion(
+        model_folder = train_diffusion(
             config,
             options.output,
             device=device,
@@ -108,7 +108,7 @@ def _train(options: argparse.Namespace) -> None:
             start=options.initial_model,
             teacher=options.teacher,
         )
-        print(made)
+        print(model_folder)
 
 
 def _dataset(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@
     FOLDER/diffusion/     last.ckpt, events for TensorBoard
     FOLDER/model/         the model in the published layout
 
-A call that finds a last.ckpt goes on from it, and gives what it would have given without the break.
+A call that finds a last.ckpt resumes there, with results identical to an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ def train_autoencoder(
                 "leave out --initial-model."
             )
         return _make_of_waves(config, folder, device, report)
-    begun = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
-    return _train_waves(config, config.model.autoencoder, folder / "autoencoder", begun, device, report)
+    initial = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
+    return _train_waves(config, config.model.autoencoder, folder / "autoencoder", initial, device, report)
 
 
 def _train_waves(
     config: TrainingConfig,
     sizes: AutoencoderConfig,
     place: Path,
-    begun: Mapping[str, torch.Tensor] | None,
+    initial: Mapping[str, torch.Tensor] | None,
     device: str | torch.device,
     report: Report,
 ) -> Path:
@@ -93,18 +93,18 @@ def _train_waves(
     torch.manual_seed(settings.seed)
     whole = round(config.model.conditioning_seconds * config.model.sample_rate) // ratio * ratio
     sounds = None
-    if begun is None and not count_steps(place / "last.ckpt"):
+    if initial is None and not count_steps(place / "last.ckpt"):
         first, _ = _crops(config, settings.initial_sounds, whole, 1)
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
-    module = AutoencoderTraining(sizes, settings, sounds, begun)
+    module = AutoencoderTraining(sizes, settings, sounds, initial)
     _fit(module, batches, held_out, place, device, report)
     result = place / "autoencoder.safetensors"
     with module.average.apply():
         plain = _plain_autoencoder(module.autoencoder, sizes)
-    if begun is None:
-        by = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
-        report(f"Latents divided by {float(by.min()):.3g} to {float(by.max()):.3g}.")
+    if initial is None:
+        scale = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
+        report(f"Latents divided by {float(scale.min()):.3g} to {float(scale.max()):.3g}.")
     write_autoencoder(plain, result)
     return result
 
@@ -128,21 +128,23 @@ def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.dev
     except RuntimeError as error:
         raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
     torch.manual_seed(settings.seed)
-    made = Autoencoder(sizes, dtype=torch.float32).eval()
+    autoencoder = Autoencoder(sizes, dtype=torch.float32).eval()
     whole = config.model.latent_count * ratio
-    some = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
-    told = torch.cat([measure_spectrum(sounds, rate, ratio) for sounds in some])
-    build_decoder(made, inner, rate, LatentMap.fit(told, sizes.latent_dim))
+    batches = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
+    spectra = torch.cat([measure_spectrum(sounds, rate, ratio) for sounds in batches])
+    build_decoder(autoencoder, inner, rate, LatentMap.fit(spectra, sizes.latent_dim))
     result = folder / "autoencoder" / "autoencoder.safetensors"
     result.parent.mkdir(parents=True, exist_ok=True)
-    write_autoencoder(made, result)
+    write_autoencoder(autoencoder, result)
     return result
 
 
 def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
     """Batches of so many sounds, for training and for validation."""
-    made = [CropBatches(config.balanced_dataset(split), size, samples, crops) for split in SPLITS]
-    return made[0], made[1]
+    training, held_out = (
+        CropBatches(config.balanced_dataset(split), size, samples, crops) for split in SPLITS
+    )
+    return training, held_out
 
 
 def _whole_sounds(config: TrainingConfig, size: int, samples: int, count: int) -> Iterator[torch.Tensor]:
@@ -216,21 +218,21 @@ def train_diffusion(
 
     settings, place = config.diffusion, folder / "diffusion"
     words = folder / "captions"
-    begun = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
-    autoencoder, synchformer = _trained_parts(config, folder, begun)
+    initial = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
+    autoencoder, synchformer = _trained_parts(config, folder, initial)
     tokenizer = _tokenizer(config, words / "tokenizer.json")
     torch.manual_seed(settings.seed)
     try:
         module = DiffusionTraining(config, autoencoder, synchformer, tokenizer)
-        if begun is not None:
-            module.load_weights_of(begun.model)
+        if initial is not None:
+            module.load_weights_of(initial.model)
     except RuntimeError as error:  # of load_state_dict
-        found = folder / "autoencoder" if start is None else start
-        raise TrainingError(f"{found} does not fit this configuration ({error}).") from None
+        source = folder / "autoencoder" if start is None else start
+        raise TrainingError(f"{source} does not fit this configuration ({error}).") from None
     if teacher is not None:
         module.teacher = read_teacher(teacher, config, device)
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
-    if begun is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
+    if initial is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
         _understand_captions(module, words / "captions.safetensors", report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
@@ -248,12 +250,12 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
 
     config, values = module.config, caption_parameters(module)
     if path.is_file():
-        found = read_tensors(path)
-        if {key: value.shape for key, value in found.items()} != {k: v.shape for k, v in values.items()}:
-            raise TrainingError(f"{path} is not of this configuration: take it away, and it is made anew.")
+        stored = read_tensors(path)
+        if {key: value.shape for key, value in stored.items()} != {k: v.shape for k, v in values.items()}:
+            raise TrainingError(f"{path} does not fit this configuration: delete it to train it again.")
         with torch.no_grad():
             for key, value in values.items():
-                value.copy_(found[key])
+                value.copy_(stored[key])
     else:
         pretrain_on_captions(
             module, config.dataset("training", film_fraction=config.data.film_fraction), report
@@ -265,17 +267,17 @@ def _understand_captions(module: DiffusionTraining, path: Path, report: Report) 
 
 
 def _trained_parts(
-    config: TrainingConfig, folder: Path, begun: InitialModel | None
+    config: TrainingConfig, folder: Path, initial: InitialModel | None
 ) -> tuple[dict[str, torch.Tensor], Synchformer | None]:
     """The autoencoder and the sync encoder: those in the folder, else those of the model to begin with."""
     autoencoder, sync = folder / "autoencoder" / "autoencoder.safetensors", folder / "sync"
-    if begun is None:
+    if initial is None:
         return _trained_before(autoencoder, "autoencoder"), _trained_synchformer(config, folder)
     return (
         _trained_before(autoencoder, "autoencoder")
         if autoencoder.is_file()
-        else begun.model.pretransform.state_dict(),
-        _trained_synchformer(config, folder) if sync.is_dir() else begun.synchformer,
+        else initial.model.pretransform.state_dict(),
+        _trained_synchformer(config, folder) if sync.is_dir() else initial.synchformer,
     )
 
 
@@ -316,7 +318,7 @@ def _prepared_batches(
     module.model.to(device)
     if module.synchformer is not None:
         module.synchformer.to(device)
-    made: list[BatchSource] = []
+    sources: list[BatchSource] = []
     for split in SPLITS:
         counts = {"sounds": config.data.sounds, "films": config.data.films if share else 0}
         if split == "held out":
@@ -332,8 +334,8 @@ def _prepared_batches(
             )
             parts.append((dataset, items))
         training = split == "training"
-        made.append(PreparedBatches(parts[0], parts[1], settings.batch_size, share, shuffled=training))
-    return made[0], made[1]
+        sources.append(PreparedBatches(parts[0], parts[1], settings.batch_size, share, shuffled=training))
+    return sources[0], sources[1]
 
 
 def _fit(
@@ -362,9 +364,9 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
     if not path.is_file():
         data = config.dataset("training", film_fraction=config.data.film_fraction)
         captions = (data.caption(index) for index in range(min(_CAPTIONS, len(data))))
-        made = make_tokenizer(captions, config.text_encoder.vocabulary)
+        tokenizer = make_tokenizer(captions, config.text_encoder.vocabulary)
         with write_atomically(path) as temporary:
-            made.save(str(temporary))
+            tokenizer.save(str(temporary))
     return read_tokenizer(path)
 
 

@@ -60,8 +60,8 @@ def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     count = len(rotation)
     _set(posterior, _in_the_middle(rotation, posterior))
     # Of what the whole encoder makes, which is not quite linear.
-    made = torch.cat([encoder(item[None])[0, :count] for item in waveforms], dim=1)
-    deviation = made.std(dim=1).clamp(min=1e-6)
+    encoded = torch.cat([encoder(item[None])[0, :count] for item in waveforms], dim=1)
+    deviation = encoded.std(dim=1).clamp(min=1e-6)
     posterior.weight[:count] /= deviation[:, None, None]
     _set(first, _in_the_middle(rotation.T * deviation, first))
     assert posterior.bias is not None
@@ -70,13 +70,13 @@ def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
 
 def _convolutions(layers: Any) -> list[Any]:
     """In their order, but those of residual units."""
-    found: list[Any] = []
+    convolutions: list[Any] = []
     for layer in layers.children():
         if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
-            found.append(layer)
+            convolutions.append(layer)
         elif not isinstance(layer, ResidualUnit):
-            found += _convolutions(layer)
-    return found
+            convolutions += _convolutions(layer)
+    return convolutions
 
 
 def initialise_residual_unit(unit: ResidualUnit) -> None:

@@ -47,20 +47,22 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     def opening(waveforms: Tensor) -> Tensor:
         return inner_first(waves.posterior(waveforms)[0])
 
-    told, silent = _heard_inside(opening, make_atoms(rate, ratio), ratio, up)
-    kept = _directions(told, up.out_channels)
+    responses, silent = _heard_inside(opening, make_atoms(rate, ratio), ratio, up)
+    directions = _directions(responses, up.out_channels)
     up.weight.normal_(std=_UNUSED)
     # Of the two snakes' sum, twice the square, each channel gives a half.
-    up.weight[: 2 * len(told)] = torch.einsum("khn,rh->krn", told / 2, kept).repeat_interleave(2, dim=0)
-    up.bias.copy_(kept @ silent)
+    up.weight[: 2 * len(responses)] = torch.einsum(
+        "khn,rh->krn", responses / 2, directions
+    ).repeat_interleave(2, dim=0)
+    up.bias.copy_(directions @ silent)
     for unit in units:
         assert isinstance(unit, ResidualUnit)
         initialise_residual_unit(unit)
     straight, inner_up = opened.layers[0], inner_opened.layers[1]
     _set_snake(straight, STRAIGHT)
-    opened.layers[1].weight.copy_(torch.einsum("hon,rh->ron", inner_up.weight, kept))
+    opened.layers[1].weight.copy_(torch.einsum("hon,rh->ron", inner_up.weight, directions))
     # What silence has in the directions that are left out; each output sees two taps of the kernel.
-    left_out = silent - kept.T @ (kept @ silent)
+    left_out = silent - directions.T @ (directions @ silent)
     lost = torch.einsum("h,hon->o", left_out, inner_up.weight) / inner_up.stride[0]
     opened.layers[1].bias.copy_(inner_up.bias + lost)
     for layer, inner in zip(
@@ -99,16 +101,16 @@ def _heard_inside(
     stride, size = up.stride[0], up.kernel_size[0]
     begin = token * stride - int(up.padding[0])
     at = token * ratio - ratio // 2 + round(_LATE * ratio)
-    told = []
+    responses = []
     for side in range(2):
-        for some in shapes.split(_TOGETHER):
-            waveforms = torch.zeros(len(some), 2, samples)
-            waveforms[:, side, at : at + some.shape[1]] = _LEVEL * some
-            told.append((layer(waveforms) - silence)[..., begin : begin + size] / _LEVEL)
-    return torch.cat(told), silence[0, :, token * stride]
+        for atoms in shapes.split(_TOGETHER):
+            waveforms = torch.zeros(len(atoms), 2, samples)
+            waveforms[:, side, at : at + atoms.shape[1]] = _LEVEL * atoms
+            responses.append((layer(waveforms) - silence)[..., begin : begin + size] / _LEVEL)
+    return torch.cat(responses), silence[0, :, token * stride]
 
 
-def _directions(told: Tensor, count: int) -> Tensor:
+def _directions(responses: Tensor, count: int) -> Tensor:
     """(count, H), orthonormal: in which atoms (K, H, N) are strongest."""
-    moment = torch.einsum("khn,kgn->hg", told, told).double()
-    return torch.linalg.eigh(moment).eigenvectors.flip(1)[:, :count].T.to(told)
+    moment = torch.einsum("khn,kgn->hg", responses, responses).double()
+    return torch.linalg.eigh(moment).eigenvectors.flip(1)[:, :count].T.to(responses)

@@ -34,7 +34,7 @@ class AutoencoderTraining(TrainingModule):
         config: AutoencoderConfig,
         settings: AutoencoderSettings,
         sounds: Tensor | None = None,
-        begun: Mapping[str, Tensor] | None = None,
+        initial_state: Mapping[str, Tensor] | None = None,
     ) -> None:
         """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows. begun: a
         plain state dict, of which the decoder alone is trained further, so that whatever was trained on the
@@ -43,14 +43,14 @@ class AutoencoderTraining(TrainingModule):
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
         if sounds is not None:
-            some = torch.Generator().manual_seed(settings.seed)
+            random = torch.Generator().manual_seed(settings.seed)
             initialise_autoencoder(
-                self.autoencoder, pan_randomly(equalise_rms(sounds), settings.panned_fraction, some)
+                self.autoencoder, pan_randomly(equalise_rms(sounds), settings.panned_fraction, random)
             )
-        if begun is not None:
-            self.autoencoder.load_state_dict(begun, strict=True)
+        if initial_state is not None:
+            self.autoencoder.load_state_dict(initial_state, strict=True)
         normalise_weights(self.autoencoder)
-        if begun is not None:
+        if initial_state is not None:
             self.autoencoder.model["encoder"].requires_grad_(False)
         self.start_averaging()
 
@@ -58,17 +58,17 @@ class AutoencoderTraining(TrainingModule):
         """Validation takes the mean of the posterior, training a sample."""
         settings = self.settings
         assert isinstance(batch, SoundBatch)
-        wanted = batch.waveforms
+        target = batch.waveforms
         if training:
-            wanted = pan_randomly(wanted, settings.panned_fraction, random)
-        mean, deviation = self._posterior(wanted)
+            target = pan_randomly(target, settings.panned_fraction, random)
+        mean, deviation = self._posterior(target)
         latents = mean
         if training:
             latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
-        made = self.autoencoder.model["decoder"](latents)
+        reconstruction = self.autoencoder.model["decoder"](latents)
         # The spectra and their logarithms in float32 whatever the convolutions were computed in.
-        with torch.autocast(made.device.type, enabled=False):
-            got, want = stereo_views(made.float()), stereo_views(wanted)
+        with torch.autocast(reconstruction.device.type, enabled=False):
+            got, want = stereo_views(reconstruction.float()), stereo_views(target)
             convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
             wave = relative_error(got, want)
             kl = kl_divergence(mean.float(), deviation.float())

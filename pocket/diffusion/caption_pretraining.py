@@ -52,16 +52,16 @@ SIZES = (len(ARRANGEMENTS), *_PARTS * (len(KINDS) + 1, *(len(values) + 1 for val
 
 def answers(scene: Scene) -> list[int]:
     """One number below each of `SIZES`; 0 is said of what is not asked, or not there."""
-    found = [ARRANGEMENTS.index(scene.arrangement)]
+    numbers = [ARRANGEMENTS.index(scene.arrangement)]
     for place in range(_PARTS):
         part = scene.parts[place] if place < len(scene.parts) else None
-        found.append(0 if part is None else 1 + list(KINDS).index(part.kind))
+        numbers.append(0 if part is None else 1 + list(KINDS).index(part.kind))
         for name, options in _OPTIONS.items():
             value = None if part is None else getattr(part.description, name)
             if name == "tempo" and value is not None:
                 value = int(value) // _TEMPO
-            found.append(0 if value is None else 1 + options.index(value))
-    return found
+            numbers.append(0 if value is None else 1 + options.index(value))
+    return numbers
 
 
 class AttributeClassifier(nn.Module):
@@ -75,11 +75,11 @@ class AttributeClassifier(nn.Module):
         """(B, N, D) -> of each question the logits (B, answers)."""
         return self.layers(context.float().mean(dim=1)).split(SIZES, dim=-1)
 
-    def loss(self, context: Tensor, wanted: Tensor) -> Tensor:
+    def loss(self, context: Tensor, labels: Tensor) -> Tensor:
         """wanted: (B, questions)."""
-        told = self(context)
+        logits = self(context)
         return torch.stack(
-            [F.cross_entropy(*pair) for pair in zip(told, wanted.unbind(1), strict=True)]
+            [F.cross_entropy(*pair) for pair in zip(logits, labels.unbind(1), strict=True)]
         ).sum()
 
 
@@ -98,9 +98,9 @@ def pretrain_on_captions(
         for group in optimiser.param_groups:
             group["lr"] = schedule_rate(_RATE, step, steps, _WARMUP)
         numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
-        captions, wanted = captions_and_labels(dataset, numbers)
+        captions, labels = captions_and_labels(dataset, numbers)
         context = module.text_context(captions, module.make_generator(step))
-        loss = questions.loss(context, wanted.to(device))
+        loss = questions.loss(context, labels.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, _CLIP)

@@ -1,6 +1,9 @@
-"""A finished model that the training of another one follows: a target of its own for every sound, without the
-noise that a single sound is of all that a prompt may mean (Hinton et al. 2015, arXiv 1503.02531). Its latents
-are the same; network and conditioners may be others.
+"""Distillation: a trained teacher predicts part of the target of another model's training.
+
+A prediction is less noisy than a single sound out of all that a prompt may mean. Teacher and student share
+their latents; network and conditioners may differ. Source: Hinton et al. 2015, arXiv 1503.02531.
+
+B batch, C channels, L latents.
 """
 
 from __future__ import annotations
@@ -22,52 +25,80 @@ from .prompt_dropout import VisiblePrompts
 
 
 class Teacher:
-    """Says what is to be predicted of sounds whose prompt is words, or nothing. Not of videos and of audio
-    prompts, which each model hears in its own way: there the data alone decide.
+    """Mixes a teacher's prediction into the targets of items with a text prompt, or with none.
+
+    Items with a video or an audio prompt keep the target of the data, because each model encodes these
+    prompts differently.
     """
 
-    def __init__(self, model: AudioXModel, share: float, device: str | torch.device) -> None:
-        """share: of what the teacher says in the target, 0 to 1; the rest is the data's."""
-        self._model, self._share = model.to(device).eval().requires_grad_(False), share
+    def __init__(self, model: AudioXModel, fraction: float, device: str | torch.device) -> None:
+        """Move the teacher to a device and freeze it.
+
+        Args:
+            model: The trained model.
+            fraction: Weight of its prediction in the target, 0 to 1; the data have the rest.
+            device: Device of the training.
+        """
+        self._model, self._fraction = model.to(device).eval().requires_grad_(False), fraction
         self._placement = DevicePlacement(device)
 
     @torch.no_grad()
     def target(
         self,
-        wanted: Tensor,
+        target: Tensor,
         noised: Tensor,
         times: Tensor,
         batch: PreparedBatch,
-        shown: VisiblePrompts,
+        visible: VisiblePrompts,
         random: RandomNumbers,
     ) -> Tensor:
-        """wanted: what the data say, noised: what the network is given, both (B, C, L); times: (B,) -> what
-        is to be predicted, (B, C, L).
+        """Mix the prediction into the target.
+
+        Args:
+            target: Velocity of the data (B, C, L).
+            noised: Latents with noise, the input of the network (B, C, L).
+            times: Times of the noise (B,).
+            batch: The items.
+            visible: Prompts that the student sees.
+            random: Random numbers of the encoders.
+
+        Returns:
+            The target of the student (B, C, L).
         """
-        has_sound = torch.zeros(len(wanted), dtype=torch.bool) if batch.mels is None else shown.audio
+        has_sound = torch.zeros(len(target), dtype=torch.bool) if batch.mels is None else visible.audio
         rows = (~batch.has_film & ~has_sound).nonzero().flatten()
         if not len(rows):
-            return wanted
-        model, here = self._model, rows.to(wanted.device)
-        prompts = [{"text_prompt": batch.captions[row] if shown.text[row] else ""} for row in rows.tolist()]
+            return target
+        model, here = self._model, rows.to(target.device)
+        prompts = [{"text_prompt": batch.captions[row] if visible.text[row] else ""} for row in rows.tolist()]
         context = model.assemble_context(
             model.encode_conditioning(prompts, self._placement, random), self._placement
         )
-        context = context * shown.context[rows].to(context)[:, None, None]
+        context = context * visible.context[rows].to(context)[:, None, None]
         network = model.network
-        said = network(noised[here], times[here], network.prepare_context(context)).to(wanted)
-        return wanted.index_copy(0, here, torch.lerp(wanted[here], said, self._share))
+        prediction = network(noised[here], times[here], network.prepare_context(context)).to(target)
+        return target.index_copy(0, here, torch.lerp(target[here], prediction, self._fraction))
 
 
 def read_teacher(folder: Path, config: TrainingConfig, device: str | torch.device) -> Teacher:
-    """The model in a folder. Raises `InputError` where its latents are not those that are trained, and what
-    `get_pretrained_model` raises.
+    """Load a teacher.
+
+    Args:
+        folder: Folder of the trained model.
+        config: Configuration of the training.
+        device: Device of the training.
+
+    Returns:
+        The teacher.
+
+    Raises:
+        InputError: If its latents differ from those of the student.
     """
     model, _ = get_pretrained_model(folder, download=False, precision="fp32")
     own, its = config.model, model.config
     if any(getattr(own, part) != getattr(its, part) for part in ("autoencoder", "latent_count", "objective")):
         raise InputError(
-            f"{folder} cannot be the teacher: its latents are not those of the model that is to be trained. "
+            f"{folder} cannot be the teacher, because its latents differ from those of the model to train. "
             "Both need the same autoencoder, sample_size and objective in their config.json."
         )
     return Teacher(model, config.diffusion.teacher_fraction, device)

@@ -31,8 +31,10 @@ class BatchTextEncoder(TextEncoder):
         self.tokenizer.no_padding()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(prompts))]
         longest = max(map(len, tokens))
-        ids = torch.tensor([[*found, *[0] * (longest - len(found))] for found in tokens], device=device)
-        counts = torch.tensor([len(found) for found in tokens], device=device)
+        ids = torch.tensor(
+            [[*ids_of_text, *[0] * (longest - len(ids_of_text))] for ids_of_text in tokens], device=device
+        )
+        counts = torch.tensor([len(ids_of_text) for ids_of_text in tokens], device=device)
         mask = (torch.arange(longest, device=device) < counts[:, None]).float()
         states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         missing = length - longest

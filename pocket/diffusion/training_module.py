@@ -106,7 +106,7 @@ class DiffusionTraining(TrainingModule):
         """
         assert isinstance(batch, PreparedBatch)
         has_film = batch.has_film
-        shown = (
+        visible = (
             VisiblePrompts.draw(self.settings, has_film, random)
             if training
             else VisiblePrompts.without_audio_prompt(has_film)
@@ -117,41 +117,41 @@ class DiffusionTraining(TrainingModule):
         times = noise_times(places, self.settings.noise_spread, self.settings.noise_shift)
         noise = torch.randn(latents.shape, generator=random).to(latents)
         alpha, sigma = (f(times * math.pi / 2).to(latents)[:, None, None] for f in (torch.cos, torch.sin))
-        context = self.context(batch, shown, random)
-        context = context * shown.context.to(context)[:, None, None]
+        context = self.context(batch, visible, random)
+        context = context * visible.context.to(context)[:, None, None]
         prepared = self.network.prepare_context(context)
         noised, times = alpha * latents + sigma * noise, times.to(latents)
-        made = self.network(noised, times, prepared)
-        wanted = alpha * noise - sigma * latents
+        prediction = self.network(noised, times, prepared)
+        target = alpha * noise - sigma * latents
         if not training:
-            return {"loss": F.mse_loss(made, wanted)}
+            return {"loss": F.mse_loss(prediction, target)}
         if self.teacher is not None:
-            wanted = self.teacher.target(wanted, noised, times, batch, shown, RandomNumbers(random))
+            target = self.teacher.target(target, noised, times, batch, visible, RandomNumbers(random))
         if self.silence is None:
-            errors = weighted_errors(made, wanted, latents)
+            errors = weighted_errors(prediction, target, latents)
         else:
-            heard = latents - self.silence.to(latents)[:, None]
-            errors = weighted_errors(made, wanted, heard, usual=1.0)
+            features = latents - self.silence.to(latents)[:, None]
+            errors = weighted_errors(prediction, target, features, usual=1.0)
         loss = self.usual.balanced(errors, places)
         self.usual.update(errors.detach(), places)
         return {"loss": loss}
 
-    def context(self, batch: PreparedBatch, shown: VisiblePrompts, random: torch.Generator) -> Tensor:
+    def context(self, batch: PreparedBatch, visible: VisiblePrompts, random: torch.Generator) -> Tensor:
         """The network's context (B, N, D), with gradients."""
         device = self.device
         tokens: dict[str, Tensor] = {}
         for name, module in self.model.conditioner.conditioners.items():
             if isinstance(module, TextConditioner):
-                told = [text if yes else "" for text, yes in zip(batch.captions, shown.text, strict=True)]
-                tokens[name] = module(told, device, RandomNumbers(random))
+                texts = [text if yes else "" for text, yes in zip(batch.captions, visible.text, strict=True)]
+                tokens[name] = module(texts, device, RandomNumbers(random))
             elif isinstance(module, VideoConditioner):
-                tokens[name] = self._video_tokens(module, batch, shown)
+                tokens[name] = self._video_tokens(module, batch, visible)
             elif isinstance(module, MelConditioner):
                 silence = log_mel(torch.zeros(1, self._prompt_samples, device=device), module.config)
-                heard = silence.repeat(len(batch.captions), 1, 1)
+                features = silence.repeat(len(batch.captions), 1, 1)
                 if batch.mels is not None:
-                    heard = torch.where(shown.audio.to(device)[:, None, None], batch.mels, heard)
-                tokens[name] = module.project(heard, RandomNumbers(random))
+                    features = torch.where(visible.audio.to(device)[:, None, None], batch.mels, features)
+                tokens[name] = module.project(features, RandomNumbers(random))
         return self.model.assemble_context(tokens, DevicePlacement(device))
 
     @property
@@ -163,9 +163,9 @@ class DiffusionTraining(TrainingModule):
         count = len(captions)
         yes = torch.ones(count, dtype=torch.bool)
         nothing = torch.zeros(0, device=self.device)
-        shown = VisiblePrompts(text=yes, video=~yes, audio=~yes, context=yes)
+        visible = VisiblePrompts(text=yes, video=~yes, audio=~yes, context=yes)
         batch = PreparedBatch(0, tuple(range(count)), tuple(captions), nothing)
-        return self.context(batch, shown, random)
+        return self.context(batch, visible, random)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Muon for the matrices and convolutions of the network's blocks, AdamW for all else. What has learnt
@@ -195,9 +195,11 @@ class DiffusionTraining(TrainingModule):
         ]
         return name.startswith((*texts, "model.maf_block."))
 
-    def _video_tokens(self, module: VideoConditioner, batch: PreparedBatch, shown: VisiblePrompts) -> Tensor:
+    def _video_tokens(
+        self, module: VideoConditioner, batch: PreparedBatch, visible: VisiblePrompts
+    ) -> Tensor:
         tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)
-        rows = shown.video.nonzero().flatten()
+        rows = visible.video.nonzero().flatten()
         if batch.pictures is None or not len(rows):
             return tokens
         films = (rows - (len(batch.captions) - len(batch.pictures))).to(tokens.device)

@@ -42,9 +42,9 @@ def sync_code(scene: Scene, start: float, steps: int, step: float) -> np.ndarray
         here = np.exp(-0.5 * ((distance - step / 2) / step) ** 2)
         code[:, 8] = (here * gains).max(axis=1)
         code[:, 9] = (here * pans).sum(axis=1) / np.maximum(here.sum(axis=1), 1)
-        seen = (onsets >= start) & (onsets < start + steps * step)
-        before = np.where(seen & (distance <= step / 2), np.exp((distance - step / 2) / _MEMORY), 0)
-        after = np.where(seen & (distance > step / 2), np.exp((step / 2 - distance) / _MEMORY), 0)
+        inside = (onsets >= start) & (onsets < start + steps * step)
+        before = np.where(inside & (distance <= step / 2), np.exp((distance - step / 2) / _MEMORY), 0)
+        after = np.where(inside & (distance > step / 2), np.exp((step / 2 - distance) / _MEMORY), 0)
         code[:, 10], code[:, 11] = before.max(axis=1), after.max(axis=1)
     code[:, 4 + FILM_KINDS.index(scene.film or "")] = 1
     angle = math.pi * (np.arange(steps) + 0.5) / steps

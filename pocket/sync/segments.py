@@ -1,5 +1,4 @@
-"""Segments of films with what is to be said of them, and what the first layer of the sync encoder makes of
-them, computed once and then taken batch by batch.
+"""Segments of films with their target codes, and the patches that the sync encoder computes of them once.
 
 B segments, T frames of a segment, G its time steps, P patches of a frame, D width.
 """

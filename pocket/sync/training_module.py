@@ -39,9 +39,9 @@ class SyncTraining(TrainingModule):
     def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
         """The mean squared error, of all and of the onsets alone."""
         assert isinstance(batch, PatchBatch)
-        said = self.synchformer.features_of_patches(batch.patches).float()
-        said = rearrange(said, "b g (copies code) -> b g copies code", code=CODE)
-        errors = (said - batch.codes[:, :, None]).square()
+        codes = self.synchformer.features_of_patches(batch.patches).float()
+        codes = rearrange(codes, "b g (copies code) -> b g copies code", code=CODE)
+        errors = (codes - batch.codes[:, :, None]).square()
         onsets = errors[..., :ONSETS].mean()
         return {"loss": errors.mean() + self.settings.onset_weight * onsets, "onsets": onsets}
 

@@ -58,8 +58,8 @@ SYNTHESISERS: dict[str, Synthesiser] = {
 def render(scene: Scene, rate: int) -> np.ndarray:
     """(2, S) float32, S = round(seconds * rate): no sample above 0.92, no mean, silence at both ends.
 
-    The same scene sounds the same at every rate, as far as the rate can hold it, except that noise is drawn
-    anew. Raises InputError for a rate below 8000 Hz.
+    A scene sounds the same at every rate, within the rate's bandwidth, except for its random noise. Raises
+    InputError for a rate below 8000 Hz.
     """
     if rate < MIN_RATE or rate != int(rate):
         raise InputError(f"The rate is {rate} Hz: give a whole number from {MIN_RATE} on.")

@@ -27,23 +27,31 @@ class InitialModel:
 
 
 def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | None = None) -> InitialModel:
-    """The model in a folder; its tokenizer is copied to where the training looks for it, if that is told.
+    """Load a model to start a training from.
 
-    Raises `InputError` for one of another configuration or without a part that is trained with it, and what
-    `get_pretrained_model` raises.
+    Args:
+        folder: Folder of the model.
+        config: Configuration of the training.
+        tokenizer: File that receives the model's tokenizer, unless it exists.
+
+    Returns:
+        The model and its sync encoder.
+
+    Raises:
+        InputError: If the configurations differ, or a part is missing.
     """
-    model, found = get_pretrained_model(folder, download=False, operations=TrainingOperations)
-    if found["model"] != config.config_json["model"]:
+    model, config_json = get_pretrained_model(folder, download=False, operations=TrainingOperations)
+    if config_json["model"] != config.config_json["model"]:
         raise InputError(
-            f"{folder} is a model of another configuration than the one that is to be trained. Give the "
-            "training file that it was made with, or train from nothing."
+            f"The configuration of {folder} differs from that of the training. Pass the training file that "
+            "the model was trained with, or leave out --initial-model."
         )
     words = folder / "text_encoder" / "tokenizer.json"
     if tokenizer is not None and words.is_file() and not tokenizer.is_file():
         with write_atomically(tokenizer) as temporary:
             shutil.copyfile(words, temporary)
     path = folder / "synchformer_state_dict.safetensors"
-    wanted = synchformer_config(config) is not None
-    if wanted and not path.is_file():
+    needs_sync = synchformer_config(config) is not None
+    if needs_sync and not path.is_file():
         raise InputError(f"{path} is missing: this model is trained with its sync encoder.")
-    return InitialModel(model, load_synchformer(path) if wanted else None)
+    return InitialModel(model, load_synchformer(path) if needs_sync else None)

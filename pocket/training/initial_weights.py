@@ -82,7 +82,7 @@ def initialise_video(module: VideoConditioner) -> None:
             _read_rows(module.proj_sync, range(half, outputs))
         blank = torch.zeros(1, frames, config.clip.tokens, dim)
         still = torch.zeros(1, config.sync_tokens, config.sync_dim) if config.with_sync else None
-        module.empty_visual_feat.copy_(module.fuse(blank, still))  # times are told without a video, too
+        module.empty_visual_feat.copy_(module.fuse(blank, still))  # times are encoded without a video, too
 
 
 def _read_rows(layer: nn.Linear, outputs: range) -> None:
@@ -188,13 +188,13 @@ def _listen_in_time(model: AudioXModel) -> None:
 
 @torch.no_grad()
 def _tell_places(network: DiffusionTransformer, latents: int) -> None:
-    """So that tokens know from the start where they are, which is what the times of a video are good for.
+    """Initialise attention so that tokens know their absolute position, which the times of a video refer to.
 
-    Rotary positions only tell how far apart two tokens are. But the time token is the first, and how much a
-    token looks at it can depend on how far it is away. So the time token gets a mark; all tokens get a
-    constant in the first block, which asks for the mark in the second; and some heads of that, each with
-    one pair of channels that turns slowly, add what they see of the mark in a direction of their own.
-    Needs two blocks, channels that do not turn, and a head for each; one at least is left as it is drawn.
+    Rotary embeddings encode only the distance between two tokens. The time token is the first, so the
+    distance to it is the position: the time token gets a mark, and all tokens get a constant in the first
+    block. In the second block, some heads query the mark with the constant. Each has one pair of slowly
+    rotating channels, and adds the attention to the mark in its own direction. It needs two blocks, channels
+    that do not rotate, and one head per position besides at least one random head.
     """
     blocks, config = network.transformer.blocks(), network.config
     places = _PLACES[: config.num_heads - 1]
@@ -204,17 +204,17 @@ def _tell_places(network: DiffusionTransformer, latents: int) -> None:
         return
     directions = torch.randn(width, 2 + len(places))
     directions = torch.linalg.qr(directions - directions.mean(dim=0)).Q
-    mark, constant, told = directions[:, 0], directions[:, 1], directions[:, 2:]
+    mark, constant, place_directions = directions[:, 0], directions[:, 1], directions[:, 2:]
     project = network.transformer.project_in.weight
     project -= torch.outer(mark, mark @ project)
     network.to_timestep_embed[2].bias += _MARK * mark
     blocks[0].ff.ff[2].bias += _CONSTANT * constant
     # What layer norm makes of them, where what is drawn adds a third to each number.
-    seen = _MARK / math.sqrt((_MARK**2 + _CONSTANT**2) / width)
-    asked = _CONSTANT / math.sqrt((width / 3 + _CONSTANT**2) / width)
+    mark_size = _MARK / math.sqrt((_MARK**2 + _CONSTANT**2) / width)
+    constant_size = _CONSTANT / math.sqrt((width / 3 + _CONSTANT**2) / width)
     attention = blocks[1].self_attn
     weights = attention.to_qkv.weight.view(3, config.num_heads, head, width)
-    scale = math.sqrt(head) / (seen * asked)
+    scale = math.sqrt(head) / (mark_size * constant_size)
     slope, base = math.sqrt(_LOGITS * scale), math.sqrt(math.log(latents) * scale)
     for number, (turns, later) in enumerate(places):
         queries, keys, values = weights[:, number]
@@ -224,8 +224,8 @@ def _tell_places(network: DiffusionTransformer, latents: int) -> None:
         keys[pair + pairs * later] += slope * mark
         queries[2 * pairs] += base * constant
         keys[2 * pairs] += base * mark
-        values[0] = mark / seen
-        attention.to_out.weight[:, number * head] += _TOLD * told[:, number]
+        values[0] = mark / mark_size
+        attention.to_out.weight[:, number * head] += _TOLD * place_directions[:, number]
 
 
 def _sync_times(config: ClipConditionerConfig) -> Tensor:

@@ -34,28 +34,30 @@ def stereo_views(waveforms: Tensor) -> Tensor:
     return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
 
 
-def multi_resolution_stft(made: Tensor, wanted: Tensor, fft_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+def multi_resolution_stft(
+    prediction: Tensor, target: Tensor, fft_sizes: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Spectral convergence and distance of log magnitudes, means over the sizes. (B, C, S) both -> (), ().
 
     Convergence is taken item by item and channel by channel, or what is loud would be all that counts; a soft
     channel is measured by a tenth of the item, a silent item by the floor. Source: Yamamoto et al. 2020,
     arXiv 1910.11480. A size above S is left out; at least one must fit.
     """
-    made, wanted = made.float(), wanted.float()
-    sizes = [size for size in fft_sizes if size <= made.shape[-1]]
-    found = [_stft_distance(made, wanted, size) for size in sizes]
-    convergence, logs = (torch.stack(values).mean() for values in zip(*found, strict=True))
+    prediction, target = prediction.float(), target.float()
+    sizes = [size for size in fft_sizes if size <= prediction.shape[-1]]
+    distances = [_stft_distance(prediction, target, size) for size in sizes]
+    convergence, logs = (torch.stack(values).mean() for values in zip(*distances, strict=True))
     return convergence, logs
 
 
-def _stft_distance(made: Tensor, wanted: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    got, want = _magnitudes(made, size), _magnitudes(wanted, size)
+def _stft_distance(prediction: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    got, want = _magnitudes(prediction, size), _magnitudes(target, size)
     floor = (_SOFT * _root(want, 1)).clamp(min=_FLOOR)[:, None]
     convergence = _root(want - got, 2) / torch.maximum(_root(want, 2), floor)
     return convergence.mean(), F.l1_loss((got + _LOG_FLOOR).log(), (want + _LOG_FLOOR).log())
 
 
-def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
+def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean root of the squared error of the slow waves, item by item and channel by channel as a share of the
     wanted. (B, C, S) both -> ().
 
@@ -63,21 +65,23 @@ def relative_error(made: Tensor, wanted: Tensor) -> Tensor:
     few latents cannot tell the phase of, noise and clicks, would best be silent. A soft channel is measured
     by a tenth of the item.
     """
-    want = _slow(wanted)
-    floor = (_SOFT * _root(wanted, 1)).clamp(min=_QUIET)[:, None]
-    return (_root(_slow(made) - want, 2) / torch.maximum(_root(want, 2), floor)).mean()
+    want = _slow(target)
+    floor = (_SOFT * _root(target, 1)).clamp(min=_QUIET)[:, None]
+    return (_root(_slow(prediction) - want, 2) / torch.maximum(_root(want, 2), floor)).mean()
 
 
 def _slow(waveforms: Tensor) -> Tensor:
     """(B, C, S) -> (B, C, S / stride), smoothed."""
     kernel = torch.hann_window(_SMOOTHING, periodic=False, device=waveforms.device)
-    made = F.conv1d(waveforms.flatten(0, 1)[:, None], (kernel / kernel.sum())[None, None], stride=_STRIDE)
-    return made.unflatten(0, waveforms.shape[:2])[:, :, 0]
+    prediction = F.conv1d(
+        waveforms.flatten(0, 1)[:, None], (kernel / kernel.sum())[None, None], stride=_STRIDE
+    )
+    return prediction.unflatten(0, waveforms.shape[:2])[:, :, 0]
 
 
-def _root(values: Tensor, kept: int) -> Tensor:
+def _root(values: Tensor, kept_dims: int) -> Tensor:
     """Root mean squares over all but the first dimensions."""
-    return values.square().flatten(kept).mean(dim=-1).clamp(min=1e-14).sqrt()
+    return values.square().flatten(kept_dims).mean(dim=-1).clamp(min=1e-14).sqrt()
 
 
 def _magnitudes(waveforms: Tensor, size: int) -> Tensor:
@@ -96,7 +100,7 @@ def kl_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
     return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
 
 
-def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor, usual: float = DEVIATION) -> Tensor:
+def weighted_errors(prediction: Tensor, target: Tensor, latents: Tensor, usual: float = DEVIATION) -> Tensor:
     """Mean squared error of velocities (B, C, L), soft and short sounds counting for more. -> (B,).
 
     As it is, the error goes with the power of what is to be made: a click would count a thousandth of an
@@ -105,7 +109,7 @@ def weighted_errors(made: Tensor, wanted: Tensor, latents: Tensor, usual: float 
     """
     power = latents.float().square().mean(dim=(1, 2)) / usual**2
     weights = power.clamp(min=1e-6).pow(-_EVEN).clamp(*_WEIGHTS)
-    return (made.float() - wanted.float()).square().mean(dim=(1, 2)) * weights
+    return (prediction.float() - target.float()).square().mean(dim=(1, 2)) * weights
 
 
 class TypicalErrors(nn.Module):

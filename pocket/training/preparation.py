@@ -71,20 +71,20 @@ class Encoders:
         """Sounds (N, 2, S), and N films (T, H, W, 3) uint8 or none -> tensors of N rows, float16."""
         config = self.model.config
         ratio = config.autoencoder.downsampling_ratio
-        heard = waveforms[..., : config.latent_count * ratio]
-        mean, deviation = self.model.pretransform.posterior(heard)
-        made = {"latents": torch.stack([mean, deviation], dim=1)}
+        cropped = waveforms[..., : config.latent_count * ratio]
+        mean, deviation = self.model.pretransform.posterior(cropped)
+        tensors = {"latents": torch.stack([mean, deviation], dim=1)}
         if self.mel is not None:
-            made["mels"] = log_mel(waveforms.mean(dim=1), self.mel.config)
+            tensors["mels"] = log_mel(waveforms.mean(dim=1), self.mel.config)
         if films:
-            made |= self._films(films)
-        return {key: value.to("cpu", torch.float16) for key, value in made.items()}
+            tensors |= self._films(films)
+        return {key: value.to("cpu", torch.float16) for key, value in tensors.items()}
 
     def _films(self, films: Sequence[Tensor]) -> dict[str, Tensor]:
         assert self.video is not None
         config = self.video.config
         device = films[0].device
-        made: dict[str, list[Tensor]] = {"pictures": [], "sync": []}
+        tensors: dict[str, list[Tensor]] = {"pictures": [], "sync": []}
         for film in films:
             frames = film.permute(0, 3, 1, 2)
             # The picture on screen at each time; the nudge is for times that rounding puts just before it.
@@ -92,11 +92,11 @@ class Encoders:
                 min(int(i / config.video_fps * FILM_FPS + 1e-6), len(frames) - 1)
                 for i in range(config.frames)
             ]
-            made["pictures"].append(self.video.encode_frames(frames[picks], device))
+            tensors["pictures"].append(self.video.encode_frames(frames[picks], device))
             if self.synchformer is not None:
-                wanted = frames[: round(config.seconds * config.sync_fps)]
-                made["sync"].append(self.synchformer(normalise_frames(wanted[None]))[0])
-        return {key: torch.stack(values) for key, values in made.items() if values}
+                sync_frames = frames[: round(config.seconds * config.sync_fps)]
+                tensors["sync"].append(self.synchformer(normalise_frames(sync_frames[None]))[0])
+        return {key: torch.stack(values) for key, values in tensors.items() if values}
 
 
 @dataclass(frozen=True)

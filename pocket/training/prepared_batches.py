@@ -73,8 +73,8 @@ class PreparedBatches:
                 rows.append(items[index])
 
         def stacked(name: str) -> Tensor | None:
-            found = [row[name] for row in rows if name in row]
-            return torch.stack(found) if found else None
+            tensors = [row[name] for row in rows if name in row]
+            return torch.stack(tensors) if tensors else None
 
         latents = stacked("latents")
         assert latents is not None

@@ -36,7 +36,7 @@ class Rows:
         self._opened: dict[int, dict[str, Tensor]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which maps the files by itself."""
+        """State for another process, which maps the files again."""
         return {"_files": self._files, "_opened": {}}
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
@@ -77,11 +77,11 @@ def prepare_rows(
     groups: what is encoded, by the number of the group (see `row_range`), made by so many processes. encode:
     a group on the device -> tensors of as many rows.
     """
-    told = folder / "fingerprint.json"
-    if not told.is_file() or json.loads(told.read_text(encoding="utf-8")) != fingerprint:
+    path = folder / "fingerprint.json"
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        with write_atomically(told) as temporary:
+        with write_atomically(path) as temporary:
             temporary.write_text(json.dumps(fingerprint), encoding="utf-8")
     files = [folder / f"{number:05}.safetensors" for number in range(-(-count // _FILE))]
     done = next((number for number, file in enumerate(files) if not file.is_file()), len(files))

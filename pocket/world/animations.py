@@ -1,5 +1,4 @@
-"""What is seen of a scene: a bouncing ball, a flashing lamp, a hammer, a rolling wheel, each in time with its
-sound.
+"""Films of scenes: a bouncing ball, a flashing lamp, a hammer or a rolling wheel, in time with the sound.
 
 A picture shows the very moment i / fps: positions are computed from the scene's events, not stepped, so the
 event on screen and the one in the sound are the same number.
@@ -79,9 +78,9 @@ def render_film(
     margin = math.ceil(_DRIFT * size[0])
     wide = _camera(look, (size[0] + 2 * margin, size[1]), size)
     room = _room(look, wide, scene.film)
-    wanted = range(round(scene.seconds * fps)) if indices is None else indices
-    pictures = np.empty((len(wanted), size[1], size[0], 3), dtype=np.uint8)
-    for place, index in enumerate(wanted):
+    numbers = range(round(scene.seconds * fps)) if indices is None else indices
+    pictures = np.empty((len(numbers), size[1], size[0], 3), dtype=np.uint8)
+    for place, index in enumerate(numbers):
         time = index / fps
         shift = round(margin * math.sin(2 * math.pi * (look.sway[0] * time + look.sway[1])))
         camera = _camera(look, size, size, shift / (size[0] * 0.5 * look.scale))

@@ -21,7 +21,7 @@ def write_items(folder: Path, dataset: Dataset, *, pictures: bool = True) -> Ite
 
     For item 12: 00012.wav (24-bit) or 00012.mp4, 00012.txt with the caption, 00012.json with scene and
     measures, and with pictures 00012.png. These sounds with their captions are what a LoRA is trained on,
-    too. The folder is made if it is not there. Raises InputError if it is no folder, MediaError if a file
+    too. The folder is made if it is not there. Raises InputError if it is not a folder, MediaError if a file
     cannot be written.
     """
     from audiox_ext.media.audio_video import write_audio

@@ -334,7 +334,10 @@ def test_a_training_begins_with_a_model_in_place_of_nothing(trained: Path, tmp_p
 
     other = miniature_values()
     other["model"]["model"]["diffusion"]["config"]["depth"] += 1
-    with pytest.raises(InputError, match=r"model is a model of another configuration.*from nothing"):
+    with pytest.raises(
+        InputError,
+        match=r"configuration of .*model differs from that of the training.*leave out --initial-model",
+    ):
         train_diffusion(miniature(other), tmp_path / "b", device="cpu", report=quietly, start=model)
     halved = shutil.copytree(model, tmp_path / "model-without-sync")
     (halved / "synchformer_state_dict.safetensors").unlink()
@@ -364,7 +367,7 @@ def test_a_training_follows_a_teacher(trained: Path, tmp_path: Path) -> None:
     values["diffusion"] |= {"audio_dropout": 0.0}
     assert loss("heard", teacher=model) > 0.1, "an audio prompt is not the teacher's matter"
     values["model"]["sample_size"] -= 512
-    with pytest.raises(InputError, match=r"model cannot be the teacher: its latents .* sample_size"):
+    with pytest.raises(InputError, match=r"model cannot be the teacher, because its latents .* sample_size"):
         read_teacher(model, miniature(values), "cpu")
 
 
