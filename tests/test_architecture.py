@@ -30,7 +30,7 @@ WITHIN_LIMITS = (
     "audiox_ext/sampling",
     "audiox_ext/training",
     "benchmarks",
-    "nodes/comfy",
+    "nodes",
     "pocket",
     "run.py",
 )

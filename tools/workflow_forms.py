@@ -98,7 +98,7 @@ def _ids(workflow: Workflow) -> dict[str, int]:
 
 
 def _inputs(node: Node, info: Info) -> dict[str, tuple[Any, Json]]:
-    """name -> (type, options), in the node's own order."""
+    """Map each input of a node, in its order, to type and options."""
     specs = {}
     for group in ("required", "optional"):
         for name in info[node.kind]["input_order"].get(group, []):
