@@ -1,10 +1,10 @@
-"""What a config.json says, as frozen dataclasses. Every published default stands here and nowhere else."""
+"""The content of a config.json as frozen dataclasses, with all published defaults."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import ConfigError
 
@@ -31,7 +31,7 @@ SAMPLER_NAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class OobleckEncoderConfig:
-    """Sizes of the encoder. `latent_dim` is twice the latents' channels (mean and scale)."""
+    """Sizes of the Oobleck encoder. `latent_dim` is twice the latents' channels (mean and scale)."""
 
     in_channels: int
     channels: int
@@ -42,7 +42,7 @@ class OobleckEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralEncoderConfig:
-    """Of an encoder without weights, see `networks.strengths`. sample_rate: in hertz. in_channels: 2."""
+    """An encoder without weights that measures spectral values. `sample_rate` in hertz, `in_channels` 2."""
 
     in_channels: int
     sample_rate: int
@@ -50,7 +50,7 @@ class SpectralEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OobleckDecoderConfig:
-    """Sizes of the decoder. `latent_dim` is the latents' channels."""
+    """Sizes of the Oobleck decoder. `latent_dim` is the channels of the latents."""
 
     out_channels: int
     channels: int
@@ -72,24 +72,26 @@ class AutoencoderConfig:
     iterate_batch: bool = False
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         if isinstance(self.encoder, OobleckEncoderConfig):
             self._check("encoder", self.encoder.strides, self.encoder.latent_dim, 2 * self.latent_dim)
         elif self.encoder.in_channels != 2:
             raise ConfigError(
-                f"config.json: strengths are those of left and right, and in_channels is "
-                f"{self.encoder.in_channels}: it must be 2."
+                f"config.json: a spectral encoder takes 2 channels, but in_channels is "
+                f"{self.encoder.in_channels}. Set it to 2."
             )
         self._check("decoder", self.decoder.strides, self.decoder.latent_dim, self.latent_dim)
 
-    def _check(self, name: str, strides: tuple[int, ...], channels: int, wanted: int) -> None:
+    def _check(self, name: str, strides: tuple[int, ...], channels: int, expected: int) -> None:
+        """Raise `ConfigError` unless strides and channels of a half fit the autoencoder."""
         if math.prod(strides) != self.downsampling_ratio:
             raise ConfigError(
                 f"config.json: the {name}'s strides {strides} multiply to {math.prod(strides)}, but "
                 f"downsampling_ratio is {self.downsampling_ratio}."
             )
-        if channels != wanted:
+        if channels != expected:
             raise ConfigError(
-                f"config.json: latent_dim {self.latent_dim} wants {wanted} channels in the {name}, "
+                f"config.json: latent_dim {self.latent_dim} requires {expected} channels in the {name}, "
                 f"got {channels}."
             )
 
@@ -110,13 +112,13 @@ class ClipVisionConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens a frame: the class token and one for each patch."""
+        """Tokens per frame: the class token and one per patch."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConditionerConfig:
-    """`clip` and, with `with_sync`, `clip-with-sync-w-empty-feat`."""
+    """A video conditioner: `clip` or, with `with_sync`, `clip-with-sync-w-empty-feat`."""
 
     with_sync: bool
     video_fps: float
@@ -132,18 +134,18 @@ class ClipConditionerConfig:
 
     @property
     def frames(self) -> int:
-        """Video frames of one prompt."""
+        """Video frames per prompt."""
         return round(self.seconds * self.video_fps)
 
     @property
     def sync_tokens(self) -> int:
-        """Synchformer tokens of one prompt: segments of 16 frames, stride 8, 8 tokens each."""
+        """Synchformer tokens per prompt: segments of 16 frames, stride 8, 8 tokens each."""
         return (round(self.seconds * self.sync_fps) - 16) // 8 * 8 + 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConditionerConfig:
-    """`t5`. `dim` is the encoder's width."""
+    """A text conditioner, `t5`. `dim` is the width of the encoder."""
 
     t5_model_name: str = "t5-base"
     max_length: int = 128
@@ -152,8 +154,9 @@ class TextConditionerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MelConditionerConfig:
-    """`mel_spec`. `target_sample_rate` is what the filters are built for, whatever the audio's rate (as
-    published).
+    """An audio conditioner, `mel_spec`.
+
+    (as published) The filters are built for `target_sample_rate`, whatever the rate of the audio.
     """
 
     n_fft: int
@@ -166,14 +169,16 @@ class MelConditionerConfig:
     mask_ratio_end: float = 1.0
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         if self.win_length > self.n_fft:
             raise ConfigError(f"config.json: win_length {self.win_length} is longer than n_fft {self.n_fft}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioAutoencoderConditionerConfig:
-    """`audio_autoencoder` and `audio_autoencoder_v2`; with `latent_seq_len` the pooled form, else one token a
-    latent.
+    """An audio conditioner, `audio_autoencoder` or `audio_autoencoder_v2`.
+
+    With `latent_seq_len` the latents are pooled, otherwise there is one token per latent.
     """
 
     autoencoder: AutoencoderConfig
@@ -191,7 +196,7 @@ ConditionerConfig = (
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """The denoising network, kind `dit` or `mmdit`."""
+    """The denoising network, of type `dit` or `mmdit`."""
 
     type: NetworkType
     io_channels: int
@@ -205,29 +210,31 @@ class NetworkConfig:
     context_tokens: int = 384
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         if self.embed_dim % self.num_heads:
             raise ConfigError(
-                f"config.json: embed_dim {self.embed_dim} cannot be shared by num_heads {self.num_heads}."
+                f"config.json: embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}."
             )
         if self.type == "mmdit" and self.head_dim % 2:
             raise ConfigError(
-                f"config.json: a mmdit network turns pairs, so num_heads {self.num_heads} must be even."
+                f"config.json: num_heads {self.num_heads} must be even, because mmdit rotates pairs."
             )
         if self.type == "dit" and self.context_dim % self.head_dim:
             raise ConfigError(
-                f"config.json: a context {self.context_dim} wide does not divide into heads of "
+                f"config.json: the context width {self.context_dim} is not divisible by the head width "
                 f"{self.head_dim}."
             )
         if self.type == "dit" and self.num_heads % max(1, self.context_dim // self.head_dim):
             raise ConfigError(
-                f"config.json: {self.num_heads} heads cannot share the {self.context_dim // self.head_dim} "
-                f"heads that a context {self.context_dim} wide has."
+                f"config.json: num_heads {self.num_heads} is not divisible by the "
+                f"{self.context_dim // self.head_dim} heads of a context {self.context_dim} wide."
             )
 
     @property
     def head_dim(self) -> int:
-        """Width of one attention head; `mmdit` has embed_dim // num_heads heads of width num_heads (as
-        published).
+        """Width of an attention head.
+
+        (as published) A `mmdit` network has embed_dim // num_heads heads of width num_heads.
         """
         return self.num_heads if self.type == "mmdit" else self.embed_dim // self.num_heads
 
@@ -239,7 +246,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """The MAF block: gated experts over the three modalities."""
+    """Sizes of the MAF block: gated experts over the three modalities."""
 
     num_experts_per_modality: int
     num_heads: int
@@ -247,16 +254,17 @@ class FusionConfig:
     dim: int = 768
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         if self.dim % self.num_heads:
             raise ConfigError(
-                f"config.json: gate_type_config.dim {self.dim} cannot be shared by num_heads "
+                f"config.json: gate_type_config.dim {self.dim} is not divisible by num_heads "
                 f"{self.num_heads}."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingDefaults:
-    """How a model is sampled when nobody says otherwise. cfg_scale 1 means no guidance."""
+    """How a model is sampled by default. `cfg_scale` 1 means no guidance."""
 
     steps: int = 250
     cfg_scale: float = 7.0
@@ -265,6 +273,7 @@ class SamplingDefaults:
     sigma_max: float = 500.0
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         if self.sigma_min >= self.sigma_max:
             raise ConfigError(
                 f"config.json: sampling.sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}."
@@ -293,12 +302,13 @@ class ModelConfig:
 
     @property
     def latent_count(self) -> int:
-        """Latents of `sample_size` samples."""
+        """Number of latents in `sample_size` samples."""
         return self.sample_size // self.autoencoder.downsampling_ratio
 
     def __post_init__(self) -> None:
+        """Check that the values fit each other. Raises `ConfigError`."""
         self._check_conditioners()
-        checks: list[tuple[str, object, str, object]] = [
+        checks: list[tuple[str, Any, str, Any]] = [
             ("model.conditioning.cond_dim", self.cond_dim, "cond_token_dim", self.network.cond_token_dim),
             (
                 "the autoencoder's latent_dim",
@@ -315,14 +325,14 @@ class ModelConfig:
         if self.fusion is not None:
             checks.append(("cond_dim", self.cond_dim, "gate_type_config.dim", self.fusion.dim))
             slots = ["audio_prompt", "text_prompt", "video_prompt"]
-            checks.append(("the conditioners' ids", sorted(self.conditioners), "what MAF joins", slots))
+            checks.append(("the conditioners' ids", sorted(self.conditioners), "the slots of MAF", slots))
         _require_equal(checks)
         if self.network.type == "mmdit":
             tokens, latents = sum(self.context_tokens().values()), self.latent_count + 1
             _require_equal(
                 [
                     ("latents + 1", latents, "_latent_seq_len", self.network.latent_seq_len),
-                    ("context tokens", tokens, "what mmdit takes", self.network.context_tokens),
+                    ("context tokens", tokens, "the token count of mmdit", self.network.context_tokens),
                 ]
             )
         if self.sample_size < self.autoencoder.downsampling_ratio:
@@ -332,11 +342,12 @@ class ModelConfig:
             )
 
     def _check_conditioners(self) -> None:
+        """Raise `ConfigError` unless the conditioners fit each other and the model."""
         unknown = [name for name in self.cross_attention_ids if name not in self.conditioners]
         if unknown:
             raise ConfigError(
-                f"config.json: cross_attention_cond_ids names {', '.join(unknown)}, for which there is no "
-                "conditioner."
+                f"config.json: cross_attention_cond_ids names {', '.join(unknown)}, but there is no such "
+                f"conditioner. There are: {', '.join(self.conditioners)}."
             )
         prompt_latents = (
             round(self.conditioning_seconds * self.sample_rate) // self.autoencoder.downsampling_ratio
@@ -357,13 +368,14 @@ class ModelConfig:
                 _require_equal([(f"{name}'s latents", length, "latents of a prompt", prompt_latents)])
 
     def context_tokens(self) -> dict[str, int]:
-        """How many tokens each prompt has in the network's context, in the order of the context."""
+        """Return how many tokens each prompt has in the network's context, in the order of the context."""
         # (as published) Fusion puts the text first.
         order = ("text_prompt", "video_prompt", "audio_prompt")
         names = self.cross_attention_ids if self.fusion is None else order
         return {name: self._tokens_of(self.conditioners[name]) for name in names}
 
     def _tokens_of(self, kind: ConditionerConfig) -> int:
+        """Count the tokens of a conditioner."""
         if isinstance(kind, ClipConditionerConfig):
             return kind.out_features
         if isinstance(kind, TextConditionerConfig):
@@ -373,7 +385,10 @@ class ModelConfig:
         return kind.empty_seq_len if kind.latent_seq_len is None else kind.pooled_tokens
 
 
-def _require_equal(checks: list[tuple[str, object, str, object]]) -> None:
-    for name, value, other, wanted in checks:
-        if value != wanted:
-            raise ConfigError(f"config.json: {name} is {value}, but {other} is {wanted}; they must be equal.")
+def _require_equal(checks: list[tuple[str, Any, str, Any]]) -> None:
+    """Raise `ConfigError` for the first (name, value, other name, other value) that differ."""
+    for name, value, other, expected in checks:
+        if value != expected:
+            raise ConfigError(
+                f"config.json: {name} is {value}, but {other} is {expected}; they must be equal."
+            )

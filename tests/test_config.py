@@ -66,12 +66,12 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ("model_type", "lm", "model_type is 'lm'. This version supports: diffusion_cond"),
         ("model.diffusion.type", "unet", "type is 'unet'. This version supports: dit, mmdit"),
         ("model.diffusion.config.embed_dim", ..., "embed_dim is missing"),
-        ("model.diffusion.config.num_heads", 7, "embed_dim 1536 cannot be shared by num_heads 7"),
-        ("model.diffusion.config.embed_dim", 1152, "24 heads cannot share the 16 heads that a context 768"),
+        ("model.diffusion.config.num_heads", 7, "embed_dim 1536 is not divisible by num_heads 7"),
+        ("model.diffusion.config.embed_dim", 1152, "num_heads 24 is not divisible by the 16 heads"),
         ("model.diffusion.gate_type", "MOE", "gate_type is 'MOE'"),
         ("model.diffusion.diffusion_objective", "eps", "diffusion_objective is 'eps'"),
         ("model.diffusion.global_cond_ids", ["x"], "global_cond_ids must be empty"),
-        ("model.diffusion.cross_attention_cond_ids", ["smell"], "smell, for which there is no conditioner"),
+        ("model.diffusion.cross_attention_cond_ids", ["smell"], "smell, but there is no such conditioner"),
         ("model.conditioning.configs.2.type", "clap", r"configs\[2\].type is 'clap'"),
         ("model.conditioning.configs.0.id", ..., r"configs\[0\].id is missing"),
         ("model.conditioning.configs.2.config.n_fft", "x", "n_fft must be int"),
@@ -81,7 +81,7 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
             1000,
             "multiply to 2048, but downsampling_ratio is 1000",
         ),
-        ("model.pretransform.config.latent_dim", 32, "latent_dim 32 wants 64 channels in the encoder"),
+        ("model.pretransform.config.latent_dim", 32, "latent_dim 32 requires 64 channels in the encoder"),
         ("sample_size", 100, "shorter than one latent"),
         ("model.conditioning.cond_dim", 512, "cond_dim is 768|is 768, but cond_dim is 512"),
         ("model.diffusion.config.cond_token_dim", 512, "cond_dim is 768, but cond_token_dim is 512"),
@@ -89,14 +89,14 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         (
             "model.diffusion.gate_type_config.dim",
             512,
-            "gate_type_config.dim 512 cannot|but gate_type_config.dim is 512",
+            "gate_type_config.dim 512 is not divisible|but gate_type_config.dim is 512",
         ),
-        ("model.diffusion.gate_type_config.num_heads", 7, "768 cannot be shared by num_heads 7"),
+        ("model.diffusion.gate_type_config.num_heads", 7, "768 is not divisible by num_heads 7"),
         ("audio_channels", 6, "audio_channels is 6, but in_channels is 2"),
         (
             "model.conditioning.configs.0.id",
             "picture_prompt",
-            "video_prompt, for which there is no conditioner",
+            "video_prompt, but there is no such conditioner",
         ),
         ("model.conditioning.configs.0.id", "text_prompt", "Each id must be unique"),
         ("model.conditioning.configs.0.id", "a.b", "Each id must be unique"),
@@ -153,7 +153,7 @@ def test_tiny_configurations_are_valid(kind: Any) -> None:
 
 def test_a_wrong_number_of_context_tokens_is_seen_before_the_weights() -> None:
     config = put(published("AudioX-Turbo"), "model.conditioning.configs.1.config.max_length", 64)
-    with pytest.raises(ConfigError, match="context tokens is 320, but what mmdit takes is 384"):
+    with pytest.raises(ConfigError, match="context tokens is 320, but the token count of mmdit is 384"):
         parse_config(config)
 
 

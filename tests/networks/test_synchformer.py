@@ -130,7 +130,7 @@ def test_frames_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
-    with pytest.raises(ConfigError, match="embed_dim 50 does not divide by num_heads 12"):
+    with pytest.raises(ConfigError, match="embed_dim 50 is not divisible by num_heads 12"):
         SynchformerConfig(embed_dim=50)
 
 

@@ -1,6 +1,8 @@
-"""CLIP vision tower, as far as its last hidden state. B images, N = patches + 1 tokens, D width.
+"""The CLIP vision tower up to its last hidden state.
 
-Names are the state-dict keys. Source: Radford et al. 2021, arXiv 2103.00020.
+B images, N = patches + 1 tokens, D width. Names are the state-dict keys.
+
+Source: Radford et al. 2021, arXiv 2103.00020.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ..layers import DeviceLike, Operations, cast
 
 
 class ClipVisionTower(nn.Module):
-    """(B, 3, H, W), normalised as CLIP wants it -> (B, N, D), before the final layer norm."""
+    """Images (B, 3, H, W), normalised for CLIP -> tokens (B, N, D) before the final layer norm."""
 
     def __init__(
         self,
@@ -26,12 +28,13 @@ class ClipVisionTower(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
+        """Build the tower; `operations` is a namespace of layer classes."""
         super().__init__()
         self.config = config
         self.vision_model = _VisionModel(config, operations, dtype=dtype, device=device)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
-        """The projection to the joint text-image space and the norm before it."""
+        """Keys of the projection to the joint text-image space and of the norm before it."""
         dim = self.config.hidden_size
         return {
             "visual_projection.weight": (self.config.projection_dim, dim),
@@ -40,6 +43,7 @@ class ClipVisionTower(nn.Module):
         }
 
     def forward(self, images: Tensor) -> Tensor:
+        """Encode images."""
         return self.vision_model(images)
 
 
@@ -76,7 +80,7 @@ class _Attention(nn.Module):
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), with one temporary."""
+    """Compute x * sigmoid(1.702 x) with one temporary tensor."""
     gate = 1.702 * x
     return torch.sigmoid_(gate).mul_(x) if not torch.is_grad_enabled() else gate.sigmoid() * x
 

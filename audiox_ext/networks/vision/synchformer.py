@@ -1,4 +1,4 @@
-"""Synchformer's visual branch: video frames -> features that say when something happens.
+"""Synchformer's visual branch: turns video frames into features that tell when something happens.
 
 B batch, T frames, S segments, G time steps of a segment (two frames each), P patches of a frame,
 N = 1 + G * P tokens of a segment, H heads, D width. Patches are ordered time-major. Module names are the keys
@@ -26,7 +26,7 @@ EPS = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class SynchformerConfig:
-    """Sizes of the visual branch; the defaults are the published ones."""
+    """Sizes of the visual branch. The defaults are the published ones."""
 
     embed_dim: int = 768
     depth: int = 12
@@ -39,6 +39,7 @@ class SynchformerConfig:
     segment_stride: int = 8
 
     def __post_init__(self) -> None:
+        """Check that the sizes fit each other. Raises `ConfigError`."""
         for whole, part in (
             ("embed_dim", "num_heads"),
             ("image_size", "patch_size"),
@@ -46,18 +47,18 @@ class SynchformerConfig:
         ):
             if getattr(self, whole) % getattr(self, part):
                 raise ConfigError(
-                    f"Synchformer: {whole} {getattr(self, whole)} does not divide by "
+                    f"Synchformer: {whole} {getattr(self, whole)} is not divisible by "
                     f"{part} {getattr(self, part)}."
                 )
 
     @property
     def patches(self) -> int:
-        """Patches of a frame."""
+        """Patches per frame."""
         return (self.image_size // self.patch_size) ** 2
 
     @property
     def time_steps(self) -> int:
-        """Time steps of a segment, and features it gives."""
+        """Time steps per segment, and features per segment."""
         return self.segment_frames // self.patch_frames
 
     @property
@@ -66,25 +67,27 @@ class SynchformerConfig:
         return round(self.embed_dim * self.mlp_ratio)
 
     def segments(self, frames: int) -> int:
-        """Segments that so many frames hold; 0 when there are too few for one."""
+        """Count the segments in a number of frames; 0 if there are too few for one."""
         return max(0, (frames - self.segment_frames) // self.segment_stride + 1)
 
 
 class DividedAttention(nn.Module):
-    """Attention inside groups of patches. (B, 1 + G * P, D) -> (B, 1 + G * P, D).
+    """Attention within groups of patches. (B, 1 + G * P, D) -> (B, 1 + G * P, D).
 
-    The class token attends to everything. A patch attends to the class token and to the patches of its group:
-    those at its place in the frame ("time"), or those of its time step ("space").
+    The class token attends to all tokens. A patch attends to the class token and to its group: the patches at
+    the same place in the frame ("time"), or those of the same time step ("space").
     """
 
     def __init__(self, dim: int, num_heads: int, operations: Any, **factory: Any) -> None:
+        """Build the projections for tokens `dim` wide."""
         super().__init__()
         self.num_heads = num_heads
         self.qkv = operations.Linear(dim, 3 * dim, **factory)
         self.proj = operations.Linear(dim, dim, **factory)
 
     def forward(self, x: Tensor, over: Literal["time", "space"], time_steps: int) -> Tensor:
-        # The groups go into the batch: no mask, and no products that a mask would throw away.
+        """Attend over time or space, in segments of `time_steps` steps."""
+        # Groups become part of the batch, which avoids a mask and the products that it would discard.
         grouped = "(b p) h g d" if over == "time" else "(b g) h p d"
         sizes = {"g": time_steps, "p": (x.shape[1] - 1) // time_steps}
         groups = sizes["p" if over == "time" else "g"]
@@ -110,11 +113,13 @@ class Mlp(nn.Module):
     """Linear, exact gelu, Linear. (..., D) -> (..., D)."""
 
     def __init__(self, dim: int, hidden: int, operations: Any, **factory: Any) -> None:
+        """Build the layers, `hidden` wide inside."""
         super().__init__()
         self.fc1 = operations.Linear(dim, hidden, **factory)
         self.fc2 = operations.Linear(hidden, dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform each token."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -122,6 +127,7 @@ class DividedBlock(nn.Module):
     """Pre-norm attention over time, over space, and feed-forward. (B, N, D) -> (B, N, D)."""
 
     def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        """Build the layers for the sizes of a Synchformer."""
         super().__init__()
         dim = config.embed_dim
         self.time_steps = config.time_steps
@@ -133,19 +139,21 @@ class DividedBlock(nn.Module):
         self.norm3 = operations.LayerNorm(dim, eps=EPS, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform the tokens of segments."""
         x = x + self.timeattn(self.norm3(x), "time", self.time_steps)
         x = x + self.attn(self.norm1(x), "space", self.time_steps)
         return x + self.mlp(self.norm2(x))
 
 
 class ClassAttention(nn.Module):
-    """Attention of the first token to all. (B, N, D) -> (B, 1, D).
+    """Attention of the first token to all tokens. (B, N, D) -> (B, 1, D).
 
-    The file holds one in_proj for query, key and value; the query is of use for the first token alone, so it
-    is a layer of its own here.
+    A file holds one in_proj for query, key and value. Here the query is a layer of its own, because only the
+    first token needs it.
     """
 
     def __init__(self, dim: int, num_heads: int, operations: Any, **factory: Any) -> None:
+        """Build the projections for tokens `dim` wide."""
         super().__init__()
         self.num_heads = num_heads
         self.q = operations.Linear(dim, dim, **factory)
@@ -153,20 +161,20 @@ class ClassAttention(nn.Module):
         self.out_proj = operations.Linear(dim, dim, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend from the first token."""
         q = rearrange(self.q(x[:, :1]), "b n (h d) -> b h n d", h=self.num_heads)
         k, v = rearrange(self.kv(x), "b n (two h d) -> two b h n d", two=2, h=self.num_heads)
         return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 
 class SpatialAggregation(nn.Module):
-    """One pre-norm encoder layer over a class token and the patches of a frame; its class output is the
-    frame's feature.
+    """One pre-norm encoder layer over a class token and the patches of a frame. (B, P, D) -> (B, D).
 
-    (B, P, D) -> (B, D). Nothing but the class token is carried past the keys and values, for nothing else is
-    read.
+    The output of the class token is the feature of the frame, so only that token passes the whole layer.
     """
 
     def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        """Build the layers for the sizes of a Synchformer."""
         super().__init__()
         dim = config.embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim, **factory))
@@ -177,6 +185,7 @@ class SpatialAggregation(nn.Module):
         self.linear2 = operations.Linear(config.mlp_dim, dim, **factory)
 
     def forward(self, patches: Tensor) -> Tensor:
+        """Compute one feature from the patches of a frame."""
         cls = self.cls_token.to(patches).expand(patches.shape[0], -1, -1)
         cls = cls + self.self_attn(self.norm1(torch.cat([cls, patches], dim=1)))
         cls = cls + self.linear2(F.gelu(self.linear1(self.norm2(cls))))
@@ -186,16 +195,18 @@ class SpatialAggregation(nn.Module):
 class PatchEmbed3d(nn.Module):
     """Frames (B, 3, T, height, width) -> patches (B, G * P, D), time-major.
 
-    The filters do not overlap: where the weights are used as they lie, they are one matrix product, which a
-    processor does in half the time of the convolution at the published size, in the same at audiox-pocket's.
+    The filters do not overlap, so on a CPU they are computed as one matrix product, unless a host casts or
+    patches the weights: at the published size that takes half the time of the convolution.
     """
 
     def __init__(self, config: SynchformerConfig, operations: Any, **factory: Any) -> None:
+        """Build the layers for the sizes of a Synchformer."""
         super().__init__()
         size = (config.patch_frames, config.patch_size, config.patch_size)
         self.proj = operations.Conv3d(3, config.embed_dim, size, stride=size, **factory)
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Compute the patches of frames."""
         if frames.device.type == "cpu" and has_plain_weights(self.proj):
             f, p, q = self.proj.kernel_size
             patches = rearrange(frames, "b c (g f) (y p) (x q) -> b (g y x) (c f p q)", f=f, p=p, q=q)
@@ -206,8 +217,8 @@ class PatchEmbed3d(nn.Module):
 class Synchformer(nn.Module):
     """Frames (B, T, 3, 224, 224) in [-1, 1], at 25 frames per second -> features (B, S * 8, D).
 
-    S = (T - 16) // 8 + 1 overlapping segments, each seen alone. `operations` is torch.nn or a namespace like
-    it, from which Linear, LayerNorm and Conv3d are taken. Computes in the frames' dtype, on their device.
+    S = (T - 16) // 8 + 1 overlapping segments, each encoded on its own. Computes in the frames' dtype, on
+    their device.
     """
 
     def __init__(
@@ -217,6 +228,7 @@ class Synchformer(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        """Build the network; `operations` is a namespace with Linear, LayerNorm and Conv3d."""
         super().__init__()
         self.config = config
         factory: dict[str, Any] = {"dtype": dtype, "device": device}
@@ -235,12 +247,19 @@ class Synchformer(nn.Module):
         segments_per_chunk: int = 6,
         check_cancelled: Callable[[], None] | None = None,
     ) -> Tensor:
-        """The features of the whole video.
+        """Compute the features of whole videos.
 
-        segments_per_chunk: how many segments go through the network at once; it bounds the memory (about 100
-        MB each in float32 at the published size) and changes nothing else. check_cancelled: called before
-        each chunk; what it raises ends the run. Raises `InputError` when the frames have the wrong shape or
-        are too few for one segment.
+        Args:
+            frames: (B, T, 3, height, width) in [-1, 1].
+            segments_per_chunk: How many segments are computed at once. It bounds the memory, about 100 MB
+                per segment in float32 at the published size, and does not change the result.
+            check_cancelled: Called before each chunk. An error that it raises ends the run.
+
+        Returns:
+            (B, S * G, D).
+
+        Raises:
+            InputError: The frames have the wrong shape, or are too few for one segment.
         """
         self._check(frames)
         per_chunk = max(1, segments_per_chunk)
@@ -257,8 +276,9 @@ class Synchformer(nn.Module):
         return rearrange(torch.cat(features)[which], "(b s) g d -> b (s g) d", b=frames.shape[0])
 
     def _patches(self, frames: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
-        """Of segments, by their video and first frame: (B, G * P, D). They overlap, and the first layer sees
-        the frames of one time step alone: what two segments share goes through it once.
+        """Compute the patches (B, G * P, D) of segments, given by their video and first frame.
+
+        Segments overlap, and the first layer sees one time step at a time, so shared steps are computed once.
         """
         length = self.config.patch_frames
         steps = [
@@ -268,17 +288,15 @@ class Synchformer(nn.Module):
         ]
         row = {step: number for number, step in enumerate(dict.fromkeys(steps))}
         patches = self.patches_of_frames(torch.stack([frames[v, start : start + length] for v, start in row]))
-        wanted = patches[[row[step] for step in steps]]
-        return rearrange(wanted, "(b g) p d -> b (g p) d", b=len(places))
+        ordered = patches[[row[step] for step in steps]]
+        return rearrange(ordered, "(b g) p d -> b (g p) d", b=len(places))
 
     def patches_of_frames(self, frames: Tensor) -> Tensor:
-        """Frames (B, 2 * G, 3, height, width) -> what the filters of the first layer make of them, (B, G * P,
-        D).
-        """
+        """Apply the first layer: frames (B, 2 * G, 3, height, width) -> patches (B, G * P, D)."""
         return self.patch_embed_3d(rearrange(frames, "b t c y x -> b c t y x"))
 
     def features_of_patches(self, patches: Tensor) -> Tensor:
-        """The rest of the network, (B, G * P, D) -> (B, G, D)."""
+        """Apply the other layers: patches (B, G * P, D) -> features (B, G, D)."""
         cls = self.cls_token.to(patches) + self.pos_embed[:, :1].to(patches)
         position = rearrange(
             self.pos_embed[:, None, 1:].to(patches) + self.temp_embed[:, :, None].to(patches),
@@ -291,6 +309,7 @@ class Synchformer(nn.Module):
         return rearrange(self.spatial_attn_agg(steps), "(b g) d -> b g d", b=patches.shape[0])
 
     def _check(self, frames: Tensor) -> None:
+        """Raise `InputError` for frames of the wrong shape, or too few."""
         size = self.config.image_size
         if frames.dim() != 5 or frames.shape[2:] != (3, size, size):
             raise InputError(
@@ -304,9 +323,9 @@ class Synchformer(nn.Module):
 
 
 def _merge_repeats(segments: Sequence[Tensor]) -> tuple[list[int], list[int]]:
-    """Segments that differ from the one before them, and for every segment which of these it equals.
+    """Find the segments that differ from their predecessor, and for each segment which of these it equals.
 
-    A short video is filled with its last frame: such a tail is computed once. Equal input, equal output.
+    A short video is padded with its last frame; equal segments there are computed once.
     """
     distinct: list[int] = []
     which: list[int] = []

@@ -1,5 +1,6 @@
-"""Transformer over time for the frames' tokens. B sequences, T frames, D width. Names are the state-dict
-keys.
+"""A transformer over time for the tokens of video frames.
+
+B sequences, T frames, D width. Names are the state-dict keys.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class TemporalTransformer(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
+        """Build the transformer: `depth` layers `dim` wide, of `heads` heads `dim_head` wide."""
         super().__init__()
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         self.layers = nn.ModuleList(
@@ -41,6 +43,7 @@ class TemporalTransformer(nn.Module):
         self.norm = operations.LayerNorm(dim, **where)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Transform sequences of tokens."""
         for layer in self.layers:
             for residual in layer.children():  # attention, then MLP
                 x = x + residual(x)
@@ -72,7 +75,7 @@ class _Attention(nn.Module):
 class _Mlp(nn.Module):
     def __init__(self, dim: int, operations: Operations, **where: Any) -> None:
         super().__init__()
-        # Identities stand where training had dropout, so that the last layer keeps its key `net.3`.
+        # The identity replaces the dropout of training, so that the last layer keeps its key `net.3`.
         self.net = nn.Sequential(
             operations.Linear(dim, 4 * dim, **where),
             nn.GELU(),
