@@ -65,8 +65,8 @@ def _print_onsets(findings: Sequence[Finding]) -> None:
     _print(f"  {'on screen':>11} {'heard':>9} {'apart':>9}")
     for finding in findings:
         apart = "" if finding.error is None else f"{1000 * finding.error:+.0f} ms"
-        asked, heard = (_format_seconds(text) for text in (finding.expected, finding.measured))
-        _print(f"  {asked:>11} {heard:>9} {apart:>9}")
+        expected, measured = (_format_seconds(text) for text in (finding.expected, finding.measured))
+        _print(f"  {expected:>11} {measured:>9} {apart:>9}")
     events = [finding for finding in findings if finding.expected != "nothing"]
     right = sum(finding.right for finding in events)
     _print(f"  {right} of {len(events)} are heard within {1000 * ONSET_TOLERANCE:.0f} ms.")

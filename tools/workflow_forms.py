@@ -50,8 +50,8 @@ def editor_form(workflow: Workflow, info: Info) -> Json:
         sockets, widgets, values = _parts(node, info)
         inputs = [*sockets, *widgets]
         for slot, socket in enumerate(inputs):
-            found = (link[0] for link in links if (link[3], link[4]) == (ids[name], slot))
-            socket["link"] = next(found, None)
+            numbers = (link[0] for link in links if (link[3], link[4]) == (ids[name], slot))
+            socket["link"] = next(numbers, None)
         outputs = [
             {
                 "name": output,

@@ -46,7 +46,7 @@ class Node:
     values: of the widgets that are not left at their defaults.
     links: input -> the node it comes from, by its name in the workflow, or `name.output`.
     seed_control: what the editor does with a seed after each run; not in the API form.
-    size: where it needs another one than its kind has in `SIZES`.
+    size: its size, where that differs from `SIZES`.
     """
 
     kind: str

@@ -65,7 +65,7 @@ def _choice(index: int, title: str = "") -> Node:
     )
 
 
-def _heard(index: int) -> Stage:
+def _preview(index: int) -> Stage:
     """One variation with a player: Preview Audio plays only the first sound of a batch."""
     name = f"variation{index}"
     return Stage(
@@ -102,7 +102,7 @@ saved without making anything anew, as long as the *seed* stays. So leave *contr
                 init_strength=0.6,
             ),
         ),
-        tuple(_heard(index) for index in range(_VARIATIONS)),
+        tuple(_preview(index) for index in range(_VARIATIONS)),
         (
             Stage(
                 title="5 See, choose and save",

@@ -24,10 +24,10 @@ def draw_thumbnail(workflow: Workflow) -> Image.Image:
     """480 x 300 pixels, RGB."""
     image = Image.new("RGB", (WIDTH * _SHARPER, HEIGHT * _SHARPER), _BACKGROUND)
     pen = _Pen(ImageDraw.Draw(image))
-    given, made = workflow.thumbnail
+    inputs, outputs = workflow.thumbnail
     left, right = _MARGIN, WIDTH - _MARGIN - _CARD_WIDTH
-    _draw_cards(pen, given, left)
-    _draw_cards(pen, made, right)
+    _draw_cards(pen, inputs, left)
+    _draw_cards(pen, outputs, right)
     own = "pocket" if workflow.model == DEFAULT_MODEL else "AudioX"
     names = ("SelVA", own) if "SelVA" in workflow.purpose else (own,)
     _draw_arrow(pen, left + _CARD_WIDTH + 12, right - 12, names)

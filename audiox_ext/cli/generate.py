@@ -46,16 +46,16 @@ def add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--init-audio", type=Path, metavar="FILE", help="a sound to vary as a whole")
     command.add_argument(
-        "--init-strength", type=float, default=0.6, help="how far it is changed, above 0 to 1 (default 0.6)"
+        "--init-strength", type=float, default=0.6, help="denoising strength, above 0 to 1 (default 0.6)"
     )
     _add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm: the video with it")
 
 
 def add_edit(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `edit`."""
-    command = commands.add_parser("edit", parents=[common], help="make parts of a track anew")
+    command = commands.add_parser("edit", parents=[common], help="replace parts of a track")
     command.set_defaults(run=_edit)
-    command.add_argument("track", type=Path, help="the track; what is not edited stays as it is")
+    command.add_argument("track", type=Path, help="the track; everything outside the regions stays unchanged")
     command.add_argument(
         "--region",
         action="append",
@@ -65,7 +65,7 @@ def add_edit(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--feather", type=float, default=0.05, help="seconds of crossfade inside a region")
     command.add_argument(
-        "--strength", type=float, default=1.0, help="how far regions are changed, above 0 to 1 (default 1)"
+        "--strength", type=float, default=1.0, help="edit strength of the regions, above 0 to 1 (default 1)"
     )
     _add_making(command)
     _add_output(command, "a sound file")
@@ -73,7 +73,9 @@ def add_edit(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def add_extend(commands: Any, common: argparse.ArgumentParser) -> None:
     """The command `extend`."""
-    command = commands.add_parser("extend", parents=[common], help="carry a track on, or lead up to it")
+    command = commands.add_parser(
+        "extend", parents=[common], help="extend a track after its end or before its start"
+    )
     command.set_defaults(run=_extend)
     command.add_argument("track", type=Path, help="the track to extend")
     command.add_argument("--seconds", type=float, required=True, help="how much to add")

@@ -46,7 +46,7 @@ class ModelStore:
         """Start without models.
 
         Args:
-            fingerprints: told about downloads.
+            fingerprints: Record that also learns of downloads.
         """
         self._fingerprints = fingerprints
         self._handles: WeakValueDictionary[tuple[LoaderSettings, Fingerprint], AudioXModelHandle] = (

@@ -103,7 +103,7 @@ def read_clip(
 def _warn_about_unused_inputs(
     images: Tensor | None, video_info: dict[str, Any] | None, seconds_per_image: float
 ) -> None:
-    """Log a warning for each input that another one overrides."""
+    """Log a warning for each input that another input overrides."""
     if images is None:
         if video_info is not None:
             log.warning("AudioX: video_info is not used: it times images, and none are connected.")
