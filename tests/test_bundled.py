@@ -141,7 +141,7 @@ def test_features_of_another_width_are_refused_with_the_cure(fresh: ModelFolders
     frames = torch.ones(50, 3, 224, 224, dtype=torch.uint8)
     foreign = VideoFeatures(frames=frames, sync=torch.zeros(1, 240, 768), duration=10, fps=25)
     with pytest.raises(
-        InputError, match=r"\(1, 240, 768\), this model takes \(1, 240, 64\).*connect the model"
+        InputError, match=r"\(1, 240, 768\), but this model takes \(1, 240, 64\).*connect the model"
     ):
         make_audio(model, audio_request(features=foreign, steps=1), device="cpu")
 

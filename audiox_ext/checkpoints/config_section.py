@@ -60,12 +60,12 @@ class ConfigSection:
         if value is None and default is not _REQUIRED and type(None) not in kinds:
             return default
         if value is _REQUIRED:
-            raise ConfigError(f"config.json: {self._path}.{key} is missing.")
+            raise self._error(key, "is missing")
         if key in self._data:
             # Python counts a bool as an int; a configuration does not.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 names = " or ".join(k.__name__ for k in kinds)
-                raise ConfigError(f"config.json: {self._path}.{key} must be {names}, got {value!r}.")
+                raise self._error(key, f"must be {names}, got {value!r}")
         return value
 
     def number(self, key: str, default: Any = _REQUIRED) -> Any:
@@ -76,30 +76,28 @@ class ConfigSection:
         """Return an int above 0."""
         value = self.get(key, int, default)
         if value <= 0:
-            raise ConfigError(f"config.json: {self._path}.{key} must be above 0, got {value}.")
+            raise self._error(key, f"must be above 0, got {value}")
         return value
 
     def between(self, key: str, low: float, high: float, default: Any = _REQUIRED) -> float:
         """Return a number in [low, high]."""
         value = self.number(key, default)
         if not low <= value <= high:
-            raise ConfigError(f"config.json: {self._path}.{key} must lie in [{low}, {high}], got {value}.")
+            raise self._error(key, f"must lie in [{low}, {high}], got {value}")
         return value
 
     def names(self, key: str) -> tuple[str, ...]:
         """Return a list of strings."""
         values = self.get(key, list)
         if not all(isinstance(v, str) for v in values):
-            raise ConfigError(f"config.json: {self._path}.{key} must be a list of names, got {values!r}.")
+            raise self._error(key, f"must be a list of names, got {values!r}")
         return tuple(values)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """Return a list of ints above 0, at least one."""
         values = self.get(key, list)
         if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
-            raise ConfigError(
-                f"config.json: {self._path}.{key} must be a list of whole numbers above 0, got {values!r}."
-            )
+            raise self._error(key, f"must be a list of whole numbers above 0, got {values!r}")
         return tuple(values)
 
     def section(self, key: str, default: Any = _REQUIRED) -> ConfigSection:
@@ -110,10 +108,13 @@ class ConfigSection:
         """Return one of the allowed strings."""
         value = self.get(key, str, default)
         if value not in allowed:
-            raise ConfigError(
-                f"config.json: {self._path}.{key} is {value!r}. This version supports: {', '.join(allowed)}."
-            )
+            raise self._error(key, f"is {value!r}. This version supports: {', '.join(allowed)}")
         return value
+
+    def _error(self, key: str, problem: str) -> ConfigError:
+        """Return the error for a field."""
+        name = f"{self._path}.{key}".removeprefix("top.")
+        return ConfigError(f"config.json: {name} {problem}. Use the config.json that belongs to the weights.")
 
     def log_unknown_keys(self) -> None:
         """Log the keys that were not read, except for known ones without influence."""

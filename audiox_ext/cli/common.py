@@ -132,4 +132,4 @@ def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
         InputError: it does not.
     """
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"--output: {path.name} must end in one of {', '.join(suffixes)}.")
+        raise InputError(f"--output: {path.name} must end in {' or '.join(suffixes)}.")
