@@ -1,5 +1,4 @@
-"""Items as tensors, batch by batch. Batch number n of a training is the same whenever it is made, so that a
-training that goes on after a break sees what it would have seen.
+"""Batches of sounds. A batch depends only on its number, so that a resumed training sees the same batches.
 
 B batch, S samples.
 """
@@ -19,27 +18,41 @@ from audiox_ext.training.trainer import Batch
 from ..synth.rendering import render
 from ..world.dataset import Dataset
 
-# They tell these random numbers from those of the items.
-_CROPS = 200
+_CROPS = 200  # separates the random numbers of crops from those of items
 
 
 @dataclass(frozen=True)
 class SoundBatch(Batch):
-    """waveforms: (B, 2, S) float32."""
+    """A batch of sounds.
+
+    Attributes:
+        waveforms: Sounds (B, 2, S), float32.
+    """
 
     waveforms: Tensor
 
     def to(self, device: torch.device) -> SoundBatch:
-        """The same with its tensors on a device."""
+        """Move the tensors to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The batch on that device.
+        """
         return SoundBatch(self.step, self.numbers, self.waveforms.to(device))
 
 
 @dataclass(frozen=True)
 class CropBatches:
-    """Pieces of a dataset's sounds, batch by batch; past its end it begins again.
+    """Batches of excerpts from the sounds of a dataset, which repeats without end.
 
-    samples: how long they are. crops: how many batches in a row take theirs of the same sounds, which take
-    longer to make than to train on.
+    Attributes:
+        dataset: Dataset of scenes.
+        size: Sounds per batch.
+        samples: Length of an excerpt.
+        crops: Number of consecutive batches from the same sounds, because rendering takes longer than
+            training.
     """
 
     dataset: Dataset
@@ -48,6 +61,14 @@ class CropBatches:
     crops: int
 
     def __getitem__(self, step: int) -> SoundBatch:
+        """Make the batch of a step.
+
+        Args:
+            step: Number of the batch.
+
+        Returns:
+            The batch.
+        """
         first = step // self.crops * self.size
         indices = tuple(number % len(self.dataset) for number in range(first, first + self.size))
         sounds = _sounds(self.dataset, indices)
@@ -58,12 +79,12 @@ class CropBatches:
 
 @lru_cache(maxsize=1)
 def _sounds(dataset: Dataset, indices: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Each (2, S)."""
+    """Rendered sounds, each (2, S)."""
     return tuple(render(dataset.scene(index), dataset.rate) for index in indices)
 
 
 def _crop(wave: np.ndarray, samples: int, step: int, slot: int) -> np.ndarray:
-    """(2, samples) from the louder of two random places, since much of a scene can be silence."""
+    """The louder of two random excerpts (2, samples), because much of a scene can be silence."""
     wave = pad_or_trim(wave, max(samples, wave.shape[1]))
     starts = keyed_generator(_CROPS, step, slot).integers(wave.shape[1] - samples + 1, size=2)
     cuts = [wave[:, start : start + samples] for start in starts]
@@ -71,6 +92,14 @@ def _crop(wave: np.ndarray, samples: int, step: int, slot: int) -> np.ndarray:
 
 
 def pad_or_trim(wave: np.ndarray, samples: int) -> np.ndarray:
-    """The beginning of a sound, quiet behind its end if it is shorter. (2, S) -> (2, samples)."""
+    """Trim a sound at its end, or pad it with silence.
+
+    Args:
+        wave: Sound (2, S).
+        samples: Length of the result.
+
+    Returns:
+        The sound (2, samples).
+    """
     cut = wave[:, :samples]
     return np.pad(cut, ((0, 0), (0, samples - cut.shape[1])))

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
-    """Its plain weights, float32, under the keys of the module. Normalised ones are folded."""
+    """Write the weights of an autoencoder, float32, under the keys of the module, with weight norm folded.
+
+    Args:
+        autoencoder: Autoencoder, normalised or not.
+        path: File to write.
+    """
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in plain_state(autoencoder).items()}
@@ -34,7 +39,12 @@ def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
 
 
 def write_synchformer(synchformer: Synchformer, path: Path) -> None:
-    """Its weights, float32, under the published keys."""
+    """Write the weights of a sync encoder, float32, under the published keys.
+
+    Args:
+        synchformer: The sync encoder.
+        path: File to write.
+    """
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
@@ -43,8 +53,15 @@ def write_synchformer(synchformer: Synchformer, path: Path) -> None:
 
 
 def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
-    """config.json, model.safetensors, text_encoder/ and synchformer_state_dict.safetensors, of the averaged
-    weights. Returns how many bytes they are. The folder is there whole or not at all.
+    """Write a trained model with its averaged weights, atomically.
+
+    Args:
+        training: The training.
+        folder: Folder for config.json, model.safetensors, text_encoder/ and the sync encoder.
+        dtype: Type of the stored weights.
+
+    Returns:
+        The size of all files in bytes.
     """
     with training.average.apply():
         with write_atomically(folder) as temporary:
@@ -53,6 +70,7 @@ def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype =
 
 
 def _write(training: DiffusionTraining, folder: Path, dtype: torch.dtype) -> None:
+    """Write the files."""
     from safetensors.torch import save_file
 
     folder.mkdir()
@@ -68,8 +86,13 @@ def _write(training: DiffusionTraining, folder: Path, dtype: torch.dtype) -> Non
 
 
 def published_state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model under the published keys: weight-normalised ones as pairs, without what stands
-    in files of its own.
+    """Collect the tensors of a model under the published keys.
+
+    Args:
+        model: Model with plain weights.
+
+    Returns:
+        The tensors by key: weight-normalised ones as pairs, without parts that have separate files.
     """
     outside = tuple(f"{name}." for name, m in model.named_modules() if getattr(m, "not_in_checkpoint", False))
     normalised = {
@@ -87,7 +110,14 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def synchformer_state(synchformer: Synchformer) -> dict[str, Tensor]:
-    """The tensors of a sync encoder under the published keys; the inverse of `convert_synchformer_keys`."""
+    """Collect the tensors of a sync encoder; the inverse of `convert_synchformer_keys`.
+
+    Args:
+        synchformer: The sync encoder.
+
+    Returns:
+        The tensors by published key.
+    """
     state = dict(synchformer.state_dict())
     stem = "spatial_attn_agg.self_attn"
     for kind in ("weight", "bias"):
@@ -97,10 +127,10 @@ def synchformer_state(synchformer: Synchformer) -> dict[str, Tensor]:
 
 
 def _stored(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """On the CPU, in one type. Raises `TrainingError` for what it cannot hold."""
+    """The tensors on the CPU in one type; raises `TrainingError` for values beyond its range."""
     stored = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     for key, value in stored.items():
         if not bool(torch.isfinite(value).all()):
             name = str(dtype).removeprefix("torch.")
-            raise TrainingError(f"{key} holds values that are too large for {name}: export as float32.")
+            raise TrainingError(f"{key} has values that are too large for {name}: export as float32.")
     return stored

@@ -1,6 +1,4 @@
-"""Where training from nothing starts: what torch's layers draw, and what the engine leaves at zero because a
-checkpoint fills it.
-"""
+"""Initial weights for training from scratch, beyond what torch's layers initialise."""
 
 from __future__ import annotations
 
@@ -21,23 +19,25 @@ from audiox_ext.networks.vision.synchformer import Synchformer, SynchformerConfi
 
 from ..sync.code import CODE
 
-_STILL = 0.05  # what stays is this much stronger than what changes, and would drown it
-_SMALL = 0.02  # deviation of embeddings, as is usual
-_WORDS = 24  # tokens of a text that are listened to at first
+_STILL = 0.05  # gain of still content, which is that much stronger than changes
+_SMALL = 0.02  # standard deviation of embeddings, as usual
+_WORDS = 24  # tokens of a text that are used at first
 _WORDS_GAIN = 2.0
-_REACH = 0.1  # seconds from a latent's middle, in which a video or a sound is listened to
+_REACH = 0.1  # seconds around the middle of a latent in which a video or a sound is used
 _MARK, _CONSTANT = 16.0, 8.0  # of the time token, and of all tokens after the first block
-_LOGITS = 3.0  # by how much a place changes how the time token is looked at
+_LOGITS = 3.0  # range of the logits of the time token over all positions
 _TOLD = 10.0  # size of what a head then adds
-# Of the heads that tell the place: how many times a pair of channels turns over all latents, and whether the
-# head looks a quarter of a turn later.
+# Position heads: turns of a pair of channels over all latents, and whether the phase is a quarter turn later.
 _PLACES = ((0.4, False), (1.25, False), (1.25, True), (4.0, False), (4.0, True))
 
 
 def initialise(model: AudioXModel) -> None:
-    """Fill in the tables of a freshly built model, from torch's global generator.
+    """Initialise a new model, from torch's global generator.
 
-    The network starts as one that passes its input on: each branch of a block ends in zeros.
+    The network starts as the identity: each branch of a block ends in zeros.
+
+    Args:
+        model: The new model.
     """
     for module in model.modules():
         if isinstance(module, FourierFeatures):
@@ -48,7 +48,7 @@ def initialise(model: AudioXModel) -> None:
             embeddings = module.vision_model.embeddings
             _embed(embeddings.class_embedding, embeddings.position_embedding.weight)
         elif isinstance(module, MultimodalAdaptiveFusion):
-            # As far apart as what the layer norm behind them makes of them.
+            # The scale of the layer norm that follows.
             nn.init.normal_(module.unified_experts)
     _quiet_branches(model)
     if isinstance(model.network, DiffusionTransformer):
@@ -58,12 +58,15 @@ def initialise(model: AudioXModel) -> None:
 
 
 def initialise_video(module: VideoConditioner) -> None:
-    """So that the tokens of a video say from the start when each is and what happens then.
+    """Initialise a video conditioner so that its tokens encode their time and the events.
 
-    The conditioner reads its buffers in rows that begin anywhere (spec, "Conditioners"). A code that comes
-    again every few channels is met in every row at the same place, whatever the row; so the time of a frame
-    is written in such a code, as `sync_code` writes what happens, and of each row its parts are passed on:
-    half of the outputs read the pictures, the other half the sync features.
+    The conditioner reads its buffers in rows that start at arbitrary channels (spec, "Conditioners"). A code
+    that repeats every few channels lies at the same position in every row. So the time of a frame is written
+    in such a code, like events in `sync_code`. Half of the outputs read the pictures, the other half the sync
+    features.
+
+    Args:
+        module: The new conditioner.
     """
     config = module.config
     frames, dim = config.frames, config.temporal_dim
@@ -86,9 +89,7 @@ def initialise_video(module: VideoConditioner) -> None:
 
 
 def _read_rows(layer: nn.Linear, outputs: range) -> None:
-    """Of those outputs, sixteen at a time read the code in one part of the row, averaged; the others
-    nothing, at first.
-    """
+    """Let each group of `CODE` outputs average the code over one part of the row; others start at zero."""
     length, parts = layer.in_features, max(1, len(outputs) // CODE)
     place = torch.arange(length)
     nn.init.normal_(layer.weight, std=_SMALL / length**0.5)
@@ -100,10 +101,13 @@ def _read_rows(layer: nn.Linear, outputs: range) -> None:
 
 
 def initialise_synchformer(synchformer: Synchformer) -> None:
-    """The same for a freshly built sync encoder.
+    """Initialise a sync encoder.
 
-    Its patch filters start with what changes from one frame to the next, and with what is there, both seen
-    coarsely: rooms and noise, which random filters are full of, say nothing of when something happens.
+    Its patch filters start as coarse differences between frames and coarse means, because the fine texture
+    that random filters respond to does not show when something happens.
+
+    Args:
+        synchformer: The new sync encoder.
     """
     _look_at_changes(synchformer.patch_embed_3d.proj)
     _embed(
@@ -116,7 +120,7 @@ def initialise_synchformer(synchformer: Synchformer) -> None:
 
 @torch.no_grad()
 def _look_at_changes(layer: nn.Conv3d) -> None:
-    """Two halves of the filters (D, 3, frames, size, size): differences of the frames, and their means."""
+    """Set half of the filters (D, 3, frames, size, size) to differences of frames, half to their means."""
     filters, _, frames, size, _ = layer.weight.shape
     half = filters // 2
     grey = torch.full((1, 3), 3**-0.5)
@@ -125,14 +129,14 @@ def _look_at_changes(layer: nn.Conv3d) -> None:
         (half, filters - half, torch.eye(3), torch.ones(frames), _STILL),
     ):
         waves = _coarse_waves(size, -(-count // len(colours)))
-        made = torch.einsum("wyx,kc,t->wkctyx", waves, colours, time / time.norm()).flatten(0, 1)
-        layer.weight[first : first + count] = gain * made[:count]
+        patterns = torch.einsum("wyx,kc,t->wkctyx", waves, colours, time / time.norm()).flatten(0, 1)
+        layer.weight[first : first + count] = gain * patterns[:count]
     assert layer.bias is not None
     layer.bias.zero_()
 
 
 def _coarse_waves(size: int, count: int) -> Tensor:
-    """(count, size, size), the slowest products of cosines, each of norm 1."""
+    """The slowest products of cosines, each of norm 1: (count, size, size)."""
     place = (torch.arange(size) + 0.5) / size
     waves = torch.cos(torch.pi * torch.arange(size)[:, None] * place)
     waves = waves / waves.norm(dim=1, keepdim=True)
@@ -141,6 +145,7 @@ def _coarse_waves(size: int, count: int) -> Tensor:
 
 
 def _quiet_branches(model: AudioXModel) -> None:
+    """Set the last layer of every branch to zero."""
     network = model.network
     ends: list[nn.Module] = [network.preprocess_conv, network.postprocess_conv]
     if isinstance(network, DiffusionTransformer):
@@ -156,16 +161,18 @@ def _quiet_branches(model: AudioXModel) -> None:
 
 @torch.no_grad()
 def _listen_in_time(model: AudioXModel) -> None:
-    """For networks whose every latent has its own conditioning token: that of the text is the mean of the
-    words, those of video and sound are what is seen and heard at its time.
+    """Initialise networks with one conditioning token per latent.
+
+    The token averages the first words of the text, and the video and audio prompt near the time of the
+    latent.
     """
     network, config = model.network, model.config
     assert isinstance(network, MultimodalDiffusionTransformer)
     layer = network.transformer.proj_mm_seq_len
     nn.init.normal_(layer.weight, std=_SMALL / layer.in_features**0.5)
-    nn.init.normal_(layer.bias)  # all that tells the places apart where nothing is asked
+    nn.init.normal_(layer.bias)  # distinguishes the positions without prompts
     rate, ratio = config.sample_rate, config.autoencoder.downsampling_ratio
-    # The time token, the first, is there for the whole sound, and listens to its beginning.
+    # The time token, the first, belongs to the whole sound; it uses the beginning of the prompts.
     times = (torch.arange(layer.out_features) - 0.5).clamp(min=0) * ratio / rate
     first = 0
     for name, count in config.context_tokens().items():
@@ -229,8 +236,9 @@ def _tell_places(network: DiffusionTransformer, latents: int) -> None:
 
 
 def _sync_times(config: ClipConditionerConfig) -> Tensor:
-    """(out_features,) seconds. What each token of a video reads of the sync features: segments of 0.64 s,
-    every 0.32 s, whose buffer is read in rows as it lies (see `initialise_video`).
+    """Times in seconds of the sync features that each video token reads, (out_features,).
+
+    Segments last 0.64 s and start every 0.32 s; their buffer is read in rows (see `initialise_video`).
     """
     sizes = SynchformerConfig()  # segments are the same at any size
     tokens = torch.arange(config.sync_tokens)

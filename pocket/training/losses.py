@@ -1,4 +1,4 @@
-"""How far a sound is from what the autoencoder was given.
+"""Losses: differences between generated and target sounds, and between velocities.
 
 B batch, C channels, S samples, L latents.
 """
@@ -13,22 +13,27 @@ from torch.nn import functional as F
 
 from ..autoencoder.latent_scale import DEVIATION
 
-_FLOOR = 2.5e-4  # of magnitudes (of a window that adds up to 1): silence, -66 dB of a full-scale sine
-_LOG_FLOOR = 1e-3  # with less, what leaks into silence is all that logarithms tell
-_SOFT = 0.1  # share of an item's level
-_QUIET = 1e-3  # root mean square below which an item is measured by this
-_SMOOTHING = 14  # samples that waves are smoothed over to be compared: nothing is left at a 6th of the rate
+_FLOOR = 2.5e-4  # least magnitude to divide by: -66 dB of a full-scale sine
+_LOG_FLOOR = 1e-3  # added before logarithms, so that leakage into silence does not dominate
+_SOFT = 0.1  # least level of a channel, as a fraction of the item's
+_QUIET = 1e-3  # least root mean square to divide by
+_SMOOTHING = 14  # samples of the low-pass filter, which removes everything above a sixth of the rate
 _STRIDE = 3  # samples
-_EVEN = 0.85  # at 1 all items would count the same
-_WEIGHTS = (0.3, 30.0)  # the lightest and the heaviest item
-_TIMES = 16  # that are told apart
-_NEW = 0.02  # share of the newest in what is usual
+_EVEN = 0.85  # exponent of the weights; with 1 all items would count the same
+_WEIGHTS = (0.3, 30.0)  # least and greatest weight of an item
+_TIMES = 16  # bins of the times
+_NEW = 0.02  # weight of the newest error in the running mean
 
 
 def stereo_views(waveforms: Tensor) -> Tensor:
-    """(B, 2, S) stereo -> (B, 4, S): left, right, their sum and their difference, both halved.
+    """Compute the channels that losses compare.
 
-    The sum holds what is in the middle, the difference where things are; each alone is missed by the others.
+    Args:
+        waveforms: Stereo sounds (B, 2, S).
+
+    Returns:
+        Left, right, half their sum and half their difference (B, 4, S). The sum contains the middle of the
+        stereo image, the difference its width; left and right alone would neglect both.
     """
     left, right = waveforms[:, 0], waveforms[:, 1]
     return torch.stack([left, right, (left + right) / 2, (left - right) / 2], dim=1)
@@ -37,11 +42,20 @@ def stereo_views(waveforms: Tensor) -> Tensor:
 def multi_resolution_stft(
     prediction: Tensor, target: Tensor, fft_sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Spectral convergence and distance of log magnitudes, means over the sizes. (B, C, S) both -> (), ().
+    """Compare spectra at several resolutions.
 
-    Convergence is taken item by item and channel by channel, or what is loud would be all that counts; a soft
-    channel is measured by a tenth of the item, a silent item by the floor. Source: Yamamoto et al. 2020,
-    arXiv 1910.11480. A size above S is left out; at least one must fit.
+    The convergence is normalised per item and channel, so that loud sounds do not dominate. A soft channel is
+    divided by at least a tenth of the level of its item.
+
+    Args:
+        prediction: Generated sounds (B, C, S).
+        target: Target sounds (B, C, S).
+        fft_sizes: Window lengths; those above S are skipped, and at least one must fit.
+
+    Returns:
+        Spectral convergence and mean distance of log magnitudes, both averaged over the sizes.
+
+    Source: Yamamoto et al. 2020, arXiv 1910.11480.
     """
     prediction, target = prediction.float(), target.float()
     sizes = [size for size in fft_sizes if size <= prediction.shape[-1]]
@@ -51,6 +65,7 @@ def multi_resolution_stft(
 
 
 def _stft_distance(prediction: Tensor, target: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Convergence and log distance at one window length."""
     got, want = _magnitudes(prediction, size), _magnitudes(target, size)
     floor = (_SOFT * _root(want, 1)).clamp(min=_FLOOR)[:, None]
     convergence = _root(want - got, 2) / torch.maximum(_root(want, 2), floor)
@@ -58,12 +73,17 @@ def _stft_distance(prediction: Tensor, target: Tensor, size: int) -> tuple[Tenso
 
 
 def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean root of the squared error of the slow waves, item by item and channel by channel as a share of the
-    wanted. (B, C, S) both -> ().
+    """Compare the low frequencies of waveforms, relative to the level of the target.
 
-    Spectra alone do not tell a layer which way to go from silence. Above, no wave is asked for, or whatever
-    few latents cannot tell the phase of, noise and clicks, would best be silent. A soft channel is measured
-    by a tenth of the item.
+    Spectra alone give no gradient towards the right waveform from silence. High frequencies are left out,
+    because latents do not encode their phase, and a waveform loss would silence noise and clicks.
+
+    Args:
+        prediction: Generated sounds (B, C, S).
+        target: Target sounds (B, C, S).
+
+    Returns:
+        The mean over items and channels of root mean square error divided by level.
     """
     want = _slow(target)
     floor = (_SOFT * _root(target, 1)).clamp(min=_QUIET)[:, None]
@@ -71,7 +91,7 @@ def relative_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _slow(waveforms: Tensor) -> Tensor:
-    """(B, C, S) -> (B, C, S / stride), smoothed."""
+    """Low-pass filter and decimate: (B, C, S) -> (B, C, S / stride)."""
     kernel = torch.hann_window(_SMOOTHING, periodic=False, device=waveforms.device)
     prediction = F.conv1d(
         waveforms.flatten(0, 1)[:, None], (kernel / kernel.sum())[None, None], stride=_STRIDE
@@ -80,7 +100,7 @@ def _slow(waveforms: Tensor) -> Tensor:
 
 
 def _root(values: Tensor, kept_dims: int) -> Tensor:
-    """Root mean squares over all but the first dimensions."""
+    """Root mean squares over all but the first dimensions, whose number is `kept_dims`."""
     return values.square().flatten(kept_dims).mean(dim=-1).clamp(min=1e-14).sqrt()
 
 
@@ -89,23 +109,39 @@ def _magnitudes(waveforms: Tensor, size: int) -> Tensor:
     window = torch.hann_window(size, device=waveforms.device)
     spectrum = torch.stft(waveforms.flatten(0, 1), size, size // 4, window=window, return_complex=True)
     spectrum = spectrum.unflatten(0, waveforms.shape[:2])
-    # The root of zero has no slope.
+    # The gradient of the root is infinite at zero.
     power = spectrum.real.square() + spectrum.imag.square()
     return power.clamp(min=1e-12).sqrt() / window.sum()
 
 
 def kl_divergence(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Mean over all values of the divergence of N(mean, deviation^2) from N(0, 1). (B, C, L) both -> ()."""
+    """Compute the divergence of N(mean, deviation^2) from N(0, 1).
+
+    Args:
+        mean: Means (B, C, L).
+        deviation: Standard deviations (B, C, L).
+
+    Returns:
+        The mean over all values.
+    """
     variance = deviation.square()
     return 0.5 * (mean.square() + variance - variance.log() - 1).mean()
 
 
 def weighted_errors(prediction: Tensor, target: Tensor, latents: Tensor, usual: float = DEVIATION) -> Tensor:
-    """Mean squared error of velocities (B, C, L), soft and short sounds counting for more. -> (B,).
+    """Compute squared errors of velocities, with more weight for soft and short sounds.
 
-    As it is, the error goes with the power of what is to be made: a click would count a thousandth of an
-    engine, and be learnt last. An item's weight is nearly one over its power, within limits: that of latents
-    (B, C, L), 0 being silence, against those of the usual deviation.
+    The plain error grows with the power of the sound: a click would count a thousandth of an engine, and be
+    learnt last. So each item is weighted by nearly the inverse of its power, within limits.
+
+    Args:
+        prediction: Predicted velocities (B, C, L).
+        target: Target velocities (B, C, L).
+        latents: Latents of the sounds (B, C, L), with 0 for silence.
+        usual: Standard deviation of latents at weight 1.
+
+    Returns:
+        One weighted error per item (B,).
     """
     power = latents.float().square().mean(dim=(1, 2)) / usual**2
     weights = power.clamp(min=1e-6).pow(-_EVEN).clamp(*_WEIGHTS)
@@ -113,29 +149,45 @@ def weighted_errors(prediction: Tensor, target: Tensor, latents: Tensor, usual: 
 
 
 class TypicalErrors(nn.Module):
-    """What the error at each time usually is, by which errors are to be divided: so all times count the same.
+    """Running mean of the error at each time, to give all times equal weight in the loss.
 
-    Next to time 0 the velocity is mostly noise that nobody could tell from the sound, and its error is many
-    times that of the times at which it is settled what is heard. Source: Karras et al. 2024, arXiv
-    2312.02696, section 2.2 (there it is learnt; here it is an average over the last steps).
+    Near time 0 the velocity is mostly noise that cannot be predicted, so its error is many times that of the
+    times that decide what the sound will be.
+
+    Source: Karras et al. 2024, arXiv 2312.02696, section 2.2 (learnt there, a running mean here).
     """
 
     errors: Tensor
 
     def __init__(self) -> None:
+        """Start with equal errors at all times."""
         super().__init__()
         self.register_buffer("errors", torch.ones(_TIMES))
 
     def balanced(self, errors: Tensor, places: Tensor) -> Tensor:
-        """errors (B,) at places (B,) in [0, 1) of the times -> (), as large as their mean usually is."""
+        """Divide errors by the usual error at their time.
+
+        Args:
+            errors: Errors (B,).
+            places: Positions of their times in the range of times (B,), in [0, 1).
+
+        Returns:
+            The mean, scaled to the usual mean of all errors.
+        """
         usual = self.errors[self._bins(places)]
         return (errors * (self.errors.mean() / usual)).mean()
 
     @torch.no_grad()
     def update(self, errors: Tensor, places: Tensor) -> None:
-        """Take in those of a step."""
+        """Update the running means.
+
+        Args:
+            errors: Errors (B,) of a step.
+            places: Positions of their times (B,), in [0, 1).
+        """
         for number, error in zip(self._bins(places).tolist(), errors, strict=True):
             self.errors[number].lerp_(error.float(), _NEW)
 
     def _bins(self, places: Tensor) -> Tensor:
+        """Bin of each position."""
         return (places * _TIMES).long().clamp(0, _TIMES - 1).to(self.errors.device)

@@ -1,7 +1,6 @@
-"""Everything about an item that stays the same through the training of the diffusion, computed once: latents,
-spectrogram, what the vision tower and the sync encoder make of a film.
+"""Computes once what the diffusion training needs of each item: latents, mel spectrogram, encoded film.
 
-    FOLDER/prepared/training/sounds/00000.safetensors, ... and fingerprint.json: what they were made with
+    FOLDER/prepared/training/sounds/00000.safetensors, ... and fingerprint.json, which identifies the encoders
     FOLDER/prepared/training/films/..., FOLDER/prepared/held-out/...
 
 N items, C latent channels, L latents.
@@ -31,20 +30,32 @@ from ..world.dataset import Dataset
 from .batches import pad_or_trim
 from .row_files import Report, Rows, fingerprint_of, prepare_rows, row_range
 
-_VERSION = 2  # of what is computed
+_VERSION = 2  # of the computation; part of the fingerprint
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """What makes the numbers; all frozen."""
+    """The frozen encoders of items.
+
+    Attributes:
+        model: Model with the autoencoder and the conditioners.
+        synchformer: Sync encoder, None if the model has none.
+    """
 
     model: AudioXModel
     synchformer: Synchformer | None
 
     def fingerprint(self, dataset: Dataset) -> str:
-        """Changes with the weights that are used, the dataset and what is computed."""
+        """Identify prepared items.
+
+        Args:
+            dataset: Dataset of the items.
+
+        Returns:
+            A text that changes with the weights used, the dataset and the computation.
+        """
         autoencoder = self.model.pretransform
-        # With strengths the rest of it has no say.
+        # A spectral encoder has no weights of its own: only the map of the decoder matters.
         measures = isinstance(autoencoder.config.encoder, SpectralEncoderConfig)
         layers: Any = autoencoder.model["decoder"].layers
         latents = layers[0] if measures else autoencoder
@@ -68,7 +79,15 @@ class Encoders:
 
     @torch.no_grad()
     def encode(self, waveforms: Tensor, films: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Sounds (N, 2, S), and N films (T, H, W, 3) uint8 or none -> tensors of N rows, float16."""
+        """Encode items.
+
+        Args:
+            waveforms: Sounds (N, 2, S).
+            films: One film (T, H, W, 3) uint8 per sound, or none.
+
+        Returns:
+            Tensors of N rows by name, float16, on the CPU.
+        """
         config = self.model.config
         ratio = config.autoencoder.downsampling_ratio
         cropped = waveforms[..., : config.latent_count * ratio]
@@ -81,13 +100,14 @@ class Encoders:
         return {key: value.to("cpu", torch.float16) for key, value in tensors.items()}
 
     def _films(self, films: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Encoded pictures and synchronisation features of films."""
         assert self.video is not None
         config = self.video.config
         device = films[0].device
         tensors: dict[str, list[Tensor]] = {"pictures": [], "sync": []}
         for film in films:
             frames = film.permute(0, 3, 1, 2)
-            # The picture on screen at each time; the nudge is for times that rounding puts just before it.
+            # The frame on screen at each time; the small offset compensates for rounding.
             picks = [
                 min(int(i / config.video_fps * FILM_FPS + 1e-6), len(frames) - 1)
                 for i in range(config.frames)
@@ -101,6 +121,8 @@ class Encoders:
 
 @dataclass(frozen=True)
 class _Raw(Batch):
+    """Sounds and films to encode."""
+
     waveforms: Tensor
     films: tuple[Tensor, ...]
 
@@ -111,12 +133,13 @@ class _Raw(Batch):
 
 @dataclass(frozen=True)
 class _Groups:
-    """A dataset's items as `prepare_rows` takes them."""
+    """Items of a dataset in groups, as `prepare_rows` expects them."""
 
     dataset: Dataset
     samples: int
 
     def __getitem__(self, step: int) -> _Raw:
+        """Make a group."""
         numbers = row_range(step, len(self.dataset))
         sounds, films = [], []
         for index in numbers:
@@ -136,7 +159,19 @@ def prepare_items(
     workers: int,
     report: Report,
 ) -> Rows:
-    """The items of a dataset, of sounds or of films alone, made or found."""
+    """Prepare the items of a dataset, or find those that an earlier run prepared.
+
+    Args:
+        encoders: The encoders.
+        dataset: Items to prepare, all with films or all without.
+        folder: Folder of the rows.
+        device: Device of the encoders.
+        workers: Processes that render.
+        report: Receives lines about the progress.
+
+    Returns:
+        One row per item.
+    """
     config = encoders.model.config
 
     def encode(batch: Batch) -> dict[str, Tensor]:

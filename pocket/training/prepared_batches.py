@@ -1,4 +1,6 @@
-"""Prepared items, batch by batch, in ever other words; the same whenever they are made.
+"""Batches of prepared items, with a new phrasing of each caption in every epoch.
+
+A batch depends only on its number.
 
 B batch, F films among them, C latent channels, L latents.
 """
@@ -19,10 +21,14 @@ from .row_files import Rows
 
 @dataclass(frozen=True)
 class PreparedBatch(Batch):
-    """The last F items are films.
+    """A batch of items, films last.
 
-    captions: B texts. latents: (B, 2, C, L), mean and deviation. mels: (B, mels, T) or None. pictures: (F,
-    frames, tokens, width) and sync: (F, N, width), or None where F is 0.
+    Attributes:
+        captions: One text per item.
+        latents: Mean and deviation (B, 2, C, L).
+        mels: Mel spectrograms (B, mels, T), or None.
+        pictures: Encoded frames of the films (F, frames, tokens, width), or None without films.
+        sync: Synchronisation features of the films (F, N, width), or None without them.
     """
 
     captions: tuple[str, ...]
@@ -33,12 +39,19 @@ class PreparedBatch(Batch):
 
     @property
     def has_film(self) -> Tensor:
-        """(B,) bool, on the CPU."""
+        """Whether each item is a film: (B,) bool, on the CPU."""
         count, films = len(self.captions), 0 if self.pictures is None else len(self.pictures)
         return torch.arange(count) >= count - films
 
     def to(self, device: torch.device) -> PreparedBatch:
-        """The same with its tensors on a device."""
+        """Move the tensors to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The batch on that device.
+        """
         tensors = {item.name: getattr(self, item.name) for item in fields(self)}
         moved_tensors: dict[str, Any] = {
             name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)
@@ -48,8 +61,14 @@ class PreparedBatch(Batch):
 
 @dataclass(frozen=True)
 class PreparedBatches:
-    """sounds, films: each a dataset and what was prepared of it. film_fraction: of a batch. shuffled: each
-    pass in another order and in other words.
+    """Batches of prepared sounds and films.
+
+    Attributes:
+        sounds: Dataset of sounds, and its prepared rows.
+        films: Dataset of films, and its prepared rows.
+        size: Items per batch.
+        film_fraction: Fraction of films in a batch.
+        shuffled: Whether every epoch has a new order and new phrasings.
     """
 
     sounds: tuple[Dataset, Rows]
@@ -59,6 +78,14 @@ class PreparedBatches:
     shuffled: bool = True
 
     def __getitem__(self, step: int) -> PreparedBatch:
+        """Make the batch of a step.
+
+        Args:
+            step: Number of the batch.
+
+        Returns:
+            The batch.
+        """
         films = round(self.size * self.film_fraction) if len(self.films[0]) else 0
         if not len(self.sounds[0]):
             films = self.size

@@ -1,8 +1,8 @@
-"""What stays the same through a training, computed once: rows of tensors in files of a few hundred.
+"""Rows of tensors that are computed once and stored in files of a few hundred rows.
 
-    FOLDER/00000.safetensors, 00001.safetensors, ... and fingerprint.json: what they were made with
+    FOLDER/00000.safetensors, 00001.safetensors, ... and fingerprint.json, which identifies their contents
 
-A preparation that is broken off goes on after the last whole file.
+An interrupted preparation resumes after the last complete file.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from audiox_ext.training.trainer import Batch, BatchSource, make_loader
 
 Report = Callable[[str], None]
 
-GROUP = 8  # rows that are made together
-_FILE = 25 * GROUP  # rows of a file
+GROUP = 8  # rows that are encoded together
+_FILE = 25 * GROUP  # rows per file
 _REPORT_EVERY = 5  # files
 
 
 class Rows:
-    """The rows of all files, mapped, not read. `rows[number]` gives a row's tensors, float32."""
+    """The rows of several files, memory-mapped."""
 
     def __init__(self, files: Sequence[Path]) -> None:
+        """Open nothing yet.
+
+        Args:
+            files: Files of the rows, in order.
+        """
         self._files = tuple(files)
         self._opened: dict[int, dict[str, Tensor]] = {}
 
@@ -40,6 +45,14 @@ class Rows:
         return {"_files": self._files, "_opened": {}}
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """Read a row.
+
+        Args:
+            number: Index of the row.
+
+        Returns:
+            Its tensors by name, float32.
+        """
         file, row = divmod(number, _FILE)
         if file not in self._opened:
             self._opened[file] = read_tensors(self._files[file])
@@ -47,7 +60,15 @@ class Rows:
 
 
 def fingerprint_of(words: str, *parts: nn.Module | None) -> str:
-    """Changes with the words and with any weight of the parts."""
+    """Compute a hash of a text and of weights.
+
+    Args:
+        words: The text.
+        *parts: Modules with the weights; None counts as no weights.
+
+    Returns:
+        The hash in hexadecimal.
+    """
     digest = hashlib.sha256(words.encode())
     for part in parts:
         for key, value in (part.state_dict() if part is not None else {}).items():
@@ -57,7 +78,12 @@ def fingerprint_of(words: str, *parts: nn.Module | None) -> str:
 
 
 def row_range(step: int, count: int) -> range:
-    """The rows that group number `step` of `count` rows is to hold."""
+    """Return the indices of the rows in a group.
+
+    Args:
+        step: Number of the group.
+        count: Number of all rows.
+    """
     return range(step * GROUP, min((step + 1) * GROUP, count))
 
 
@@ -72,10 +98,20 @@ def prepare_rows(
     workers: int,
     report: Report,
 ) -> Rows:
-    """So many rows, made or found; what was made with another fingerprint is thrown away.
+    """Compute rows that are not stored yet. Rows with a different fingerprint are deleted first.
 
-    groups: what is encoded, by the number of the group (see `row_range`), made by so many processes. encode:
-    a group on the device -> tensors of as many rows.
+    Args:
+        folder: Folder of the files.
+        fingerprint: Identifies the contents.
+        groups: Inputs of `encode`, by number of the group (see `row_range`).
+        count: Number of rows.
+        encode: Returns the tensors of a group on the device, one row per item.
+        device: Device to encode on.
+        workers: Processes that make the groups.
+        report: Receives lines about the progress.
+
+    Returns:
+        All rows.
     """
     path = folder / "fingerprint.json"
     if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != fingerprint:
@@ -101,6 +137,7 @@ def prepare_rows(
 
 
 def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:
+    """Write groups of rows to a file."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}

@@ -1,7 +1,8 @@
-"""Weight normalisation while the autoencoder is trained, and its two tensors in what is published.
+"""Weight normalisation: added for training the autoencoder, split into two tensors for publishing.
 
-The engine keeps one `weight` a convolution, which is all that inference needs. Source: Salimans and Kingma
-2016.
+The engine has one `weight` per convolution, which is all that inference needs.
+
+Source: Salimans and Kingma 2016.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch.nn.utils import parametrizations, parametrize
 
 @torch.no_grad()
 def normalise_weights(module: nn.Module) -> None:
-    """Each convolution that is marked `weight_norm` gets a length and a direction, which are trained instead
-    of its weight. The weights are what they were.
+    """Split the weights of convolutions marked `weight_norm` into a length and a direction to train.
 
-    Directions are of size 1: an optimiser whose steps have a size of their own would turn small ones about in
-    no time, and the widest layers first.
+    The weights keep their values. Directions get a root mean square of 1, because optimisers with a fixed
+    step size would change small directions too fast, and those of the widest layers fastest.
+
+    Args:
+        module: Module with the convolutions.
     """
     for layer in module.modules():
         if getattr(layer, "weight_norm", False) is True and not parametrize.is_parametrized(layer):
@@ -30,7 +33,14 @@ def normalise_weights(module: nn.Module) -> None:
 
 
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of the same module without the normalisation, detached: one `weight` a convolution."""
+    """Compute a state dict without weight normalisation.
+
+    Args:
+        module: Module, normalised or not.
+
+    Returns:
+        The detached tensors, with one `weight` per convolution.
+    """
     length, direction = (f".parametrizations.weight.original{number}" for number in (0, 1))
     state: dict[str, Tensor] = {}
     for key, tensor in module.state_dict().items():
@@ -43,10 +53,16 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def split_weight_norm(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(d0, ...) -> weight_g (d0, 1, ...) and weight_v, with weight = g * v / ||v||, norms over all but d0.
+    """Split a weight into g and v with weight = g * v / ||v||, with norms over all dimensions but the first.
 
-    v is of size 1, not of the weight's: half precision holds small numbers badly. A filter of zeros has
-    length 0.
+    v has a root mean square of 1, because half precision is inaccurate for small numbers. A filter of zeros
+    has g = 0.
+
+    Args:
+        weight: Weight (d0, ...).
+
+    Returns:
+        g (d0, 1, ...) and v (d0, ...).
     """
     dims = tuple(range(1, weight.dim()))
     length = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
