@@ -1,1 +1,1 @@
-"""Prompts and video features -> context tokens for the network."""
+"""Turns prompts and video features into context tokens for the network."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ class FeatureCache:
     def key(
         self,
         source: VideoSource,
-        settings: Any,
+        settings: tuple[float | str, ...],
         sync_fingerprint: str,
         mask: ObjectMask | None = None,
     ) -> str:
@@ -65,7 +65,7 @@ class FeatureCache:
 
         Args:
             source: The video.
-            settings: Anything whose repr contains every setting that changes the features.
+            settings: Every setting that changes the features.
             sync_fingerprint: Identifies the Synchformer weights; "" without them.
             mask: The object mask, if there is one.
         """
@@ -219,7 +219,7 @@ def _file_digest(path: str, size: int, mtime_ns: int) -> str:
         return _stream_digest(file)
 
 
-def _stream_digest(file: Any) -> str:
+def _stream_digest(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     while block := file.read(_BLOCK):
         digest.update(block)
@@ -241,9 +241,9 @@ def _tensors_digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _tensor_bytes(tensor: Tensor) -> Any:
+def _tensor_bytes(tensor: Tensor) -> memoryview:
     """The values of a tensor of any type, as a buffer."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _delete(path: Path) -> None:

@@ -249,7 +249,8 @@ def _mask_overlay(
 ) -> MaskOverlay:
     """Match the masks to frames of the source. Raises InputError if their number fits no part of it."""
     info = probe_video(source)
-    count, first, times = len(mask.masks), 0, list[float]()
+    times: list[float] = []
+    count, first = len(mask.masks), 0
     if count > 1:
         ranges = (settings.time_range.in_source(settings.trim), TimeRange().in_source(settings.trim))
         intervals = list(dict.fromkeys((*ranges, (0.0, math.inf))))

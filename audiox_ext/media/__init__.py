@@ -1,1 +1,1 @@
-"""Audio and video files, waveforms, frames and loudness."""
+"""Reads and writes audio and video, and measures and converts what they contain."""

@@ -239,7 +239,7 @@ class _FrameSampler:
         self._rates = tuple(rates)
         self._transforms = tuple(transforms) or (None,) * len(self._rates)
         self._filled = [0] * len(self.frames)
-        self.held: Any = None  # the source frame that is on screen
+        self.held: Any = None  # the source frame that is on screen: a VideoFrame or an image
         self._held_since = 0.0
         self.latest_time = 0.0  # of the latest source frame that passed by
         self.exhausted = False  # whether the source ended before all frames were collected

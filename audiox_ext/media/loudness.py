@@ -102,8 +102,8 @@ def measure_loudness(waveform: Tensor, rate: int) -> float:
     measured = waveform.new_zeros(samples, len(channels))
     for position, channel in enumerate(channels):
         if channel is not None:
-            piece = waveform[channel, :samples]
-            measured[: len(piece), position] = piece
+            audible = waveform[channel, :samples]
+            measured[: len(audible), position] = audible
     # The default filters differ from the standard's by 0.04 dB at 1 kHz; these do not.
     return float(pyloudnorm.Meter(rate, filter_class="DeMan").integrated_loudness(measured.numpy()))
 

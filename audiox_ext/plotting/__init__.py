@@ -1,1 +1,1 @@
-"""Pictures of sounds."""
+"""Draws pictures of sounds."""

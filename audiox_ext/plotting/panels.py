@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .colormap import Floats, apply_colormap
 from .film_strip import TimedFrame
@@ -116,7 +117,7 @@ def draw_track(canvas: Canvas, box: Box, outline: Outline, *, highest: float, na
     middle, reach = (box.height - 1) / 2, (box.height - 1) / 2 / highest
     rows = np.arange(box.height)[:, None]
 
-    def between(low: Any, high: Any) -> Any:
+    def between(low: Floats | float, high: Floats | float) -> NDArray[np.bool_]:
         return (rows >= np.rint(middle - high * reach)) & (rows <= np.rint(middle - low * reach))
 
     pixels = np.full((box.height, box.width, 3), _WELL, dtype=np.uint8)

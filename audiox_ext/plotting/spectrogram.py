@@ -113,8 +113,8 @@ def _slices(waveform: Tensor, starts: Tensor, size: int) -> Tensor:
     inside = waveform[:, min(max(low, 0), length) : min(max(high, 0), length)]
     before = min(max(-low, 0), high - low)
     after = high - low - before - inside.shape[1]
-    piece = torch.nn.functional.pad(inside, (before, after))
-    return piece.unfold(1, size, 1)[:, starts - low]
+    padded = torch.nn.functional.pad(inside, (before, after))
+    return padded.unfold(1, size, 1)[:, starts - low]
 
 
 def _to_rows(bins: Floats, edges: Floats) -> Floats:
