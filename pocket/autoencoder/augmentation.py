@@ -1,4 +1,7 @@
-"""Sounds changed in ways that teach the autoencoder more than the data alone. B batch, S samples."""
+"""Augmentation of the sounds that the autoencoder is trained on.
+
+B batch, S samples.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,34 @@ from torch import Tensor
 _LEVEL, _LOUDEST_GAIN = 0.1, 30.0
 
 
-def pan_randomly(waveforms: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """(B, 2, S) -> the same, some of them as one sound from anywhere between left and right. Most sounds come
-    from the middle: left alone, the autoencoder learns to make all of them do so.
+def pan_randomly(waveforms: Tensor, fraction: float, random: torch.Generator) -> Tensor:
+    """Mix some sounds to mono and pan them to a random position.
+
+    Most sounds of the data come from the middle, which the autoencoder would otherwise apply to all sounds.
+
+    Args:
+        waveforms: Sounds (B, 2, S).
+        fraction: Fraction of sounds to pan.
+        random: Generator of the positions.
+
+    Returns:
+        The sounds (B, 2, S).
     """
     count = len(waveforms)
     angles = torch.rand(count, generator=random) * math.pi / 2
     gains = torch.stack([angles.cos(), angles.sin()], dim=1).to(waveforms)[..., None]
-    chosen = (torch.rand(count, generator=random) < share).to(waveforms.device)[:, None, None]
-    return torch.where(chosen, gains * waveforms.sum(dim=1, keepdim=True) / 2**0.5, waveforms)
+    is_panned = (torch.rand(count, generator=random) < fraction).to(waveforms.device)[:, None, None]
+    return torch.where(is_panned, gains * waveforms.sum(dim=1, keepdim=True) / 2**0.5, waveforms)
 
 
 def equalise_rms(waveforms: Tensor) -> Tensor:
-    """(B, 2, S), each as loud as the others: what is soft or short is to be heard, too."""
+    """Scale sounds to equal level, so that soft and short ones count too.
+
+    Args:
+        waveforms: Sounds (B, 2, S).
+
+    Returns:
+        The scaled sounds (B, 2, S); very soft ones get a limited gain.
+    """
     level = waveforms.square().mean(dim=(1, 2), keepdim=True).sqrt()
     return waveforms * _LEVEL / level.clamp(min=_LEVEL / _LOUDEST_GAIN)

@@ -1,11 +1,12 @@
-"""Where the training of an autoencoder starts: as a linear one that gives back what fits into its latents.
+"""Initial weights of an autoencoder: a nearly linear one that reconstructs what fits into its latents.
 
-From what torch draws, a decoder first learns that silence is better than noise, and stays there for long: of
-spectra alone no layer can tell which way to go, and what arrives through many random layers says too little
-of the waveform. So the strided convolutions start as lapped transforms, a kernel of two strides being what
-the modified discrete cosine transform has (Princen and Bradley 1986), which lose nothing: the decoder's are
-their transposes. Where there are fewer channels than coefficients, the principal components of sounds stay.
-Residual units start small, snakes nearly straight.
+With random weights, a decoder first learns that silence is better than noise, and stays there for long. So
+the strided convolutions start as lossless lapped transforms: their kernel of two strides is that of the
+modified discrete cosine transform. The decoder has the transposed filters. Where there are fewer channels
+than coefficients, the principal components of sounds remain. Residual units start small, snakes nearly
+linear.
+
+Source: Princen and Bradley 1986, for the transform.
 
 B batch, C channels, S samples, K coefficients.
 """
@@ -23,17 +24,20 @@ from torch.nn import functional as F
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 from audiox_ext.networks.autoencoder.oobleck import ResidualUnit, SnakeBeta
 
-_BRANCH = 0.01  # gain of what a residual unit adds
-STRAIGHT = 5.0  # of a snake, the logarithm by which its wave is divided
-_DEVIATION = -5.0  # of the posterior, before its softplus: 0.007
+_BRANCH = 0.01  # gain of the branch of a residual unit
+STRAIGHT = 5.0  # log of beta, with which a snake is nearly linear
+_DEVIATION = -5.0  # deviation of the posterior before its softplus: 0.007
 _GAIN = 3.0  # between the layers
-_OTHER = 1e-3  # size of the filters that carry nothing yet
+_OTHER = 1e-3  # size of unused filters
 
 
 @torch.no_grad()
 def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
-    """Set all weights; what is drawn comes from torch's global generator. waveforms: (B, 2, S), on which they
-    are fitted: the more latents they have, the better. Weights must be plain, not normalised.
+    """Set all weights, with random ones from torch's global generator.
+
+    Args:
+        autoencoder: Autoencoder with plain weights.
+        waveforms: Sounds (B, 2, S) to fit the weights to; more latents give a better fit.
     """
     encoder, decoder = (autoencoder.model[part] for part in ("encoder", "decoder"))
     for unit in autoencoder.modules():
@@ -59,7 +63,7 @@ def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
     rotation = _principal(x, min(latents, len(x[0])))
     count = len(rotation)
     _set(posterior, _in_the_middle(rotation, posterior))
-    # Of what the whole encoder makes, which is not quite linear.
+    # Measure the whole encoder, which is not quite linear.
     encoded = torch.cat([encoder(item[None])[0, :count] for item in waveforms], dim=1)
     deviation = encoded.std(dim=1).clamp(min=1e-6)
     posterior.weight[:count] /= deviation[:, None, None]
@@ -69,7 +73,7 @@ def initialise_autoencoder(autoencoder: Autoencoder, waveforms: Tensor) -> None:
 
 
 def _convolutions(layers: Any) -> list[Any]:
-    """In their order, but those of residual units."""
+    """All convolutions in order, except those of residual units."""
     convolutions: list[Any] = []
     for layer in layers.children():
         if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
@@ -80,7 +84,11 @@ def _convolutions(layers: Any) -> list[Any]:
 
 
 def initialise_residual_unit(unit: ResidualUnit) -> None:
-    """One that hardly changes anything yet."""
+    """Initialise a residual unit close to the identity.
+
+    Args:
+        unit: Unit with plain weights.
+    """
     for layer in unit.layers:
         if isinstance(layer, nn.Conv1d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
@@ -92,7 +100,7 @@ def initialise_residual_unit(unit: ResidualUnit) -> None:
 
 
 def _set(layer: nn.Conv1d | nn.ConvTranspose1d, filters: Tensor) -> None:
-    """The first of its weights; the others small, and no bias."""
+    """Set the first filters of a layer; the others become small, and the bias zero."""
     layer.weight.normal_(std=_OTHER / layer.weight[0].numel() ** 0.5)
     layer.weight[: filters.shape[0], : filters.shape[1]] += filters
     if layer.bias is not None:
@@ -100,20 +108,20 @@ def _set(layer: nn.Conv1d | nn.ConvTranspose1d, filters: Tensor) -> None:
 
 
 def _in_the_middle(matrix: Tensor, layer: nn.Conv1d) -> Tensor:
-    """(outputs, inputs) -> (outputs, inputs, kernel), of a kernel that looks at one place."""
+    """A kernel (outputs, inputs, size) that applies a matrix (outputs, inputs) at its middle."""
     size = layer.kernel_size[0]
     return F.pad(matrix[..., None], (size // 2, size - 1 - size // 2))
 
 
 def _sum_and_difference(channels: int) -> Tensor:
-    """(C, C), orthonormal; what is in the middle is all in the first."""
+    """An orthonormal matrix (C, C) whose first row is the middle of the stereo image."""
     if channels != 2:
         return torch.eye(channels)
     return torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / math.sqrt(2)
 
 
 def _lapped(channels: int, stride: int) -> Tensor:
-    """(C * stride, C, 2 * stride): of each channel its modified discrete cosine transform, orthonormal."""
+    """The orthonormal modified discrete cosine transform of each channel: (C * stride, C, 2 * stride)."""
     time, number = torch.arange(2 * stride) + 0.5, torch.arange(stride) + 0.5
     waves = torch.cos(math.pi / stride * number[:, None] * (time + stride / 2))
     waves = waves * torch.sin(math.pi / (2 * stride) * time) * math.sqrt(2 / stride)
@@ -121,7 +129,7 @@ def _lapped(channels: int, stride: int) -> Tensor:
 
 
 def _principal(x: Sequence[Tensor], room: int) -> Tensor:
-    """(room, K), orthonormal: what is strongest in items (K, S), or (K, K) that changes nothing."""
+    """The strongest components of items (K, S), orthonormal (room, K); the identity if all fit."""
     count = len(x[0])
     if count <= room:
         return torch.eye(count)

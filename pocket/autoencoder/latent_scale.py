@@ -1,10 +1,12 @@
-"""Latents of mean 0 and of the deviation that the diffusion's noise levels suit.
+"""Scales latents to mean 0 and to the standard deviation that suits the noise levels of the diffusion.
 
-That is less than 1: what a sound is, such as its pitch, shows in hundreds of latents at once, and so through
-noise that is many times stronger than each. Times are drawn evenly, and of latents of deviation 1 it would be
-settled in the last few hundredths of them, which are hardly ever trained (Chen 2023, arXiv 2301.10972).
+That deviation is below 1. The identity of a sound, such as its pitch, shows in hundreds of latents at once,
+even under noise many times stronger than each. With deviation 1 and uniform times it would be decided in the
+last few hundredths of the times, which are hardly ever trained. Source: Chen 2023, arXiv 2301.10972.
 
-The published layout has no field for a scale, so it goes into the convolutions beside the latents.
+The published layout has no field for a scale, so the convolutions beside the latents contain it.
+
+B batch, C latent channels, S samples.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ DEVIATION = 0.25
 
 @torch.no_grad()
 def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> Tensor:
-    """Take from each channel of the latents its mean and bring it to `DEVIATION` over batches (B, 2, S),
-    sampling included. Returns what it was divided by, (C,). Weights must be plain, not normalised.
+    """Scale each latent channel to mean 0 and deviation `DEVIATION`, including the sampling of the posterior.
 
-    What the decoder makes of the posterior's mean does not change, but next to both ends, where its first
-    convolution sees zeros beyond them, which now mean the mean. The posterior's own deviation is a
-    softplus, and is shifted so that the typical one is divided rightly; others are off by a few per cent,
-    which only changes how noisy a sample is.
+    The decoded mean of the posterior stays the same, except near both ends, where the padding zeros of the
+    first convolution now stand for the mean. The deviation of the posterior is a softplus: it is shifted so
+    that the typical value is exact, and others are off by a few per cent, which only affects the noise of
+    samples.
+
+    Args:
+        autoencoder: Autoencoder with plain weights.
+        waveforms: Batches of sounds (B, 2, S) to measure.
+
+    Returns:
+        The divisor of each channel (C,).
     """
     squares, sums, deviations, count = [], [], [], 0
     for batch in waveforms:
@@ -37,26 +45,26 @@ def normalise_latents(autoencoder: Autoencoder, waveforms: Iterable[Tensor]) -> 
         deviations.append(deviation.double().sum(dim=(0, 2)))
         count += mean.shape[0] * mean.shape[2]
     total = [torch.stack(values).sum(0) / count for values in (squares, sums, deviations)]
-    by = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float() / DEVIATION
-    _change(autoencoder, total[1].float(), by, total[2].float())
-    return by
+    divisors = (total[0] - total[1].square()).clamp(min=1e-12).sqrt().float() / DEVIATION
+    _change(autoencoder, total[1].float(), divisors, total[2].float())
+    return divisors
 
 
-def _change(autoencoder: Autoencoder, centre: Tensor, by: Tensor, typical: Tensor) -> None:
-    """Each (C,): what is taken away, the divisors, and the mean deviation of the posterior."""
+def _change(autoencoder: Autoencoder, centre: Tensor, divisors: Tensor, typical: Tensor) -> None:
+    """Change the weights, given means, divisors and the mean deviation of the posterior, each (C,)."""
     first, last = _convolutions(autoencoder)
-    channels = by.numel()
+    channels = divisors.numel()
     assert last.bias is not None
     assert first.bias is not None
-    last.weight[:channels] /= by[:, None, None]
-    last.bias[:channels] = (last.bias[:channels] - centre) / by
-    last.bias[channels:] += _softplus_inverse(typical / by) - _softplus_inverse(typical)
+    last.weight[:channels] /= divisors[:, None, None]
+    last.bias[:channels] = (last.bias[:channels] - centre) / divisors
+    last.bias[channels:] += _softplus_inverse(typical / divisors) - _softplus_inverse(typical)
     first.bias += first.weight.sum(dim=-1) @ centre
-    first.weight *= by[None, :, None]
+    first.weight *= divisors[None, :, None]
 
 
 def _convolutions(autoencoder: Autoencoder) -> tuple[nn.Conv1d, nn.Conv1d]:
-    """The decoder's first and the encoder's last."""
+    """The first convolution of the decoder and the last of the encoder."""
     first, last = autoencoder.model["decoder"].layers[0], autoencoder.model["encoder"].layers[-1]  # type: ignore[index]
     assert isinstance(first, nn.Conv1d)
     assert isinstance(last, nn.Conv1d)
@@ -64,4 +72,5 @@ def _convolutions(autoencoder: Autoencoder) -> tuple[nn.Conv1d, nn.Conv1d]:
 
 
 def _softplus_inverse(x: Tensor) -> Tensor:
+    """The value whose softplus is x."""
     return x + (-torch.expm1(-x)).clamp(min=1e-12).log()

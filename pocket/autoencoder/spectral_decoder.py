@@ -1,11 +1,11 @@
-"""A decoder that makes sounds of strengths, out of one that makes them of latents that hold waves.
+"""Builds a decoder of spectral latents around a trained decoder of waveform latents, without training.
 
-The inner decoder has one stage less. In front of it come a layer that makes strengths of latents, and a stage
-that squares them (two snakes of opposite signs leave the square of a sine), token by token, and adds up
-how the inner decoder's first layer tells each atom. So what is asked for comes out, and nothing is trained.
-What the inner latents have no room for, mostly noise, is lost.
+The inner decoder has one stage less. Two parts precede it: a layer that converts latents to spectral values,
+and a stage that turns each value into an amplitude and sums the responses of the inner decoder to each atom.
+Two snakes of opposite signs leave the square of a sine, which is the amplitude. Content beyond the capacity
+of the inner latents, mostly noise, is lost.
 
-B batch, S samples, P strengths, K their atoms in both channels, H channels of the inner decoder's first
+B batch, S samples, P spectral values, K their atoms in both channels, H channels of the inner decoder's first
 layer.
 """
 
@@ -22,20 +22,26 @@ from audiox_ext.networks.autoencoder.spectral import LatentMap, compute_angle_ga
 
 from .initial_weights import STRAIGHT, initialise_residual_unit
 
-_CONTEXT = 16  # tokens around an atom that is encoded
-_LEVEL = 0.1  # at which it is
-# Of a token: atoms rise for a while before what they tell begins, and are heard on the way. The last of their
-# tails has no room then, 2.5 % of a tone's level.
+_CONTEXT = 16  # tokens around an encoded atom
+_LEVEL = 0.1  # amplitude of an encoded atom
+# Delay of atoms as a fraction of a token, because they fade in before their token starts. It cuts off the
+# last of their tails, 2.5 % of a tone's level.
 _LATE = 0.1
-_TOGETHER = 8  # atoms
-_UNUSED = 1e-6  # size of filters beyond those that are needed: of zeros weight normalisation could make none
+_TOGETHER = 8  # atoms per batch
+_UNUSED = 1e-6  # size of unused filters: weight normalisation does not allow zeros
 
 
 @torch.no_grad()
 def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mapped: LatentMap) -> None:
-    """Set the decoder's weights. mapped: what its latents are. waves: trained, with the same strides but the
-    last; of its first layer's channels as many directions are kept as the decoder has there. Weights must be
-    plain, not normalised; what is drawn comes from torch's global generator.
+    """Set the weights of the decoder, with random ones from torch's global generator.
+
+    Args:
+        autoencoder: Autoencoder with plain weights, whose decoder is set.
+        waves: Trained autoencoder of waveform latents, with the same strides except the last. Of the channels
+            of
+            its first layer, as many directions remain as the new decoder has room for.
+        rate: Sample rate, hertz.
+        mapped: Map between latents and spectral values.
     """
     ratio = autoencoder.config.downsampling_ratio
     first, outer, opened, *others = autoencoder.model["decoder"].layers  # type: ignore[misc]
@@ -47,10 +53,10 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     def opening(waveforms: Tensor) -> Tensor:
         return inner_first(waves.posterior(waveforms)[0])
 
-    responses, silent = _heard_inside(opening, make_atoms(rate, ratio), ratio, up)
+    responses, silent = _measure_responses(opening, make_atoms(rate, ratio), ratio, up)
     directions = _directions(responses, up.out_channels)
     up.weight.normal_(std=_UNUSED)
-    # Of the two snakes' sum, twice the square, each channel gives a half.
+    # The two snakes sum to twice the square, so each channel contributes half.
     up.weight[: 2 * len(responses)] = torch.einsum(
         "khn,rh->krn", responses / 2, directions
     ).repeat_interleave(2, dim=0)
@@ -61,7 +67,7 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
     straight, inner_up = opened.layers[0], inner_opened.layers[1]
     _set_snake(straight, STRAIGHT)
     opened.layers[1].weight.copy_(torch.einsum("hon,rh->ron", inner_up.weight, directions))
-    # What silence has in the directions that are left out; each output sees two taps of the kernel.
+    # Add the contribution of silence in the omitted directions; each output sees two taps of the kernel.
     left_out = silent - directions.T @ (directions @ silent)
     lost = torch.einsum("h,hon->o", left_out, inner_up.weight) / inner_up.stride[0]
     opened.layers[1].bias.copy_(inner_up.bias + lost)
@@ -72,7 +78,7 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
 
 
 def _give_both_signs(first: nn.Conv1d, gains: Tensor, mapped: LatentMap) -> None:
-    """Two channels for each strength: the angle of it and its negative."""
+    """Give each spectral value two channels: its angle and the negative angle."""
     first.weight.normal_(std=_UNUSED)
     first.weight[: 2 * len(gains)] = 0
     assert first.bias is not None
@@ -84,17 +90,19 @@ def _give_both_signs(first: nn.Conv1d, gains: Tensor, mapped: LatentMap) -> None
 
 
 def _set_snake(snake: SnakeBeta, beta: float) -> None:
+    """Set alpha to 1 and the logarithm of beta."""
     snake.alpha.zero_()
     snake.beta.fill_(beta)
 
 
 @torch.no_grad()
-def _heard_inside(
+def _measure_responses(
     layer: Callable[[Tensor], Tensor], shapes: Tensor, ratio: int, up: nn.ConvTranspose1d
 ) -> tuple[Tensor, Tensor]:
-    """What a layer makes of each of some shapes (N, 2 * ratio) on the left, then on the right, a little late
-    and as if they were of amplitude 1: (2 N, H, kernel), as a strided convolution beside it sees a token; and
-    of silence, (H,).
+    """Response of a layer to each shape (N, 2 * ratio), on the left and then on the right, and to silence.
+
+    Responses (2 N, H, kernel) cover the taps of `up` around a token and are scaled to amplitude 1. Silence is
+    (H,).
     """
     samples, token = _CONTEXT * ratio, _CONTEXT // 2
     silence = layer(torch.zeros(1, 2, samples))
@@ -111,6 +119,6 @@ def _heard_inside(
 
 
 def _directions(responses: Tensor, count: int) -> Tensor:
-    """(count, H), orthonormal: in which atoms (K, H, N) are strongest."""
+    """The directions (count, H), orthonormal, in which responses (K, H, N) are strongest."""
     moment = torch.einsum("khn,kgn->hg", responses, responses).double()
     return torch.linalg.eigh(moment).eigenvectors.flip(1)[:, :count].T.to(responses)

@@ -1,4 +1,7 @@
-"""Training of the autoencoder. B batch, C latent channels, S samples, L latents."""
+"""Training of the autoencoder.
+
+B batch, C latent channels, S samples, L latents.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,7 @@ from .initial_weights import initialise_autoencoder
 
 
 class AutoencoderTraining(TrainingModule):
-    """Spectra and samples of left, right, sum and difference come back, and the latents stay close to a
-    normal distribution.
-    """
+    """Trains an autoencoder on spectra and waveforms of stereo views, with a KL divergence on the latents."""
 
     settings: AutoencoderSettings
 
@@ -36,9 +37,15 @@ class AutoencoderTraining(TrainingModule):
         sounds: Tensor | None = None,
         initial_state: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """sounds: (B, 2, S), what the first weights are fitted to; None where a checkpoint follows. begun: a
-        plain state dict, of which the decoder alone is trained further, so that whatever was trained on the
-        latents still fits.
+        """Build and initialise the autoencoder.
+
+        Args:
+            config: Sizes of the autoencoder.
+            settings: Settings of the training.
+            sounds: Sounds (B, 2, S) to fit the initial weights to; None if a checkpoint is loaded later.
+            initial_state: Plain state dict to start from. Only the decoder is trained then, so that models
+                trained
+                on the latents stay valid.
         """
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)
@@ -55,7 +62,16 @@ class AutoencoderTraining(TrainingModule):
         self.start_averaging()
 
     def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """Validation takes the mean of the posterior, training a sample."""
+        """Compute the losses of a batch.
+
+        Args:
+            batch: A `SoundBatch`.
+            random: Generator of augmentation and sampling.
+            training: Whether to augment and to sample the posterior; validation uses its mean.
+
+        Returns:
+            The total `loss` and its parts by name.
+        """
         settings = self.settings
         assert isinstance(batch, SoundBatch)
         target = batch.waveforms
@@ -66,7 +82,7 @@ class AutoencoderTraining(TrainingModule):
         if training:
             latents = mean + deviation * torch.randn(mean.shape, generator=random).to(mean)
         reconstruction = self.autoencoder.model["decoder"](latents)
-        # The spectra and their logarithms in float32 whatever the convolutions were computed in.
+        # Spectra and logarithms need float32, whatever the type of the convolutions.
         with torch.autocast(reconstruction.device.type, enabled=False):
             got, want = stereo_views(reconstruction.float()), stereo_views(target)
             convergence, logs = multi_resolution_stft(got, want, settings.fft_sizes)
@@ -77,8 +93,6 @@ class AutoencoderTraining(TrainingModule):
         return {"loss": loss, "convergence": convergence, "logs": logs, "wave": wave, "kl": kl}
 
     def _posterior(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, S) -> mean and deviation, each (B, C, L), as `Autoencoder.posterior` gives them, but never
-        item by item or in chunks.
-        """
+        """Mean and deviation (B, C, L), as in `Autoencoder.posterior`, but for the whole batch at once."""
         mean, scale = self.autoencoder.model["encoder"](waveforms).chunk(2, dim=1)
         return mean, F.softplus(scale) + 1e-4

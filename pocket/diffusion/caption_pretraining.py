@@ -1,8 +1,8 @@
-"""What captions ask, learnt before the network is trained: text encoder and fusion, from captions alone.
+"""Pretrains the text encoder and the fusion on captions alone, by predicting the attributes of their scenes.
 
-A network that is given words in a code that says nothing yet learns to do without them, and to listen much
-later. A caption takes a thousandth of the time of a sound, so the code is made first, and then trained on
-together with the network. What asks the questions is thrown away.
+A network that receives a meaningless text context at first learns to ignore it, and uses it much later. A
+caption costs a thousandth of the time of a sound, so this stage comes first; then the network is trained
+together with these parts. The classifier of attributes is discarded.
 
 B captions, D width of the context's tokens.
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _BATCH = 64
 _RATE = 1.5e-3
 _WARMUP = 50
-_CLIP = 1.0  # of the gradients' norm
+_CLIP = 1.0  # largest norm of the gradients
 _REPORT_EVERY = 250
-_TEMPO = 10  # beats a minute that are told apart
+_TEMPO = 10  # beats per minute in a class
 _TEMPI = tuple(range(0, 300 // _TEMPO))
 
 _OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -45,13 +45,20 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "count": (1, 2, 3, 4),
     "timbre": TIMBRES,
 }
-_PARTS = 2  # the most that a scene has
-# How many answers each question has: how the parts are joined, and of each part its kind and what is asked.
+_PARTS = 2  # most parts of a scene
+# Classes per question: the arrangement of the parts, then for each part its kind and its attributes.
 SIZES = (len(ARRANGEMENTS), *_PARTS * (len(KINDS) + 1, *(len(values) + 1 for values in _OPTIONS.values())))
 
 
 def answers(scene: Scene) -> list[int]:
-    """One number below each of `SIZES`; 0 is said of what is not asked, or not there."""
+    """Return the class of each question for a scene.
+
+    Args:
+        scene: The scene.
+
+    Returns:
+        One number per question, below its size in `SIZES`; 0 if the description does not mention it.
+    """
     numbers = [ARRANGEMENTS.index(scene.arrangement)]
     for place in range(_PARTS):
         part = scene.parts[place] if place < len(scene.parts) else None
@@ -65,18 +72,38 @@ def answers(scene: Scene) -> list[int]:
 
 
 class AttributeClassifier(nn.Module):
-    """Answers from the mean of a context's tokens."""
+    """Classifies attributes from the mean of the tokens of a context."""
 
     def __init__(self, width: int) -> None:
+        """Build the classifier.
+
+        Args:
+            width: Width of the tokens.
+        """
         super().__init__()
         self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(SIZES)))
 
     def forward(self, context: Tensor) -> tuple[Tensor, ...]:
-        """(B, N, D) -> of each question the logits (B, answers)."""
+        """Compute logits.
+
+        Args:
+            context: Context (B, N, D).
+
+        Returns:
+            Logits (B, classes) of each question.
+        """
         return self.layers(context.float().mean(dim=1)).split(SIZES, dim=-1)
 
     def loss(self, context: Tensor, labels: Tensor) -> Tensor:
-        """wanted: (B, questions)."""
+        """Compute the cross-entropy, summed over the questions.
+
+        Args:
+            context: Context (B, N, D).
+            labels: Classes (B, questions).
+
+        Returns:
+            The loss.
+        """
         logits = self(context)
         return torch.stack(
             [F.cross_entropy(*pair) for pair in zip(logits, labels.unbind(1), strict=True)]
@@ -86,8 +113,17 @@ class AttributeClassifier(nn.Module):
 def pretrain_on_captions(
     module: DiffusionTraining, dataset: Dataset, report: Callable[[str], None]
 ) -> AttributeClassifier:
-    """Train what makes the context of words. dataset: of what captions are drawn, item after item. Returns
-    what has learnt to answer. Draws nothing from torch's global generator but the answers' first weights.
+    """Train the text encoder and the fusion on captions.
+
+    Draws only the initial weights of the classifier from torch's global generator.
+
+    Args:
+        module: Training whose model is trained.
+        dataset: Source of captions, item by item.
+        report: Receives lines about the progress.
+
+    Returns:
+        The classifier.
     """
     device, steps = module.device, module.settings.caption_steps
     questions = AttributeClassifier(module.config.model.cond_dim).to(device)
@@ -113,13 +149,25 @@ def pretrain_on_captions(
 
 
 def caption_parameters(module: DiffusionTraining) -> dict[str, nn.Parameter]:
-    """What makes the context of words, by its key in the model: conditioners and fusion, what is trained."""
+    """Return the trainable parameters of the conditioners and the fusion, by key in the model.
+
+    Args:
+        module: Training with the model.
+    """
     parts = ("conditioner.", "maf_block.")
     named = module.model.named_parameters()
     return {key: value for key, value in named if key.startswith(parts) and value.requires_grad}
 
 
 def captions_and_labels(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[str], Tensor]:
-    """Captions, and what they ask (B, questions)."""
+    """Return captions and the classes of their scenes.
+
+    Args:
+        dataset: Source of the captions.
+        numbers: Indices of the items.
+
+    Returns:
+        The captions, and the classes (B, questions).
+    """
     scenes = [dataset.scene(number) for number in numbers]
     return [dataset.caption(number) for number in numbers], torch.tensor([answers(scene) for scene in scenes])

@@ -1,5 +1,8 @@
-"""What of an item's prompts the model is shown in a step: now and then a modality is left out, so that it
-learns to work with any of them, and now and then all, which guidance starts from.
+"""Prompt dropout: hides some prompts in each step, so that the model learns to work with any subset of them.
+
+Sometimes all are hidden, which guidance needs.
+
+B batch.
 """
 
 from __future__ import annotations
@@ -14,7 +17,14 @@ from ..settings import DiffusionSettings
 
 @dataclass(frozen=True)
 class VisiblePrompts:
-    """For each of B items: whether its text, its video, its own sound as a prompt, and any context at all."""
+    """Visibility of the prompts of each item, all (B,) bool on the CPU.
+
+    Attributes:
+        text: Whether the text is visible.
+        video: Whether the video is visible.
+        audio: Whether the item's own sound is its audio prompt.
+        context: Whether there is any context at all.
+    """
 
     text: Tensor
     video: Tensor
@@ -23,11 +33,20 @@ class VisiblePrompts:
 
     @classmethod
     def draw(cls, settings: DiffusionSettings, has_film: Tensor, random: torch.Generator) -> VisiblePrompts:
-        """Each (B,) bool, on the CPU, as has_film."""
+        """Draw the visibility for a training step.
+
+        Args:
+            settings: Settings with the dropout probabilities.
+            has_film: Whether each item has a video (B,).
+            random: Generator.
+
+        Returns:
+            The visibility.
+        """
         drawn = torch.rand(4, len(has_film), generator=random)
-        text_share = torch.where(has_film, settings.text_with_video_dropout, settings.text_dropout)
+        text_dropout = torch.where(has_film, settings.text_with_video_dropout, settings.text_dropout)
         return cls(
-            text=drawn[0] >= text_share,
+            text=drawn[0] >= text_dropout,
             video=has_film & (drawn[1] >= settings.video_dropout),
             audio=drawn[2] >= settings.audio_dropout,
             context=drawn[3] >= settings.context_dropout,
@@ -35,6 +54,13 @@ class VisiblePrompts:
 
     @classmethod
     def without_audio_prompt(cls, has_film: Tensor) -> VisiblePrompts:
-        """What a user gives: text, and a video where there is one."""
+        """Show the text and any video, as a user would.
+
+        Args:
+            has_film: Whether each item has a video (B,).
+
+        Returns:
+            The visibility.
+        """
         yes = torch.ones_like(has_film)
         return cls(text=yes, video=has_film, audio=~yes, context=yes)

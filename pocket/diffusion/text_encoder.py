@@ -1,4 +1,4 @@
-"""The text encoder of a model that is trained from nothing: a small T5 and a tokenizer made for the captions.
+"""Text encoder of a model that is trained from scratch: a small T5 with a tokenizer for the captions.
 
 B prompts, N tokens, D width.
 """
@@ -23,10 +23,19 @@ _SPECIAL = ("<pad>", "</s>", "<unk>")  # in T5's order
 
 
 class BatchTextEncoder(TextEncoder):
-    """The same states for a whole batch at once, as training wants it. Trainable."""
+    """Trainable text encoder that encodes a whole batch at once, with the same states."""
 
     def forward(self, prompts: Sequence[str], length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """As `TextEncoder.forward`."""
+        """Encode prompts like `TextEncoder.forward`.
+
+        Args:
+            prompts: The texts.
+            length: Number of tokens of the result.
+            device: Where to encode.
+
+        Returns:
+            States (B, N, D) and mask (B, N).
+        """
         self.tokenizer.enable_truncation(length)
         self.tokenizer.no_padding()
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(prompts))]
@@ -43,7 +52,17 @@ class BatchTextEncoder(TextEncoder):
 
 
 def make_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
-    """Byte pairs of the captions (Sennrich et al. 2016), from bytes on, so that it takes any text."""
+    """Train a byte-level tokenizer with byte pair encoding, which accepts any text.
+
+    Args:
+        captions: Texts to train on.
+        size: Size of the vocabulary.
+
+    Returns:
+        The tokenizer.
+
+    Source: Sennrich et al. 2016.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -63,14 +82,30 @@ def make_tokenizer(captions: Iterable[str], size: int) -> Tokenizer:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """What an earlier start of the same training has made."""
+    """Read the tokenizer of the training.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        The tokenizer.
+    """
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(path))
 
 
 def build_text_encoder(settings: TextEncoderSettings, width: int, tokenizer: Tokenizer) -> BatchTextEncoder:
-    """With weights drawn from torch's global generator."""
+    """Build a text encoder with random weights from torch's global generator.
+
+    Args:
+        settings: Sizes of the encoder.
+        width: Width of the tokens.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The encoder.
+    """
     from transformers import T5Config, T5EncoderModel
 
     fields: dict[str, Any] = {
@@ -87,7 +122,13 @@ def build_text_encoder(settings: TextEncoderSettings, width: int, tokenizer: Tok
 
 
 def write_text_encoder(encoder: TextEncoder, folder: Path, dtype: torch.dtype) -> None:
-    """config.json, model.safetensors and tokenizer.json, as `load_text_encoder` reads them."""
+    """Write config.json, model.safetensors and tokenizer.json, as `load_text_encoder` reads them.
+
+    Args:
+        encoder: The encoder.
+        folder: Folder to write to.
+        dtype: Type of the stored weights.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -49,8 +49,9 @@ _AUTOENCODER = "pretransform."
 
 
 class DiffusionTraining(TrainingModule):
-    """Autoencoder, vision tower and sync encoder are frozen, the tower as it was drawn; all else is trained
-    from nothing, from torch's global generator.
+    """Trains network, conditioners, fusion and text encoder from scratch.
+
+    Autoencoder, vision tower and sync encoder are frozen; the tower has random weights.
     """
 
     settings: DiffusionSettings
@@ -62,7 +63,14 @@ class DiffusionTraining(TrainingModule):
         synchformer: Synchformer | None,
         tokenizer: Tokenizer,
     ) -> None:
-        """autoencoder: its plain state dict. synchformer: trained."""
+        """Build the model, with random weights from torch's global generator.
+
+        Args:
+            config: Configuration of the training.
+            autoencoder: Plain state dict of the trained autoencoder.
+            synchformer: Trained sync encoder, None if the model has none.
+            tokenizer: Tokenizer of the text encoder.
+        """
         super().__init__(config.diffusion)
         self.config = config
         self.model = AudioXModel(config.model, TrainingOperations, torch.float32)
@@ -77,15 +85,20 @@ class DiffusionTraining(TrainingModule):
             elif isinstance(module, VideoConditioner):
                 module.visual_encoder_model.requires_grad_(False)
         self.synchformer = None if synchformer is None else synchformer.requires_grad_(False)
-        # The latents of silence, where they tell strengths.
+        # The latents of silence, which are not 0 if latents are spectral.
         self.silence = None if config.waves is None else self.model.pretransform.read_latent_map().silence
         self.usual = TypicalErrors()
         self.teacher: Teacher | None = None
         self.start_averaging()
 
     def load_weights_of(self, model: AudioXModel) -> None:
-        """Take the weights of a model of the same configuration, all but the autoencoder's. Raises
-        RuntimeError where they differ.
+        """Load the weights of a model, except for its autoencoder.
+
+        Args:
+            model: Model with the same configuration.
+
+        Raises:
+            RuntimeError: If the sizes differ.
         """
         own = {key: value for key, value in self.model.state_dict().items() if key.startswith(_AUTOENCODER)}
         self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
@@ -93,16 +106,25 @@ class DiffusionTraining(TrainingModule):
 
     @property
     def network(self) -> Network:
-        """The network that is trained."""
+        """The network to train."""
         return self.model.network
 
     def encoders(self) -> Encoders:
-        """What items are prepared with."""
+        """Return the frozen encoders of items."""
         return Encoders(self.model, self.synchformer)
 
     def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """Validation shows every prompt but the audio prompt, takes the middles of the times, and weighs no
-        item or time more than another.
+        """Compute the loss of a batch.
+
+        Args:
+            batch: A `PreparedBatch`.
+            random: Generator of dropout, times and noise.
+            training: Whether to drop prompts and weight the errors. Validation shows all prompts except the
+                audio
+                prompt, uses fixed times, and weights all items and times equally.
+
+        Returns:
+            The `loss`.
         """
         assert isinstance(batch, PreparedBatch)
         has_film = batch.has_film
@@ -137,7 +159,16 @@ class DiffusionTraining(TrainingModule):
         return {"loss": loss}
 
     def context(self, batch: PreparedBatch, visible: VisiblePrompts, random: torch.Generator) -> Tensor:
-        """The network's context (B, N, D), with gradients."""
+        """Encode the prompts, with gradients.
+
+        Args:
+            batch: The items.
+            visible: Prompts to show.
+            random: Generator of the encoders.
+
+        Returns:
+            The context (B, N, D).
+        """
         device = self.device
         tokens: dict[str, Tensor] = {}
         for name, module in self.model.conditioner.conditioners.items():
@@ -156,10 +187,19 @@ class DiffusionTraining(TrainingModule):
 
     @property
     def _prompt_samples(self) -> int:
+        """Length of an audio prompt."""
         return round(self.config.model.conditioning_seconds * self.config.model.sample_rate)
 
     def text_context(self, captions: Sequence[str], random: torch.Generator) -> Tensor:
-        """The context (B, N, D) of words without a video and a sound, with gradients."""
+        """Encode captions without video and audio prompt, with gradients.
+
+        Args:
+            captions: The captions.
+            random: Generator of the encoders.
+
+        Returns:
+            The context (B, N, D).
+        """
         count = len(captions)
         yes = torch.ones(count, dtype=torch.bool)
         nothing = torch.zeros(0, device=self.device)
@@ -168,9 +208,10 @@ class DiffusionTraining(TrainingModule):
         return self.context(batch, visible, random)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Muon for the matrices and convolutions of the network's blocks, AdamW for all else. What has learnt
-        what captions ask changes little: at the network's rate it forgets most of the notes within some
-        hundred steps, long before the network has any use for them.
+        """Return Muon for the matrices of the network's blocks, and AdamW for all other parameters.
+
+        Parameters that were trained on captions before get a low learning rate: at the network's rate they
+        forget most notes within a few hundred steps, long before the network uses them.
         """
         blocks = self.network.transformer.blocks()
         matrices = [value for block in blocks for value in block.parameters() if value.dim() > 1]
@@ -185,7 +226,7 @@ class DiffusionTraining(TrainingModule):
         )
 
     def _knows_words(self, name: str) -> bool:
-        """Whether a parameter has learnt from captions alone: the text encoder's, the fusion's behind it."""
+        """Whether a parameter was trained on captions before: text encoder and fusion."""
         if not self.settings.caption_steps:
             return False
         texts = [
@@ -198,6 +239,7 @@ class DiffusionTraining(TrainingModule):
     def _video_tokens(
         self, module: VideoConditioner, batch: PreparedBatch, visible: VisiblePrompts
     ) -> Tensor:
+        """Tokens of the visible videos, and the learned empty features for other items."""
         tokens = cast(module.empty_visual_feat, batch.latents).repeat(len(batch.captions), 1, 1)
         rows = visible.video.nonzero().flatten()
         if batch.pictures is None or not len(rows):

@@ -1,8 +1,8 @@
-"""What the sync encoder is taught to say: for each of its time steps, what happens then and what is seen.
+"""Targets of the sync encoder: a code of the events and the film at each time step.
 
-Its features are a code of 16 numbers, eight times over in a width of 128. The model's video conditioner reads
-them in rows that begin at any multiple of 16 (spec, "Conditioners": the buffer is reinterpreted, not
-transposed), so that whatever the row, the same place in it means the same.
+Its features repeat a code of 16 numbers eight times in a width of 128. The video conditioner reads them in
+rows that start at any multiple of 16 (spec, "Conditioners": the buffer is reinterpreted, not transposed). So
+the same position has the same meaning in every row.
 
 G time steps of a segment, E events.
 """
@@ -17,17 +17,27 @@ from ..world.animations import FILM_KINDS
 from ..world.scenes import Scene
 
 CODE = 16
-ONSETS = 4  # numbers of it, the first, that say when
-_CENTRES = (-0.02, 0.02, 0.06, 0.10)  # seconds from a step's beginning at which an onset is looked for
-_WIDTH = 0.03  # seconds
-_MEMORY = 0.15  # seconds over which the last and the next onset fade
+ONSETS = 4  # the first numbers of the code, which encode onsets
+_CENTRES = (-0.02, 0.02, 0.06, 0.10)  # centres of the onset detectors, seconds after the start of a step
+_WIDTH = 0.03  # standard deviation of the detectors, seconds
+_MEMORY = 0.15  # decay of the last and the next onset, seconds
 
 
 def sync_code(scene: Scene, start: float, steps: int, step: float) -> np.ndarray:
-    """(G, 16) float32 for a segment of the scene's film. start, step: in seconds.
+    """Compute the code of a segment of a film.
 
-    Four numbers for onsets around the step, four for which film it is, then loudness and direction of the
-    onset, the last onset and the next one in the segment as fading memories, and where in the segment it is.
+    It has four numbers for onsets around the step, four for the kind of film, loudness and direction of the
+    onset, decaying traces of the last and the next onset in the segment, and four for the position in the
+    segment.
+
+    Args:
+        scene: Scene with one sound and a film.
+        start: Start of the segment, seconds.
+        steps: Number of time steps.
+        step: Duration of a time step, seconds.
+
+    Returns:
+        The code (G, 16), float32.
     """
     [part] = scene.parts
     begins = start + step * np.arange(steps)

@@ -22,26 +22,45 @@ from ..world.dataset import Dataset
 from .code import sync_code
 
 FILM_FPS = 25.0
-_VERSION = 1  # of what is computed
-_SEGMENTS = 201  # tells these random numbers from others
-_OF_A_FILM = 4  # segments that are taken of one film, whose room takes time to paint
+_VERSION = 1  # of the computation; part of the fingerprint
+_SEGMENTS = 201  # separates the random numbers of segments from others
+_OF_A_FILM = 4  # segments per film, because drawing its background takes time
 
 
 @dataclass(frozen=True)
 class PatchBatch(Batch):
-    """patches: (B, G * P, D). codes: (B, G, 16) what is to be said of them."""
+    """A batch of segments.
+
+    Attributes:
+        patches: Encoded patches (B, G * P, D).
+        codes: Target codes (B, G, 16).
+    """
 
     patches: Tensor
     codes: Tensor
 
     def to(self, device: torch.device) -> PatchBatch:
-        """The same on a device."""
+        """Move the tensors to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The batch on that device.
+        """
         return PatchBatch(self.step, self.numbers, self.patches.to(device), self.codes.to(device))
 
 
 @dataclass(frozen=True)
 class PatchBatches:
-    """So many segments, as `prepare_segments` has made them. shuffled: each pass in another order."""
+    """Batches of prepared segments.
+
+    Attributes:
+        rows: Result of `prepare_segments`.
+        count: Number of segments.
+        size: Segments per batch.
+        shuffled: Whether every epoch has a new order.
+    """
 
     rows: Rows
     count: int
@@ -49,6 +68,14 @@ class PatchBatches:
     shuffled: bool = True
 
     def __getitem__(self, step: int) -> PatchBatch:
+        """Make the batch of a step.
+
+        Args:
+            step: Number of the batch.
+
+        Returns:
+            The batch.
+        """
         places = range(step * self.size, (step + 1) * self.size)
         numbers = tuple(pick_item(place, self.count, self.shuffled) for place in places)
         rows = [self.rows[number] for number in numbers]
@@ -57,7 +84,14 @@ class PatchBatches:
 
 
 def normalise_frames(frames: Tensor) -> Tensor:
-    """uint8 pictures of any shape -> what the sync encoder takes, -1 to 1."""
+    """Scale pictures for the sync encoder.
+
+    Args:
+        frames: Pictures of any shape, uint8.
+
+    Returns:
+        The pictures from -1 to 1, float32.
+    """
     return frames.to(torch.float32, copy=True).div_(255).sub_(0.5).div_(0.5)
 
 
@@ -71,7 +105,20 @@ def prepare_segments(
     workers: int,
     report: Report,
 ) -> Rows:
-    """So many segments of a dataset of films alone, made or found."""
+    """Prepare segments of films, or find those that an earlier run prepared.
+
+    Args:
+        synchformer: Sync encoder, whose first layer is used.
+        dataset: Dataset of films.
+        count: Number of segments.
+        folder: Folder of the rows.
+        device: Device of the encoder.
+        workers: Processes that draw the films.
+        report: Receives lines about the progress.
+
+    Returns:
+        One row per segment.
+    """
     first_layer = synchformer.patch_embed_3d
 
     @torch.no_grad()
@@ -90,7 +137,7 @@ def prepare_segments(
 
 @dataclass(frozen=True)
 class _Segments(Batch):
-    """frames: (B, T, H, W, 3) uint8."""
+    """Segments to encode: frames (B, T, H, W, 3) uint8, and their codes."""
 
     frames: Tensor
     codes: Tensor
@@ -101,13 +148,14 @@ class _Segments(Batch):
 
 @dataclass(frozen=True)
 class _SegmentGroups:
-    """Segments as `prepare_rows` takes them, so many."""
+    """Segments in groups, as `prepare_rows` expects them."""
 
     dataset: Dataset
     count: int
     config: SynchformerConfig
 
     def __getitem__(self, step: int) -> _Segments:
+        """Make a group."""
         numbers = row_range(step, self.count)
         frames, codes = zip(*(self._segment(number) for number in numbers), strict=True)
         return _Segments(
@@ -115,6 +163,7 @@ class _SegmentGroups:
         )
 
     def _segment(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and code of a segment."""
         film, length = number // _OF_A_FILM % len(self.dataset), self.config.segment_frames
         last = round(self.dataset.seconds * FILM_FPS) - length
         first = int(keyed_generator(_SEGMENTS, number).integers(last + 1))

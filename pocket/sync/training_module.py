@@ -1,4 +1,4 @@
-"""Training of the sync encoder: to say when something happens in a film (see `sync_code`).
+"""Training of the sync encoder, to predict when something happens in a film (see `sync_code`).
 
 B segments, G time steps of a segment.
 """
@@ -23,13 +23,19 @@ from .segments import PatchBatch
 
 
 class SyncTraining(TrainingModule):
-    """The sync encoder, from torch's global generator. Its first layer stays as it is: what it sees is
-    prepared once, for it takes longer to paint and to look at than to be learned from.
+    """Trains a sync encoder from scratch, except for its first layer.
+
+    The output of that layer is prepared once, because drawing and encoding films takes longer than training.
     """
 
     settings: SyncSettings
 
     def __init__(self, config: TrainingConfig) -> None:
+        """Build the sync encoder, with random weights from torch's global generator.
+
+        Args:
+            config: Configuration of the training.
+        """
         assert config.sync is not None
         super().__init__(config.sync)
         self.synchformer = build_synchformer(config)
@@ -37,7 +43,16 @@ class SyncTraining(TrainingModule):
         self.start_averaging()
 
     def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
-        """The mean squared error, of all and of the onsets alone."""
+        """Compute the mean squared error of the codes.
+
+        Args:
+            batch: A `PatchBatch`.
+            random: Unused.
+            training: Unused.
+
+        Returns:
+            The `loss`, and the error of the `onsets` alone.
+        """
         assert isinstance(batch, PatchBatch)
         codes = self.synchformer.features_of_patches(batch.patches).float()
         codes = rearrange(codes, "b g (copies code) -> b g copies code", code=CODE)
@@ -47,7 +62,11 @@ class SyncTraining(TrainingModule):
 
 
 def synchformer_config(config: TrainingConfig) -> SynchformerConfig | None:
-    """The sizes of the sync encoder, or None for a model that has none."""
+    """Return the sizes of the sync encoder, or None for a model without one.
+
+    Args:
+        config: Configuration of the training.
+    """
     clip = config.conditioner(ClipConditionerConfig)
     if clip is None or not clip.with_sync:
         return None
@@ -61,10 +80,20 @@ def synchformer_config(config: TrainingConfig) -> SynchformerConfig | None:
 
 
 def build_synchformer(config: TrainingConfig) -> Synchformer:
-    """With weights drawn from torch's global generator. Raises `ConfigError` where the model has none."""
+    """Build a sync encoder with random weights from torch's global generator.
+
+    Args:
+        config: Configuration of the training.
+
+    Returns:
+        The sync encoder.
+
+    Raises:
+        ConfigError: If the model has no sync encoder.
+    """
     sizes = synchformer_config(config)
     if sizes is None:
-        raise ConfigError("This model takes no features of a sync encoder: there is none to be trained.")
+        raise ConfigError("This model does not use a sync encoder, so there is none to train.")
     synchformer = Synchformer(sizes, PlainOperations)
     initialise_synchformer(synchformer)
     return synchformer
