@@ -646,10 +646,13 @@ def oobleck_encoder(latents: int) -> dict[str, Any]:
             "its encoder must be of the type oobleck",
         ),
         (lambda v: autoencoder_of(v)["encoder"]["config"].update(sample_rate=22050), "sample_rate is 16000"),
-        (lambda v: autoencoder_of(v)["encoder"]["config"].update(in_channels=1), "it must be 2"),
+        (
+            lambda v: autoencoder_of(v)["encoder"]["config"].update(in_channels=1),
+            r"in_channels is 1\. Set it to 2",
+        ),
         (
             lambda v: autoencoder_of(v)["decoder"]["config"].update(c_mults=[2, 16, 20, 20]),
-            "it needs 376, two for each strength",
+            "it needs 376, two per spectral value",
         ),
         (lambda v: v["waves"]["config"].pop("encoder"), "waves.config.encoder is missing"),
         (

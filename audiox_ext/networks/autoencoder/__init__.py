@@ -1,1 +1,1 @@
-"""Waveform <-> latents."""
+"""The autoencoder: waveforms to latents and back."""

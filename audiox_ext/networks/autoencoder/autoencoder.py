@@ -1,5 +1,6 @@
-"""The autoencoder of a model: Oobleck encoder and decoder around a variational bottleneck. In place of the
-encoder strengths may be measured.
+"""The autoencoder of a model: Oobleck encoder and decoder around a variational bottleneck.
+
+Instead of the Oobleck encoder, spectral values may be measured; see `spectral`.
 
 B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 """
@@ -33,36 +34,32 @@ class NormalNumbers(Protocol):
 
     @property
     def sources(self) -> int:
-        """1, or the size of the batch where each item has its own generator."""
+        """The number of generators: 1, or the size of the batch."""
         ...
 
     def item(self, index: int, /) -> NormalNumbers:
-        """The source for one batch item alone."""
+        """Return the source for a single batch item."""
         ...
 
     def normal(self, shape: Sequence[int], /) -> Tensor:
-        """Standard normal numbers, float32."""
+        """Draw standard normal numbers, float32."""
         ...
 
 
 def estimate_encoding_bytes(config: AutoencoderConfig, samples: int) -> int:
-    """Rough need of encoding one waveform beside the weights: a few of the widest activations, float32."""
+    """Estimate the memory for encoding one waveform: a few of its widest activations, float32."""
     if isinstance(config.encoder, SpectralEncoderConfig):
-        return 20 * 4 * config.encoder.in_channels * samples  # windows that overlap, and their spectra
+        return 20 * 4 * config.encoder.in_channels * samples  # overlapping windows and their spectra
     return 6 * 4 * config.encoder.channels * samples
 
 
 def estimate_decoding_bytes(config: AutoencoderConfig, samples: int) -> int:
-    """Rough need of decoding to one waveform beside the weights."""
+    """Estimate the memory for decoding one waveform."""
     return 6 * 4 * config.decoder.channels * samples
 
 
 class Autoencoder(nn.Module):
-    """Waveform <-> latents. Keys: `model.encoder.*`, `model.decoder.*`.
-
-    decodes: False builds no decoder, for a conditioner whose checkpoint holds one that nothing uses. Raises
-    `ConfigError` where the encoder reads in it what latents are.
-    """
+    """Turns waveforms into latents and back. Keys: `model.encoder.*`, `model.decoder.*`."""
 
     def __init__(
         self,
@@ -72,13 +69,25 @@ class Autoencoder(nn.Module):
         device: DeviceLike = None,
         decodes: bool = True,
     ) -> None:
+        """Build the encoder and the decoder.
+
+        Args:
+            config: Sizes of both.
+            operations: A namespace of layer classes.
+            dtype: Type of the weights; None for torch's default.
+            device: Where the weights are.
+            decodes: False builds no decoder, for a conditioner that only encodes.
+
+        Raises:
+            ConfigError: The sizes make no network, or a spectral encoder lacks its decoder.
+        """
         super().__init__()
         self.config = config
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         parts: dict[str, nn.Module] = {}
         if isinstance(config.encoder, SpectralEncoderConfig):
             if not decodes:
-                raise ConfigError("config.json: an encoder of strengths without its decoder cannot encode.")
+                raise ConfigError("config.json: a spectral encoder cannot encode without its decoder.")
             check_spectral_sizes(config, config.encoder.sample_rate)
         else:
             parts["encoder"] = OobleckEncoder(config.encoder, operations, **where)
@@ -87,7 +96,7 @@ class Autoencoder(nn.Module):
         self.model = nn.ModuleDict(parts)
 
     def unused_keys(self) -> dict[str, tuple[int, ...]]:
-        """The decoder's keys where none is built."""
+        """The keys of the decoder, if none is built."""
         if "decoder" in self.model:
             return {}
         decoder = OobleckDecoder(self.config.decoder, device="meta")
@@ -101,9 +110,9 @@ class Autoencoder(nn.Module):
         check: Check | None = None,
         free: Free | None = None,
     ) -> Tensor:
-        """A sample of the posterior: (B, C, S) in [-1, 1] -> (B, latent_dim, L). Arguments as `posterior`.
+        """Draw latents (B, latent_dim, L) for waveforms (B, C, S) in [-1, 1]; see `posterior`.
 
-        Draws one standard normal number a latent value.
+        Draws one standard normal number per latent value.
         """
         mean, deviation = self.posterior(waveforms, piece, check, free)
         if self.config.iterate_batch:
@@ -121,8 +130,10 @@ class Autoencoder(nn.Module):
         check: Check | None = None,
         free: Free | None = None,
     ) -> Tensor:
-        """One waveform for a whole batch: (1, C, S) -> (1, latent_dim, L), or where each item has its own
-        seed, a sample for each, (B, latent_dim, L).
+        """Draw latents of one waveform (1, C, S) for a whole batch.
+
+        Returns:
+            (1, latent_dim, L), or (B, latent_dim, L) if each item has its own seed.
         """
         mean, deviation = self.posterior(waveform, piece, check, free)
         return mean + deviation * random.normal((random.sources, *mean.shape[1:])).to(mean)
@@ -134,16 +145,22 @@ class Autoencoder(nn.Module):
         check: Check | None = None,
         free: Free | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(B, C, S) -> mean and standard deviation, (B, latent_dim, L) each. Draws no random numbers.
+        """Compute the distribution of the latents of waveforms. Draws no random numbers.
 
-        piece: latents that are made at once at most, where the autoencoder is not so small that they would be
-        all overlap; None for all. More are made in chunks, with the same result, and so is what needs more
-        memory than there is. check: called before each piece; what it raises ends the work. free: called
-        after memory ran out, by default what torch caches is given back. What runs out of memory in small
-        chunks, too, raises torch's own error.
+        If memory runs out, the work is repeated in small chunks; if it runs out again, torch's error remains.
+
+        Args:
+            waveforms: (B, C, S) in [-1, 1].
+            piece: Largest number of latents to compute at once, overlap included; None for all. The result
+                is the same.
+            check: Called before each chunk. An error that it raises ends the work.
+            free: Called after memory ran out; by default torch's cache is emptied.
+
+        Returns:
+            Mean and standard deviation, (B, latent_dim, L) each.
         """
         if isinstance(self.config.encoder, SpectralEncoderConfig):
-            mean = self._measured(waveforms.float(), self.config.encoder.sample_rate, piece, check)
+            mean = self._measure_latents(waveforms.float(), self.config.encoder.sample_rate, piece, check)
             return mean, torch.zeros_like(mean)
         encoder = self.model["encoder"]
         assert isinstance(encoder, OobleckEncoder)
@@ -160,33 +177,33 @@ class Autoencoder(nn.Module):
         check: Check | None = None,
         free: Free | None = None,
     ) -> Tensor:
-        """(B, latent_dim, L) -> (B, C, S), float32. piece, check, free: as in `posterior`, of what is
-        decoded.
-        """
+        """Decode latents (B, latent_dim, L) to waveforms (B, C, S), float32; see `posterior`."""
         decoder = self._decoder()
         chunk = _chunk(latents.shape[-1], piece, decoder.receptive_field)
         work = partial(decode_in_chunks, decoder)
         return self._in_chunks(work, latents.float(), chunk, check, free)
 
     def read_latent_map(self, device: DeviceLike = None) -> LatentMap:
-        """What the latents of a decoder of strengths are, which lies on `device`."""
+        """Read the meaning of latents from a spectral decoder on `device`."""
         encoder = self.config.encoder
         assert isinstance(encoder, SpectralEncoderConfig)
         return read_latent_map(self._decoder(), encoder.sample_rate, self.config.downsampling_ratio, device)
 
-    def _measured(self, waveforms: Tensor, rate: int, piece: int | None, check: Check | None) -> Tensor:
-        """Latents that tell strengths, `piece` of them at a time, which changes nothing."""
+    def _measure_latents(
+        self, waveforms: Tensor, rate: int, piece: int | None, check: Check | None
+    ) -> Tensor:
+        """Measure spectral values as latents, `piece` of them at a time, with the same result."""
         ratio = self.config.downsampling_ratio
-        count, mapped = waveforms.shape[-1] // ratio, self.read_latent_map(waveforms.device)
+        count, latent_map = waveforms.shape[-1] // ratio, self.read_latent_map(waveforms.device)
         size = max(_CHUNK, piece or count)
-        found = []
+        latents = []
         for first in range(0, count, size):
             if check is not None:
                 check()
             begin, end = max(0, first - REACH), min(count, first + size + REACH)
-            told = measure_spectrum(waveforms[..., begin * ratio : end * ratio], rate, ratio)
-            found.append(mapped.to_latents(told[..., first - begin : first - begin + size]))
-        return torch.cat(found, dim=-1)
+            values = measure_spectrum(waveforms[..., begin * ratio : end * ratio], rate, ratio)
+            latents.append(latent_map.to_latents(values[..., first - begin : first - begin + size]))
+        return torch.cat(latents, dim=-1)
 
     def _in_chunks(
         self,
@@ -196,7 +213,7 @@ class Autoencoder(nn.Module):
         check: Check | None,
         free: Free | None,
     ) -> Tensor:
-        """work(items, chunk=, check=) of a batch; in small chunks where memory does not suffice."""
+        """Call `work(items, chunk=, check=)` for a batch; in small chunks after memory ran out."""
         at_once = 1 if self.config.iterate_batch else len(batch)
         try:
             parts = [work(part, chunk=chunk, check=check) for part in batch.split(at_once)]
@@ -204,18 +221,20 @@ class Autoencoder(nn.Module):
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            log.warning("The autoencoder needs more memory than there is: working in chunks.")
-        # Outside the handler, which keeps the tensors of the failed try alive.
+            log.warning("The autoencoder ran out of memory. It continues in chunks.")
+        # Outside the handler, because the error keeps the tensors of the failed attempt alive.
         (free or partial(_free_cache, batch.device))()
         return torch.cat([work(part, chunk=_CHUNK, check=check) for part in batch.split(1)])
 
     def _decoder(self) -> OobleckDecoder:
+        """The decoder, with its type."""
         decoder = self.model["decoder"]
         assert isinstance(decoder, OobleckDecoder)
         return decoder
 
 
 def _free_cache(device: torch.device) -> None:
+    """Empty torch's cache of a device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -223,7 +242,7 @@ def _free_cache(device: torch.device) -> None:
 
 
 def _chunk(length: int, piece: int | None, field: int) -> int:
-    """Latents a chunk contributes, so that it and its overlap are at most `piece`."""
+    """Compute how many latents a chunk contributes, so that with its overlap it has at most `piece`."""
     if piece is None or length <= piece:
         return length
     return max(_CHUNK, piece - 2 * field)

@@ -1,4 +1,4 @@
-"""Oobleck autoencoder: waveform <-> latents.
+"""The Oobleck encoder and decoder: waveforms to latents and back.
 
 B batch, C channels, S samples, L latent frames (S = L * product of the strides). Module names are the
 state-dict keys, except that each pair `weight_g`, `weight_v` of the published files is one `weight` here
@@ -18,10 +18,10 @@ from ...errors import ConfigError
 from .tiling import run_in_tiles
 
 DILATIONS = (1, 3, 9)
-UNIT_FIELD = 3 * sum(DILATIONS)  # samples on either side that the residual units of a stage see
+UNIT_FIELD = 3 * sum(DILATIONS)  # samples on either side that the units of a stage depend on
 
-# Numbers in a tile of a stage on a processor: what the convolutions of a tile read and write then stays in
-# its cache. Measured on two cores with 32 MiB: half of it or twice as much is a twentieth slower.
+# Values per tile of a stage on a CPU, so that all that its convolutions read and write fits into the cache.
+# Measured on two cores with 32 MiB of cache: half or twice the size is 5 % slower.
 _TILE = 2**21
 
 
@@ -29,15 +29,17 @@ class SnakeBeta(nn.Module):
     """x + sin^2(a x) / (b + 1e-9), a = exp(alpha), b = exp(beta), per channel. (B, C, S) -> (B, C, S)."""
 
     def __init__(self, channels: int, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
+        """Build the activation for a number of channels."""
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
         self.beta = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Exponentials in float32 whatever the weights are stored in: they are small, the angles are not.
+        """Apply the activation."""
+        # Exponentials in float32 whatever the type of the weights: the angles are large.
         alpha = self.alpha.to(x.device, torch.float32).exp().to(x.dtype)[:, None]
         gain = (self.beta.to(x.device, torch.float32).exp() + 1e-9).reciprocal().to(x.dtype)[:, None]
-        # In place on the one temporary: this and the convolutions are all that a decode spends time on.
+        # In place on one temporary: with the convolutions this is nearly all the time of a decode.
         wave = (x * alpha).sin_()
         return wave.square_().mul_(gain).add_(x)
 
@@ -46,6 +48,7 @@ class ResidualUnit(nn.Module):
     """x + conv1(snake(conv7(snake(x)))), the wider convolution dilated. (B, C, S) -> (B, C, S)."""
 
     def __init__(self, channels: int, dilation: int, operations: Any, **factory: Any) -> None:
+        """Build the unit for a number of channels."""
         super().__init__()
         self.layers = nn.Sequential(
             SnakeBeta(channels, **factory),
@@ -55,6 +58,7 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the unit."""
         return self.layers(x).add_(x)
 
 
@@ -64,6 +68,7 @@ class EncoderBlock(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
     ) -> None:
+        """Build the stage for a stride."""
         super().__init__()
         padding = math.ceil(stride / 2)
         self.layers = nn.Sequential(
@@ -75,6 +80,7 @@ class EncoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the stage."""
         return self.layers(x)
 
 
@@ -84,9 +90,10 @@ class DecoderBlock(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
     ) -> None:
+        """Build the stage for a stride."""
         super().__init__()
         self.out_channels = out_channels
-        # An odd stride would lose one sample to its padding; output_padding gives it back.
+        # With an odd stride the padding removes one sample too many; output_padding adds it again.
         upsample = operations.ConvTranspose1d(
             in_channels,
             out_channels,
@@ -104,16 +111,14 @@ class DecoderBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the stage."""
         return self.layers(x)
 
 
 class OobleckEncoder(nn.Module):
-    """Waveform (B, in_channels, S) -> (B, latent_dim, S // hop): the raw mean and scale, half of the channels
-    each.
+    """Waveform (B, in_channels, S) -> mean and scale (B, latent_dim, S // hop), half of the channels each.
 
-    S must be a multiple of the hop (product of the strides) for the lengths to be exact. `operations` is
-    torch.nn or a namespace like it, from which Conv1d is taken. Raises `ConfigError` for sizes that make no
-    network.
+    The hop is the product of the strides. For exact lengths S must be a multiple of it.
     """
 
     def __init__(
@@ -123,6 +128,11 @@ class OobleckEncoder(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        """Build the layers; `operations` is a namespace with Conv1d and ConvTranspose1d.
+
+        Raises:
+            ConfigError: The sizes make no network.
+        """
         super().__init__()
         _check_strides("encoder", config.c_mults, config.strides)
         self.config = config
@@ -144,15 +154,14 @@ class OobleckEncoder(nn.Module):
         return encoder_receptive_field(self.config)
 
     def forward(self, waveform: Tensor) -> Tensor:
+        """Encode a waveform."""
         return self.layers(waveform)
 
 
 class OobleckDecoder(nn.Module):
-    """Latents (B, latent_dim, L) -> waveform (B, out_channels, L * hop), hop being the product of the
-    strides.
+    """Latents (B, latent_dim, L) -> waveform (B, out_channels, L * hop).
 
-    Decode in float32: half precision is audible. `operations` is torch.nn or a namespace like it, from which
-    Conv1d and ConvTranspose1d are taken. Raises `ConfigError` for sizes that make no network.
+    The hop is the product of the strides. Decode in float32: half precision is audible.
     """
 
     def __init__(
@@ -162,6 +171,11 @@ class OobleckDecoder(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        """Build the layers; `operations` is a namespace with Conv1d and ConvTranspose1d.
+
+        Raises:
+            ConfigError: The sizes make no network.
+        """
         super().__init__()
         _check_strides("decoder", config.c_mults, config.strides)
         self.config = config
@@ -184,6 +198,7 @@ class OobleckDecoder(nn.Module):
         return decoder_receptive_field(self.config)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Decode latents."""
         inputs = (latents, *self.parameters())
         differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
         if latents.device.type == "cpu" and not differentiated:
@@ -191,8 +206,9 @@ class OobleckDecoder(nn.Module):
         return self.layers(latents)
 
     def _in_tiles(self, latents: Tensor) -> Tensor:
-        """The same, stage by stage in tiles of the cache's size, the last stage together with what follows
-        it, so that its widest activations are never whole.
+        """Decode stage by stage, in tiles that fit into the CPU's cache.
+
+        The last stage runs together with the layers after it, so its wide activations never exist as a whole.
         """
         first, *stages = list(self.layers)
         stages, end = stages[:-3], stages[-3:]
@@ -208,17 +224,17 @@ class OobleckDecoder(nn.Module):
                 x.new_empty(x.shape[0], channels, x.shape[-1] * stride),
                 tile=max(1, _TILE // (width * stride)),
                 factor=stride,
-                # The units and the last convolution, in steps of the input, and what the strided one sees.
+                # The field of the units and the last convolution, in input steps, and of the strided one.
                 overlap=-(-(UNIT_FIELD + 3) // stride) + 2,
             )
         return x
 
 
 def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
-    """How many latents on either side of a latent its samples depend on.
+    """Compute how many latents on either side of a latent its samples depend on.
 
-    Followed from the samples of one latent back to the latents; further away, a change of the latents changes
-    nothing, not even by the zeros with which a convolution pads what has been cut off.
+    The dependence is followed from the samples of one latent back to the latents. Beyond it nothing matters,
+    not even the zeros with which convolutions pad a cut.
     """
     first, last = 0, math.prod(config.strides) - 1
     first, last = first - 3, last + 3  # the last convolution
@@ -231,7 +247,7 @@ def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
 
 
 def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
-    """How many latents' samples on either side of its own a latent depends on."""
+    """Compute how many latents' samples on either side of its own a latent depends on."""
     first, last = -1, 1  # the last convolution
     for stride in reversed(config.strides):
         # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.
@@ -245,17 +261,18 @@ def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
 
 def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:
     conv = operations.Conv1d(in_channels, out_channels, kernel, **settings)
-    # Read by keys.published_shapes: in the file the weight is two tensors.
+    # `keys.published_shapes` reads it: in a file the weight is two tensors.
     conv.weight_norm = True
     return conv
 
 
 def _widths(channels: int, c_mults: tuple[int, ...]) -> list[int]:
-    """Channels at the waveform's end, then after each stage."""
+    """List the channels at the waveform and after each stage."""
     return [channels * mult for mult in (1, *c_mults)]
 
 
 def _check_strides(part: str, c_mults: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    """Raise `ConfigError` for sizes that make no network."""
     if len(c_mults) != len(strides):
         raise ConfigError(
             f"config.json: the {part} has {len(c_mults)} c_mults but {len(strides)} strides; "

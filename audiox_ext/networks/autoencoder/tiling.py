@@ -65,10 +65,19 @@ def run_in_tiles(
     overlap: int,
     check: Check | None = None,
 ) -> Tensor:
-    """Fill `out` (B, C_out, N * factor) with what `network` makes of x (B, C, N), `tile` steps at a time.
+    """Compute network(x), tile by tile.
 
-    overlap: steps on either side of a tile that its result depends on. check: called before each tile; what
-    it raises ends the work. Returns `out`.
+    Args:
+        network: (B, C, N) -> (B, C_out, N * factor), along time.
+        x: (B, C, N).
+        out: Takes the result, (B, C_out, N * factor).
+        tile: Steps of x per tile.
+        factor: Steps of the output per step of x.
+        overlap: Steps on either side of a tile that its output depends on.
+        check: Called before each tile. An error that it raises ends the work.
+
+    Returns:
+        `out`.
     """
     length = x.shape[-1]
     for start in range(0, length, tile):
@@ -88,14 +97,22 @@ def decode_in_chunks(
     overlap: int | None = None,
     check: Check | None = None,
 ) -> Tensor:
-    """What `decoder(latents)` gives, from pieces.
+    """Compute decoder(latents) in chunks that meet without a seam.
 
-    latents: (B, latent_dim, L). chunk: latents a piece contributes; with L <= chunk it is the plain decode.
-    overlap: latents of context on either side, by default and at least `decoder.receptive_field`,
-    with which the pieces meet without a seam. Returns (B, out_channels, L * hop). Raises `InputError` when
-    chunk is below 1 or overlap too small.
+    Args:
+        decoder: The decoder.
+        latents: (B, latent_dim, L).
+        chunk: Latents that a chunk contributes. Up to this length all latents are decoded at once.
+        overlap: Latents of context on either side; by default, and at least, the decoder's receptive field.
+        check: Called before each chunk. An error that it raises ends the work.
+
+    Returns:
+        (B, out_channels, L * hop).
+
+    Raises:
+        InputError: `chunk` is below 1 or `overlap` too small.
     """
-    overlap = _checked("decoder", chunk, overlap, decoder.receptive_field)
+    overlap = _resolve_overlap("decoder", chunk, overlap, decoder.receptive_field)
     length = latents.shape[-1]
     hop = math.prod(decoder.config.strides)
     if length <= chunk:
@@ -112,12 +129,22 @@ def encode_in_chunks(
     overlap: int | None = None,
     check: Check | None = None,
 ) -> Tensor:
-    """What `encoder(waveform)` gives, from pieces that begin at multiples of the hop.
+    """Compute encoder(waveform) in chunks that begin at multiples of the hop.
 
-    waveform: (B, in_channels, S), S any. chunk, overlap: in latents, as in `decode_in_chunks`. Returns (B,
-    latent_dim, L). Raises `InputError` as there.
+    Args:
+        encoder: The encoder.
+        waveform: (B, in_channels, S) of any length.
+        chunk: Latents that a chunk contributes, as in `decode_in_chunks`.
+        overlap: Latents of context on either side, as there.
+        check: Called before each chunk. An error that it raises ends the work.
+
+    Returns:
+        (B, latent_dim, L).
+
+    Raises:
+        InputError: `chunk` is below 1 or `overlap` too small.
     """
-    overlap = _checked("encoder", chunk, overlap, encoder.receptive_field)
+    overlap = _resolve_overlap("encoder", chunk, overlap, encoder.receptive_field)
     hop = math.prod(encoder.config.strides)
     length = waveform.shape[-1] // hop
     if length <= chunk:
@@ -127,7 +154,7 @@ def encode_in_chunks(
     for start in range(0, length, chunk):
         _call(check)
         end, before = min(start + chunk, length), min(overlap, start)
-        # The last piece also takes the samples that fill no latent, and whatever they come to.
+        # The last chunk also takes the remaining samples, which do not fill a latent.
         stop = None if end == length else (end + overlap) * hop
         piece = encoder(waveform[..., (start - before) * hop : stop])
         pieces.append(piece[..., before : None if end == length else before + chunk])
@@ -135,12 +162,13 @@ def encode_in_chunks(
 
 
 def _call(check: Check | None) -> None:
+    """Call a check, if there is one."""
     if check is not None:
         check()
 
 
-def _checked(part: str, chunk: int, overlap: int | None, needed: int) -> int:
-    """The overlap to use."""
+def _resolve_overlap(part: str, chunk: int, overlap: int | None, needed: int) -> int:
+    """Check a chunk and an overlap, and return the overlap to use."""
     if chunk < 1:
         raise InputError(f"A chunk of the {part} must have at least 1 latent, got {chunk}.")
     if overlap is not None and overlap < needed:
