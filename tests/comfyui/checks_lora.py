@@ -197,7 +197,7 @@ def check_models_and_their_loras_share_and_go() -> None:
 def check_the_wrong_lora_is_refused() -> None:
     maf, turbo = load("tiny-maf"), load("tiny-turbo")
     text = message(lambda: with_lora(maf, FILTERS))
-    assert "is for tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in text
+    assert "was trained on tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in text
     assert "does not fit tiny-turbo (mmdit)" in message(lambda: with_lora(turbo, RAIN))
     assert "does not fit tiny-turbo" in message(lambda: with_lora(turbo, RAIN, 0.0))
     assert "does not fit tiny-maf (maf)" in message(lambda: with_lora(maf, "base.safetensors"))

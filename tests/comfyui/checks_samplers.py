@@ -151,14 +151,16 @@ def check_what_cannot_work_is_explained() -> None:
     maf, turbo = load("tiny-maf"), load("tiny-turbo")
     cases = {
         "takes its own steps": lambda: sample(turbo, custom_sampler=comfy_sampler("euler")),
-        "disconnect them": lambda: sample(turbo, custom_sigmas=karras()),
+        "Disconnect them": lambda: sample(turbo, custom_sigmas=karras()),
         "not a sampler of the form": lambda: sample(maf, custom_sampler=object()),
         "holds 0 numbers": lambda: sample(maf, custom_sigmas=torch.FloatTensor([])),
         "holds str": lambda: sample(maf, custom_sigmas="5, 1, 0"),
         "fall from each to the next": lambda: sample(maf, custom_sigmas=karras().flip(0)),
-        "schedule is 'linear'": lambda: sample(maf, schedule="linear"),
-        "preset is 'slow'": lambda: sample(maf, preset="slow"),
-        "from one share of the run": lambda: sample(maf, guidance_start=0.8, guidance_end=0.2),
+        "There is no schedule called 'linear'": lambda: sample(maf, schedule="linear"),
+        "There is no preset called 'slow'": lambda: sample(maf, preset="slow"),
+        "guidance_start is 0.8 and guidance_end 0.2": lambda: sample(
+            maf, guidance_start=0.8, guidance_end=0.2
+        ),
     }
     for words, call in cases.items():
         assert words in message(call), words

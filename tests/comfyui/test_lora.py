@@ -61,7 +61,7 @@ def test_what_is_refused_is_said(server: ComfyServer, example: Callable[..., Pro
     prompt = example("text_to_audio", "tiny-maf")
     prompt["10"] = lora_node("1", "filters.safetensors")
     prompt["2"]["inputs"]["model"] = ["10", 0]
-    assert "is for tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in server.fail(prompt)
+    assert "was trained on tiny-mmdit (mmdit) and does not fit tiny-maf (maf)" in server.fail(prompt)
     prompt["10"] = lora_node("1", "nc.safetensors")
     assert "accept_cc_by_nc" in server.fail(prompt)
     prompt["1"]["inputs"]["accept_cc_by_nc"] = True
