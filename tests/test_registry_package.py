@@ -5,6 +5,7 @@ comfy-cli publishes the files that git tracks, without those that .comfyignore m
 
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -51,14 +52,16 @@ def test_all_that_runs_is_published_and_nothing_else(tracked: list[str], publish
     assert published == expected
 
 
-def test_the_package_is_no_larger_than_the_documents_say(published: list[str]) -> None:
+def test_the_package_is_no_larger_than_the_readme_says(published: list[str]) -> None:
     package = io.BytesIO()
     with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in published:
             archive.write(ROOT / name, name)
     unpacked = sum((ROOT / name).stat().st_size for name in published)
-    assert len(package.getvalue()) < 45e6
-    assert unpacked < 55e6
+    sizes = re.search(r"(\d+) MB \((\d+) MB installed\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sizes is not None
+    assert len(package.getvalue()) / 1e6 == pytest.approx(int(sizes[1]), abs=1.5)
+    assert unpacked / 1e6 == pytest.approx(int(sizes[2]), abs=1.5)
 
 
 def test_every_module_of_the_package_can_be_imported_without_the_rest(
