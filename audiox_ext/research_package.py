@@ -1,7 +1,7 @@
-"""Adapter to the research package, for users who have it installed and want its own results.
+"""Adapter to the research package, for users who have it installed and want its results.
 
-It calls the package's two functions of the same names as ours, so that a node or a script can choose the
-engine. The package that the Python package index calls `audiox` is something else, and is refused.
+It calls the two functions that the package and this engine have in common, so that a node or a script can
+choose the engine. The package named `audiox` on the Python package index is a different one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from .model_info import ModelFacts
 from .pipeline.timeline import Timeline
 from .pipeline.window_prompts import cut_to_window
 from .sampling.denoiser import StepCallback, StepInfo, part_of_run
-from .sampling.external import ExternalSampler
 from .sampling.samplers import FURTHER_SAMPLERS
 from .sampling.schedules import DEFAULT_SCHEDULE
 
@@ -37,7 +36,12 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class UpstreamModel(ModelFacts):
-    """A model of the research package, with what `make_audio` asks of one."""
+    """A model of the research package, with the facts that `make_audio` needs.
+
+    Attributes:
+        model: The model itself.
+        config: Its configuration.
+    """
 
     model: Any
     config: ModelConfig
@@ -48,13 +52,22 @@ def upstream_get_pretrained_model(
 ) -> tuple[UpstreamModel, dict[str, Any]]:
     """Load a model through the research package.
 
-    name: a published short name or a hub repository. Raises `LicenseError` without the opt-in, `InputError`
-    when the package is missing, and `AudioXError` with the package's own message when it fails.
+    Args:
+        name: A published short name or a hub repository.
+        accept_cc_by_nc: Whether the user accepts the licence of published weights.
+
+    Returns:
+        The model and the contents of its config.json.
+
+    Raises:
+        LicenseError: Without the licence.
+        InputError: If the package is missing, or the name is not one of the hub.
+        AudioXError: If the package fails; the message contains its own.
     """
     repository = PUBLISHED[name].repository if name in PUBLISHED else name
     if "/" not in repository:
         raise InputError(
-            f"The engine audiox loads models from the hub by name, and {name!r} is none. Choose one of "
+            f"The engine audiox loads models from the hub, which has no {name!r}. Choose one of "
             f"{', '.join(PUBLISHED)}, or the engine native."
         )
     check_license(PUBLISHED_LICENSE if name in PUBLISHED else None, repository, accept_cc_by_nc)
@@ -63,7 +76,7 @@ def upstream_get_pretrained_model(
         model, data = load(repository)
         model = model.to(pick_best_device())
     except torch.OutOfMemoryError:
-        raise  # the host knows what to do about it
+        raise  # the caller may free memory and retry
     except Exception as error:
         raise _failed("load", error) from error
     return UpstreamModel(model, parse_config(data)), data
@@ -78,75 +91,103 @@ def upstream_generate(
     device: str | torch.device = "cuda",
     callback: StepCallback | None = None,
     sample_size: int | None = None,
-    window_overlap: float | None = None,
-    window_batch: int | None = None,
     seeds: Sequence[int] | None = None,
-    audio_prompt_masking: bool = True,
-    latent_mask: Tensor | None = None,
-    schedule: str | None = None,
-    guidance_start: float = 0.0,
-    guidance_end: float = 1.0,
-    reuse_threshold: float = 0.0,
-    custom_sigmas: Tensor | None = None,
-    custom_sampler: ExternalSampler | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """`generate_diffusion_cond` of the research package, with every conditioning key present.
+    """Generate with the research package, with the arguments of `generate_diffusion_cond`.
 
-    It has no windows, timelines, edits or whole audio prompts, and but one schedule, its own samplers and
-    guidance in all steps: `InputError` for the rest. Variations with seeds
-    of their own are made one after the other.
+    The package has one window, one schedule, its own samplers, and guidance in all steps.
+
+    Args:
+        model: Model of `upstream_get_pretrained_model`.
+        conditioning: One conditioning dictionary per item; missing prompts are completed.
+        batch_size: Number of sounds per item.
+        seed: Seed of the batch, -1 for a random one.
+        device: Where to generate.
+        callback: Receives every step.
+        sample_size: Length in samples, at most that of the model.
+        seeds: One seed per variation; variations are generated one after the other.
+        **arguments: Further arguments of `generate_diffusion_cond`.
+
+    Returns:
+        Waveforms (B, channels, S), float32, on the CPU.
+
+    Raises:
+        InputError: For arguments that the package does not support.
+        AudioXError: If the package fails.
     """
-    timeline = any(isinstance(item.get("text_prompt"), Timeline) for item in conditioning)
-    wanted = {
-        "edit a track": latent_mask is not None,
-        "follow a timeline": timeline,
-        "hear a full audio prompt": not audio_prompt_masking,
-        f"follow the schedule {schedule}": schedule not in (None, DEFAULT_SCHEDULE),
-        "guide a part of the run alone": (guidance_start, guidance_end) != (0, 1),
-        "use blocks of the network again": bool(reuse_threshold),
-        "take a sampler or sigmas of ComfyUI": custom_sigmas is not None or custom_sampler is not None,
-        f"sample by {arguments.get('sampler_type')}": arguments.get("sampler_type") in FURTHER_SAMPLERS,
-    }
-    for what, is_wanted in wanted.items():
-        if is_wanted:
-            raise InputError(f"The engine audiox cannot {what}. Choose the engine native in the loader.")
+    settings = _supported_arguments(conditioning, arguments)
     if seeds is not None and len(seeds) > 1:
-        alone: dict[str, Any] = {"conditioning": conditioning, "device": device, **arguments}
-        alone |= {"sample_size": sample_size}
-        counted = [part_of_run(callback, index, len(seeds)) for index in range(len(seeds))]
-        made = zip(seeds, counted, strict=True)
-        return torch.cat([upstream_generate(model, seed=own, callback=told, **alone) for own, told in made])
+        common: dict[str, Any] = {"conditioning": conditioning, "device": device, **settings}
+        common |= {"sample_size": sample_size}
+        callbacks = [part_of_run(callback, index, len(seeds)) for index in range(len(seeds))]
+        runs = zip(seeds, callbacks, strict=True)
+        return torch.cat([upstream_generate(model, seed=s, callback=report, **common) for s, report in runs])
     if sample_size is not None and sample_size > model.sample_size:
         raise InputError(
-            f"The engine audiox makes at most {model.native_seconds:.2f} s at a time. Choose a shorter "
+            f"The engine audiox generates at most {model.native_seconds:.2f} s at a time. Choose a shorter "
             "duration, or the engine native."
         )
-    generate = _find("generate_diffusion_cond")
-    config = model.config
     defaults = model.defaults
-    settings: dict[str, Any] = {
+    settings = {
         "steps": defaults.steps,
         "cfg_scale": defaults.cfg_scale,
         "sampler_type": defaults.sampler_type,
         "sigma_min": defaults.sigma_min,
         "sigma_max": defaults.sigma_max,
+        **settings,
     }
-    settings |= arguments
-    device = resolve_device(device)
     if callback is not None:
         settings["callback"] = _translated(callback, settings["steps"])
-    items = [_complete(item, config, device) for item in conditioning]
+    return _call_package(model, conditioning, batch_size, seed, resolve_device(device), settings)
+
+
+def _supported_arguments(conditioning: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that the package knows; raises `InputError` for others with an effect."""
+    arguments = dict(arguments)
+    take = arguments.pop
+    take("window_overlap", None)  # without an effect in a single window
+    take("window_batch", None)
+    schedule, sampler = take("schedule", None), arguments.get("sampler_type")
+    guidance = take("guidance_start", 0.0), take("guidance_end", 1.0)
+    custom = take("custom_sigmas", None), take("custom_sampler", None)
+    unsupported = {
+        "edit a track": take("latent_mask", None) is not None,
+        "follow a timeline": any(isinstance(item.get("text_prompt"), Timeline) for item in conditioning),
+        "use a whole audio prompt": not take("audio_prompt_masking", True),
+        f"use the schedule {schedule}": schedule not in (None, DEFAULT_SCHEDULE),
+        "guide only part of the steps": guidance != (0, 1),
+        "reuse blocks of the network": bool(take("reuse_threshold", 0.0)),
+        "use a sampler or sigmas of ComfyUI": any(value is not None for value in custom),
+        f"use the sampler {sampler}": sampler in FURTHER_SAMPLERS,
+    }
+    for action, is_requested in unsupported.items():
+        if is_requested:
+            raise InputError(f"The engine audiox cannot {action}. Choose the engine native in the loader.")
+    return arguments
+
+
+def _call_package(
+    model: UpstreamModel,
+    conditioning: Sequence[dict[str, Any]],
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    settings: dict[str, Any],
+) -> Tensor:
+    """Waveforms of the package's function, whose errors become ours."""
+    generate = _find("generate_diffusion_cond")
+    items = [_complete(item, model.config, device) for item in conditioning]
     if "negative_conditioning" in settings:
         settings["negative_conditioning"] = [
-            _complete(item, config, device) for item in settings["negative_conditioning"]
+            _complete(item, model.config, device) for item in settings["negative_conditioning"]
         ] * batch_size
     try:
         waveform = generate(
             model.model,
             conditioning=items * batch_size,
             batch_size=batch_size,
-            sample_size=config.sample_size,
+            sample_size=model.config.sample_size,
             seed=seed,
             device=str(device),
             **settings,
@@ -159,13 +200,14 @@ def upstream_generate(
 
 
 def _find(name: str) -> Callable[..., Any]:
+    """A function of the installed package."""
     for module in _MODULES[name]:
         try:
-            found = getattr(importlib.import_module(module), name, None)
+            function = getattr(importlib.import_module(module), name, None)
         except ImportError:
             continue
-        if callable(found):
-            return found
+        if callable(function):
+            return function
     raise InputError(
         "The engine audiox needs the AudioX research package, and no installed package called audiox has "
         f"{name}. (The one on the Python package index is something else.) Install it from its own "
@@ -174,7 +216,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 
 def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -> dict[str, Any]:
-    """A prompt with the trained empty inputs spelt out, and no longer than the trained ones."""
+    """An item with empty inputs for missing prompts, cut to the trained duration."""
     item = cut_to_window(item, config, 0.0)
     frames = round(config.conditioning_seconds * config.video_fps)
     samples = round(config.conditioning_seconds * config.sample_rate)
@@ -195,18 +237,21 @@ def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -
 
 
 def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]], None]:
-    def told(state: dict[str, Any]) -> None:
+    """A callback of the package that calls ours."""
+
+    def report(state: dict[str, Any]) -> None:
         callback(
             StepInfo(
                 step=int(state["i"]) + 1, steps=steps, sigma=float(state["sigma"]), denoised=state["denoised"]
             )
         )
 
-    return told
+    return report
 
 
-def _failed(what: str, error: Exception) -> AudioXError:
+def _failed(action: str, error: Exception) -> AudioXError:
+    """An error with the message of the package."""
     return AudioXError(
-        f"The AudioX research package failed to {what} ({type(error).__name__}: {error}). The engine native "
-        "does not need it: choose that, or repair the installation."
+        f"The AudioX research package failed to {action} ({type(error).__name__}: {error}). The engine "
+        "native does not need it: choose that, or repair the installation."
     )

@@ -284,10 +284,10 @@ def network_bytes(
     batch, tokens, _ = contexts[0].shape
     items = batch * min(window_batch, len(pieces))
     widest = 2 * items * (len(pieces[0].weights) + 1) * 8 * network.config.embed_dim
-    kept = _kept_bytes(network, contexts, True, window_batch)
-    if kept > MAX_PREPARED_BYTES:
-        kept = prepared_bytes(network, items, tokens, guided=True)
-    return network.compute_dtype.itemsize * 3 * widest + kept
+    prepared = _kept_bytes(network, contexts, True, window_batch)
+    if prepared > MAX_PREPARED_BYTES:
+        prepared = prepared_bytes(network, items, tokens, guided=True)
+    return network.compute_dtype.itemsize * 3 * widest + prepared
 
 
 def prepared_bytes(network: Network, items: int, tokens: int, guided: bool) -> int:
