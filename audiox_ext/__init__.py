@@ -10,12 +10,10 @@ Names are imported on first use, so that importing this package takes no time.
 
 from __future__ import annotations
 
-import ast
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The public names. Type checkers read these imports; at run time `_read_public_names` does.
+# Type checkers read these imports, and at run time `_MODULES` replaces them. A test compares the two.
 if TYPE_CHECKING:
     from .checkpoints.catalog import ModelFolders as ModelFolders
     from .checkpoints.lora import set_loras as set_loras
@@ -45,15 +43,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def _read_public_names() -> dict[str, str]:
-    """Return the module of each public name, from the imports above."""
-    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    block = next(statement for statement in tree.body if isinstance(statement, ast.If))
-    imports = (statement for statement in block.body if isinstance(statement, ast.ImportFrom))
-    return {name.name: f".{statement.module}" for statement in imports for name in statement.names}
+_MODULES = {
+    "AudioEdit": ".pipeline.editing",
+    "AudioRequest": ".pipeline.request",
+    "AudioXError": ".errors",
+    "AudioXModel": ".model",
+    "CheckpointError": ".errors",
+    "ConfigError": ".errors",
+    "GenerationSettings": ".pipeline.settings",
+    "InputError": ".errors",
+    "LicenseError": ".errors",
+    "Lora": ".checkpoints.lora_file",
+    "MediaError": ".errors",
+    "ModelFolders": ".checkpoints.catalog",
+    "ModelNotFoundError": ".errors",
+    "Region": ".pipeline.editing",
+    "TrainingError": ".errors",
+    "VideoFeatures": ".conditioning.video_features",
+    "extract_video_features": ".conditioning.video_features",
+    "generate_diffusion_cond": ".pipeline.generate",
+    "get_pretrained_model": ".checkpoints.pretrained",
+    "make_audio": ".pipeline.make_audio",
+    "read_audio": ".media.audio_video",
+    "read_lora": ".checkpoints.lora_file",
+    "set_loras": ".checkpoints.lora",
+    "write_audio": ".media.audio_video",
+}
+"""The module of every public name."""
 
-
-_MODULES = _read_public_names()
 __all__ = sorted({*_MODULES, "__version__"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,18 @@ def test_the_public_names_are_complete() -> None:
     """
     assert audiox_ext.__all__ == expected.split()
     assert set(audiox_ext.__all__) <= set(dir(audiox_ext))
+
+
+def test_type_checkers_and_the_interpreter_find_the_same_names() -> None:
+    tree = ast.parse(Path(audiox_ext.__file__).read_text(encoding="utf-8"))
+    block = next(statement for statement in tree.body if isinstance(statement, ast.If))
+    imports = {
+        alias.asname: f".{statement.module}"
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    assert imports == audiox_ext._MODULES
 
 
 def test_star_import_gives_the_public_names() -> None:
