@@ -68,7 +68,7 @@ def add_loras(command: argparse.ArgumentParser) -> None:
     )
 
 
-def loras_of(options: argparse.Namespace) -> list[tuple[Lora, float]]:
+def read_loras(options: argparse.Namespace) -> list[tuple[Lora, float]]:
     """Read the LoRAs of --lora.
 
     Returns:
@@ -107,7 +107,7 @@ def model_folders(options: argparse.Namespace) -> ModelFolders:
     return ModelFolders.default() if options.models is None else ModelFolders.below(options.models)
 
 
-def check_places(options: argparse.Namespace) -> None:
+def check_paths(options: argparse.Namespace) -> None:
     """Check that inputs exist and the output can be created, before any long work.
 
     Raises:

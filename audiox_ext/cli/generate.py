@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.catalog import DEFAULT_MODEL
 from ..errors import InputError
-from .common import add_device, add_loras, check_places, check_suffix, loras_of, model_folders
+from .common import (
+    add_command,
+    add_consent,
+    add_device,
+    add_loras,
+    check_paths,
+    check_suffix,
+    model_folders,
+    read_loras,
+)
 from .options import add_sampling_options, add_window_options, settings_from
-from .video import add_video_options, features_of
+from .video import add_video_options, load_features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,109 +31,136 @@ if TYPE_CHECKING:
     from ..pipeline.editing import AudioEdit, Region
     from ..pipeline.request import AudioRequest
     from ..sampling.denoiser import StepInfo
+    from .common import Commands
 
 log = logging.getLogger(__name__)
 
 
-def add_generate(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `generate`."""
-    command = commands.add_parser("generate", parents=[common], help="make sound or music")
-    command.set_defaults(run=_generate)
+def add_generate(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `generate`."""
+    summary = "Make sound or music from text, video and audio."
+    command = add_command(commands, "generate", common, summary, _generate)
     _add_making(command)
     command.add_argument(
         "--seconds",
         type=float,
         default=0.0,
-        help="length, up to 600; default that of the video, timeline or --init-audio, else the model's own",
+        metavar="SECONDS",
+        help="length of the sound, up to 600 (default: that of the video, timeline or --init-audio, or "
+        "the model's own)",
     )
     command.add_argument(
         "--short-sounds",
         "--only-length",
         dest="short_sounds",
         action="store_true",
-        help="of a short sound make no more than asked for, not the model's own length cut off",
+        help="compute only the requested length of a short sound, not the model's own length cut off",
     )
-    command.add_argument("--init-audio", type=Path, metavar="FILE", help="a sound to vary as a whole")
     command.add_argument(
-        "--init-strength", type=float, default=0.6, help="denoising strength, above 0 to 1 (default 0.6)"
+        "--init-audio", type=Path, metavar="FILE", help="make a variation of this sound (default: none)"
     )
-    _add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm: the video with it")
+    command.add_argument(
+        "--init-strength",
+        type=float,
+        default=0.6,
+        metavar="N",
+        help="denoising strength of --init-audio, above 0 to 1 (default: 0.6)",
+    )
+    _add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm for the video with the sound")
 
 
-def add_edit(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `edit`."""
-    command = commands.add_parser("edit", parents=[common], help="replace parts of a track")
-    command.set_defaults(run=_edit)
+def add_edit(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `edit`."""
+    command = add_command(commands, "edit", common, "Replace parts of a track.", _edit)
     command.add_argument("track", type=Path, help="the track; everything outside the regions stays unchanged")
     command.add_argument(
         "--region",
         action="append",
         required=True,
         metavar="START-END",
-        help="seconds, such as 2-3.5; may be given several times",
+        help="part to replace, in seconds, such as 2-3.5; may be repeated",
     )
-    command.add_argument("--feather", type=float, default=0.05, help="seconds of crossfade inside a region")
     command.add_argument(
-        "--strength", type=float, default=1.0, help="edit strength of the regions, above 0 to 1 (default 1)"
+        "--feather",
+        type=float,
+        default=0.05,
+        metavar="SECONDS",
+        help="crossfade inside a region (default: 0.05)",
+    )
+    command.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="edit strength of the regions, above 0 to 1 (default: 1)",
     )
     _add_making(command)
     _add_output(command, "a sound file")
 
 
-def add_extend(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `extend`."""
-    command = commands.add_parser(
-        "extend", parents=[common], help="extend a track after its end or before its start"
-    )
-    command.set_defaults(run=_extend)
+def add_extend(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the command `extend`."""
+    summary = "Extend a track after its end or before its start."
+    command = add_command(commands, "extend", common, summary, _extend)
     command.add_argument("track", type=Path, help="the track to extend")
-    command.add_argument("--seconds", type=float, required=True, help="how much to add")
-    command.add_argument("--side", default="after", choices=("after", "before"), help="default after")
+    command.add_argument("--seconds", type=float, required=True, metavar="SECONDS", help="length to add")
+    command.add_argument(
+        "--side", default="after", choices=("after", "before"), help="where to add it (default: after)"
+    )
     _add_making(command)
     _add_output(command, "a sound file")
 
 
 def _add_making(command: argparse.ArgumentParser) -> None:
-    """Model, prompts and settings, which all of these commands have."""
+    """Add the model, prompts and settings, which all of these commands have."""
     command.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="a name such as AudioX-Turbo, a hub repository, or a folder; default %(default)s",
+        help="a name such as AudioX-Turbo, a hub repository, or a folder (default: %(default)s)",
     )
-    command.add_argument(
-        "--accept-cc-by-nc",
-        action="store_true",
-        help="accept that the published weights are for non-commercial use",
-    )
+    add_consent(command)
     command.add_argument("--offline", action="store_true", help="never download")
     command.add_argument(
-        "--prompt", default="", help="what should be heard; lines such as '0-4 rain' are a timeline"
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="describe the sound; lines such as '0-4 rain' make a timeline",
     )
-    command.add_argument("--negative-prompt", default="", help="what should not be heard")
+    command.add_argument(
+        "--negative-prompt", default="", metavar="TEXT", help="describe what the sound should not contain"
+    )
     add_video_options(command, required=False)
     command.add_argument(
-        "--features", type=Path, metavar="FILE", help="features written by extract, in place of --video"
+        "--features", type=Path, metavar="FILE", help="use features written by extract instead of --video"
     )
-    command.add_argument("--audio-prompt", type=Path, metavar="FILE", help="a sound to take as an example")
+    command.add_argument(
+        "--audio-prompt", type=Path, metavar="FILE", help="make a sound like this reference audio"
+    )
     add_window_options(command)
     add_sampling_options(command)
     add_device(command)
-    command.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    command.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="type of the network's weights (default: auto, the fastest on the device)",
+    )
     add_loras(command)
     command.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network with torch.compile: for many runs on a GPU",
+        help="compile the network with torch.compile, for many runs on a GPU",
     )
     command.add_argument(
         "--offload",
         action="store_true",
-        help="have each part of the model on the device only while it is used: slower, needs less memory",
+        help="keep each part of the model on the device only while it runs: slower, but needs less memory",
     )
 
 
-def _add_output(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("-o", "--output", type=Path, required=True, help=what)
+def _add_output(command: argparse.ArgumentParser, text: str) -> None:
+    """Add --output."""
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=text)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -205,7 +241,7 @@ def _make(
         settings=GenerationSettings(**settings_from(options) | (settings or {})),
         **inputs,
     )
-    loras = loras_of(options)
+    loras = read_loras(options)
     print(f"Loading {options.model}", file=sys.stderr)
     model, _ = get_pretrained_model(
         options.model,
@@ -218,7 +254,7 @@ def _make(
         offload=options.offload,
     )
     set_loras(model, loras, accept_cc_by_nc=options.accept_cc_by_nc)
-    features = features_of(options, model, folders)
+    features = load_features(options, model, folders)
     if features is not None and request.settings.duration is None and request.edit is None:
         # A video of a single frame is shorter than the shortest sound.
         duration = max(MIN_SECONDS, min(features.duration, MAX_SECONDS))
@@ -277,7 +313,7 @@ def _check_video(options: argparse.Namespace) -> None:
     idle = [name for name, value in used.items() if value]
     if idle and options.video is None:
         raise InputError(f"{', '.join(idle)} is about a video, and there is none. Give --video.")
-    check_places(options)
+    check_paths(options)
     if suffix in VIDEO_SUFFIXES and is_image_path(options.video):
         raise InputError(
             f"{options.video.name} has no moving pictures to copy into {options.output.name}. Give a sound "

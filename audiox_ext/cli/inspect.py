@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import write_atomically
-from .common import add_command, add_consent, check_places, check_suffix, model_folders
+from .common import add_command, add_consent, check_paths, check_suffix, model_folders
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -118,7 +118,7 @@ def _view(options: argparse.Namespace) -> None:
     from ..plotting.sound_image import draw_sound
 
     check_suffix(options.output, _PICTURES)
-    check_places(options)
+    check_paths(options)
     waveform, rate = read_audio(options.sound)
     picture = draw_sound(
         waveform,
@@ -139,7 +139,7 @@ def _level(options: argparse.Namespace) -> None:
     from ..media.loudness import describe_gains, normalise
 
     check_suffix(options.output, AUDIO_SUFFIXES)
-    check_places(options)
+    check_paths(options)
     waveform, rate = read_audio(options.sound)
     by_peak = options.peak is not None
     result = normalise(

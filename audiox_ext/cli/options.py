@@ -8,9 +8,16 @@ from typing import Any
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
     """Add the options about how a sound is sampled."""
-    for name, kind in (("steps", int), ("cfg", float), ("sigma-min", float), ("sigma-max", float)):
-        command.add_argument(f"--{name}", type=kind, default=0, help="default: the model's own")
-    command.add_argument("--sampler", default="", help="default: the model's own")
+    numbers: tuple[tuple[str, type[float], str], ...] = (
+        ("steps", int, "sampling steps: more take longer and sound cleaner"),
+        ("cfg", float, "how closely to follow the prompt, 1 or more"),
+        ("sigma-min", float, "lowest noise level"),
+        ("sigma-max", float, "highest noise level"),
+    )
+    for name, kind, purpose in numbers:
+        text = f"{purpose} (default: the model's own)"
+        command.add_argument(f"--{name}", type=kind, default=0, metavar="N", help=text)
+    command.add_argument("--sampler", default="", help="sampler (default: the model's own)")
     command.add_argument(
         "--schedule",
         default="",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .common import add_command, add_device, check_places, check_suffix, model_folders
+from .common import add_command, add_device, check_paths, check_suffix, model_folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def add_extract(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
 
 
-def features_of(
+def load_features(
     options: argparse.Namespace, model: AudioXModel, folders: ModelFolders
 ) -> VideoFeatures | None:
     """Extract the features of --video, or read those of --features; None without either."""
@@ -119,7 +119,7 @@ def _extract(options: argparse.Namespace) -> None:
 
     folders = model_folders(options)
     check_suffix(options.output, (".safetensors",))
-    check_places(options)
+    check_paths(options)
     model = None if options.model is None else find_stored_model(options.model, folders)
     features = _extract_features(options, model, folders, options.synchformer)
     write_features(options.output, features)
