@@ -18,7 +18,8 @@ from torch import Tensor
 from audiox_ext.checkpoints.config_parser import parse_config, read_config
 from audiox_ext.media.frames import TimeRange
 from audiox_ext.model_info import ModelFacts
-from audiox_ext.pipeline.editing import AudioEdit, Region, WindowJob, edit_track
+from audiox_ext.pipeline.edit_track import WindowJob, edit_track
+from audiox_ext.pipeline.editing import AudioEdit, Region
 from audiox_ext.plotting.layout import lay_out
 from audiox_ext.plotting.sound_image import draw_sound, fill_film_strip
 

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..media.waveforms import check_waveform, conform_audio
 from ..model_info import ModelFacts
 from ..sampling.denoiser import StepCallback, noise_level, part_of_run
-from .editing import WindowJob, edit_track
+from .edit_track import WindowJob, edit_track
 from .generate import published_arguments
 from .request import AudioRequest, SoundWithRate, check_request
 from .settings import GenerationSettings, apply_preset, resolve_settings

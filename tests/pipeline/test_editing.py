@@ -15,7 +15,8 @@ from torch import Tensor
 from audiox_ext.conditioning.video_features import VideoFeatures
 from audiox_ext.errors import InputError
 from audiox_ext.media.waveforms import conform_audio
-from audiox_ext.pipeline.editing import AudioEdit, Region, WindowJob, edit_track, extension, plan_edits
+from audiox_ext.pipeline.edit_track import WindowJob, edit_track, plan_edits
+from audiox_ext.pipeline.editing import AudioEdit, Region, extension
 from audiox_ext.pipeline.make_audio import make_audio
 
 
@@ -239,7 +240,7 @@ def test_a_long_continuation_of_a_short_sound(golden_model: Any) -> None:
 
 
 def test_windows_lie_inside_the_track(golden_model: Any) -> None:
-    from audiox_ext.pipeline.editing import Part
+    from audiox_ext.pipeline.edit_track import Part
 
     model = golden_model("maf")
     ratio, native = 512, model.config.latent_count
