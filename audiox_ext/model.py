@@ -1,4 +1,4 @@
-"""AudioXModel: network, conditioners, autoencoder and fusion of one checkpoint, under the published keys.
+"""AudioXModel: the network, conditioners, autoencoder and fusion of a checkpoint, under its published keys.
 
 B batch, N context tokens, D their width.
 """
@@ -57,9 +57,14 @@ class MergedLoras:
 
 
 class AudioXModel(nn.Module, ModelFacts):
-    """One model. Build it with `get_pretrained_model`; use it with `generate_diffusion_cond`.
+    """A model. `get_pretrained_model` loads one, `generate_diffusion_cond` uses it.
 
-    placement: None, or who decides where parts run (ComfyUI's memory management does).
+    Attributes:
+        config: Its config.json.
+        folder: The folder that it was loaded from, or None.
+        placement: Decides where parts run, such as ComfyUI's memory management, or None.
+        prompt_cache: Encoded prompts of earlier runs.
+        merged_loras: The LoRAs in the network's weights.
     """
 
     def __init__(
@@ -71,7 +76,16 @@ class AudioXModel(nn.Module, ModelFacts):
         device: DeviceLike = None,
         rest_operations: Operations = None,
     ) -> None:
-        """operations, dtype and compute_dtype are the network's; all else is float32, of rest_operations."""
+        """Build the model without weights of a checkpoint.
+
+        Args:
+            config: The content of config.json.
+            operations: Layer classes of the network.
+            dtype: Type of the network's weights.
+            compute_dtype: Type of the network's arithmetic, where its layers can cast.
+            device: Where the weights are.
+            rest_operations: Layer classes of the other parts, which are float32; by default `operations`.
+        """
         super().__init__()
         self.config = config
         self.folder: Path | None = None
@@ -92,13 +106,13 @@ class AudioXModel(nn.Module, ModelFacts):
         return self.model.model
 
     def with_placement(self, placement: Placement) -> AudioXModel:
-        """The same model under another placement; the parts and what is cached are shared."""
+        """Return the same model under another placement. Parts and caches are shared."""
         other = copy(self)
         other.placement = placement
         return other
 
     def parts(self) -> dict[str, nn.Module]:
-        """The pieces that are used one after the other, by name; each can live on a device of its own."""
+        """Return the parts that are used one after the other, by name. Each can be on a device of its own."""
         parts: dict[str, nn.Module] = {"network": self.model, "autoencoder": self.pretransform}
         for name, module in self.conditioner.conditioners.items():
             parts[f"conditioner.{name}"] = module
@@ -107,7 +121,7 @@ class AudioXModel(nn.Module, ModelFacts):
         return parts
 
     def published_shapes(self) -> Shapes:
-        """Every key of a published checkpoint of this configuration, with its shape."""
+        """Return every key of a published checkpoint of this configuration, with its shape."""
         shapes = published_shapes(self)
         outside = tuple(
             f"{name}." for name, m in self.named_modules() if getattr(m, "not_in_checkpoint", False)
@@ -124,8 +138,9 @@ class AudioXModel(nn.Module, ModelFacts):
         placement: Placement,
         random: RandomNumbers | torch.Generator,
     ) -> dict[str, Tensor]:
-        """Tokens (B, N, D) of each conditioner, for a batch of prompts. Draws random numbers as the published
-        code.
+        """Encode a batch of prompts to tokens (B, N, D) of each conditioner.
+
+        Draws random numbers as the published code does.
         """
         random = RandomNumbers(random) if isinstance(random, torch.Generator) else random
         return self.encode_windows([conditioning], placement, random)[0]
@@ -139,25 +154,34 @@ class AudioXModel(nn.Module, ModelFacts):
         groups: Sequence[int] | None = None,
         audio_prompt_masking: bool = True,
     ) -> list[dict[str, Tensor]]:
-        """`encode_conditioning` of each window's batch of prompts, with the same random numbers as one by one
-        where a single conditioner draws any, as in all published models.
+        """Encode the prompts of several windows, as `encode_conditioning` does for one.
 
-        Conditioner by conditioner, so that each is brought to its device once. Prompts that are the same
-        text or object are encoded once, by a conditioner that draws random numbers once a group: groups
-        numbers the windows that share them, by default none do. What earlier runs have encoded is taken from
-        `prompt_cache`. audio_prompt_masking: False lets a conditioner
-        that hides a random part of an audio prompt hear it whole; its random numbers are drawn all the same.
+        Conditioners run one after the other, so that each moves to its device once. Equal prompts are
+        encoded once, and results of earlier runs come from `prompt_cache`. The random numbers equal those of
+        windows encoded one by one if a single conditioner draws any, as in all published models.
+
+        Args:
+            windows: A batch of prompts per window.
+            placement: Decides where conditioners run.
+            random: Source of the random numbers.
+            groups: A number per window. Windows of equal numbers share what a conditioner draws at random;
+                by default none do.
+            audio_prompt_masking: False leaves audio prompts whole where a conditioner would hide a random
+                part of them. The random numbers are drawn all the same.
+
+        Returns:
+            The tokens (B, N, D) of each conditioner, per window.
         """
         numbers = range(len(windows)) if groups is None else groups
         tokens: list[dict[str, Tensor]] = [{} for _ in windows]
         for name, module in self.conditioner.conditioners.items():
             encoded: dict[Any, Tensor] = {}
-            for found, items, group in zip(tokens, windows, numbers, strict=True):
+            for window_tokens, items, group in zip(tokens, windows, numbers, strict=True):
                 prompts = tuple(_identity(item.get(name)) for item in items)
                 key = (prompts, group if module.draws_random_numbers else None)
                 if key not in encoded:
                     encoded[key] = self._encode(name, module, items, placement, random, audio_prompt_masking)
-                found[name] = encoded[key]
+                window_tokens[name] = encoded[key]
         return tokens
 
     def _encode(
@@ -171,19 +195,19 @@ class AudioXModel(nn.Module, ModelFacts):
     ) -> Tensor:
         prompts = parse_prompts(name, self.config, items)
         once = all(item is items[0] for item in items) and not module.draws_random_numbers
-        given = prompts[:1] if once else prompts
-        key = cache_key(name, module, given, getattr(placement, "device", None))
+        inputs = prompts[:1] if once else prompts
+        key = cache_key(name, module, inputs, getattr(placement, "device", None))
         tokens = None if key is None else self.prompt_cache.get(key)
         if tokens is None:
             device = placement.use(f"conditioner.{name}", module, self._conditioner_bytes(name, len(prompts)))
-            # Back on the CPU: where a conditioner ran says nothing about where the next part runs.
-            tokens = module(given, device, random, masks).cpu()
+            # Back to the CPU, because the next part may run on another device.
+            tokens = module(inputs, device, random, masks).cpu()
             if key is not None:
                 self.prompt_cache.put(key, tokens)
         return tokens.expand(len(prompts), -1, -1)
 
     def _conditioner_bytes(self, name: str, batch_size: int) -> int:
-        """Rough need of a conditioner beside its weights."""
+        """Estimate the memory that a conditioner needs besides its weights."""
         kind = self.config.conditioners[name]
         if isinstance(kind, AudioAutoencoderConditionerConfig):
             samples = round(self.conditioning_seconds * self.sample_rate)
@@ -193,7 +217,7 @@ class AudioXModel(nn.Module, ModelFacts):
         return _CONDITIONER_BYTES
 
     def assemble_context(self, tokens: Mapping[str, Tensor], placement: Placement) -> Tensor:
-        """The network's context (B, N, D) from each conditioner's tokens."""
+        """Join the tokens of the conditioners to the network's context (B, N, D)."""
         if self.config.fusion is None:
             return torch.cat([tokens[name] for name in self.config.cross_attention_ids], dim=1)
         device = placement.use("maf_block", self.maf_block, _CONDITIONER_BYTES)
@@ -206,7 +230,7 @@ _CONDITIONER_BYTES = 512 * 2**20
 
 
 def _identity(prompt: Any) -> Any:
-    """Equal for prompts that need not be encoded twice."""
+    """Return a value that is equal for prompts with the same result."""
     return prompt if isinstance(prompt, str) else id(prompt)
 
 
@@ -214,6 +238,7 @@ class AudioXNetwork(nn.Module):
     """Gives the network its published prefix, `model.model.`."""
 
     def __init__(self, network: Network) -> None:
+        """Wrap a network."""
         super().__init__()
         self.model = network
 
@@ -225,7 +250,7 @@ def build_network(
     device: DeviceLike,
     compute_dtype: torch.dtype | None,
 ) -> Network:
-    """The denoising network of a configuration."""
+    """Build the denoising network of a configuration; arguments as in `DenoisingNetwork`."""
     if config.network.type == "mmdit":
         return MultimodalDiffusionTransformer(config.network, operations, dtype, device, compute_dtype)
     return DiffusionTransformer(config.network, operations, dtype, device, compute_dtype)

@@ -43,6 +43,7 @@ class FourierFeatures(nn.Module):
     """Random Fourier features of the diffusion time, float32 throughout. (B,) -> (B, 2 * half)."""
 
     def __init__(self, half: int, device: DeviceLike = None) -> None:
+        """Build `half` frequencies."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(half, 1, dtype=torch.float32, device=device))
 
