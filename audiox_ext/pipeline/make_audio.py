@@ -247,7 +247,7 @@ def _sample_size(model: ModelFacts, request: AudioRequest, seconds: float) -> in
 
 
 def _is_long(model: ModelFacts, seconds: float) -> bool:
-    """Whether a sound needs windows. A widget rounds: 0.01 s more is no reason for a second one."""
+    """Whether a sound needs windows. Widgets round, so 0.01 s more do not count."""
     return seconds > model.native_seconds + 0.01
 
 

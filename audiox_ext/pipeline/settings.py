@@ -78,7 +78,7 @@ class GenerationSettings:
         rho: Parameter of the schedule, above 0.
         seed: 0 to 2^64 - 1. None draws one at random.
         batch: Number of variations, at least 1.
-        init_strength: How far the sound to vary is changed, `LEAST_STRENGTH` to 1 (nothing of it left).
+        init_strength: How far the sound to vary is changed, `LEAST_STRENGTH` to 1 (replaced entirely).
         audio_prompt_masking: Hide a random part of the audio prompt, as in the model's training.
         short_sounds: Make a sound below the model's own length only as long as it is, instead of trimming
             the model's own length. Networks of type mmdit always make their own length.

@@ -34,12 +34,19 @@ _SPAN_LIKE = re.compile(
 _BEGINS_AT_ZERO = re.compile(rf"0[0:.,]*\s*s?\s*{_DASH}")
 _TIME = r"(\d+(?::\d\d){0,2}(?:\.\d*)?)\s*s?"
 _SPAN = re.compile(rf"{_TIME}\s*{_DASH}\s*(?:{_TIME}|end)(?:\s*:)?(?:\s+(.*))?", re.IGNORECASE)
-_HOW = "Write one line a span, such as `0-4 rain on a roof`, `4-9.5 thunder, close` or `9.5-end music`."
+_HOW = "Write one line per span, such as `0-4 rain on a roof`, `4-9.5 thunder, close` or `9.5-end music`."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """start, end: seconds; end None for the end of the sound. line: its number in the text, from 1."""
+    """A prompt for a part of the sound.
+
+    Attributes:
+        start: Start in seconds.
+        end: End in seconds, None for the end of the sound.
+        prompt: The prompt.
+        line: Number of its line in the text, from 1.
+    """
 
     start: float
     end: float | None
@@ -68,48 +75,68 @@ class Timeline:
         return " | ".join(span.prompt for span in self.spans)
 
     def check(self, seconds: float, *, of_track: bool = False) -> Timeline:
-        """The timeline of a sound of so many seconds: its last span then lasts to the end, whatever is made
-        beyond it. of_track: an edited track gives the length. Raises `InputError` for a span past the end, or
-        where the last one ends before it.
+        """Fit the timeline to the length of a sound.
+
+        Args:
+            seconds: Length of the sound.
+            of_track: Whether the length is that of an extended track, and not a setting.
+
+        Returns:
+            The timeline, whose last span lasts to the end.
+
+        Raises:
+            InputError: If a span is past the end of the sound, or the last span ends before it.
         """
-        whole = "track, with what is added," if of_track else "sound"
+        whole = "extended track" if of_track else "sound"
         length = f"the {whole} is {seconds:g} s long"
         last = self.spans[-1]
         for span in self.spans:
             past = span.start > seconds - SHORTEST_SPAN + TOLERANCE
             if not self.is_part and (past or (span.end is not None and span.end > seconds + TOLERANCE)):
                 raise InputError(
-                    f"Timeline, line {span.line} ({_shown(span)}): {length}, and this span goes past its "
-                    "end. "
-                    f"{'Shorten' if of_track else 'Lengthen the duration, or shorten'} the timeline."
+                    f"Timeline, line {span.line} ({_span_text(span)}): {length}, but this span goes past its "
+                    f"end. {'Shorten' if of_track else 'Lengthen the duration, or shorten'} the timeline."
                 )
         if last.end is not None and last.end < seconds - TOLERANCE:
             raise InputError(
-                f"Timeline, line {last.line} ({_shown(last)}): it ends at {last.end:g} s, and {length}. Add "
-                "a "
-                f"line, or let this one last: `{last.start:g}-end {last.prompt}`"
+                f"Timeline, line {last.line} ({_span_text(last)}): it ends at {last.end:g} s, but {length}. Add "
+                f"a line, or extend this one: `{last.start:g}-end {last.prompt}`"
                 + ("." if of_track else f"; or set the duration to {last.end:g} s.")
             )
         return replace(self, spans=(*self.spans[:-1], replace(last, end=None)))
 
     def from_second(self, start: float) -> Timeline:
-        """What is left of it for a sound that begins `start` seconds into it, with times from there on."""
-        left = [span for span in self.spans if span.end is None or span.end > start + TOLERANCE]
+        """Cut the timeline at its start.
+
+        Args:
+            start: Seconds to cut.
+
+        Returns:
+            The remaining spans, with times relative to `start`.
+        """
+        remaining = [span for span in self.spans if span.end is None or span.end > start + TOLERANCE]
         moved = [
             replace(
                 span,
                 start=max(0.0, span.start - start),
                 end=None if span.end is None else span.end - start,
             )
-            for span in left or self.spans[-1:]
+            for span in remaining or self.spans[-1:]
         ]
         return Timeline(spans=tuple(moved), is_part=True)
 
     def weights(self, latents: int, seconds_per_latent: float) -> Tensor:
-        """How much of each span is heard: (S, L) float64, in [0, 1], of sum 1 at every latent.
+        """Compute the weight of each span at each latent.
 
-        Neighbours fade by a raised cosine over `CROSSFADE` around their border, at most over half of the
-        shorter one.
+        Neighbours crossfade with a raised cosine over `CROSSFADE` around their border, at most over half of
+        the shorter span.
+
+        Args:
+            latents: Number of latents L.
+            seconds_per_latent: Duration of a latent.
+
+        Returns:
+            Weights (spans, L), float64, from 0 to 1, with sum 1 at every latent.
         """
         centres = (torch.arange(latents, dtype=torch.float64) + 0.5) * seconds_per_latent
         risen = [torch.ones_like(centres)]
@@ -123,11 +150,21 @@ class Timeline:
 
 
 def parse_timeline(text: str) -> Timeline | None:
-    """The timeline that a text is, or None for an ordinary prompt.
+    """Parse a text as a timeline.
 
-    It is one when its first line begins with a span from 0, or when most of several lines look like spans:
-    "80-90 bpm techno" is a prompt, alone or below another line. Raises `InputError` that names the line for a
-    timeline that is malformed, empty in places, out of order, or has gaps or overlaps.
+    A text is a timeline if its first line starts with a span from 0, or if most of several lines look like
+    spans. So "80-90 bpm techno" is an ordinary prompt, alone or below another line.
+
+    Args:
+        text: The prompt.
+
+    Returns:
+        The timeline, or None for an ordinary prompt.
+
+    Raises:
+        InputError: For a timeline that is malformed, empty in places or out of order, or has gaps or
+            overlaps. The
+            message names the line.
     """
     lines = [
         (number, line.strip())
@@ -143,8 +180,8 @@ def parse_timeline(text: str) -> Timeline | None:
             spans[-1] = _joined(spans[-1], span)
         elif span.start > TOLERANCE:
             raise InputError(
-                f"Timeline, line {number} ({line!r}): the first span begins at {span.start:g} s. Let it "
-                "begin at 0, or add a line before it."
+                f"Timeline, line {number} ({line!r}): the first span starts at {span.start:g} s. Let it "
+                "start at 0, or add a line before it."
             )
         else:
             span = replace(span, start=0.0)
@@ -153,67 +190,73 @@ def parse_timeline(text: str) -> Timeline | None:
 
 
 def _is_timeline(lines: Sequence[str]) -> bool:
+    """Whether most lines look like spans, or the first starts at 0."""
     if lines and _BEGINS_AT_ZERO.match(lines[0]):
         return True
     return len(lines) > 1 and 2 * sum(bool(_SPAN_LIKE.match(line)) for line in lines) > len(lines)
 
 
 def _parse_span(number: int, line: str) -> Span:
+    """The span of a line."""
     match = _SPAN.fullmatch(line)
     where = f"Timeline, line {number} ({line!r})"
     if match is None:
         raise InputError(
-            f"{where}: this is no span. {_HOW} A prompt that is no timeline belongs on a single line that "
-            "does not begin with times."
+            f"{where}: this line does not start with a valid span. {_HOW} Put a prompt without times on a "
+            "single line."
         )
     start = _seconds(match[1], where)
     end = None if match[2] is None else _seconds(match[2], where)
     if end is not None and end <= start:
-        raise InputError(f"{where}: it ends at {end:g} s and begins at {start:g} s. Swap or correct them.")
+        raise InputError(
+            f"{where}: it ends at {end:g} s but starts at {start:g} s. Swap or correct the times."
+        )
     if end is not None and end - start < SHORTEST_SPAN - 1e-9:
         raise InputError(
-            f"{where}: it is {end - start:g} s long, and a span lasts at least {SHORTEST_SPAN:g} s. Make it "
+            f"{where}: it is {end - start:g} s long, but a span needs at least {SHORTEST_SPAN:g} s. Make it "
             "longer."
         )
     prompt = (match[3] or "").strip()
     if not prompt:
-        raise InputError(f"{where}: it says when, but not what. Write after the times what is to be heard.")
+        raise InputError(f"{where}: the prompt is missing. Describe the sound after the times.")
     return Span(start=start, end=end, prompt=prompt, line=number)
 
 
 def _seconds(text: str, where: str) -> float:
+    """Seconds of a time such as 90 or 1:30."""
     parts = [float(part) for part in text.split(":")]
     if any(part >= 60 for part in parts[1:]):
-        raise InputError(f"{where}: {text} is no time: minutes and seconds go up to 59. {_HOW}")
+        raise InputError(f"{where}: {text} is not a valid time: minutes and seconds go up to 59. {_HOW}")
     seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
     if not seconds <= _LONGEST:
-        raise InputError(f"{where}: this is no span: it goes past {_LONGEST:g} s. {_HOW}")
+        raise InputError(f"{where}: {text} is after the latest possible time, {_LONGEST:g} s. {_HOW}")
     return seconds
 
 
 def _joined(before: Span, after: Span) -> Span:
-    """The earlier of two spans, up to the later one."""
-    where = f"Timeline, line {after.line} ({_shown(after)})"
+    """The earlier of two spans, with its end at the start of the later one."""
+    where = f"Timeline, line {after.line} ({_span_text(after)})"
     if before.end is None:
         raise InputError(
-            f"Timeline, line {before.line} ({_shown(before)}): only the last span may last to the end, and "
-            f"line {after.line} follows. Give it a time to end at."
+            f"Timeline, line {before.line} ({_span_text(before)}): only the last span may end at `end`, but "
+            f"line {after.line} follows. Give it an end time."
         )
     if after.start < before.start:
-        raise InputError(f"{where}: it begins before line {before.line}. Put the lines in order of time.")
+        raise InputError(f"{where}: it starts before line {before.line}. Sort the lines by time.")
     if after.start > before.end + TOLERANCE:
         raise InputError(
-            f"{where}: from {before.end:g} to {after.start:g} s nothing is asked for. Let it begin at "
+            f"{where}: from {before.end:g} to {after.start:g} s there is no prompt. Let it start at "
             f"{before.end:g}, or add a line between."
         )
     if after.start < before.end - TOLERANCE or after.start - before.start < SHORTEST_SPAN / 2:
         raise InputError(
-            f"{where}: it begins at {after.start:g} s, and line {before.line} ends at {before.end:g} s. Let "
-            "it begin there: spans do not overlap."
+            f"{where}: it starts at {after.start:g} s, but line {before.line} ends at {before.end:g} s. Let "
+            "it start there: spans cannot overlap."
         )
     return replace(before, end=after.start)
 
 
-def _shown(span: Span) -> str:
+def _span_text(span: Span) -> str:
+    """The span as a line of the timeline."""
     end = "end" if span.end is None else f"{span.end:g}"
     return repr(f"{span.start:g}-{end} {span.prompt}")

@@ -70,24 +70,33 @@ def test_what_is_an_ordinary_prompt(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0-4 a\nrain", r"line 2 \('rain'\): this is no span. Write one line a span"),
-        ("0-4 a\n\n4,5-6 b", r"line 3 \('4,5-6 b'\): this is no span"),
-        ("0-4 a\n4-1:75 b", "line 2 .*1:75 is no time"),
-        ("0-4 a\n9-4 b", "line 2 .*it ends at 4 s and begins at 9 s"),
-        ("0-4 a\n4-4 b", "line 2 .*it ends at 4 s and begins at 4 s"),
+        (
+            "0-4 a\nrain",
+            r"line 2 \('rain'\): this line does not start with a valid span. Write one line per span",
+        ),
+        ("0-4 a\n\n4,5-6 b", r"line 3 \('4,5-6 b'\): this line does not start with a valid span"),
+        ("0-4 a\n4-1:75 b", "line 2 .*1:75 is not a valid time"),
+        ("0-4 a\n9-4 b", "line 2 .*it ends at 4 s but starts at 9 s"),
+        ("0-4 a\n4-4 b", "line 2 .*it ends at 4 s but starts at 4 s"),
         ("0-4 a\n4-4.02 b", "line 2 .*it is 0.02 s long"),
-        ("0-4\n4-5 b", "line 1 .*says when, but not what"),
-        ("0-4 a\n4.2-5 b", "line 2 .*from 4 to 4.2 s nothing is asked for"),
-        ("0-4 a\n3.8-5 b", "line 2 .*it begins at 3.8 s, and line 1 ends at 4 s"),
-        ("0-4 a\n4-8 b\n2-3 c", "line 3 .*it begins before line 2. Put the lines in order"),
-        ("2-4 a\n4-5 b", "line 1 .*the first span begins at 2 s"),
-        ("0-inf rain", r"line 1 \('0-inf rain'\): this is no span. Write one line a span"),
-        ("0-1e400 rain", "line 1 .*: this is no span. Write one line"),
-        ("0-4 a\n4-infinity b", "line 2 .*: this is no span. Write one line"),
-        (f"0-4 a\n4-{'9' * 400} b", "line 2 .*: this is no span: it goes past 86400 s. Write one line"),
-        ("0-86401 a", "line 1 .*: this is no span: it goes past 86400 s"),
-        ("0-25:00:00 a", "line 1 .*: this is no span: it goes past 86400 s"),
-        ("0-end a\n4-5 b", "line 1 .*only the last span may last to the end, and line 2 follows"),
+        ("0-4\n4-5 b", "line 1 .*the prompt is missing"),
+        ("0-4 a\n4.2-5 b", "line 2 .*from 4 to 4.2 s there is no prompt"),
+        ("0-4 a\n3.8-5 b", "line 2 .*it starts at 3.8 s, but line 1 ends at 4 s"),
+        ("0-4 a\n4-8 b\n2-3 c", "line 3 .*it starts before line 2. Sort the lines by time"),
+        ("2-4 a\n4-5 b", "line 1 .*the first span starts at 2 s"),
+        (
+            "0-inf rain",
+            r"line 1 \('0-inf rain'\): this line does not start with a valid span. Write one line per span",
+        ),
+        ("0-1e400 rain", "line 1 .*: this line does not start with a valid span. Write one line"),
+        ("0-4 a\n4-infinity b", "line 2 .*: this line does not start with a valid span. Write one line"),
+        (
+            f"0-4 a\n4-{'9' * 400} b",
+            "line 2 .*: 9{400} is after the latest possible time, 86400 s. Write one line",
+        ),
+        ("0-86401 a", "line 1 .*: 86401 is after the latest possible time, 86400 s"),
+        ("0-25:00:00 a", "line 1 .*: 25:00:00 is after the latest possible time, 86400 s"),
+        ("0-end a\n4-5 b", "line 1 .*only the last span may end at `end`, but line 2 follows"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, message: str) -> None:
@@ -234,6 +243,6 @@ def test_prompts_of_several_lines_need_not_be_timelines() -> None:
 
 def test_a_timeline_beside_a_track_does_not_speak_of_the_duration() -> None:
     for text in ("0-4 a\n4-20 b", "0-4 a\n4-6 b"):
-        with pytest.raises(InputError, match=r"the track, with what is added, is 13 s long") as error:
+        with pytest.raises(InputError, match=r"the extended track is 13 s long") as error:
             timeline(text).check(13, of_track=True)
         assert "duration" not in str(error.value)
