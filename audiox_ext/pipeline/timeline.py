@@ -99,8 +99,8 @@ class Timeline:
                 )
         if last.end is not None and last.end < seconds - TOLERANCE:
             raise InputError(
-                f"Timeline, line {last.line} ({_span_text(last)}): it ends at {last.end:g} s, but {length}. Add "
-                f"a line, or extend this one: `{last.start:g}-end {last.prompt}`"
+                f"Timeline, line {last.line} ({_span_text(last)}): it ends at {last.end:g} s, but {length}. "
+                f"Add a line, or extend this one: `{last.start:g}-end {last.prompt}`"
                 + ("." if of_track else f"; or set the duration to {last.end:g} s.")
             )
         return replace(self, spans=(*self.spans[:-1], replace(last, end=None)))

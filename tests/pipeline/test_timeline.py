@@ -113,7 +113,7 @@ def test_a_timeline_is_as_long_as_the_sound() -> None:
         timeline("0-4 a\n4-10 b").check(9.5)
     with pytest.raises(InputError, match=r"line 2 .*goes past its end"):
         timeline("0-4 a\n4-end b").check(4)
-    early = r"ends at 10 s, and the sound is 12 s long.*`4-end b`.*duration to 10 s"
+    early = r"ends at 10 s, but the sound is 12 s long.*`4-end b`.*duration to 10 s"
     with pytest.raises(InputError, match=early):
         timeline("0-4 a\n4-10 b").check(12)
     part = timeline("0-4 a\n4-10 b\n10-end c").from_second(6.0)

@@ -198,7 +198,7 @@ def make_atoms(rate: int, ratio: int) -> Tensor:
 
 
 def _noise_atoms(rate: int, ratio: int) -> list[Tensor]:
-    """Compute noise of mean square 1 under a window, always the same, but different in each part of a token."""
+    """Compute windowed noise of mean square 1, always the same, but different in each part of a token."""
     size = 2 * ratio // NOISE_PARTS
     random = torch.Generator().manual_seed(0)
     bins = torch.arange(size // 2 + 1) * rate / size
