@@ -1,8 +1,8 @@
-"""The words of captions that do not depend on the kind of sound: attributes, numbers, whole sentences."""
+"""The phrases of captions that do not depend on the kind of sound: attributes, numbers, sentences."""
 
 from __future__ import annotations
 
-# attribute -> value -> (what stands before a noun, what stands behind a verb or at the end)
+# Attribute -> value -> (adjectives, adverbs).
 Wordings = tuple[tuple[str, ...], tuple[str, ...]]
 ATTRIBUTES: dict[str, dict[str, Wordings]] = {
     "register": {
@@ -52,7 +52,7 @@ ATTRIBUTES: dict[str, dict[str, Wordings]] = {
         "plucked": (("plucked",), ("on plucked strings", "plucked on a string")),
     },
 }
-# What an engine does when its pitch moves.
+# Wordings of the motion of an engine's pitch.
 ENGINE_MOTION = {
     "rising": (("accelerating",), ("speeding up", "revving up", "getting faster", "rising in pitch")),
     "falling": (("decelerating",), ("slowing down", "losing speed", "winding down", "falling in pitch")),

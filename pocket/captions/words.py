@@ -1,4 +1,4 @@
-"""The words of captions: what each kind of sound is called, and what it does."""
+"""The words for each kind of sound: nouns and verbs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Noun:
-    """A subject: "bell" with its article, or "rain" and "footsteps" without."""
+    """A subject.
+
+    Attributes:
+        text: Such as "bell".
+        article: Whether it takes an article: "a bell", but "rain" and "footsteps".
+        plural: Whether it takes a plural verb.
+    """
 
     text: str
     article: bool = True
@@ -16,10 +22,13 @@ class Noun:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """How a kind of sound is spoken of.
+    """The words for a kind of sound.
 
-    verbs: (singular, plural, -ing). strokes: (one, several), what is counted: "two knocks on a door". place:
-    what may follow a verb or a stroke.
+    Attributes:
+        nouns: Subjects.
+        verbs: (singular, plural, -ing form).
+        strokes: (singular, plural) of countable events: "two knocks".
+        place: What may follow a verb or a stroke, alternatives separated by "|".
     """
 
     nouns: tuple[Noun, ...]
@@ -37,7 +46,7 @@ _SOUNDS = (
     ("plays", "play", "playing"),
     ("is heard", "are heard", "being heard"),
 )
-_LASTS = (
+_CONTINUES = (
     ("plays", "play", "playing"),
     ("is heard", "are heard", "being heard"),
     ("goes on", "go on", "going on"),
@@ -126,11 +135,11 @@ WORDS: dict[str, Words] = {
     ),
     "white noise": Words(
         nouns=_nouns("white noise", "hissing white noise", "static", "steady white noise", article=False),
-        verbs=(*_LASTS, ("hisses", "hiss", "hissing")),
+        verbs=(*_CONTINUES, ("hisses", "hiss", "hissing")),
     ),
     "pink noise": Words(
         nouns=_nouns("pink noise", "steady pink noise", "smooth pink noise", "1/f noise", article=False),
-        verbs=(*_LASTS, ("rushes", "rush", "rushing")),
+        verbs=(*_CONTINUES, ("rushes", "rush", "rushing")),
     ),
     "wind": Words(
         nouns=(*_nouns("wind", "gusty wind", "howling wind", article=False), *_nouns("breeze")),

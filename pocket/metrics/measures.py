@@ -1,8 +1,7 @@
-"""What was asked against what came out: a scene and a sound give findings, each right or wrong.
+"""Compares a sound with the description of its scene: findings, each right or wrong.
 
-Only what the words asked is held against a sound (and for a video when things happen in it). Of two sounds
-one after the other the order is judged, since nothing tells where the first ends; two sounds at once are not
-judged.
+Only what the caption states is judged, and for a video when things happen. Of two sounds one after the other
+only the order is judged, since nothing says where the first ends. Simultaneous sounds are not judged.
 """
 
 from __future__ import annotations
@@ -19,16 +18,24 @@ from ..world.scenes import Description, Part, Scene
 from . import analysis
 from .classifier import Classifier
 
-TEMPO_TOLERANCE = 0.04  # as a share
+TEMPO_TOLERANCE = 0.04  # relative
 SIDE_BORDER = 2.0  # decibels between the channels, below which a sound is in the middle
 ONSET_TOLERANCE = 0.08  # seconds between an event on screen and its sound
-_SOFTEST = 16.0  # decibels below the peak_rms onset, where one is no event of its own
-_FARTHEST = 0.4  # seconds: an onset farther from an event does not belong to it
+_ONSET_DEPTH = 16.0  # decibels below the loudest onset at which an onset still counts as an event
+_MAX_ONSET_DISTANCE = 0.4  # seconds: an onset farther from an event does not belong to it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was asked. error: how far off it is, in the measure's unit, where that can be said."""
+    """The result of one comparison.
+
+    Attributes:
+        measure: Name of the measure.
+        expected: What the description says.
+        measured: What the sound has.
+        right: Whether they agree.
+        error: Deviation in the unit of the measure, or None.
+    """
 
     measure: str
     expected: str
@@ -39,7 +46,13 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Of one measure over many sounds. error: the median of the absolute errors, or None."""
+    """The findings of one measure over many sounds.
+
+    Attributes:
+        right: Number of right findings.
+        total: Number of findings.
+        error: Median of the absolute errors, or None.
+    """
 
     right: int
     total: int
@@ -47,7 +60,7 @@ class Score:
 
     @property
     def fraction(self) -> float:
-        """0 to 1."""
+        """Fraction of right findings, 0 to 1."""
         return self.right / self.total
 
 
@@ -60,46 +73,49 @@ def judge(
     onset_tolerance: float = ONSET_TOLERANCE,
     vector: np.ndarray | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings on a sound (2, S) that was made for a scene.
+    """Compare a sound with its scene.
 
-    Without a classifier neither kind nor order is judged. vector: the sound's features, where they are known.
+    Args:
+        scene: The scene.
+        sound: (2, S).
+        rate: Hertz.
+        classifier: Without one neither kind nor order is judged.
+        onset_tolerance: Seconds between an event on screen and its sound.
+        vector: The features of the sound, if they are at hand.
     """
     if scene.arrangement == "alone":
         part = scene.parts[0]
-        findings = list(_part_findings(part, sound, rate))
+        findings = list(_judge_part(part, sound, rate))
         if classifier is not None:
-            heard = (
+            kind = (
                 classifier.classify(sound, rate) if vector is None else classifier.classify_features(vector)
             )
-            findings.append(_finding("kind", part.kind, heard))
+            findings.append(_compare("kind", part.kind, kind))
         if scene.film:
-            findings.extend(_onset_findings(part, sound, rate, onset_tolerance))
+            findings.extend(_judge_onsets(part, sound, rate, onset_tolerance))
         return tuple(findings)
     if scene.arrangement == "then" and classifier is not None and scene.kinds[0] != scene.kinds[1]:
         middle = sound.shape[-1] // 2
         first, second = scene.kinds
         right = classifier.is_in_order(sound[..., :middle], sound[..., middle:], (first, second), rate)
-        order = f"{first}, {second}"
-        return (
-            Finding(
-                measure="order",
-                expected=order,
-                measured=order if right else f"{second}, {first}",
-                right=right,
-            ),
-        )
+        order, reverse = f"{first}, {second}", f"{second}, {first}"
+        return (_compare("order", order, order if right else reverse),)
     return ()
 
 
 def scores(findings: Iterable[Finding]) -> dict[str, Score]:
-    """By measure, in alphabetical order."""
+    """The score of each measure, sorted by name.
+
+    Args:
+        findings: Findings of many sounds.
+    """
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(finding.measure, []).append(finding)
-    return {name: _score(group) for name, group in sorted(groups.items())}
+    return {name: _summarise(group) for name, group in sorted(groups.items())}
 
 
-def _score(group: list[Finding]) -> Score:
+def _summarise(group: list[Finding]) -> Score:
     errors = [abs(finding.error) for finding in group if finding.error is not None]
     return Score(
         right=sum(finding.right for finding in group),
@@ -108,7 +124,8 @@ def _score(group: list[Finding]) -> Score:
     )
 
 
-def _finding(measure: str, expected: object, measured: object, error: float | None = None) -> Finding:
+def _compare(measure: str, expected: str | int, measured: str | int, error: float | None = None) -> Finding:
+    """A finding that is right if both values are equal."""
     return Finding(
         measure=measure,
         expected=str(expected),
@@ -118,92 +135,100 @@ def _finding(measure: str, expected: object, measured: object, error: float | No
     )
 
 
-def _part_findings(part: Part, sound: np.ndarray, rate: int) -> Iterator[Finding]:
-    """One sound against what was asked of it."""
-    kind, asked = KINDS[part.kind], part.description
-    yield from _pitch_findings(part.kind, kind, asked, sound, rate)
-    if asked.loudness:
+def _judge_part(part: Part, sound: np.ndarray, rate: int) -> Iterator[Finding]:
+    """A single sound against its description."""
+    kind, description = KINDS[part.kind], part.description
+    yield from _judge_pitch(kind, description, sound, rate)
+    if description.loudness:
         level = analysis.peak_rms_dbfs(sound, rate)
         if math.isinf(level):
-            yield _finding("loudness", asked.loudness, "nothing")
+            yield _compare("loudness", description.loudness, "nothing")
         else:
             nearest = min(LOUDNESS_DBFS, key=lambda name: abs(LOUDNESS_DBFS[name] - level))
-            yield _finding(
-                "loudness", asked.loudness, nearest or "neither", level - LOUDNESS_DBFS[asked.loudness]
-            )
-    if asked.side:
-        yield _finding("direction", asked.side, measured_side(sound))
-    if asked.count:
+            error = level - LOUDNESS_DBFS[description.loudness]
+            yield _compare("loudness", description.loudness, nearest or "neither", error)
+    if description.side:
+        yield _compare("direction", description.side, measured_side(sound))
+    if description.count:
         count = analysis.count_events(sound, rate)
-        yield _finding("count", asked.count, count, float(count - asked.count))
-    if asked.pace or asked.tempo:
-        yield from _pace_findings(part.kind, kind, asked, sound, rate)
+        yield _compare("count", description.count, count, float(count - description.count))
+    if description.pace or description.tempo:
+        yield from _judge_pace(part.kind, kind, description, sound, rate)
 
 
 def measured_side(sound: np.ndarray) -> str:
-    """left, right or middle."""
-    difference = analysis.stereo_balance(sound)
-    return "middle" if abs(difference) < SIDE_BORDER else "right" if difference > 0 else "left"
+    """The stereo position of a sound: left, right or middle.
+
+    Args:
+        sound: (2, S).
+    """
+    balance = analysis.stereo_balance(sound)
+    return "middle" if abs(balance) < SIDE_BORDER else "right" if balance > 0 else "left"
 
 
 def pitch_limits(kind: Kind) -> tuple[float, float]:
-    """Where the pitch of a kind is looked for, in hertz: somewhat wider than where it can be."""
+    """The range in hertz in which the pitch of a kind is measured, wider than the pitches it can have.
+
+    Args:
+        kind: A kind with registers.
+    """
     assert kind.low is not None
     assert kind.high is not None
     return kind.low[0] / 1.6, kind.high[1] * 1.6
 
 
-def _pitch_findings(
-    name: str, kind: Kind, asked: Description, sound: np.ndarray, rate: int
-) -> Iterator[Finding]:
-    if asked.quality:
-        found = analysis.chord(sound, rate)
-        heard = f"{pitch_class(found[0])} {found[1]}" if found else "nothing"
-        yield _finding("chord", f"{asked.note} {asked.quality}", heard)
-    elif asked.note or asked.register:
+def _judge_pitch(kind: Kind, description: Description, sound: np.ndarray, rate: int) -> Iterator[Finding]:
+    """Chord, or note and register; and the motion of the pitch."""
+    if description.quality:
+        chord = analysis.chord(sound, rate)
+        measured = f"{pitch_class(chord[0])} {chord[1]}" if chord else "nothing"
+        yield _compare("chord", f"{description.note} {description.quality}", measured)
+    elif description.note or description.register:
         pitch = analysis.pitch(sound, rate, *pitch_limits(kind)) if kind.low else None
-        if asked.note and kind.low:
-            yield _finding("pitch class", asked.note, pitch_class(pitch) if pitch else "nothing")
-        if asked.register:
-            height = "nothing" if pitch is None else "high" if pitch > kind.register_border else "low"
-            yield _finding("register", asked.register, height)
-    if asked.motion:
+        if description.note and kind.low:
+            yield _compare("pitch class", description.note, pitch_class(pitch) if pitch else "nothing")
+        if description.register:
+            register = "nothing" if pitch is None else "high" if pitch > kind.register_border else "low"
+            yield _compare("register", description.register, register)
+    if description.motion:
         limits = pitch_limits(kind) if kind.low else (60.0, 3000.0)
-        motion = analysis.pitch_slope(sound, rate, *limits)
-        heard = "nothing" if motion is None else "rising" if motion > 0 else "falling"
-        yield _finding("motion", asked.motion, heard, None)
+        slope = analysis.pitch_slope(sound, rate, *limits)
+        motion = "nothing" if slope is None else "rising" if slope > 0 else "falling"
+        yield _compare("motion", description.motion, motion)
 
 
-def _pace_findings(
-    name: str, kind: Kind, asked: Description, sound: np.ndarray, rate: int
+def _judge_pace(
+    name: str, kind: Kind, description: Description, sound: np.ndarray, rate: int
 ) -> Iterator[Finding]:
-    pace = analysis.swings_per_minute(sound, rate) if name == "siren" else analysis.tempo(sound, rate)
-    if asked.pace:
+    """Pace in words, and tempo in beats per minute."""
+    per_minute = analysis.swings_per_minute(sound, rate) if name == "siren" else analysis.tempo(sound, rate)
+    if description.pace:
         assert kind.slow is not None
         assert kind.fast is not None
         border = math.sqrt(kind.slow[1] * kind.fast[0])
-        yield _finding("pace", asked.pace, "nothing" if pace is None else "fast" if pace > border else "slow")
-    if asked.tempo:
-        error = None if pace is None else pace / asked.tempo - 1
+        pace = "nothing" if per_minute is None else "fast" if per_minute > border else "slow"
+        yield _compare("pace", description.pace, pace)
+    if description.tempo:
+        error = None if per_minute is None else per_minute / description.tempo - 1
         yield Finding(
             measure="tempo",
-            expected=str(asked.tempo),
-            measured="nothing" if pace is None else f"{pace:.1f}",
+            expected=str(description.tempo),
+            measured="nothing" if per_minute is None else f"{per_minute:.1f}",
             right=error is not None and abs(error) <= TEMPO_TOLERANCE,
             error=error,
         )
 
 
-def _onset_findings(part: Part, sound: np.ndarray, rate: int, tolerance: float) -> Iterator[Finding]:
-    """A finding for every event on screen, and one for every onset that belongs to none."""
-    found = analysis.onsets(sound, rate)
-    heard = list(found.times[found.strengths > -_SOFTEST])
+def _judge_onsets(part: Part, sound: np.ndarray, rate: int, tolerance: float) -> Iterator[Finding]:
+    """A finding for every event on screen, and a wrong one for every onset without an event."""
+    times, strengths = analysis.onsets(sound, rate)
+    unmatched = list(times[strengths > -_ONSET_DEPTH])
     for onset in part.onsets:
-        nearest = min(heard, key=lambda time: abs(time - onset), default=None)
-        if nearest is None or abs(nearest - onset) > _FARTHEST:
-            yield Finding(measure="onsets", expected=f"{onset:.3f}", measured="nothing", right=False)
+        nearest = min(unmatched, key=lambda time: abs(time - onset), default=None)
+        if nearest is None or abs(nearest - onset) > _MAX_ONSET_DISTANCE:
+            yield _compare("onsets", f"{onset:.3f}", "nothing")
             continue
-        heard.remove(nearest)
+        unmatched.remove(nearest)
         offset = float(nearest - onset)
         yield Finding(
             measure="onsets",
@@ -212,5 +237,5 @@ def _onset_findings(part: Part, sound: np.ndarray, rate: int, tolerance: float) 
             right=abs(offset) <= tolerance,
             error=offset,
         )
-    for extra in heard:
-        yield Finding(measure="onsets", expected="nothing", measured=f"{extra:.3f}", right=False)
+    for extra in unmatched:
+        yield _compare("onsets", "nothing", f"{extra:.3f}")

@@ -1,6 +1,6 @@
-"""Sounds that are noise: white, pink, wind, rain, surf.
+"""Noise-like sounds: white noise, pink noise, wind, rain, surf.
 
-They come from all around: (2, S) float32 at any level.
+They come from all around. A synthesiser takes an event and a voice and returns (2, S) float32 at any level.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _SURF_HIGH: Curve = ((200, -40), (900, -8), (2500, 0), (8000, -6))
 
 
 def _around(voice: Voice, count: int, curve: Curve) -> np.ndarray:
-    """(2, count) noise, most of it different left and right."""
+    """(2, count) noise, mostly uncorrelated between left and right."""
     common, left, right = shaped_noise(voice, count, curve, channels=3)
     return np.stack([0.6 * common + 0.8 * left, 0.6 * common + 0.8 * right])
 
 
 def white_noise(event: Event, voice: Voice) -> np.ndarray:
-    """All frequencies alike."""
+    """Equal power at all frequencies."""
     return _finished(_around(voice, voice.samples(event.duration), _WHITE), voice)
 
 
 def pink_noise(event: Event, voice: Voice) -> np.ndarray:
-    """All octaves alike."""
+    """Equal power in all octaves."""
     return _finished(_around(voice, voice.samples(event.duration), _PINK), voice)
 
 
 def wind(event: Event, voice: Voice) -> np.ndarray:
-    """Low and dull, in gusts that rise in pitch as they rise in level."""
+    """Low, dull noise in gusts that become brighter as they become louder."""
     count = voice.samples(event.duration)
     gusts = slow_curve(voice, count, every=voice.part_random.uniform(0.8, 1.6))
     sound = _around(voice, count, _WIND_LOW) * (0.35 + 0.65 * gusts)
@@ -46,7 +46,7 @@ def wind(event: Event, voice: Voice) -> np.ndarray:
 
 
 def rain(event: Event, voice: Voice) -> np.ndarray:
-    """A bright hiss of far drops, and near ones one by one."""
+    """A bright hiss of distant drops, and single drops close by."""
     from scipy.signal import fftconvolve
 
     count = voice.samples(event.duration)
@@ -68,7 +68,7 @@ def rain(event: Event, voice: Voice) -> np.ndarray:
 
 
 def surf(event: Event, voice: Voice) -> np.ndarray:
-    """Waves: a deep swell that ends in a bright wash, then a pause; one every few seconds."""
+    """Waves: a deep swell that ends in a bright wash, every few seconds."""
     count = voice.samples(event.duration)
     period = voice.part_random.uniform(2.8, 4.5)
     place = (voice.times(event.duration) / period + voice.part_random.uniform(0.5, 0.9)) % 1.0

@@ -1,7 +1,7 @@
-"""A scene becomes stereo sound: every event synthesised, placed in time and space, brought to its level.
+"""Renders a scene as stereo sound: synthesises, places and levels every event.
 
-Directions are heard by two cues: the near ear gets more, and the far ear gets it later and duller, as it lies
-behind the head.
+Two cues give the direction: the near ear gets more sound, and the far ear gets it later and
+duller, since the head is in the way.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .waves import Voice, fade
 
 MIN_RATE = 8000  # hertz
 CEILING = 0.92  # the largest sample of any scene
-WINDOW = 0.05  # seconds: over these, levels are measured
+WINDOW = 0.05  # seconds over which levels are measured
 _EAR_DELAY = 0.0006  # seconds from ear to ear, from the side
-_SHADOW = 1800.0  # hertz, above which the far ear hears less of what comes from the side
+_SHADOW = 1800.0  # hertz, above which the far ear gets less
 _INAUDIBLE = 1e-20
-_WIDEST = 0.85  # of the way to one channel alone
+_WIDEST = 0.85  # fraction of a hard pan
 
 Synthesiser = Callable[[Event, Voice], np.ndarray]
 SYNTHESISERS: dict[str, Synthesiser] = {
@@ -56,17 +56,24 @@ SYNTHESISERS: dict[str, Synthesiser] = {
 
 
 def render(scene: Scene, rate: int) -> np.ndarray:
-    """(2, S) float32, S = round(seconds * rate): no sample above 0.92, no mean, silence at both ends.
+    """Render a scene as (2, S) float32, S = round(seconds * rate).
 
-    A scene sounds the same at every rate, within the rate's bandwidth, except for its random noise. Raises
-    InputError for a rate below 8000 Hz.
+    No sample exceeds 0.92, the mean is 0, and both ends are silent. The scene sounds the same at every rate
+    that can hold it, except that noise is drawn again.
+
+    Args:
+        scene: The scene.
+        rate: Hertz, at least 8000.
+
+    Raises:
+        InputError: The rate is too low or not whole.
     """
     if rate < MIN_RATE or rate != int(rate):
-        raise InputError(f"The rate is {rate} Hz: give a whole number from {MIN_RATE} on.")
+        raise InputError(f"The rate is {rate} Hz: use a whole number of at least {MIN_RATE}.")
     count = round(scene.seconds * rate)
     mix = np.zeros((2, count), dtype=np.float32)
     for part in scene.parts:
-        mix += _rendered(part, count, rate)
+        mix += _render_part(part, count, rate)
     peak = float(np.abs(mix).max())
     if peak > CEILING:
         mix *= np.float32(CEILING / peak)
@@ -74,7 +81,12 @@ def render(scene: Scene, rate: int) -> np.ndarray:
 
 
 def peak_rms(sound: np.ndarray, rate: int) -> float:
-    """The largest RMS of any 50 ms of (S,) or (2, S), the power of channels added."""
+    """The largest RMS of any 50 ms, the power of the channels added.
+
+    Args:
+        sound: (S,) or (2, S).
+        rate: Hertz.
+    """
     power = np.square(np.atleast_2d(sound), dtype=np.float64).sum(axis=0)
     window = max(1, round(WINDOW * rate))
     sums = np.concatenate([[0.0], np.cumsum(power)])
@@ -83,8 +95,8 @@ def peak_rms(sound: np.ndarray, rate: int) -> float:
     return math.sqrt(max(0.0, float((sums[window:] - sums[:-window]).max())) / window)
 
 
-def _rendered(part: Part, count: int, rate: int) -> np.ndarray:
-    """(2, count) at the part's level, or at the highest that does not clip."""
+def _render_part(part: Part, count: int, rate: int) -> np.ndarray:
+    """(2, count) at the part's level, or at the highest level that does not clip."""
     sound = np.zeros((2, count), dtype=np.float32)
     synthesise = SYNTHESISERS[part.kind]
     for number, event in enumerate(part.events):
@@ -96,7 +108,7 @@ def _rendered(part: Part, count: int, rate: int) -> np.ndarray:
         wave = synthesise(event, voice)
         level = peak_rms(wave, rate) * (math.sqrt(0.5) if wave.ndim == 2 else 1.0)
         gain = 10 ** (event.gain / 20) / max(level, 1e-9)
-        placed = _placed(wave * np.float32(gain), event.pan, rate)
+        placed = _pan(wave * np.float32(gain), event.pan, rate)
         first = round(event.onset * rate)
         room = sound[:, first : first + placed.shape[1]]
         room += placed[:, : room.shape[1]]
@@ -105,8 +117,8 @@ def _rendered(part: Part, count: int, rate: int) -> np.ndarray:
     return sound * np.float32(min(gain, CEILING / max(float(np.abs(sound).max()), 1e-9)))
 
 
-def _placed(wave: np.ndarray, pan: float, rate: int) -> np.ndarray:
-    """(S,) or (2, S) -> (2, S') from a direction, its power as it was."""
+def _pan(wave: np.ndarray, pan: float, rate: int) -> np.ndarray:
+    """Pan (S,) or (2, S) -> (2, S'), keeping its power."""
     angle = (1 + _WIDEST * pan) * math.pi / 4
     gains = (math.cos(angle), math.sin(angle))
     if wave.ndim == 2:  # from all around: one side of it is louder
@@ -115,12 +127,12 @@ def _placed(wave: np.ndarray, pan: float, rate: int) -> np.ndarray:
     both = np.zeros((2, wave.size + delay), dtype=np.float32)
     near, far = (0, 1) if pan < 0 else (1, 0)
     both[near, : wave.size] = wave * np.float32(gains[near])
-    both[far, delay:] = _behind_the_head(wave, abs(pan), rate) * np.float32(gains[far])
+    both[far, delay:] = _shadow(wave, abs(pan), rate) * np.float32(gains[far])
     return both
 
 
-def _behind_the_head(wave: np.ndarray, side: float, rate: int) -> np.ndarray:
-    """Duller, the more so the farther to the side."""
+def _shadow(wave: np.ndarray, side: float, rate: int) -> np.ndarray:
+    """Dull a sound by the shadow of the head, more the farther it is to the side."""
     if side < 0.05:
         return wave
     from scipy.signal import lfilter
@@ -131,10 +143,10 @@ def _behind_the_head(wave: np.ndarray, side: float, rate: int) -> np.ndarray:
 
 
 def _remove_mean(sound: np.ndarray, rate: int) -> None:
-    """In place: a high-pass at 18 Hz, forward alone so that nothing sounds before it begins."""
+    """High-pass at 18 Hz, in place and causal, so that nothing sounds before it begins."""
     from scipy.signal import butter, sosfilt
 
     sections = butter(2, 18.0, "highpass", fs=rate, output="sos").astype(np.float32)
     sound[:] = sosfilt(sections, sound, axis=1)
-    # In silence it rings on at numbers so small that a processor takes many times as long for them.
+    # The filter rings on in silence with denormal numbers, which are many times slower.
     sound[np.abs(sound) < _INAUDIBLE] = 0

@@ -1,6 +1,7 @@
 """Short sounds: clicks, knocks, drums, steps, birds, a ball, a lamp, a hammer, a wheel, a frog.
 
-(S,) float32 at any level. All begin at once, so that the onset in the scene is the onset that is heard.
+A synthesiser takes an event and a voice and returns (S,) float32 at any level. All sounds begin at once, so
+that the onset in the scene is the audible one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from .waves import Voice, decay, fade, modes, moving_phase, pulses, shaped_noise
 
 
 def click(event: Event, voice: Voice) -> np.ndarray:
-    """A snap of some milliseconds."""
+    """A snap of a few milliseconds."""
     snap = voice.white(voice.samples(event.duration)) * decay(voice.times(event.duration), 0.02)
     pitch = voice.part_random.uniform(2200, 3400)
     ring = modes(voice, event.duration, [pitch, pitch * 1.6], [1.0, 0.6], [0.05, 0.04])
@@ -20,7 +21,7 @@ def click(event: Event, voice: Voice) -> np.ndarray:
 
 
 def clock(event: Event, voice: Voice) -> np.ndarray:
-    """A tick: a small wooden thing that is hit."""
+    """A tick: a small wooden body that is struck."""
     pitch = voice.part_random.uniform(1100, 1700)
     ring = modes(voice, event.duration, [pitch, 2.3 * pitch], [1.0, 0.4], [0.06, 0.03])
     return fade(ring, voice.rate, 0.001)
@@ -51,7 +52,7 @@ def drum(event: Event, voice: Voice) -> np.ndarray:
 
 
 def footstep(event: Event, voice: Voice) -> np.ndarray:
-    """A heel, and the sole after it."""
+    """A heel followed by the sole."""
     time = voice.times(event.duration)
     pitch = voice.part_random.uniform(85, 130)
     heel = modes(voice, event.duration, [pitch, 2.2 * pitch], [1.0, 0.6], [0.09, 0.06])
@@ -63,16 +64,16 @@ def footstep(event: Event, voice: Voice) -> np.ndarray:
 
 
 def bird(event: Event, voice: Voice) -> np.ndarray:
-    """A chirp: a whistle that sweeps, and some that tremble on the way."""
+    """A chirp: a whistle that sweeps, in some voices with a trill."""
     time = voice.times(event.duration)
     middle, width = voice.part_random.uniform(2600, 3800), voice.part_random.uniform(0.25, 0.5)
     direction = 1 if voice.event_random.random() < 0.6 else -1
     trill = voice.part_random.uniform(0.0, 0.06) * np.sin(
         2 * np.pi * voice.part_random.uniform(25, 40) * time
     )
-    share = time / max(event.duration, 1e-6)
-    pitch = middle * 2 ** (direction * width * (2 * share - 1) + trill)
-    swell = (1 - 0.7 * np.clip(share, 0, 1)).astype(np.float32)
+    fraction = time / max(event.duration, 1e-6)
+    pitch = middle * 2 ** (direction * width * (2 * fraction - 1) + trill)
+    swell = (1 - 0.7 * np.clip(fraction, 0, 1)).astype(np.float32)
     return fade(sine(moving_phase(pitch, voice.rate)) * swell, voice.rate, 0.006, 0.03)
 
 
@@ -87,7 +88,7 @@ def ball(event: Event, voice: Voice) -> np.ndarray:
 
 
 def lamp(event: Event, voice: Voice) -> np.ndarray:
-    """A switch, and an electric hum for as long as it is lit."""
+    """A switch, and an electric hum while the lamp is lit."""
     time = voice.times(event.duration)
     mains = 2 * (50.0, 60.0)[int(voice.part_random.integers(2))]
     hum = pulses(steady_phase(mains, time), mains, voice.rate, sharpness=60.0)
@@ -109,7 +110,7 @@ def hammer(event: Event, voice: Voice) -> np.ndarray:
 
 
 def wheel(event: Event, voice: Voice) -> np.ndarray:
-    """The rumble of a rolling wheel, or the thump of its iron once a turn."""
+    """The rumble of a rolling wheel, or the thump of its iron once per turn."""
     count = voice.samples(event.duration)
     if event.variant == "rumble":
         rough = shaped_noise(voice, count, ((30, -20), (90, 0), (220, -3), (600, -30), (2000, -60)))
@@ -123,7 +124,7 @@ def wheel(event: Event, voice: Voice) -> np.ndarray:
 
 
 def frog(event: Event, voice: Voice) -> np.ndarray:
-    """A croak: a throaty tone in some ten beats."""
+    """A croak: a throaty tone in about ten beats."""
     time = voice.times(event.duration)
     pitch = voice.part_random.uniform(420, 620)
     beat = voice.part_random.uniform(32, 45)

@@ -1,6 +1,6 @@
-"""Sounds with a pitch that lasts: tones, chords, notes of a melody, beeps, bells, sweeps, sirens, engines.
+"""Pitched sounds: tones, chords, notes of a melody, beeps, bells, sweeps, sirens, engines.
 
-A synthesiser takes an event and its voice and gives (S,) float32 at any level.
+A synthesiser takes an event and a voice and returns (S,) float32 at any level.
 """
 
 from __future__ import annotations
@@ -30,8 +30,15 @@ _BELLS = (
 _CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7)}
 
 
-def coloured(phase: np.ndarray, pitch: float, voice: Voice, name: str) -> np.ndarray:
-    """A steady tone of one of the voices."""
+def steady_tone(phase: np.ndarray, pitch: float, voice: Voice, name: str) -> np.ndarray:
+    """A steady tone with a timbre.
+
+    Args:
+        phase: (S,) cycles.
+        pitch: Hertz.
+        voice: The voice.
+        name: "pure", "organ" or "buzzing".
+    """
     if name == "buzzing":
         return pulses(phase, pitch, voice.rate)
     if name == "organ":
@@ -41,8 +48,8 @@ def coloured(phase: np.ndarray, pitch: float, voice: Voice, name: str) -> np.nda
 
 
 def tone(event: Event, voice: Voice) -> np.ndarray:
-    """A tone that lasts."""
-    sound = coloured(
+    """A sustained tone."""
+    sound = steady_tone(
         steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, event.variant
     )
     attack, release = voice.part_random.uniform(0.02, 0.08), voice.part_random.uniform(0.05, 0.2)
@@ -50,13 +57,13 @@ def tone(event: Event, voice: Voice) -> np.ndarray:
 
 
 def chord(event: Event, voice: Voice) -> np.ndarray:
-    """Three notes at once, the root lowest and strongest."""
+    """A triad whose root is the lowest and strongest note."""
     colour, quality = event.variant.split()
     time = voice.times(event.duration)
     sound = np.zeros(time.size, dtype=np.float32)
     for step, level in zip(_CHORDS[quality], (1.0, 0.8, 0.8), strict=True):
         pitch = event.pitch * 2 ** (step / 12)
-        part = coloured(steady_phase(pitch, time), pitch, voice, colour)
+        part = steady_tone(steady_phase(pitch, time), pitch, voice, colour)
         sound += np.float32(level) * part / np.float32(np.sqrt(np.mean(part**2)))
     return fade(
         sound, voice.rate, voice.part_random.uniform(0.02, 0.08), voice.part_random.uniform(0.05, 0.25)
@@ -76,14 +83,14 @@ def note(event: Event, voice: Voice) -> np.ndarray:
             [1.6 / n**0.7 for n in partials],
         )
         return fade(sound, voice.rate, 0.003, 0.02)
-    sound = coloured(steady_phase(event.pitch, time), event.pitch, voice, event.variant)
+    sound = steady_tone(steady_phase(event.pitch, time), event.pitch, voice, event.variant)
     return fade(sound * decay(time, 4 * event.duration), voice.rate, 0.01, 0.03)
 
 
 def beep(event: Event, voice: Voice) -> np.ndarray:
-    """A short tone that begins and ends at once."""
+    """A short tone that starts and stops abruptly."""
     name = ("pure", "buzzing", "organ")[int(voice.part_random.integers(3))]
-    sound = coloured(steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, name)
+    sound = steady_tone(steady_phase(event.pitch, voice.times(event.duration)), event.pitch, voice, name)
     return fade(sound, voice.rate, 0.006, 0.012)
 
 
@@ -102,7 +109,7 @@ def bell(event: Event, voice: Voice) -> np.ndarray:
 
 
 def sweep(event: Event, voice: Voice) -> np.ndarray:
-    """A tone that glides."""
+    """A gliding tone."""
     pitch = glide(event, voice.times(event.duration))
     phase = moving_phase(pitch, voice.rate)
     plain = voice.part_random.random() < 0.6
@@ -111,11 +118,14 @@ def sweep(event: Event, voice: Voice) -> np.ndarray:
 
 
 def siren(event: Event, voice: Voice) -> np.ndarray:
-    """A pitch that goes to and fro. event.pitch: how often a second; event.end_pitch: hertz in the middle."""
+    """A tone whose pitch swings up and down.
+
+    Here `event.pitch` is the number of swings per second and `event.end_pitch` the mean pitch in hertz.
+    """
     time = voice.times(event.duration)
     swing = np.sin(2 * np.pi * event.pitch * time)
     if event.variant == "two-tone":
-        swing = np.tanh(swing * 0.6 / event.pitch / 0.05) * 0.4  # some 50 ms from one pitch to the other
+        swing = np.tanh(swing * 0.6 / event.pitch / 0.05) * 0.4  # about 50 ms from one pitch to the other
     pitch = event.end_pitch * 2 ** (0.55 * swing)
     phase = moving_phase(pitch, voice.rate)
     sound = sine(phase) + 0.35 * sine(phase, 2) + 0.3 * sine(phase, 3)
@@ -123,7 +133,7 @@ def siren(event: Event, voice: Voice) -> np.ndarray:
 
 
 def engine(event: Event, voice: Voice) -> np.ndarray:
-    """Explosions at the event's pitch, none like the other, over a hiss that beats with them."""
+    """Irregular explosions at the event's pitch over a hiss that beats with them."""
     time = voice.times(event.duration)
     wobble = 1 + 0.015 * (slow_curve(voice, time.size, every=0.25) - 0.5)
     pitch = glide(event, time) * wobble

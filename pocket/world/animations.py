@@ -1,7 +1,7 @@
-"""Films of scenes: a bouncing ball, a flashing lamp, a hammer or a rolling wheel, in time with the sound.
+"""Films of scenes: a bouncing ball, a flashing lamp, a hammer, a rolling wheel, each in time with its sound.
 
-A picture shows the very moment i / fps: positions are computed from the scene's events, not stepped, so the
-event on screen and the one in the sound are the same number.
+A frame shows exactly the moment i / fps. Positions are computed from the scene's events rather than stepped,
+so events on screen and in the sound have the same times.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .scenes import Event, Scene
 
 FILM_KINDS = ("ball", "lamp", "hammer", "wheel")
 MIN_SIDE, MAX_SIDE = 32, 1024  # pixels a side
-_STRIKE = 0.14  # seconds that a hammer takes to come down
-_HORIZON = 0.2  # where the floor meets the wall: behind the things, which stand at 0
-_DRIFT = 0.04  # how far the camera sways, in widths of the picture
+_STRIKE = 0.14  # seconds of a hammer's stroke
+_HORIZON = 0.2  # where the floor meets the wall, behind the objects at 0
+_DRIFT = 0.04  # amplitude of the camera's sway, in widths of the picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Look:
-    """What differs from film to film and has no sound: colours, camera, sizes."""
+    """The visual properties that vary from film to film and have no sound: colours, camera, sizes."""
 
     wall: Colour
     floor: Colour
@@ -43,7 +43,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Shot:
-    """A moment of a film, to be drawn."""
+    """A moment of a film."""
 
     canvas: Canvas
     look: _Look
@@ -58,10 +58,16 @@ def render_film(
     fps: float = 25.0,
     indices: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """(T, H, W, 3) uint8, T = round(seconds * fps); frame i shows the moment i / fps.
+    """Render the film of a scene: (T, H, W, 3) uint8, T = round(seconds * fps).
 
-    size: (width, height), 32 to 1024 each. indices: of the frames that are wanted; None for all. Raises
-    InputError for a scene that has no film, and for sizes and rates that cannot be.
+    Args:
+        scene: A scene with a film.
+        size: (width, height), 32 to 1024 each.
+        fps: Frames per second.
+        indices: The frames to draw; None for all.
+
+    Raises:
+        InputError: The scene has no film, or the size or the frame rate is out of range.
     """
     if scene.film not in FILM_KINDS:
         raise InputError(
@@ -69,11 +75,9 @@ def render_film(
             f"Draw one of {', '.join(FILM_KINDS)} with film=True."
         )
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
-        raise InputError(
-            f"Pictures of {size[0]} x {size[1]} were asked for: give {MIN_SIDE} to {MAX_SIDE} pixels each."
-        )
+        raise InputError(f"The size is {size[0]} x {size[1]}: use {MIN_SIDE} to {MAX_SIDE} pixels per side.")
     if not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"The frame rate is {fps}: give a number above 0.")
+        raise InputError(f"The frame rate is {fps}: use a number above 0.")
     look, events = _look(scene.seed), scene.parts[0].events
     margin = math.ceil(_DRIFT * size[0])
     wide = _camera(look, (size[0] + 2 * margin, size[1]), size)
@@ -113,7 +117,7 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _camera(look: _Look, size: tuple[int, int], frame: tuple[int, int], shift: float = 0.0) -> Camera:
-    """Of a picture of `size`, in which a frame is 2 / look.scale units wide. shift: to the right."""
+    """The camera of a picture in which a frame is 2 / look.scale units wide."""
     c, s = math.cos(look.roll), math.sin(look.roll)
     return Camera(
         width=size[0],
@@ -125,7 +129,7 @@ def _camera(look: _Look, size: tuple[int, int], frame: tuple[int, int], shift: f
 
 
 def _room(look: _Look, camera: Camera, name: str) -> np.ndarray:
-    """(H, W, 3) float32: a wall with pictures on it, and a floor that reaches behind y = 0."""
+    """(H, W, 3) float32: a wall with pictures, and a floor that reaches behind y = 0."""
     random = keyed_generator(look.seed, 8)
     x, y = camera.world()
     shade = (
@@ -142,18 +146,18 @@ def _room(look: _Look, camera: Camera, name: str) -> np.ndarray:
     for _ in range(int(random.integers(0, 4)) if name != "wheel" else 0):
         place = (random.uniform(-0.9, 0.9), random.uniform(0.5, 1.2))
         size = (random.uniform(0.15, 0.4), random.uniform(0.15, 0.35))
-        canvas.box(place, (size[0] + 0.04, size[1] + 0.04), tuple(0.5 * c for c in look.wall))  # type: ignore[arg-type]
+        canvas.box(place, (size[0] + 0.04, size[1] + 0.04), _darker(look.wall, 0.5))
         canvas.box(place, size, _colour(random.random(), 0.4, random.uniform(0.4, 0.9)))
     picture += random.normal(0, 2.5, picture.shape[:2]).astype(np.float32)[..., None]  # grain
     return picture
 
 
-def _darker(colour: Colour, share: float) -> Colour:
-    return colour[0] * share, colour[1] * share, colour[2] * share
+def _darker(colour: Colour, fraction: float) -> Colour:
+    return colour[0] * fraction, colour[1] * fraction, colour[2] * fraction
 
 
 def _ball(shot: _Shot) -> None:
-    """Arcs between the impacts; it is let go before the first, and caught at the top after the last."""
+    """Arcs between the impacts; the ball is released before the first and caught after the last."""
     events, radius = shot.events, 0.13 * shot.look.size
     height, x = ball_height(events, shot.time), _ball_place(events, shot.time)
     near = min(abs(shot.time - event.onset) for event in events)
@@ -169,30 +173,35 @@ def _ball(shot: _Shot) -> None:
 
 
 def ball_height(events: tuple[Event, ...], time: float) -> float:
-    """Of the ball's foot above the floor, 1 being the height from which it falls."""
+    """Height of the ball's lowest point above the floor; 1 is the height from which it falls.
+
+    Args:
+        events: The impacts.
+        time: Seconds.
+    """
     onsets = [event.onset for event in events]
-    keeps = 10 ** ((events[1].gain - events[0].gain) / 20) if len(events) > 1 else 0.8
-    first = (onsets[1] - onsets[0]) / keeps if len(events) > 1 else min(1.0, 2 * (onsets[0] - 0.02))
+    restitution = 10 ** ((events[1].gain - events[0].gain) / 20) if len(events) > 1 else 0.8
+    first = (onsets[1] - onsets[0]) / restitution if len(events) > 1 else min(1.0, 2 * (onsets[0] - 0.02))
     after = sum(onset <= time for onset in onsets)
     if after == 0:
         rest = (onsets[0] - time) / (first / 2)
         return min(1.0, 1 - (1 - rest) ** 2) if rest < 1 else 1.0
-    long = first * keeps**after
-    share = (time - onsets[after - 1]) / long
-    top = (long / first) ** 2
+    flight = first * restitution**after
+    fraction = (time - onsets[after - 1]) / flight
+    top = (flight / first) ** 2
     if after == len(events):
-        share = min(share, 0.5)
-    return max(0.0, top * 4 * share * (1 - share))
+        fraction = min(fraction, 0.5)
+    return max(0.0, top * 4 * fraction * (1 - fraction))
 
 
 def _ball_place(events: tuple[Event, ...], time: float) -> float:
-    """Its x, which the sound's direction follows."""
+    """Horizontal position, which follows the sound's direction."""
     times, pans = [event.onset for event in events], [event.pan for event in events]
     return 0.85 * float(np.interp(time, times, pans))
 
 
 def _lamp(shot: _Shot) -> None:
-    """Dark, and bright while it is lit."""
+    """Dark, and bright while the lamp is lit."""
     x = 0.7 * shot.events[0].pan
     lit = any(event.onset <= shot.time < event.onset + event.duration for event in shot.events)
     shot.canvas.picture *= np.float32(0.95 if lit else 0.4)
@@ -208,22 +217,27 @@ def _lamp(shot: _Shot) -> None:
 
 
 def hammer_angle(events: tuple[Event, ...], time: float) -> float:
-    """How far it is raised: 0 on the anvil, at the very moment of an impact, to 1."""
+    """How far the hammer is raised: 0 on the anvil at the moment of an impact, up to 1.
+
+    Args:
+        events: The impacts.
+        time: Seconds.
+    """
     onsets = [event.onset for event in events]
     following = next((onset for onset in onsets if onset > time), None)
     before = max((onset for onset in onsets if onset <= time), default=None)
     raised = 1.0
     if before is not None:
         room = 0.5 * ((following - before) if following is not None else 1.0)
-        share = min(1.0, (time - before) / max(0.1, room))
-        raised = share * share * (3 - 2 * share)
+        fraction = min(1.0, (time - before) / max(0.1, room))
+        raised = fraction * fraction * (3 - 2 * fraction)
     if following is not None and following - time < _STRIKE:
         raised = min(raised, 1 - (1 - (following - time) / _STRIKE) ** 2)
     return raised
 
 
 def _hammer(shot: _Shot) -> None:
-    """An arm that comes down on an anvil; sparks fly when it hits."""
+    """An arm that strikes an anvil; sparks fly at an impact."""
     canvas, size = shot.canvas, shot.look.size
     x = 0.55 * shot.events[0].pan
     iron, top = (70.0, 74.0, 82.0), 0.34 * size
@@ -251,7 +265,12 @@ def _hammer(shot: _Shot) -> None:
 
 
 def wheel_turns(events: tuple[Event, ...], time: float) -> float:
-    """How often it has turned; a whole number at the moment of each thump."""
+    """Turns of the wheel so far; a whole number at the moment of each thump.
+
+    Args:
+        events: The thumps and the rumble.
+        time: Seconds.
+    """
     onsets = [event.onset for event in events if event.variant != "rumble"]
     if len(onsets) < 2:
         return time - onsets[0]
@@ -264,7 +283,7 @@ def wheel_turns(events: tuple[Event, ...], time: float) -> float:
 
 
 def _wheel(shot: _Shot) -> None:
-    """A wheel that the camera follows, past a fence; the iron on its rim meets the floor once a turn."""
+    """A wheel that the camera follows past a fence. The iron on its rim meets the floor once per turn."""
     canvas, look = shot.canvas, shot.look
     radius = 0.36 * look.size
     x, turns = 0.5 * shot.events[0].pan, wheel_turns(shot.events, shot.time)

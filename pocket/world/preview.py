@@ -1,4 +1,4 @@
-"""Items of a data set as files to hear and see: sound or video, caption, ground truth, picture."""
+"""Writes items of a dataset as files: sound or video, caption, ground truth, picture."""
 
 from __future__ import annotations
 
@@ -17,46 +17,66 @@ from .dataset import Dataset, Item
 
 
 def write_items(folder: Path, dataset: Dataset, *, pictures: bool = True) -> Iterator[Path]:
-    """Write every item of a data set, and give the path of each sound or video as soon as it is there.
+    """Write every item of a dataset, and yield the path of each sound or video when it is written.
 
-    For item 12: 00012.wav (24-bit) or 00012.mp4, 00012.txt with the caption, 00012.json with scene and
-    measures, and with pictures 00012.png. These sounds with their captions are what a LoRA is trained on,
-    too. The folder is made if it is not there. Raises InputError if it is not a folder, MediaError if a file
-    cannot be written.
+    Item 12 becomes 00012.wav (24 bit) or 00012.mp4, 00012.txt with the caption, 00012.json with scene and
+    measurements, and 00012.png with the picture. A LoRA can be trained on such a folder.
+
+    Args:
+        folder: Created if it does not exist.
+        dataset: The items.
+        pictures: Whether to draw pictures.
+
+    Raises:
+        InputError: `folder` is a file.
+        MediaError: A file cannot be written.
     """
     from audiox_ext.media.audio_video import write_audio
 
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder to write to.")
+        raise InputError(f"{folder} is a file. Name a folder to write to.")
     folder.mkdir(parents=True, exist_ok=True)
     import torch
 
     for index in range(len(dataset)):
         item = dataset[index]
-        place = folder / f"{item.number:05d}"
-        media = place.with_suffix(".wav" if item.frames is None else ".mp4")
+        stem = folder / f"{item.number:05d}"
+        media = stem.with_suffix(".wav" if item.frames is None else ".mp4")
         if item.frames is None:
             write_audio(media, torch.from_numpy(item.waveform), dataset.rate)
         else:
             write_video(media, item.frames, dataset.fps, item.waveform, dataset.rate)
-        place.with_suffix(".txt").write_text(item.caption + "\n", encoding="utf-8")
-        truth = json.dumps(describe(item, dataset.rate), indent=1) + "\n"
-        place.with_suffix(".json").write_text(truth, encoding="utf-8")
+        stem.with_suffix(".txt").write_text(item.caption + "\n", encoding="utf-8")
+        ground_truth = json.dumps(describe(item, dataset.rate), indent=1) + "\n"
+        stem.with_suffix(".json").write_text(ground_truth, encoding="utf-8")
         if pictures:
-            _draw(item, dataset, place.with_suffix(".png"))
+            _draw(item, dataset, stem.with_suffix(".png"))
         yield media
 
 
 def describe(item: Item, rate: int) -> dict[str, Any]:
-    """The ground truth of an item, and what is measured in its sound, for a JSON file."""
+    """The ground truth of an item and the measurements of its sound, for a JSON file.
+
+    Args:
+        item: The item.
+        rate: Hertz.
+    """
     findings = [vars(finding) for finding in judge(item.scene, item.waveform, rate)]
     return {"caption": item.caption, "rate": rate, "scene": item.scene.as_dict(), "measured": findings}
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float, waveform: np.ndarray, rate: int) -> None:
-    """An .mp4 (H.264, AAC) of frames (T, H, W, 3) uint8, of even width and height, and a sound (2, S).
+    """Write an .mp4 file (H.264, AAC).
 
-    Raises MediaError if it cannot be written.
+    Args:
+        path: The file.
+        frames: (T, H, W, 3) uint8 of even width and height.
+        fps: Frames per second.
+        waveform: (2, S).
+        rate: Hertz.
+
+    Raises:
+        MediaError: The file cannot be written.
     """
     import av
     import torch
@@ -78,7 +98,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, waveform: np.ndarray
 
 
 def _draw(item: Item, dataset: Dataset, path: Path) -> None:
-    """Waveform and spectrogram, under the video's frames."""
+    """Draw waveform and spectrogram below the video's frames."""
     import torch
     from PIL import Image
 
