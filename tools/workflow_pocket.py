@@ -18,7 +18,7 @@ from .workflow_sounds import FROM_SOUND
 
 _ORIGINALS = {workflow.name: workflow for workflow in (*FROM_TEXT_AND_VIDEO, *FROM_SOUND)}
 _SQUARE_VIDEO = (360, 450)  # a Load Video whose preview is square
-_FIRST_SEED = 7  # of the sound to begin with: another one than that of what is made of it
+_FIRST_SEED = 7  # seed of the initial sound, which differs from that of the result
 
 
 def _twin(original: str, prompt: str, how: str, sound: str = "", seed: int = 42) -> Workflow:

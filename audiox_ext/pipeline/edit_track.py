@@ -72,7 +72,7 @@ class WindowJob:
         waveform: The track's part (C, S), S = L * downsampling ratio.
         strengths: Edit strengths (L,) in [0, 1], 0 for latents to keep.
         seconds: Start of the part in the track.
-        example: Reference audio (C, S') from the track, or None if nothing of it is left.
+        example: Reference audio (C, S') from the track, or None if the regions cover all of it.
         index: Index of this job.
         count: Number of jobs.
     """

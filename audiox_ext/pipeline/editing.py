@@ -116,7 +116,7 @@ def extension(waveform: Tensor, rate: int, seconds: float, side: str) -> AudioEd
         waveform: (B, C, S).
         rate: Hertz.
         seconds: Length of the extension, at least `SHORTEST`.
-        side: "after" continues the track, "before" leads up to it.
+        side: "after" continues the track, "before" adds sound before its start.
 
     Raises:
         InputError: A value is out of range.

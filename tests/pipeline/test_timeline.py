@@ -227,7 +227,7 @@ def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: An
 def test_a_timeline_that_does_not_fit_gets_a_sentence(golden_model: Any) -> None:
     model, two = golden_model("maf"), timeline("0-4 a\n4-end b")
     short = timeline("0-4 a\n4-6 b")
-    with pytest.raises(InputError, match=r"ends at 6 s, and the sound is 10.24 s long"):
+    with pytest.raises(InputError, match=r"ends at 6 s, but the sound is 10.24 s long"):
         made(model, short)
     items = [{"text_prompt": two}, {"text_prompt": "rain"}]
     with pytest.raises(InputError, match="holds for all items of a batch"):

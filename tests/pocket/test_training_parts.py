@@ -533,7 +533,7 @@ def test_strengths_tell_tones_noise_and_sides() -> None:
     gains = compute_angle_gains(16000, 2048)
     left, right = (found[0] * gains[:, None]).sin().square()[:, 8].split(side)
     at = next(number for number, band in enumerate(bands) if band.low <= 440 < band.high)
-    assert abs(bands[at].made - 440) < 4
+    assert abs(bands[at].frequency - 440) < 4
     assert float(left[at]) == pytest.approx(0.25, rel=0.15)  # between two bins
     assert float(right[at]) == pytest.approx(0.01, rel=0.15)
     assert float(left.sum() - left[at]) < 0.02

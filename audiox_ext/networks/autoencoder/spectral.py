@@ -141,7 +141,7 @@ class Band:
 
     low: float
     high: float
-    made: float
+    frequency: float
 
 
 def list_sinusoid_bands(rate: int, ratio: int) -> tuple[Band, ...]:
@@ -192,7 +192,8 @@ def make_atoms(rate: int, ratio: int) -> Tensor:
     time = torch.arange(2 * ratio) - ratio // 2
     window = torch.hann_window(2 * ratio)
     sinusoids = [
-        window * torch.cos(2 * math.pi * band.made / rate * time) for band in list_sinusoid_bands(rate, ratio)
+        window * torch.cos(2 * math.pi * band.frequency / rate * time)
+        for band in list_sinusoid_bands(rate, ratio)
     ]
     return torch.stack(sinusoids + _noise_atoms(rate, ratio))
 
@@ -228,7 +229,7 @@ def _sinusoids(waveforms: Tensor, rate: int, ratio: int) -> tuple[Tensor, Tensor
     for band in list_sinusoid_bands(rate, ratio):
         inside = torch.nonzero((bins >= band.low) & (bins < band.high)).flatten().tolist()
         if not inside:
-            inside = [round(band.made * size / rate)]
+            inside = [round(band.frequency * size / rate)]
         amplitudes.append(peaks[..., inside[0] : inside[-1] + 1].amax(dim=-1))
     near = F.max_pool1d(tonal.flatten(0, 2).float(), 2 * _PEAK + 1, 1, _PEAK).view_as(magnitudes) > 0
     pieces = torch.fft.irfft(spectrum.masked_fill(near, 0), size)  # the windows add up to 1
