@@ -84,7 +84,6 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--preserve",
-        "--keep",
         dest="preservation_dataset",
         type=Path,
         metavar="FOLDER",
@@ -97,11 +96,10 @@ def _add_request(command: argparse.ArgumentParser) -> None:
 def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> None:
     """Add the settings that both methods have."""
 
-    def number(name: str, kind: type[float], default: float, text: str, other: str | None = None) -> None:
+    def number(name: str, kind: type[float], default: float, text: str) -> None:
         """Add an option for a number."""
-        names = [f"--{name}"] + ([f"--{other}"] if other else [])
         command.add_argument(
-            *names, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
         )
 
     number("steps", int, 1000, "optimizer steps")
@@ -109,19 +107,18 @@ def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> 
     number("learning-rate", float, learning_rate, "highest learning rate")
     number("warmup-steps", int, 50, "steps over which the learning rate rises")
     number("ema-decay", float, 0.99, "decay of the averaged weights, which are the result; 0: no averaging")
-    number("held-out-fraction", float, 0.1, "fraction of the files for validation", "held-out")
+    number("held-out-fraction", float, 0.1, "fraction of the files for validation")
     number("validate-every", int, 100, "steps between validations")
     number("patience", int, 5, "validations without a lower loss before training stops; 0: never stop early")
     number("checkpoint-every", int, 100, "steps between checkpoints")
-    number("preview-every", int, 250, "steps between preview sounds; 0: none", "sound-every")
-    number("preview-steps", int, 50, "sampling steps of a preview sound", "sound-steps")
-    number("min-seconds", float, 0.5, "shortest file that is used, in seconds", "shortest")
+    number("preview-every", int, 250, "steps between preview sounds; 0: none")
+    number("preview-steps", int, 50, "sampling steps of a preview sound")
+    number("min-seconds", float, 0.5, "shortest file that is used, in seconds")
     number("context-dropout", float, 0.1, "fraction of sounds trained without a prompt, which guidance needs")
-    number("preservation-fraction", float, 0.25, "fraction of a batch from --preserve", "keep-share")
+    number("preservation-fraction", float, 0.25, "fraction of a batch from --preserve")
     number("seed", int, 0, "seed of all random numbers")
     command.add_argument(
         "--preview-prompt",
-        "--sound-prompt",
         default="",
         metavar="TEXT",
         help="prompt of the preview sounds (default: the first caption)",

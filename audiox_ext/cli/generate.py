@@ -51,7 +51,6 @@ def add_generate(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--short-sounds",
-        "--only-length",
         dest="short_sounds",
         action="store_true",
         help="compute only the requested length of a short sound, not the model's own length cut off",
