@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def random_folder(folder: Path, name: str) -> Path:
     Returns:
         The folder.
     """
-    form = "student" if name == "AudioX-Turbo" else "ckpt"
+    form: Literal["student", "ckpt"] = "student" if name == "AudioX-Turbo" else "ckpt"
     return write_random_checkpoint(folder, read_config(name), form=form)
 
 
