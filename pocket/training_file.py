@@ -145,8 +145,9 @@ def _check_trainable(model: ModelConfig) -> None:
                 f't5_model_name is {conditioner.t5_model_name!r}; it must be "text_encoder", the folder in '
                 "which the text encoder is saved."
             )
-        has_sync = isinstance(conditioner, ClipConditionerConfig) and conditioner.with_sync
-        if has_sync and conditioner.sync_dim % 64:
+        if not (isinstance(conditioner, ClipConditionerConfig) and conditioner.with_sync):
+            continue
+        if conditioner.sync_dim % 64:
             raise ConfigError(f"sync_dim is {conditioner.sync_dim}; it must be a multiple of 64.")
 
 
