@@ -1,4 +1,4 @@
-"""The golden data: where it lies, the formulas of its inputs, and how closeness is measured."""
+"""The golden data: its location, the formulas of its inputs, and how closeness is measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def relative_l2(a: Tensor, b: Tensor) -> float:
 
 
 def assert_close_l2(actual: Tensor, expected: Tensor, limit: float) -> None:
-    """Fails, saying by how much and where, on another shape or a relative L2 error above the limit."""
+    """Fail for a different shape or a relative L2 error above the limit; the message says where."""
     assert actual.shape == expected.shape, f"shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
     error = relative_l2(actual, expected)
     if not error <= limit:

@@ -1,4 +1,4 @@
-"""LoRAs with random numbers for a model, and what they come to, computed without the engine."""
+"""LoRAs with random numbers for a model, and the weights they give, computed without the engine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def random_lora(
     seed: int = 1,
     rank: int = 3,
     alpha: float = 2.0,
-    wanted: Callable[[str], bool] = lambda name: True,
+    is_target: Callable[[str], bool] = lambda name: True,
     **info: Any,
 ) -> Lora:
-    """For all layers of the network whose names are wanted. Its size is that of the weights."""
+    """A LoRA for the layers that `is_target` selects by name, with changes of the size of the weights."""
     generator = torch.Generator().manual_seed(seed)
     shapes = target_shapes(model.network)
     layers = {}
     for name, shape in shapes.items():
-        if not wanted(name):
+        if not is_target(name):
             continue
         down = torch.randn(rank, *shape[1:], generator=generator)
         filters = (1,) * (len(shape) - 2)
@@ -47,7 +47,7 @@ def explicit_weights(network: nn.Module, loras: list[tuple[Lora, float]]) -> dic
     for lora, strength in loras:
         for name, layer in lora.layers.items():
             a, b = layer.down.double(), layer.up.double()
-            # Of filters B is one of width 1 behind A.
+            # For convolutions, B has width 1.
             product = torch.einsum("orz,rik->oik" if a.dim() == 3 else "or,ri->oi", b, a)
             key = f"{name}.weight"
             weights[key] = weights[key] + strength * layer.alpha / a.shape[0] * product

@@ -1,4 +1,4 @@
-"""A folder such as a user has: sounds of several rates and lengths, and what is said of them."""
+"""A folder as users have it: sounds with captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tone(hertz: float, seconds: float, rate: int = 16000, channels: int = 2) -> 
 
 
 def write_sounds(folder: Path, count: int = 5, seconds: float = 4.0, rate: int = 16000) -> Path:
-    """tone-0.wav with tone-0.txt and so on, each a little higher."""
+    """Write tone-0.wav with tone-0.txt and so on, each a little higher."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         write_audio(folder / f"tone-{number}.wav", tone(300 + 50 * number, seconds, rate), rate)

@@ -1,4 +1,4 @@
-"""Small synthetic videos whose pictures say which frame they are: a 4 x 3 grid of black and white blocks."""
+"""Small synthetic videos whose pictures encode the frame number in a 4 x 3 grid of black and white blocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def code_picture(index: int, width: int, height: int) -> np.ndarray:
 
 
 def read_code(frame: Tensor) -> int:
-    """The index that a (3, H, W) picture, squashed to any size, shows."""
+    """Read the index from a (3, H, W) picture of any size."""
     height, width = frame.shape[1:]
     rows = [int((row + 0.5) * height / ROWS) for row in range(ROWS)]
     columns = [int((column + 0.5) * width / COLUMNS) for column in range(COLUMNS)]

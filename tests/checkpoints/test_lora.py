@@ -67,7 +67,7 @@ def sound(model: AudioXModel) -> Tensor:
 def test_two_loras_add_up_as_in_the_formula(kind: str, fresh: Load) -> None:
     model, plain = fresh(kind), fresh(kind)
     first = random_lora(model, 1, rank=3, alpha=2)
-    second = random_lora(model, 2, rank=5, alpha=5, wanted=lambda name: ".layers.1." in name)
+    second = random_lora(model, 2, rank=5, alpha=5, is_target=lambda name: ".layers.1." in name)
     used = [(first, 0.8), (second, -0.5)]
     expected = explicit_weights(model.network, used)
     set_loras(model, used)
