@@ -60,7 +60,7 @@ def _timeline(sound: np.ndarray) -> None:
 
 
 def _is_synchronous(sound: np.ndarray) -> None:
-    """At least three of the four blows of the film have a sound in time, and at most one sound has no blow."""
+    """At least three of the four blows of the film have a sound in time, and at most one sound has none."""
     findings = [finding for finding in judge(film_scene(), sound, RATE) if finding.measure == "onsets"]
     assert sum(finding.right for finding in findings) >= 3
     assert sum(finding.expected == "nothing" for finding in findings) <= 1
