@@ -1,7 +1,4 @@
-"""The making of audiox-pocket: `python -m pocket COMMAND`.
-
-`dataset` writes synthesised sounds and videos with captions, `train` trains a model on them.
-"""
+"""Command line of the package that makes audiox-pocket: `python -m pocket dataset|train`."""
 
 from __future__ import annotations
 
@@ -14,64 +11,83 @@ from typing import Any
 from audiox_ext.cli.common import add_device
 from audiox_ext.cli.main import run_command
 
-_BEGIN_WITH = {
-    "autoencoder": "folder of a model whose latents hold waves, and whose decoder alone is trained further",
-    "diffusion": "folder of a model to train further",
+_INITIAL_MODEL_HELP = {
+    "autoencoder": "folder of a model with a waveform autoencoder, whose decoder alone is trained further",
+    "diffusion": "folder of a model of the same configuration to train further",
 }
 
 
 def add_dataset(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `dataset`."""
+    """Add the command `dataset`.
+
+    Args:
+        commands: The subparsers of the parser.
+        common: Options of every command.
+    """
     command = commands.add_parser(
-        "dataset", parents=[common], help="write synthesised sounds and videos with captions, to hear and see"
+        "dataset", parents=[common], help="write synthesised sounds and videos with captions as files"
     )
     command.set_defaults(run=_dataset)
-    command.add_argument("folder", type=Path, help="where to; made if it is not there")
-    command.add_argument("--count", type=int, default=20, help="how many (default 20)")
-    command.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
+    command.add_argument("folder", type=Path, help="folder to write to; created if it does not exist")
+    command.add_argument("--count", type=int, default=20, help="number of items (default 20)")
+    command.add_argument("--first", type=int, default=0, help="number of the first item (default 0)")
     command.add_argument(
-        "--split", choices=("training", "held-out"), default="training", help="which part (default training)"
+        "--split",
+        choices=("training", "held-out"),
+        default="training",
+        help="split of the data (default training)",
     )
     command.add_argument(
-        "--kinds", metavar="A,B", help="kinds of sound, such as bell,rain; default all but frog"
+        "--kinds", metavar="A,B", help="kinds of sound, such as bell,rain (default: all but frog)"
     )
     command.add_argument(
         "--videos",
         type=float,
         default=0.25,
-        metavar="SHARE",
-        help="how many are videos, 0 to 1 (default 0.25)",
+        metavar="FRACTION",
+        help="fraction of videos, 0 to 1 (default 0.25)",
     )
-    command.add_argument("--seconds", type=float, default=10.0, help="length of each (default 10)")
-    command.add_argument("--rate", type=int, default=16000, help="sample rate (default 16000)")
-    command.add_argument("--no-pictures", action="store_true", help="draw no waveforms and spectrograms")
+    command.add_argument("--seconds", type=float, default=10.0, help="length of each item (default 10)")
+    command.add_argument("--rate", type=int, default=16000, help="sample rate in hertz (default 16000)")
+    command.add_argument("--no-pictures", action="store_true", help="do not draw waveforms and spectrograms")
 
 
 def add_train(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The command `train`."""
+    """Add the command `train`.
+
+    Args:
+        commands: The subparsers of the parser.
+        common: Options of every command.
+    """
     command = commands.add_parser("train", help="train a model, or resume its training")
     parts = command.add_subparsers(dest="part", required=True)
-    for name, what in (("autoencoder", "first"), ("sync", "second"), ("diffusion", "last")):
+    for name, what in (("autoencoder", "step 1"), ("sync", "step 2"), ("diffusion", "step 3")):
         part = parts.add_parser(
-            name, parents=[common], help=f"of a model from nothing, on synthesised sounds: {what}"
+            name, parents=[common], help=f"{what}: train the {name} from scratch on synthesised data"
         )
         part.set_defaults(run=_train)
-        part.add_argument("config", type=Path, help="what is trained and how, a JSON file")
-        part.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the same for all")
+        part.add_argument("config", type=Path, help="training file (JSON), such as pocket/config.json")
+        part.add_argument(
+            "--output",
+            type=Path,
+            required=True,
+            metavar="FOLDER",
+            help="training folder, the same for all parts",
+        )
         part.add_argument(
             "--dtype",
             choices=("float16", "float32"),
             default="float16",
-            help="of the model (default float16)",
+            help="type of the written weights (default float16)",
         )
-        if name in _BEGIN_WITH:
-            part.add_argument("--initial-model", type=Path, metavar="MODEL", help=_BEGIN_WITH[name])
+        if name in _INITIAL_MODEL_HELP:
+            part.add_argument("--initial-model", type=Path, metavar="MODEL", help=_INITIAL_MODEL_HELP[name])
         if name == "diffusion":
             part.add_argument(
                 "--teacher",
                 type=Path,
                 metavar="MODEL",
-                help="folder of a finished model with the same latents, whose predictions are followed",
+                help="folder of a finished model with the same latents, whose predictions to follow",
             )
         add_device(part)
 
@@ -132,12 +148,16 @@ def _dataset(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status, as `audiox_ext.cli.main.main` does."""
+    """Run a command. Returns the exit status.
+
+    Args:
+        arguments: Command line arguments; None for those of the process.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m pocket", description="Make audiox-pocket, or a model like it."
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="store_true", help="log what is being done")
+    common.add_argument("-v", "--verbose", action="store_true", help="log progress in detail")
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset(commands, common)
     add_train(commands, common)

@@ -1,14 +1,14 @@
-"""The trainings as one call each: from a configuration to weights in a folder.
+"""The trainings, one function each: from a configuration to weights in a folder.
 
-    FOLDER/waves/         the same of an autoencoder that the model's is made of, where it is made so
-    FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors; that alone if it is made
+    FOLDER/waves/         the waveform autoencoder, where the model's is built from one; files as below
+    FOLDER/autoencoder/   last.ckpt, events for TensorBoard, autoencoder.safetensors
     FOLDER/sync/          last.ckpt, events for TensorBoard, synchformer.safetensors
-    FOLDER/prepared/      what the sync encoder and the diffusion are trained on
-    FOLDER/captions/      tokenizer.json, captions.safetensors: what makes the context of words, to begin with
+    FOLDER/prepared/      the encoded items on which the sync encoder and the diffusion train
+    FOLDER/captions/      tokenizer.json, captions.safetensors: the text encoder pretrained on captions
     FOLDER/diffusion/     last.ckpt, events for TensorBoard
     FOLDER/model/         the model in the published layout
 
-A call that finds a last.ckpt resumes there, with results identical to an uninterrupted run.
+A call that finds a last.ckpt resumes from it, with the result of an uninterrupted training.
 """
 
 from __future__ import annotations
@@ -54,11 +54,21 @@ def train_autoencoder(
     report: Report,
     start: Path | None = None,
 ) -> Path:
-    """Train, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`.
+    """Train the autoencoder, or resume its training. Returns the file with the weights.
 
-    Where the configuration has `waves`, that autoencoder is trained, and the model's is made of it. start: a
-    model of the same configuration, whose decoder alone is trained further: what it has learnt of its latents
-    stays true.
+    Where the configuration has `waves`, that autoencoder is trained, and the model's is built from it.
+
+    Args:
+        config: The configuration.
+        folder: The training's folder.
+        device: Where to train.
+        report: Called with each line about the progress.
+        start: Folder of a model of the same configuration. Only its decoder is trained further, so that
+            whatever was trained on its latents stays valid.
+
+    Raises:
+        TrainingError: The training failed, or its files belong to another configuration.
+        InputError: Lightning is missing, or `start` cannot be used.
     """
     require_lightning()
     from .training.initial_model import read_initial_model
@@ -69,7 +79,7 @@ def train_autoencoder(
                 "The autoencoder of this configuration is made of one of waves, and is not trained itself: "
                 "leave out --initial-model."
             )
-        return _make_of_waves(config, folder, device, report)
+        return _build_from_waves(config, folder, device, report)
     initial = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
     return _train_waves(config, config.model.autoencoder, folder / "autoencoder", initial, device, report)
 
@@ -82,7 +92,7 @@ def _train_waves(
     device: str | torch.device,
     report: Report,
 ) -> Path:
-    """An autoencoder whose latents hold waves."""
+    """Train an autoencoder whose latents encode waveforms."""
     from .autoencoder.latent_scale import normalise_latents
     from .autoencoder.training_module import AutoencoderTraining
 
@@ -109,8 +119,10 @@ def _train_waves(
     return result
 
 
-def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.device, report: Report) -> Path:
-    """An autoencoder whose latents are strengths."""
+def _build_from_waves(
+    config: TrainingConfig, folder: Path, device: str | torch.device, report: Report
+) -> Path:
+    """Build the model's spectral autoencoder from the waveform autoencoder."""
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
     from audiox_ext.networks.autoencoder.spectral import LatentMap, measure_spectrum
 
@@ -140,7 +152,7 @@ def _make_of_waves(config: TrainingConfig, folder: Path, device: str | torch.dev
 
 
 def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple[CropBatches, CropBatches]:
-    """Batches of so many sounds, for training and for validation."""
+    """Batches for training and for validation."""
     training, held_out = (
         CropBatches(config.balanced_dataset(split), size, samples, crops) for split in SPLITS
     )
@@ -148,14 +160,24 @@ def _crops(config: TrainingConfig, size: int, samples: int, crops: int) -> tuple
 
 
 def _whole_sounds(config: TrainingConfig, size: int, samples: int, count: int) -> Iterator[torch.Tensor]:
-    """Batches of so many sounds that are trained on."""
+    """Batches with at least `count` whole training sounds."""
     wholes, _ = _crops(config, size, samples, 1)
     return (wholes[step].waveforms for step in range(-(-count // size)))
 
 
 def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.device, report: Report) -> Path:
-    """Train the sync encoder, or go on. Returns the weights' file. Raises `TrainingError`, `InputError`, and
-    `ConfigError` where the model has none or the configuration does not say how.
+    """Train the sync encoder, or resume its training. Returns the file with the weights.
+
+    Args:
+        config: The configuration.
+        folder: The training's folder.
+        device: Where to train.
+        report: Called with each line about the progress.
+
+    Raises:
+        TrainingError: The training failed, or its files belong to another configuration.
+        InputError: Lightning is missing.
+        ConfigError: The model has no sync encoder, or the configuration has no section sync.
     """
     require_lightning()
     from .sync.segments import PatchBatches, prepare_segments
@@ -163,7 +185,9 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
 
     settings = config.sync
     if settings is None:
-        raise ConfigError("The configuration says nothing of sync: how the sync encoder is to be trained.")
+        raise ConfigError(
+            "The configuration has no section sync. Add one with the settings of the sync encoder's training."
+        )
     torch.manual_seed(settings.seed)
     module = SyncTraining(config)
     module.synchformer.to(device)
@@ -203,15 +227,27 @@ def train_diffusion(
     start: Path | None = None,
     teacher: Path | None = None,
 ) -> Path:
-    """Train, or go on, with the autoencoder and the sync encoder in the folder. Returns the model's folder,
-    written in `dtype`.
+    """Train the diffusion with the folder's autoencoder and sync encoder, or resume its training.
 
-    start: a model of the same configuration, in the published layout with its text encoder and its sync
-    encoder; all weights begin as its, and nothing else need be trained before. What was, into the folder,
-    takes the place of its own. teacher: a model whose predictions are followed, see `teacher`. Raises
-    `TrainingError` and `InputError`.
+    Args:
+        config: The configuration.
+        folder: The training's folder.
+        device: Where to train.
+        report: Called with each line about the progress.
+        dtype: Type of the written weights.
+        start: Folder of a complete model of the same configuration to train further. Parts that were
+            trained into `folder` replace its own.
+        teacher: Folder of a model whose predictions are followed, see `diffusion.teacher`.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        TrainingError: The training failed, or its files belong to another configuration.
+        InputError: Lightning or a trained part is missing, or `start` or `teacher` cannot be used.
     """
     require_lightning()
+    from .diffusion.caption_pretraining import ensure_captions_learnt
     from .diffusion.teacher import read_teacher
     from .diffusion.training_module import DiffusionTraining
     from .training.initial_model import read_initial_model
@@ -233,43 +269,17 @@ def train_diffusion(
         module.teacher = read_teacher(teacher, config, device)
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     if initial is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
-        _understand_captions(module, words / "captions.safetensors", report)
+        ensure_captions_learnt(module, words / "captions.safetensors", report)
     _fit(module, batches, held_out, place, device, report)
     size = export_model(module.to("cpu"), folder / "model", dtype)
     report(f"{folder / 'model'}: {size / 1e6:.1f} MB")
     return folder / "model"
 
 
-def _understand_captions(module: DiffusionTraining, path: Path, report: Report) -> None:
-    """Learnt, or as it was learnt before."""
-    from safetensors.torch import save_file
-
-    from audiox_ext.checkpoints.state_dict import read_tensors
-
-    from .diffusion.caption_pretraining import caption_parameters, pretrain_on_captions
-
-    config, values = module.config, caption_parameters(module)
-    if path.is_file():
-        stored = read_tensors(path)
-        if {key: value.shape for key, value in stored.items()} != {k: v.shape for k, v in values.items()}:
-            raise TrainingError(f"{path} does not fit this configuration: delete it to train it again.")
-        with torch.no_grad():
-            for key, value in values.items():
-                value.copy_(stored[key])
-    else:
-        pretrain_on_captions(
-            module, config.dataset("training", film_fraction=config.data.film_fraction), report
-        )
-        state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
-        with write_atomically(path) as temporary:
-            save_file(state, temporary)
-    module.start_averaging()
-
-
 def _trained_parts(
     config: TrainingConfig, folder: Path, initial: InitialModel | None
 ) -> tuple[dict[str, torch.Tensor], Synchformer | None]:
-    """The autoencoder and the sync encoder: those in the folder, else those of the model to begin with."""
+    """The autoencoder and the sync encoder: those in the folder, else those of the initial model."""
     autoencoder, sync = folder / "autoencoder" / "autoencoder.safetensors", folder / "sync"
     if initial is None:
         return _trained_before(autoencoder, "autoencoder"), _trained_synchformer(config, folder)
@@ -309,7 +319,7 @@ def _trained_synchformer(config: TrainingConfig, folder: Path) -> Synchformer | 
 def _prepared_batches(
     module: DiffusionTraining, folder: Path, device: torch.device, report: Report
 ) -> tuple[BatchSource, BatchSource]:
-    """For training and for validation. Makes what is not there yet."""
+    """Batches for training and for validation, prepared where they are missing."""
     from .training.prepared_batches import PreparedBatches
 
     config, settings = module.config, module.settings
@@ -358,7 +368,7 @@ def _fit(
 
 
 def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
-    """Made once a training: the same text must give the same tokens ever after."""
+    """The training's tokenizer. It is made once, since the same text must always give the same tokens."""
     from .diffusion.text_encoder import make_tokenizer, read_tokenizer
 
     if not path.is_file():
@@ -371,7 +381,7 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
 
 
 def _plain_autoencoder(trained: Autoencoder, config: AutoencoderConfig) -> Any:
-    """The same with plain weights, on the CPU."""
+    """The autoencoder on the CPU without weight normalisation."""
     from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
 
     from .training.weight_norm import plain_state

@@ -43,6 +43,7 @@ class AutoencoderSettings(RunSettings):
     fft_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
 
     def __post_init__(self) -> None:
+        """Check the values."""
         super().__post_init__()
         check_minimum(self, "crops", 1)
         check_minimum(self, "initial_sounds", 1)
@@ -85,6 +86,7 @@ class DiffusionSettings(RunSettings):
     teacher_fraction: float = 0.8
 
     def __post_init__(self) -> None:
+        """Check the values."""
         super().__post_init__()
         for item in fields(self):
             value = getattr(self, item.name)
@@ -107,6 +109,7 @@ class SyncSettings(RunSettings):
     onset_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        """Check the values."""
         super().__post_init__()
         check_minimum(self, "segments", 1)
         check_minimum(self, "onset_weight", 0)

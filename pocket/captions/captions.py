@@ -155,7 +155,7 @@ def _draw_adverbs(
 
 
 def _name_chord(noun: str, description: Description, random: np.random.Generator) -> str:
-    """ "C sharp minor chord"."""
+    """Such as "C sharp minor chord"."""
     assert description.note is not None
     return f"{_spell_note(description.note, random)} {description.quality} {noun.split()[-1]}"
 

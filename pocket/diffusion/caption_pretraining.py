@@ -10,12 +10,16 @@ B captions, D width of the context's tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiox_ext.checkpoints.state_dict import read_tensors
+from audiox_ext.errors import TrainingError
+from audiox_ext.files import write_atomically
 from audiox_ext.training.module import schedule_rate
 
 from ..world.dataset import Dataset
@@ -171,3 +175,34 @@ def captions_and_labels(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[
     """
     scenes = [dataset.scene(number) for number in numbers]
     return [dataset.caption(number) for number in numbers], torch.tensor([answers(scene) for scene in scenes])
+
+
+def ensure_captions_learnt(module: DiffusionTraining, path: Path, report: Callable[[str], None]) -> None:
+    """Pretrain the text encoder and the fusion on captions, or read the result of an earlier call.
+
+    Args:
+        module: The training, changed in place.
+        path: File of the result.
+        report: Called with each line about the progress.
+
+    Raises:
+        TrainingError: The file belongs to another configuration.
+    """
+    from safetensors.torch import save_file
+
+    config, values = module.config, caption_parameters(module)
+    if path.is_file():
+        stored = read_tensors(path)
+        if {key: value.shape for key, value in stored.items()} != {k: v.shape for k, v in values.items()}:
+            raise TrainingError(f"{path} does not fit this configuration: delete it to train it again.")
+        with torch.no_grad():
+            for key, value in values.items():
+                value.copy_(stored[key])
+    else:
+        pretrain_on_captions(
+            module, config.dataset("training", film_fraction=config.data.film_fraction), report
+        )
+        state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+        with write_atomically(path) as temporary:
+            save_file(state, temporary)
+    module.start_averaging()

@@ -63,6 +63,7 @@ class Canvas:
     """
 
     def __init__(self, picture: np.ndarray, camera: Camera) -> None:
+        """See the class."""
         self.picture, self.camera = picture, camera
 
     def disc(

@@ -84,6 +84,7 @@ class Dataset:
     length: int = 100_000
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.split not in SPLITS:
             raise InputError(f"There is no split {self.split!r}: choose {' or '.join(SPLITS)}.")
         check_kinds(self.kinds)
@@ -111,9 +112,11 @@ class Dataset:
             )
 
     def __len__(self) -> int:
+        """The number of items."""
         return self.length
 
     def __getitem__(self, index: int) -> Item:
+        """Make an item."""
         scene = self.scene(index)
         return Item(
             number=self.first + index,

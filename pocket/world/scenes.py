@@ -112,6 +112,7 @@ class Scene:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.arrangement not in ARRANGEMENTS:
             raise InputError(f"arrangement is {self.arrangement!r}: choose one of {', '.join(ARRANGEMENTS)}.")
         expected_parts = 1 if self.arrangement == "alone" else 2

@@ -376,6 +376,15 @@ def test_the_command_writes_what_can_be_heard_and_seen(tmp_path: Path) -> None:
     assert (tuple(sound.shape), rate) == ((2, 32000), 16000)
 
 
+def test_the_help_names_both_commands() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pocket", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "python -m pocket" in result.stdout
+    assert {"dataset", "train"} <= set(re.findall(r"[a-z]+", result.stdout))
+
+
 def test_the_command_refuses_a_file_and_an_unknown_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
