@@ -227,7 +227,7 @@ def test_items_are_prepared_once_and_anew_for_other_weights(
 
 @needs_lightning
 def test_half_precision_trains_too(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocket.pipeline.multiplies_bf16", lambda: True)
+    monkeypatch.setattr("audiox_ext.training.trainer.multiplies_bf16", lambda: True)
     config = miniature()
     config = replace(
         config,
