@@ -9,11 +9,24 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import scheduling
 from golden_cases import golden_path
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.model import AudioXModel
 from tools.random_checkpoint import write_tiny_checkpoint
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start what takes longest first where several processes share the tests."""
+    if hasattr(config, "workerinput"):
+        scheduling.start_longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """Keep tests with shared fixtures in one process, under --dist loadfile."""
+    return scheduling.build_scheduler(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,18 @@ from pocket.world.scenes import Scene
 
 PACKAGE = Path(__file__).parents[2] / "pocket"
 WEIGHTS = PACKAGE / "weights"
+Code = Callable[[torch.Tensor], torch.Tensor]
+"""(1, 2, S) -> (1, 2, S): a sound after it was encoded and decoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutSounds:
+    """Scenes with their sounds, each (2, S), and how well these are what the scenes describe."""
+
+    scenes: list[Scene]
+    sounds: list[np.ndarray]
+    rate: int
+    scores: dict[str, Score]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,19 @@ def waves(config: TrainingConfig) -> Autoencoder:
     return made
 
 
-def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, config: TrainingConfig) -> None:
+@pytest.fixture(scope="module")
+def held_out(config: TrainingConfig) -> HeldOutSounds:
+    """Up to 80 sounds of a single kind each, none of them part of the training."""
+    rate, data = config.model.sample_rate, config.balanced_dataset("held out")
+    scenes = [scene for scene in map(data.scene, range(120)) if scene.arrangement == "alone"][:80]
+    sounds = [render(scene, rate)[:, : config.model.sample_size] for scene in scenes]
+    findings = [finding for pair in zip(scenes, sounds, strict=True) for finding in judge(*pair, rate)]
+    before = scores(findings)
+    assert {"count", "pitch class", "register"} <= set(before)
+    return HeldOutSounds(scenes=scenes, sounds=sounds, rate=rate, scores=before)
+
+
+def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, held_out: HeldOutSounds) -> None:
     spreads: list[float] = []
 
     def code(sound: torch.Tensor) -> torch.Tensor:
@@ -50,15 +75,17 @@ def test_sounds_come_back_from_the_autoencoder_of_waves(waves: Autoencoder, conf
         spreads.append(float(latents.std()))
         return waves.decode(latents)
 
-    before, after = scores_before_and_after(config, code)
-    for measure, score in before.items():
+    after = scores_after(held_out, code)
+    for measure, score in held_out.scores.items():
         # There is no room for where clicks and hisses come from.
         lost = score.right / 3 if measure == "direction" else max(1, score.right // 7)
         assert after[measure].right >= score.right - lost, measure
     assert DEVIATION / 2 < np.sqrt(np.mean(np.square(spreads))) < DEVIATION * 2
 
 
-def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: TrainingConfig) -> None:
+def test_sounds_come_back_from_their_strengths(
+    waves: Autoencoder, config: TrainingConfig, held_out: HeldOutSounds
+) -> None:
     """By a decoder that is made of theirs, through latents fitted to other sounds."""
     torch.manual_seed(0)
     rate, sizes = config.model.sample_rate, config.model.autoencoder
@@ -72,15 +99,15 @@ def test_sounds_come_back_from_their_strengths(waves: Autoencoder, config: Train
     mapped = LatentMap.fit(told, sizes.latent_dim)
     made = Autoencoder(sizes, dtype=torch.float32).eval().requires_grad_(False)
     build_decoder(made, waves, rate, mapped)
-    before, after = scores_before_and_after(
-        config, lambda sound: made.decode(mapped.to_latents(measure_spectrum(sound, rate, ratio)))
+    after = scores_after(
+        held_out, lambda sound: made.decode(mapped.to_latents(measure_spectrum(sound, rate, ratio)))
     )
-    for measure, score in before.items():
+    for measure, score in held_out.scores.items():
         # Clicks and hisses, again, hardly come from anywhere.
         assert after[measure].right >= (0.5 if measure == "direction" else 0.7) * score.right, measure
 
 
-def test_sounds_come_back_from_what_audiox_pocket_measures(config: TrainingConfig) -> None:
+def test_sounds_come_back_from_what_audiox_pocket_measures(held_out: HeldOutSounds) -> None:
     """In half precision, and in time."""
     model = get_pretrained_model(DEFAULT_MODEL, folders=ModelFolders(audiox=()))[0]
     autoencoder = model.pretransform
@@ -88,8 +115,8 @@ def test_sounds_come_back_from_what_audiox_pocket_measures(config: TrainingConfi
     def code(sound: torch.Tensor) -> torch.Tensor:
         return autoencoder.decode(autoencoder.posterior(sound)[0])
 
-    before, after = scores_before_and_after(config, code)
-    for measure, score in before.items():
+    after = scores_after(held_out, code)
+    for measure, score in held_out.scores.items():
         assert after[measure].right >= (0.4 if measure == "direction" else 0.7) * score.right, measure
     late: list[float | None] = []
     for seed in range(6):
@@ -103,22 +130,14 @@ def test_sounds_come_back_from_what_audiox_pocket_measures(config: TrainingConfi
     assert abs(float(np.median(np.array(late, dtype=float)))) < 0.02
 
 
-def scores_before_and_after(
-    config: TrainingConfig, code: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[dict[str, Score], dict[str, Score]]:
-    """Of held-out sounds (1, 2, S), and of what comes of them."""
-    rate, data = config.model.sample_rate, config.balanced_dataset("held out")
-    scenes = [scene for scene in map(data.scene, range(120)) if scene.arrangement == "alone"][:80]
-    plain, coded = [], []
-    for scene in scenes:
-        sound = render(scene, rate)[:, : config.model.sample_size]
+def scores_after(held_out: HeldOutSounds, code: Code) -> dict[str, Score]:
+    """Judge what comes back of each held-out sound (1, 2, S)."""
+    findings = []
+    for scene, sound in zip(held_out.scenes, held_out.sounds, strict=True):
         with torch.no_grad():
-            back = code(torch.from_numpy(sound)[None])[0].numpy()
-        plain += judge(scene, sound, rate)
-        coded += judge(scene, back, rate)
-    before, after = scores(plain), scores(coded)
-    assert {"count", "pitch class", "register"} <= set(before)
-    return before, after
+            decoded = code(torch.from_numpy(sound)[None])[0].numpy()
+        findings += judge(scene, decoded, held_out.rate)
+    return scores(findings)
 
 
 def test_the_sync_encoder_sees_when_a_lamp_flashes(config: TrainingConfig) -> None:
