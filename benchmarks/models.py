@@ -48,7 +48,7 @@ def random_model(name: str, precision: str = "fp32", device: str = "cpu") -> Aud
     Args:
         name: One of `NAMES`.
         precision: Precision of the network, one of `DTYPES`.
-        device: Where the whole model lies.
+        device: Device of the whole model.
 
     Returns:
         The model, ready for inference.

@@ -1,6 +1,6 @@
-"""The published algorithm in this engine's modules, with every saving off: a reference to compare with.
+"""The published algorithm in this engine's modules, without their optimisations: a reference to compare with.
 
-Off are:
+These optimisations are off:
 
 - in the network: keys and values of the context computed once per generation; cross-attention skipped on the
   zero context; equal context tokens merged; in `mmdit`, modulations computed once per generation
@@ -131,7 +131,7 @@ def plain_conditioning(
     Args:
         model: Plain model.
         items: One conditioning dictionary per sound.
-        placement: Where to run the encoders.
+        placement: Placement of the encoders.
         random: Random numbers of the audio encoder.
 
     Returns:

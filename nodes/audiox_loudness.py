@@ -55,7 +55,7 @@ class AudioXLoudness(io.ComfyNode):
 
         Args:
             audio: the sounds.
-            mode: what `target` measures: loudness (LUFS) or peak (dBFS).
+            mode: the quantity that `target` sets: loudness (LUFS) or peak (dBFS).
             target: the new loudness or peak.
             ceiling: highest peak (dBFS) in mode loudness.
         """

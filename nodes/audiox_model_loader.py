@@ -55,7 +55,7 @@ class AudioXLoadModel(io.ComfyNode):
         accept_cc_by_nc: bool,
         compile: bool = False,
     ) -> io.NodeOutput:
-        """Return a model that an equal loader has in use, or load it.
+        """Return the model that a loader with equal inputs already holds, or load it.
 
         Args:
             model: the model's name.
@@ -106,7 +106,7 @@ def _declare_model() -> list[io.Input]:
 
 
 def _declare_switches() -> list[io.Input]:
-    """Declare the licence answer and compilation."""
+    """Declare the switches for the licence and for compilation."""
     return [
         io.Boolean.Input(
             "accept_cc_by_nc",

@@ -118,7 +118,7 @@ def settings_of(
 ) -> GenerationSettings:
     """Return the engine's settings. 0, default and custom become None, the model's own value.
 
-    same: guidance_start, guidance_end, guidance_rescale and reuse_threshold, whose values stay as they are.
+    same: the inputs that are passed on unchanged, such as guidance_start.
     """
     from ..audiox_ext.pipeline.settings import GenerationSettings
     from .comfy.samplers import adapt_sampler, check_sigmas

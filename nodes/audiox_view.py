@@ -57,8 +57,8 @@ class AudioXView(io.ComfyNode):
 
         Args:
             audio: the sounds.
-            width: of the image, in pixels.
-            height: of the image, in pixels.
+            width: width of the image in pixels.
+            height: height of the image in pixels.
             start: first second to draw.
             duration: seconds to draw; 0: to the end.
             fps: frame rate of `images`.

@@ -34,7 +34,7 @@ def bring_to_loudness(waveform: Tensor, rate: int) -> Tensor:
     """Scale a sound to `LOUDNESS` and limit its peaks to `CEILING`.
 
     Args:
-        waveform: (C, S), any level.
+        waveform: (C, S), any loudness.
         rate: Sample rate in hertz.
 
     Returns:

@@ -78,7 +78,7 @@ def _format_seconds(text: str) -> str:
 
 
 def _print_properties(file: Path, waveform: Tensor, rate: int) -> None:
-    """Print the files and the length and level of a sound."""
+    """Print the files of a sound, its length, peak and loudness."""
     channels, length = waveform.shape
     _print(f"\n{file}\n{file.with_suffix('.png')}")
     _print(f"  sound     {length / rate:.2f} s, {rate} Hz, {channels} channels")

@@ -139,7 +139,7 @@ def draw_with_video(file: Path, folder: Path) -> None:
 
     Args:
         file: the picture to write.
-        folder: where to write the video.
+        folder: folder for the video.
     """
     size, video, music = (1000, 560), write_film(folder / "film.mp4"), make_music()
     seconds = music.shape[-1] / RATE

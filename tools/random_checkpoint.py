@@ -43,9 +43,9 @@ def write_random_checkpoint(
     """Write config.json, the weights, a T5 encoder with a tokenizer, and Synchformer if the model uses it.
 
     Args:
-        folder: where to write; created if necessary.
+        folder: folder to write to; created if necessary.
         config: the contents of config.json.
-        seed: of the random weights.
+        seed: seed of the random weights.
         form: model.safetensors, model.ckpt, or the few-step student's audiox_turbo/ and pretransform/.
         dtype: type of the weights.
         text_encoder: T5Config fields that differ from t5-base.
@@ -76,9 +76,9 @@ def write_tiny_checkpoint(folder: Path, kind: Kind = "maf", seed: int = 0) -> Pa
     """Write a model of a few MB with every component of its kind: 16 kHz, stereo, 10.24 s, licence MIT.
 
     Args:
-        folder: where to write; created if necessary.
-        kind: which published model's architecture.
-        seed: of the random weights.
+        folder: folder to write to; created if necessary.
+        kind: kind of the published architecture.
+        seed: seed of the random weights.
 
     Returns:
         The folder.
@@ -98,7 +98,7 @@ def build_tiny_config(kind: Kind) -> dict[str, Any]:
     """Build the config.json of `write_tiny_checkpoint`.
 
     Args:
-        kind: which published model's architecture.
+        kind: kind of the published architecture.
     """
     config = {
         "model_type": "diffusion_cond",

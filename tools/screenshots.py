@@ -119,7 +119,7 @@ def save(picture: Image.Image, file: Path) -> None:
     """Write a small picture file.
 
     Args:
-        picture: what to write.
+        picture: the picture to write.
         file: a .jpg, or a .png, which gets 128 colours.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def capture_node(page: Page, node: str, folder: Path) -> None:
     Args:
         page: the open editor.
         node: the node's id.
-        folder: where to write the picture.
+        folder: folder for the picture.
     """
     page.evaluate(f"{ALONE}({json.dumps(node)})")
     page.wait_for_timeout(1000)  # text fields move into place a little later
@@ -150,7 +150,7 @@ def capture_help_panel(page: Page, node: str, folder: Path) -> None:
     Args:
         page: the open editor.
         node: the node's id.
-        folder: where to write the picture.
+        folder: folder for the picture.
     """
     page.evaluate(f"{ALONE}({json.dumps(node)})")
     page.evaluate("app.canvas.selectNode(app.graph._nodes[0])")

@@ -1,6 +1,6 @@
 """A workflow in the two forms that ComfyUI knows: the editor's, and the one that is queued over HTTP.
 
-Both are made with the server's /object_info, which says what inputs its nodes have.
+Both are made with the server's /object_info, which lists the inputs of its nodes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Link = tuple[int, int, int, int, int, str]
 
 
 def api_form(workflow: Workflow, info: Info) -> Json:
-    """What POST /prompt takes. Raises `ValueError` for a value, an input or an output that nodes lack."""
+    """Build the form that POST /prompt takes. Raises `ValueError` for names that the nodes do not have."""
     ids = _ids(workflow)
     form = {}
     for name, node in workflow.nodes.items():
@@ -41,7 +41,7 @@ def api_form(workflow: Workflow, info: Info) -> Json:
 
 
 def editor_form(workflow: Workflow, info: Info) -> Json:
-    """What the editor saves and opens. Raises like `api_form`."""
+    """Build the form that the editor saves and opens. Raises like `api_form`."""
     ids, links = _ids(workflow), _links(workflow, info)
     places, groups = _layout(workflow)
     nodes = []

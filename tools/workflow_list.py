@@ -30,7 +30,7 @@ Video*. {_STRIP} Videos of more than 10 s are made through overlapping windows, 
 
 
 def _scored_video(name: str, purpose: str, how: str, prompt: str, wish: str, sound: str) -> Workflow:
-    """A video that gets a sound. wish: what else goes in, for the thumbnail; sound: what comes out."""
+    """Add sound to a video. In the thumbnail, `wish` is a further input and `sound` the output."""
     saved = {"save": save_audio(name), "film": put_on_video(name)}
     return Workflow(
         name=name,

@@ -1,4 +1,4 @@
-"""What a workflow consists of, and the nodes that several of the examples have.
+"""The parts of a workflow, and nodes that several examples share.
 
 Sizes and positions are in the editor's units: pixels at a zoom of 100 %.
 """
@@ -43,9 +43,9 @@ SIZES = {
 class Node:
     """A node of one kind (its id in ComfyUI).
 
-    values: of the widgets that are not left at their defaults.
+    values: values of the widgets that are not left at their defaults.
     links: input -> the node it comes from, by its name in the workflow, or `name.output`.
-    seed_control: what the editor does with a seed after each run; not in the API form.
+    seed_control: the editor's change to a seed after each run; not in the API form.
     size: its size, where that differs from `SIZES`.
     """
 
@@ -73,7 +73,7 @@ class Stage:
 class Workflow:
     """An example. columns: from left to right, each with stages one below the other.
 
-    purpose: a sentence. how: what to set and to change; Markdown. thumbnail: what goes in, what comes out.
+    purpose: a sentence. how: settings to choose or change; Markdown. thumbnail: labels of input and output.
     """
 
     name: str
@@ -92,29 +92,29 @@ class Workflow:
 
 
 def loader(model: str) -> Stage:
-    """Where every workflow begins."""
+    """The model loader, with which every workflow begins."""
     return Stage(title="1 Model", nodes={"model": Node(kind="AudioXLoadModel", values={"model": model})})
 
 
 def load_video(file: str = "video.mp4", title: str = "2 Your video") -> Stage:
-    """A video out of ComfyUI's input folder."""
+    """A video from ComfyUI's input folder."""
     return Stage(title=title, nodes={"video": Node(kind="LoadVideo", values={"file": file})})
 
 
 def load_audio(file: str, title: str) -> Stage:
-    """A sound out of ComfyUI's input folder."""
+    """A sound from ComfyUI's input folder."""
     return Stage(title=title, nodes={"sound": Node(kind="LoadAudio", values={"audio": file})})
 
 
 def extractor(title: str = "3 What the model sees", **links: str) -> Stage:
-    """The features of the video, or of what `links` names."""
+    """The feature extractor for the video, or for the sources in `links`."""
     links = {"video": "video"} | links if "images" not in links else links
     node = Node(kind="AudioXExtractFeatures", links={**links, "model": "model"})
     return Stage(title=title, nodes={"features": node})
 
 
 def sampler(prompt: str, title: str, links: Mapping[str, str] | None = None, **values: object) -> Stage:
-    """The run of the model."""
+    """The sampler, which runs the model."""
     node = Node(
         kind="AudioXSample",
         values={"prompt": prompt, "seed": 42, **values},
@@ -134,7 +134,7 @@ def save_audio(prefix: str, sound: str = "sampler") -> Node:
 
 
 def put_on_video(prefix: str, sound: str = "sampler", video: str = "video") -> Node:
-    """A video file in the output folder, with its pictures as they were."""
+    """Save the video with its new sound in the output folder; the frames stay unchanged."""
     return Node(
         kind="AudioXVideoSound",
         values={"filename_prefix": f"video/AudioX_{prefix}"},
@@ -143,10 +143,10 @@ def put_on_video(prefix: str, sound: str = "sampler", video: str = "video") -> N
 
 
 def view(sound: str = "sampler", **links: str) -> Node:
-    """The picture of a sound, with those of a video where `links` has one."""
+    """The picture of a sound, with frames of a video if `links` has one."""
     return Node(kind="AudioXView", links={"audio": sound, **links})
 
 
 def loudness(sound: str = "sampler", target: float = -16.0, title: str = "") -> Node:
-    """A sound at a loudness, in LUFS."""
+    """Bring a sound to a loudness in LUFS."""
     return Node(kind="AudioXLoudness", values={"target": target}, links={"audio": sound}, title=title)

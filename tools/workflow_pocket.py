@@ -1,7 +1,7 @@
-"""The examples for the model that is part of the pack: twins of others, which run on a fresh machine.
+"""The examples for the model that is part of the pack: twins of other examples that run on a fresh machine.
 
-A twin has the nodes of the workflow it is made from. Its prompts are such as the model knows, a video is the
-film beside the examples, and where the other begins with a sound of the user's, it makes one first.
+A twin has the nodes of its original. Its prompts use words that the model knows, and its video is the film
+beside the examples. Where the original begins with a user's sound, the twin generates a sound first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIRST_SEED = 7  # seed of the initial sound, which differs from that of the res
 
 
 def _twin(original: str, prompt: str, how: str, sound: str = "", seed: int = 42) -> Workflow:
-    """sound: the prompt of the sound to begin with, in place of the user's."""
+    """Make a twin. sound: prompt of the sound that replaces the user's."""
     workflow = _ORIGINALS[original]
     return replace(
         workflow,

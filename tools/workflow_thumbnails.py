@@ -1,4 +1,4 @@
-"""Pictures for ComfyUI's list of templates: what goes into a workflow, and what comes out."""
+"""Pictures for ComfyUI's list of templates: the input of a workflow and its output."""
 
 from __future__ import annotations
 

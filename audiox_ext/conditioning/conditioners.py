@@ -52,7 +52,7 @@ class Conditioner(Protocol):
 
         Args:
             prompts: One per batch item.
-            device: Where to compute.
+            device: Device to compute on.
             random: Source of random numbers.
             mask_audio_prompt: Whether to hide the random part of an audio prompt that a published model
                 hides. The same random numbers are drawn either way.
@@ -80,9 +80,9 @@ class TextConditioner(nn.Module):
         Args:
             config: Sizes.
             cond_dim: Width of the context.
-            operations: Where the layer classes come from.
-            dtype: Of the weights.
-            device: Of the weights.
+            operations: The layer classes to use.
+            dtype: Type of the weights.
+            device: Device of the weights.
         """
         super().__init__()
         self.config = config
@@ -129,9 +129,9 @@ class MelConditioner(nn.Module):
         Args:
             config: Sizes and the settings of the spectrogram.
             cond_dim: Width of the context; unused, because the tokens have this width already.
-            operations: Where the layer classes come from.
-            dtype: Of the weights.
-            device: Of the weights.
+            operations: The layer classes to use.
+            dtype: Type of the weights.
+            device: Device of the weights.
         """
         super().__init__()
         self.config = config
@@ -238,9 +238,9 @@ class AudioAutoencoderConditioner(nn.Module):
         Args:
             config: Sizes.
             cond_dim: Width of the context.
-            operations: Where the layer classes come from.
-            dtype: Of the weights.
-            device: Of the weights.
+            operations: The layer classes to use.
+            dtype: Type of the weights.
+            device: Device of the weights.
         """
         super().__init__()
         self.config = config
@@ -299,7 +299,7 @@ class MultiConditioner(nn.Module):
         Args:
             configs: The entries of `conditioning.configs`, by id.
             cond_dim: Width of the context.
-            operations: Where the layer classes come from.
+            operations: The layer classes to use.
             **options: dtype and device of the weights.
         """
         super().__init__()

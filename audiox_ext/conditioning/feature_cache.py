@@ -1,8 +1,8 @@
 """Stores extracted video features on disk: as a file of the user's choice, and in a cache folder.
 
 Each result is one safetensors file. In the cache its name is a hash of the video's content and of every
-setting, so an entry can be old but never wrong. Files appear by renaming: several processes may share a
-folder.
+setting, so an entry can be old but never wrong. Files are written under another name and then renamed, so
+several processes may share a folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FeatureCache:
         """Use a folder, which is created when the first entry is stored.
 
         Args:
-            folder: Where the entries lie.
+            folder: Folder of the entries.
             limit_bytes: Largest size of all entries together.
         """
         self.folder, self.limit_bytes = Path(folder), limit_bytes
@@ -197,7 +197,7 @@ def unpack_features(data: bytes) -> VideoFeatures:
 
 
 def _content(source: VideoSource) -> str:
-    """A hash of the video itself, wherever it lies."""
+    """Hash the content of the video, wherever it is stored."""
     if isinstance(source, ImageSequence):
         return "images " + _images_digest(source.images, f" {source.fps}")
     if isinstance(source, str | Path):

@@ -54,7 +54,7 @@ def cache_key(name: str, module: nn.Module, prompts: Sequence[Any], device: Hash
         name: Id of the conditioner.
         module: The conditioner.
         prompts: One per batch item.
-        device: Where the tokens are computed.
+        device: Device on which the tokens are computed.
 
     Returns:
         None if the tokens must not be cached: they depend on random numbers, or gradients may flow through
@@ -66,13 +66,13 @@ def cache_key(name: str, module: nn.Module, prompts: Sequence[Any], device: Hash
 
 
 def _weights_version(module: nn.Module) -> int:
-    """A number that changes with another set of weights, and when weights are changed in place."""
+    """A number that changes when weights are replaced, or changed in place."""
     weights = (*module.parameters(), *module.buffers())
     return hash(tuple((id(w), 0 if w.is_inference() else w._version) for w in weights))
 
 
 def _fingerprint(prompt: Any) -> Hashable:
-    """Equal for prompts of equal content."""
+    """Return a value that is equal for prompts of equal content."""
     if isinstance(prompt, Mapping):
         return tuple((key, _fingerprint(prompt[key])) for key in sorted(prompt))
     if isinstance(prompt, Tensor):

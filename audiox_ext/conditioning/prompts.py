@@ -1,4 +1,4 @@
-"""Checks the prompts of a user and brings them into the form that the conditioners take.
+"""Checks a user's prompts and converts them to the form that the conditioners take.
 
 C channels, S samples, T frames, N sync tokens, H height, W width, D width.
 """
@@ -26,7 +26,7 @@ def parse_prompts(name: str, config: ModelConfig, conditioning: Sequence[Mapping
 
     Args:
         name: Id of the conditioner.
-        config: Of the model.
+        config: Configuration of the model.
         conditioning: Prompts by id, one mapping per batch item; an absent prompt becomes the trained empty
             input.
 
@@ -106,8 +106,8 @@ def parse_audio_prompt(value: Any, channels: int, length: int) -> Tensor:
 
     Args:
         value: A waveform (S,), (C, S) or (1, C, S) at the model's sample rate, or None for silence.
-        channels: Of the model.
-        length: Samples.
+        channels: The model's number of channels.
+        length: The model's length in samples.
 
     Returns:
         (channels, length) float32 on the CPU.

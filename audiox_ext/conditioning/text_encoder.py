@@ -26,7 +26,7 @@ class TextEncoder(nn.Module):
 
         Args:
             model: A T5EncoderModel.
-            tokenizer: Of the package tokenizers.
+            tokenizer: A `tokenizers.Tokenizer`.
             width: D of the hidden states.
         """
         super().__init__()
@@ -43,7 +43,7 @@ class TextEncoder(nn.Module):
         Args:
             prompts: B texts.
             length: N; longer texts are truncated.
-            device: Where to compute.
+            device: Device to compute on.
 
         Returns:
             Last hidden states (B, N, D) and attention mask (B, N), 1 for tokens and 0 for padding.

@@ -44,9 +44,9 @@ class VideoConditioner(nn.Module):
         Args:
             config: Sizes.
             cond_dim: Width of the context; unused, because the tokens have this width already.
-            operations: Where the layer classes come from.
-            dtype: Of the weights.
-            device: Of the weights.
+            operations: The layer classes to use.
+            dtype: Type of the weights.
+            device: Device of the weights.
         """
         super().__init__()
         self.config = config
@@ -74,7 +74,7 @@ class VideoConditioner(nn.Module):
 
         Args:
             prompts: Per item "video_tensors", (1, T, 3, H, W) in 0..255, and "video_sync_frames", (1, N, D).
-            device: Where to compute.
+            device: Device to compute on.
             random: Unused.
             mask_audio_prompt: Unused.
 
@@ -101,7 +101,7 @@ class VideoConditioner(nn.Module):
         Args:
             frames: (T, 3, H, W) in 0..255.
             sync: (1, N, D) Synchformer features; unused by models without them.
-            device: Where to compute.
+            device: Device to compute on.
 
         Returns:
             (1, out_features, D).

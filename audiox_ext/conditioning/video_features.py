@@ -1,4 +1,4 @@
-"""Extracts what the models see of a video: frames for CLIP, and Synchformer features for timing.
+"""Extracts the features of a video that models use: frames for CLIP, and Synchformer features for timing.
 
 T frames, N sync tokens, H height, W width, C channels, D width of the sync features.
 """
@@ -57,7 +57,7 @@ class VideoFeatures:
         """Build the `video_prompt` of a conditioning.
 
         Args:
-            dtype: Of the frames. The result of a generation is the same with torch.uint8, which takes a
+            dtype: Type of the frames. The result of a generation is the same with torch.uint8, which takes a
                 quarter of the memory (ten minutes as float32 take 2 GB).
 
         Returns:
@@ -124,7 +124,7 @@ def extract_video_features(
         resize: "squash" to a square, or "crop" to the centre square first.
         mask: The object to score: one mask, or one per frame of the source, of its trimmed part, or of the
             time range.
-        cache: Where results are looked up and stored.
+        cache: Holds the results for later calls; None: they are not stored.
         check_cancelled: Called for every decoded frame; may raise.
 
     Raises:
@@ -187,7 +187,7 @@ def seconds_to_cover(
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
-    """What to extract; see `extract_video_features`."""
+    """The settings of an extraction; see `extract_video_features`."""
 
     rates: tuple[float, ...]
     seconds: float

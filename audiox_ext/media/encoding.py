@@ -83,7 +83,7 @@ def open_output(
     Args:
         path: The file.
         container: FFmpeg's name of the format.
-        options: Of the muxer.
+        options: Options of the muxer.
 
     Yields:
         The container.

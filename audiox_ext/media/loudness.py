@@ -64,8 +64,8 @@ def measure_peak(waveform: Tensor) -> float:
 def measure_loudness(waveform: Tensor, rate: int) -> float:
     """Measure the integrated loudness.
 
-    A sound shorter than 0.4 s is measured as a block of 0.4 s that holds it and silence, as a meter shows it
-    when it is played alone. An incomplete last block does not count.
+    A sound shorter than 0.4 s is padded with silence to a block of 0.4 s, as a meter shows it when it is
+    played alone. An incomplete last block does not count.
 
     Args:
         waveform: (C, S), 1 to 6 channels in WAVE order; the LFE channel (4th of 6) does not count.
@@ -133,8 +133,8 @@ def normalise(
         rate: Sample rate in hertz.
         mode: "peak" or "loudness".
         target: dBFS for peak, LUFS for loudness; 0 or less.
-        ceiling: dBFS, 0 or less; in mode loudness the gain stops where the peak reaches it, and the log tells
-            the loudness that was reached. Unused in mode peak.
+        ceiling: dBFS, 0 or less; in mode loudness the gain stops where the peak reaches it, and the log
+            states the loudness that was reached. Unused in mode peak.
 
     Returns:
         The same shape, float32 on the CPU.

@@ -153,7 +153,7 @@ def replace_audio_track(
 
 @dataclass(frozen=True)
 class _Job:
-    """What to write.
+    """A file to write.
 
     Attributes:
         out: The file.

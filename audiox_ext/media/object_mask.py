@@ -1,7 +1,7 @@
-"""Object masks: they mark the object whose sound is wanted. The rest turns grey before a model sees it.
+"""Object masks, which mark the object to score. The rest turns grey before a model sees it.
 
-Grey rather than black: the SelVA extractor fills with it, and it is the centre of Synchformer's input (0 in
--1..1); frames that are black all over mean "no video" to the models.
+Grey, not black, because the SelVA extractor fills with grey, and it is the centre of Synchformer's input (0
+in -1..1). Frames that are entirely black mean "no video" to the models.
 
 N masks, H height, W width.
 """
@@ -101,11 +101,11 @@ class MaskOverlay:
 
         Args:
             mask: The object.
-            times: Of the source's frames, in seconds, ascending; unused with a single mask.
+            times: Times of the source's frames in seconds, ascending; unused with a single mask.
             first: Index of the source frame that the first mask belongs to.
             frame_size: (height, width) of the source's frames, upright.
             size: Side of the resized frames in pixels.
-            resize: How the frames are resized.
+            resize: The way the frames are resized.
         """
         self._mask, self._times, self._first = mask, times, first
         self._frame_size, self._size, self._resize = frame_size, size, resize
@@ -121,7 +121,7 @@ class MaskOverlay:
         """Mask a frame.
 
         Args:
-            time: Of the source frame, in seconds.
+            time: Time of the source frame in seconds.
             frame: (3, size, size) uint8.
 
         Returns:
@@ -173,7 +173,7 @@ def find_first_frame(count: int, times: Sequence[float], intervals: Sequence[Int
 
     Args:
         count: Number of masks.
-        times: Of the frames, in seconds, ascending.
+        times: Times of the frames in seconds, ascending.
         intervals: The parts of the video to try, in this order.
 
     Returns:
@@ -188,7 +188,7 @@ def find_first_frame(count: int, times: Sequence[float], intervals: Sequence[Int
 
 
 def mask_count_error(count: int, times: Sequence[float], intervals: Sequence[Interval]) -> InputError:
-    """Build the error that tells the number of masks and the numbers that fit; see `find_first_frame`."""
+    """Build the error that states the number of masks and the numbers that fit; see `find_first_frame`."""
     used, *wider = [len(_visible_frames(times, interval)) for interval in intervals]
     others = [number for number in dict.fromkeys(wider) if number != used]
     available = (

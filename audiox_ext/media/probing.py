@@ -46,7 +46,7 @@ class VideoInfo:
 
 
 def probe_video(source: VideoSource) -> VideoInfo:
-    """Read length, rate and displayed size, of a file from its header and its first frame.
+    """Read length, rate and displayed size; for a file, from its header and its first frame.
 
     Raises:
         InputError: The images cannot be played as a video.
@@ -73,7 +73,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
 
 
 def read_packet_times(source: VideoSource) -> list[float]:
-    """Read when each frame appears, of a file from its packets alone, without decoding.
+    """Read when each frame appears; for a file, from its packets alone, without decoding.
 
     Some formats have packets that show nothing (VP8), or two packets per frame; `decode_frame_times` is
     exact.
@@ -106,7 +106,7 @@ def read_packet_times(source: VideoSource) -> list[float]:
 
 
 def decode_frame_times(source: VideoSource, check_cancelled: Callable[[], None] | None = None) -> list[float]:
-    """Read when each frame appears, of a file by decoding every frame.
+    """Read when each frame appears; for a file, by decoding every frame.
 
     Args:
         source: A path, a seekable binary file, or images.

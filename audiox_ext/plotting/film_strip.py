@@ -49,7 +49,7 @@ def sample_film_strip(
         time_range: The part of the trimmed video to use.
         seconds: Length of the strip.
         count: Number of frames.
-        height: Of the frames, in pixels.
+        height: Height of the frames in pixels.
         trim: (start, duration) of the part of the source that counts as the video.
         check_cancelled: Called for every decoded frame; may raise.
 

@@ -116,7 +116,7 @@ def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]
     Args:
         start: Seconds.
         end: Seconds; from 60 on, labels are minutes and seconds.
-        most: About how many ticks at most.
+        most: Approximate limit on the number of ticks.
     """
     step = _time_step((end - start) / max(1, most))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -193,8 +193,8 @@ def draw_text(
         draw: Draws on the picture.
         position: (x, y) of the anchor.
         text: ASCII.
-        size: Of the font.
-        anchor: Which point of the text lies at the position: "l", "m" or "r", then "t", "m" or "b".
+        size: Size of the font.
+        anchor: The point of the text that lies at the position: "l", "m" or "r", then "t", "m" or "b".
         fill: Colour.
     """
     letters = font(size)

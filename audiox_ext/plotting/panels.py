@@ -106,10 +106,10 @@ def draw_track(canvas: Canvas, box: Box, outline: Outline, *, highest: float, na
 
     Args:
         canvas: The picture.
-        box: Where to draw.
+        box: The area to draw in.
         outline: The waveform by columns.
         highest: Amplitude at the edges of the box.
-        name: Of the channel; "" for none.
+        name: Name of the channel; "" for none.
     """
     from PIL import Image
 

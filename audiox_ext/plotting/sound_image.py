@@ -1,6 +1,6 @@
 """Draws a sound: film strip, waveform and spectrogram on one time axis. Draws latents as a small picture.
 
-B pictures, C channels, S samples, L latents, H height, W width. Uses Pillow and numpy alone.
+B pictures, C channels, S samples, L latents, H height, W width. Uses only Pillow and numpy.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def draw_sound(
         size: (width, height) in pixels, 256 to 8192 each.
         start: Seconds at which the visible part begins.
         duration: Seconds of the visible part; None: to the end.
-        frames: Of a video; their times count from the start of the visible part.
+        frames: Frames of a video; their times count from the start of the visible part.
         title: Shown at the top left.
 
     Returns:

@@ -118,7 +118,7 @@ def _slices(waveform: Tensor, starts: Tensor, size: int) -> Tensor:
 
 
 def _to_rows(bins: Floats, edges: Floats) -> Floats:
-    """(bins, T) -> (F, T). A row is its loudest bin, or, if rows are finer than bins, interpolated.
+    """(bins, T) -> (F, T). A row takes its loudest bin; rows finer than bins are interpolated.
 
     edges: (F + 1,) in bins.
     """

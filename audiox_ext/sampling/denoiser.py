@@ -22,7 +22,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class StepInfo:
-    """What a callback receives after a step.
+    """The arguments of a callback, which is called after each step.
 
     Attributes:
         step: Number of the step, 1 to steps.
@@ -41,7 +41,7 @@ StepCallback = Callable[[StepInfo], None]
 
 
 def part_of_run(callback: StepCallback | None, index: int, count: int) -> StepCallback | None:
-    """Return a callback that reports the steps of part `index` of `count` equal parts as one run's."""
+    """Wrap a callback so that it reports `count` equal parts as one run; `index` is the current part."""
     if callback is None or count == 1:
         return callback
 
@@ -58,7 +58,7 @@ MAX_BROWNIAN_CACHE = 2**26
 def noise_time(sigma: float, sigma_min: float, sigma_max: float) -> float:
     """Return the remaining fraction of a run at a noise level: 1 at sigma_max, 0 at sigma_min.
 
-    Linear in the network's time, 2 / pi * atan(sigma), as rectified flow's is.
+    It is linear in the network's time, 2 / pi * atan(sigma), as in rectified flow.
     """
     lowest = math.atan(sigma_min)
     return (math.atan(sigma) - lowest) / (math.atan(sigma_max) - lowest)
@@ -79,8 +79,8 @@ def noise_level(strength: float, sigma_min: float, sigma_max: float) -> float:
     """
     if not 0 < strength <= 1:
         raise InputError(
-            f"The strength of a variation is {strength!r}; it must be above 0 (unchanged) and at most 1 (a "
-            "new sound)."
+            f"The denoising strength is {strength!r}. Choose a number above 0 (unchanged), up to 1 "
+            "(a new sound)."
         )
     check_sigma_bounds(sigma_min, sigma_max)
     if strength == 1:
@@ -138,9 +138,9 @@ def _move_to(x: Tensor, numbers: Tensor) -> Tensor:
 
 
 class BrownianNoise:
-    """Noise between two levels, cut from one Brownian path, so that it does not depend on the steps.
+    """Noise between two noise levels, taken from one Brownian path, so that it does not depend on the steps.
 
-    Where each batch item has its own seed, it has its own path. A path takes 3 ms per step and sound (11 s of
+    Each batch item with its own seed has its own path. A path takes 3 ms per step and sound (11 s of
     latents, one core). On a GPU it takes no time if it is drawn while the network's pass is running.
     """
 

@@ -19,14 +19,14 @@ from .sampler_run import Denoise, SamplerRun
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerExtra:
-    """What an external sampler gets beside denoiser, latents and noise levels.
+    """The further arguments of an external sampler, besides denoiser, latents and noise levels.
 
     Attributes:
-        seed: For whatever it draws. Follows from the generation's seed, in a batch from the first item's.
+        seed: Seed for its random numbers, derived from the generation's seed (of a batch, the first item's).
         sigma_min: Lowest noise level of the schedule above 0.
         sigma_max: Highest noise level of the schedule.
-        report: To be called once per step with its noise level and the estimate of the clean latents (B, C,
-            L). It ends the run by raising.
+        report: Function to call once per step with its noise level and the estimate of the clean latents
+            (B, C, L). It raises to end the run.
     """
 
     seed: int
@@ -62,18 +62,18 @@ def check_can_keep(inpainting: Inpainting | StrengthInpainting | None) -> None:
     """
     if isinstance(inpainting, Inpainting):
         raise InputError(
-            "mask_args work with this engine's own samplers alone. Leave custom_sampler out, or give "
+            "mask_args work only with this engine's own samplers. Leave custom_sampler out, or give "
             "latent_mask."
         )
     if inpainting is not None and not bool(((inpainting.mask == 0) | (inpainting.mask == 1)).all()):
         raise InputError(
-            "A custom_sampler can keep latents or change them, all to the same degree; this mask has several "
+            "A custom_sampler changes all masked latents with one strength, but this mask has several "
             "strengths. Leave custom_sampler out, or use one strength."
         )
 
 
 def run_external(custom_sampler: ExternalSampler, run: SamplerRun, x: Tensor) -> Tensor:
-    """Let an external sampler do a run's work. Draws one seed for it.
+    """Run an external sampler. Draws one seed for it.
 
     Args:
         custom_sampler: The sampler.
@@ -100,6 +100,6 @@ def run_external(custom_sampler: ExternalSampler, run: SamplerRun, x: Tensor) ->
     if not isinstance(latents, Tensor) or latents.shape != x.shape:
         actual = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise InputError(
-            f"The custom_sampler gave {actual} for latents of {tuple(x.shape)}. Choose another sampler."
+            f"The custom_sampler returned {actual} for latents of shape {tuple(x.shape)}. Choose another one."
         )
     return torch.as_tensor(latents, dtype=x.dtype, device=x.device)

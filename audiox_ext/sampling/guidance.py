@@ -18,11 +18,12 @@ from ..networks.block_cache import BlockCache
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How the two predictions are combined.
+    """The rule that combines the two predictions.
 
     Attributes:
         scale: v = u + scale * (c - u). With 1 the network runs once, on the conditional input alone.
-        rescale: 0 to 1, how far the standard deviation over the channels returns to the conditional one's.
+        rescale: 0 to 1: how far the standard deviation over the channels is moved back to that of the
+            conditional prediction.
         times: (low, high) times of the network. Guidance is applied where low < t <= high; elsewhere the
             conditional prediction is used alone, at half the cost. None for guidance at all times.
         split: Run the two predictions one after the other, which halves the activations.
@@ -63,7 +64,7 @@ class GuidedVelocity:
             network: The denoising network.
             context: Conditional context (B, N, D).
             negative: Negative context (B, N, D); None for the trained unconditional context, zeros.
-            guidance: How the predictions are combined.
+            guidance: The rule that combines the predictions.
         """
         self.network, self.guidance = network, guidance
         if not guidance.is_on or guidance.split:

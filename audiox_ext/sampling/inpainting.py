@@ -55,8 +55,8 @@ class StrengthInpainting:
         shape, (batch, _, length) = tuple(self.mask.shape), self.init.shape
         if shape not in ((length,), (batch, length)):
             raise InputError(
-                f"The mask is {shape} for latents of {tuple(self.init.shape)}: it must be ({length},) or "
-                f"({batch}, {length})."
+                f"The mask has shape {shape}. For latents of shape {tuple(self.init.shape)} it "
+                f"must be ({length},) or ({batch}, {length})."
             )
         low, high = float(self.mask.min()), float(self.mask.max())
         if not (low >= 0 and high <= 1):
@@ -106,7 +106,7 @@ class MaskArguments:
             start, end = getattr(self, first), getattr(self, second)
             if end <= start:
                 raise InputError(
-                    f"mask_args: {first} is {start:g} %, {second} {end:g} %: it must end after it starts. "
+                    f"mask_args: {first} is {start:g} %, {second} {end:g} %: the end must follow the start. "
                     "Swap them or choose a later end."
                 )
 
@@ -116,8 +116,7 @@ class MaskArguments:
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise InputError(
-                f"mask_args does not know {', '.join(unknown)}; it takes "
-                f"{', '.join(cls.__dataclass_fields__)}."
+                f"Unknown mask_args: {', '.join(unknown)}. Choose from {', '.join(cls.__dataclass_fields__)}."
             )
         return cls(**values)
 
@@ -139,8 +138,8 @@ def build_mask(n: int, arguments: MaskArguments) -> Tensor:
     left, right = round(arguments.softnessL / 100 * n), round(arguments.softnessR / 100 * n)
     if max(left, right) > end - start:
         raise InputError(
-            f"mask_args: a softness of {max(left, right)} latents is longer than the masked {end - start}. "
-            "Lower it."
+            f"mask_args: a softness of {max(left, right)} latents is longer than the masked {end - start} "
+            "latents. Lower softnessL or softnessR."
         )
     mask = torch.zeros(n)
     mask[start:end] = 1

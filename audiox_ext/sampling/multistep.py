@@ -1,4 +1,4 @@
-"""Multistep samplers for the v objective: one denoiser call per step, of higher order by earlier steps.
+"""Multistep samplers for the v objective: one denoiser call per step, and earlier steps for a higher order.
 
 With lambda = -log sigma the latents obey dx / dlambda = D - x, where D is the estimate of the clean latents.
 A step integrates the polynomial through the last values of D exactly, or corrects a prediction with it.
@@ -67,7 +67,7 @@ def sample_dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun
 def _derivatives(run: SamplerRun, known: Sequence[Point]) -> list[Tensor]:
     """Return the first and second derivative at the newest point of the parabola through three points.
 
-    The points come newest first. Two points give the slope of their line, one point gives nothing.
+    The points are ordered newest first. Two points give only the slope of their line, one gives neither.
     """
     if len(known) == 1:
         return []
@@ -106,7 +106,7 @@ def sample_unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun) -
 def sample_sa_solver(
     denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun, tau: float = 1.0
 ) -> Tensor:
-    """SA-Solver: the Adams predictor and corrector for the SDE whose noise tau scales.
+    """SA-Solver: an Adams predictor and corrector for the SDE whose noise is scaled by tau.
 
     Tau 1 is the reverse SDE, 0 the ODE. The predictor has order 3, the corrector 4; both orders rise from 1
     in the first steps and fall in the last ones. Draws normal numbers of x's shape after every step but the

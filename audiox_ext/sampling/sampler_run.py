@@ -1,4 +1,4 @@
-"""What all samplers of the v objective share: the steps of a run, the latents it keeps, and its reports.
+"""Shared state of all samplers of the v objective: the steps of a run, its kept latents and its reports.
 
 B batch, C latent channels, L latents.
 """
@@ -116,7 +116,7 @@ class SamplerRun:
 
     @property
     def _strengths(self) -> StrengthInpainting | None:
-        """The inpainting, if it is one with strengths."""
+        """The inpainting if it has denoising strengths, else None."""
         return self.inpainting if isinstance(self.inpainting, StrengthInpainting) else None
 
     def _time_of(self, step: int) -> float:

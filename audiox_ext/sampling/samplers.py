@@ -275,8 +275,8 @@ def check_can_inpaint(sampler: str) -> None:
     """Raise `InputError` for a sampler that cannot keep parts of the sound."""
     if sampler in CANNOT_INPAINT:
         raise InputError(
-            f"{sampler} cannot edit a track, because it cannot keep parts of the sound: its steps vary, or "
-            "use older ones. Choose dpmpp-2m-sde or dpmpp-3m-sde."
+            f"{sampler} cannot edit a track: its steps vary in size or depend on earlier ones, so it cannot "
+            "keep parts of the sound. Choose dpmpp-2m-sde or dpmpp-3m-sde."
         )
 
 

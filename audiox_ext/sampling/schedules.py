@@ -113,8 +113,8 @@ def noise_levels(
         # A multistep sampler divides by the length of a step.
         raise InputError(
             f"{steps} steps of {name} from {sigma_max:g} to {sigma_min:g}"
-            f"{'' if rho is None else f' with rho {rho:g}'} lie too close together to be told apart. Set "
-            "fewer steps, or move sigma_min and sigma_max apart."
+            f"{'' if rho is None else f' with rho {rho:g}'} are too close together to distinguish. "
+            "Choose fewer steps, or move sigma_min and sigma_max apart."
         )
     return sigmas
 
@@ -138,7 +138,7 @@ def check_sigmas(sigmas: Tensor) -> Tensor:
         )
     if not (bool(torch.isfinite(levels).all()) and bool((levels.diff() < 0).all()) and levels[-1] >= 0):
         raise InputError(
-            "sigmas must be noise levels that fall from each to the next, down to 0 or above it, got "
+            "sigmas must be noise levels that decrease at every step and end at 0 or above, got "
             f"{', '.join(f'{float(level):g}' for level in levels[:12])}{' ...' if len(levels) > 12 else ''}."
         )
     return levels

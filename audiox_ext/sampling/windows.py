@@ -2,9 +2,9 @@
 
 At one noise level all windows have the same scalings. A blend of their predictions, with weights of sum 1, is
 therefore the blend of their estimates of the clean latents, with every objective. A long run is an ordinary
-run with another velocity, and samplers know nothing of windows. A prompt that changes inside a window gets a
-pass of its own, weighted by its own span of time. Source of both: MultiDiffusion, Bar-Tal et al. 2023 (arXiv
-2302.08113).
+run with another velocity, so samplers need not know about windows. A prompt that changes inside a window gets
+a pass of its own, weighted by its own span of time. Source of both: MultiDiffusion, Bar-Tal et al. 2023
+(arXiv 2302.08113).
 
 B batch, C channels, L latents of the whole sound, n latents of one window, W windows, S spans of time, N
 context tokens, D their width.
@@ -55,7 +55,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPlan:
-    """Where windows lie.
+    """The positions of the windows.
 
     Attributes:
         length: Latents of one window.
@@ -123,7 +123,8 @@ def plan_windows(latent_count: int, length: int, overlap: int | None = None) -> 
     overlap = max(1, length // 4) if overlap is None else overlap
     if not 1 <= overlap <= length // 2:
         raise InputError(
-            f"Windows of {length} latents overlap by 1 to {length // 2} latents, not by {overlap}."
+            f"The overlap is {overlap} latents. Windows of {length} latents can overlap "
+            f"by 1 to {length // 2}."
         )
     gaps = -(-(latent_count - length) // (length - overlap))
     # Whole-number rounding keeps every step at most length - overlap.
@@ -134,11 +135,12 @@ def plan_windows(latent_count: int, length: int, overlap: int | None = None) -> 
 class WindowedVelocity:
     """(x (B, C, L), t (B,)) -> velocity (B, C, L), blended from the guided velocities of all pieces.
 
-    The token contexts of all pieces stay on the device. What the network prepares from them for its layers is
-    some hundred times larger. It is prepared once for pieces with the same context tensors, and kept as long
-    as all of it is below a limit; else it is prepared for every pass, which costs a few per cent of the pass.
+    The token contexts of all pieces stay on the device. The values that the network prepares from them for
+    its layers are some hundred times larger. They are prepared once for pieces with the same context tensors,
+    and kept as long as all of them stay below a limit. Otherwise they are prepared for every pass, which
+    costs a few per cent of the pass.
 
-    When memory runs out in spite of that, the call is repeated with half the pieces in a pass and nothing
+    If memory still runs out, the call is repeated with half the pieces in a pass and nothing
     kept, then with a single piece and the guided pair in two passes. After that it is an `InputError`.
     """
 
@@ -162,7 +164,7 @@ class WindowedVelocity:
             pieces: Pieces of windows.
             contexts: One context (B, N, D) per piece, on the network's device.
             negatives: Negative contexts likewise; None for the trained unconditional context.
-            guidance: How predictions are combined.
+            guidance: The rule that combines the predictions.
             placement: Frees memory, and says whether the run was cancelled.
             window_batch: Pieces in one pass of the network, which bounds its activations.
             prepared_limit: Bytes of prepared contexts to keep at most.
@@ -194,7 +196,7 @@ class WindowedVelocity:
             self._use_less()
 
     def _can_use_less(self) -> bool:
-        """Whether there is another way that needs less memory."""
+        """Whether the next attempt can use less memory."""
         return not self._has_retried or (self.guidance.is_on and not self.guidance.split)
 
     def _use_less(self) -> None:
@@ -291,7 +293,7 @@ def network_bytes(
 
 
 def prepared_bytes(network: Network, items: int, tokens: int, guided: bool) -> int:
-    """Return at most what `prepare_context` makes for `items`: keys and values, or modulations."""
+    """Return an upper bound on the bytes of `prepare_context`'s keys and values, or modulations."""
     config = network.config
     width = 2 * tokens * config.context_dim
     if config.type == "mmdit":
@@ -300,7 +302,7 @@ def prepared_bytes(network: Network, items: int, tokens: int, guided: bool) -> i
 
 
 def move_tensors(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Move tensors to a device. Those that are one object remain one."""
+    """Move tensors to a device. A tensor that occurs twice is moved once."""
     moved = {id(tensor): tensor.to(device) for tensor in {id(tensor): tensor for tensor in tensors}.values()}
     return [moved[id(tensor)] for tensor in tensors]
 

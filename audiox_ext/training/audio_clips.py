@@ -27,9 +27,9 @@ class ClipShape:
     """The clips that a model takes.
 
     Attributes:
-        rate: hertz.
-        channels: of the waveform.
-        samples: of a clip.
+        rate: sample rate in hertz.
+        channels: channels of the waveform.
+        samples: samples per clip.
         min_seconds: shortest file that is used.
     """
 
@@ -49,7 +49,7 @@ class Clip:
     """A part of a file.
 
     Attributes:
-        file: that it was cut from.
+        file: file that the clip was cut from.
         start: seconds into the file.
         seconds: length of the part.
         waveform: (C, S), padded with silence.
@@ -64,7 +64,7 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """For messages: the file's name, and the start if it is not 0."""
+        """Name for messages: the file's name, and the start if it is not 0."""
         return self.file.name if self.start == 0 else f"{self.file.name} from {self.start:.1f} s"
 
 
@@ -73,10 +73,10 @@ class ClipSummary:
     """Collects what the user should know about the clips of a folder.
 
     Attributes:
-        folder: that the clips come from.
-        shape: of the clips.
+        folder: folder that the clips come from.
+        shape: shape of the clips.
         clips: number of clips that are used.
-        seconds: of sound in them.
+        seconds: seconds of sound in the clips.
         videos: clips with pictures.
         cut: files that are longer than a clip, with their number of clips.
         rates: sample rates of the files, in hertz.

@@ -31,8 +31,8 @@ class CaptionedFile:
     """A sound or video with its caption.
 
     Attributes:
-        path: of the file.
-        name: within the folder, such as dogs/bark.wav.
+        path: path of the file.
+        name: name within the folder, such as dogs/bark.wav.
         caption: one line.
     """
 
@@ -51,9 +51,9 @@ class AudioFolder:
     """The sounds of a folder.
 
     Attributes:
-        folder: where they are.
+        folder: folder of the sounds.
         files: sorted by name.
-        notes: sentences for the user, about captions.
+        notes: sentences about the captions, for the user.
     """
 
     folder: Path
@@ -65,8 +65,8 @@ def read_audio_folder(folder: Path, default_caption: str = "") -> AudioFolder:
     """List the sounds and videos directly in a folder, and those that its table names.
 
     Args:
-        folder: to read.
-        default_caption: for files without a caption; "" takes the words of their names.
+        folder: folder to read.
+        default_caption: caption for files without one; "" takes the words of their names.
 
     Raises:
         InputError: the folder does not exist or holds no sound, its table cannot be read, or a file has

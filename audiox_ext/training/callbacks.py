@@ -25,7 +25,7 @@ class TrainingCallback(Callback):
     """Follows a training: averages its weights, reports, validates, and writes checkpoints.
 
     Attributes:
-        validation_name: what the validation uses, for the report.
+        validation_name: name of the validation data in the report.
     """
 
     validation_name = "held-out items"
@@ -52,7 +52,7 @@ class TrainingCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Do what is due after an optimizer step."""
+        """Report, validate or write a checkpoint where it is due after an optimizer step."""
         settings, step = module.settings, batch.step + 1
         module.average.update(step)
         self._recent_losses.append(module.last_losses["loss"])
@@ -120,7 +120,7 @@ class TuningCallback(TrainingCallback):
             checkpoint: file to write.
             validation: returns the batches to validate with, the same each time.
             report: receives the progress.
-            validation_name: what the validation uses, for the report.
+            validation_name: name of the validation data in the report.
             make_preview: makes a sound with the present weights; receives the number of finished steps.
             on_step: called after every step.
         """
@@ -138,7 +138,7 @@ class TuningCallback(TrainingCallback):
     def on_train_batch_end(
         self, trainer: Trainer, module: TrainingModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Do what is due after an optimizer step. If that raises, a checkpoint is written first."""
+        """Do the work that is due after an optimizer step. If it raises, a checkpoint is written first."""
         module = _require_network_training(module)
         module.step_losses.append(module.last_losses["loss"])
         super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)

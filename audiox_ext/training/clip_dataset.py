@@ -66,9 +66,9 @@ class ClipBatches:
     """Makes batches by their number: pass after pass over all clips, each in another order.
 
     Attributes:
-        clips: to train on.
-        size: of a batch.
-        seed: of the order.
+        clips: clips to train on.
+        size: clips per batch.
+        seed: seed of the order.
         preservation_clips: a second set, of sounds whose quality is to be preserved.
         preserved_count: clips of that set in every batch.
     """
@@ -110,8 +110,8 @@ def split_clips(
     """Split clips into a training and a validation set, file by file, by a hash of the name.
 
     Args:
-        clips: to split.
-        fraction: of the files that validation gets, at least one of them. With 0, or with fewer than four
+        clips: clips to split.
+        fraction: fraction of the files for validation, at least one file. With 0, or with fewer than four
             files, validation gets none.
         seed: another seed gives another split.
     """
@@ -141,12 +141,12 @@ def load_encoded_clips(
     """Encode a folder's clips, or read them from a file if nothing has changed.
 
     Args:
-        model: to encode with.
+        model: model to encode with.
         folder: the sounds.
-        cache_file: to read or write.
+        cache_file: file to read or write.
         min_seconds: shortest file that is used.
-        folders: to search for Synchformer weights.
-        on_clip: called after each encoded clip with (clips so far, least number of all clips). It may raise.
+        folders: folders to search for Synchformer weights.
+        on_clip: called after each encoded clip with (clips so far, lower bound on all clips). It may raise.
 
     Returns:
         (clips, sentences about them for the user).

@@ -1,4 +1,4 @@
-"""Encodes clips for training: every part of the model but the network does its work once, in advance.
+"""Encodes clips for training: every part of the model except the network runs once, in advance.
 
 B batch, C latent channels, L latent frames, N context tokens, M tokens that differ from their predecessor,
 D width.
@@ -38,7 +38,7 @@ _FILE_VERSION = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackedContext:
-    """A context in which equal neighbours are stored once. With text alone a tenth of it is left.
+    """A context in which equal neighbours are stored once. With text alone it shrinks to a tenth.
 
     Attributes:
         tokens: (M, D).
@@ -64,11 +64,11 @@ class EncodedClip:
     """A clip as the network sees it.
 
     Attributes:
-        name: for messages.
+        name: name for messages.
         file: name of the file in its folder.
-        caption: of the file.
-        mean: of the latents, (C, L).
-        deviation: of the latents, (C, L).
+        caption: caption of the file.
+        mean: mean of the latents, (C, L).
+        deviation: standard deviation of the latents, (C, L).
         contexts: several draws per kind of prompt: "text", and for videos also "video" and "both".
     """
 
@@ -98,8 +98,8 @@ class ClipEncoder:
         """Encode the empty prompts, which all clips share.
 
         Args:
-            model: whose autoencoder and conditioners are used.
-            placement: of its parts.
+            model: model whose autoencoder and conditioners are used.
+            placement: placement of the model's parts.
             encode_sync: None if video prompts need no sync features.
             uses_videos: False if the model takes no videos, or lacks what it needs to encode them.
         """
@@ -197,10 +197,10 @@ def write_clips(path: Path, key: str, clips: Sequence[EncodedClip], sentences: S
     """Store encoded clips for a resumed training. A full disk is logged and does no harm.
 
     Args:
-        path: of the file.
+        path: path of the file.
         key: identifies what the clips were made from.
-        clips: to store.
-        sentences: about the clips, for the user.
+        clips: clips to store.
+        sentences: sentences about the clips, for the user.
     """
     content = {
         "version": _FILE_VERSION,

@@ -1,11 +1,11 @@
-"""Trains an existing model on a user's sounds, to a LoRA or to a model of its own.
+"""Trains a LoRA, or a whole existing network, on a user's sounds.
 
     FOLDER/clips.pt      the encoded sounds; FOLDER/preservation_clips.pt those of the preservation dataset
     FOLDER/last.ckpt     the last checkpoint; FOLDER/events for TensorBoard
     FOLDER/sounds/       preview sounds; FOLDER/losses.png a plot of the loss
     FOLDER/<name>.safetensors or FOLDER/model/   the result
 
-A call that finds last.ckpt resumes from it, with the result of an unbroken training.
+If last.ckpt exists, training resumes from it, with the same result as without the interruption.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CAPTIONS_IN_LORA = 10
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What to train, and on which sounds.
+    """A training to run: the model, the sounds and the folders.
 
     Attributes:
         model: name or folder, as `get_pretrained_model` takes it, in the published layout.
@@ -56,8 +56,8 @@ class TrainingRequest:
         preservation_dataset: folder of sounds that the model should still make as before.
         default_caption: for sounds without a caption.
         accept_cc_by_nc: opt-in to non-commercial weights.
-        folders: to search for models; None searches the default ones.
-        device: to train on.
+        folders: folders to search for models; None searches the default ones.
+        device: device to train on.
     """
 
     model: str | Path
@@ -72,13 +72,13 @@ class TrainingRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingResult:
-    """What a training made.
+    """The result of a training.
 
     Attributes:
         path: the LoRA's file, or the model's folder.
         curve: plot of the losses.
         sound: made with the result from the first caption, (C, S) float32.
-        rate: of the sound, hertz.
+        rate: sample rate of the sound in hertz.
     """
 
     path: Path
@@ -98,9 +98,9 @@ def train_lora(
     """Train a LoRA, or resume its training, and write it.
 
     Args:
-        request: what to train, and on which sounds.
-        settings: of the training.
-        path: of the LoRA's file.
+        request: model, sounds and folders.
+        settings: settings of the training.
+        path: path of the LoRA's file.
         report: receives lines of progress.
         on_step: called after every step; may raise to end the training.
 
@@ -151,9 +151,9 @@ def finetune(
     """Train the whole network, or resume its training, and write the model into the output folder.
 
     Args:
-        request: what to train, and on which sounds.
-        settings: of the training.
-        dtype: of the network's weights in the new file; None keeps that of the original file.
+        request: model, sounds and folders.
+        settings: settings of the training.
+        dtype: type of the network's weights in the new file; None keeps the original type.
         report: receives lines of progress.
         on_step: called after every step; may raise to end the training.
 
@@ -212,7 +212,7 @@ class _Session:
         try:
             request.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{request.output} cannot be made ({error}). Choose another folder.") from None
+            raise InputError(f"{request.output} cannot be created ({error}). Choose another.") from None
         size = self.files.weights.stat().st_size
         self.identity = {"model": f"{self.base_name} ({size} bytes)", "set of sounds": hash_content(folder)}
         self.clips, self.sentences = self._encode(folder, "clips.pt")

@@ -31,7 +31,7 @@ def select_layers(network: nn.Module, targets: Sequence[str]) -> list[str]:
     """Return the names of the layers to adapt.
 
     Args:
-        network: to search.
+        network: network to search.
         targets: each is the end of a layer's name (to_qkv), or a regular expression to search in it. Empty
             selects every layer in the blocks.
 

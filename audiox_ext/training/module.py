@@ -37,7 +37,7 @@ class TrainingModule(LightningModule):
     All randomness in a step follows from the seed and the number of the step.
 
     Attributes:
-        settings: of the run.
+        settings: settings of the run.
         average: moving average of the trained weights.
         changeable: settings that a resumed training may change: how long and how fast it learns, but not
             what it learns from.
@@ -61,7 +61,7 @@ class TrainingModule(LightningModule):
         """Compute the terms to report. The one called "loss" is minimised.
 
         Args:
-            batch: of the kind that the subclass trains on.
+            batch: a batch of the subclass's kind.
             random: source of every random number in the step, on the CPU.
             training: False for validation.
         """
@@ -148,7 +148,7 @@ class TrainingModule(LightningModule):
                 )
         if checkpoint["average"].keys() != self.average.state_dict().keys():
             raise TrainingError(
-                "This training was started with other parameters. InitialModel it with the same options as "
+                "This training was started with different parameters. Start it with the same options as "
                 "before, --initial-model included, or train into another folder."
             )
         self.average.load_state_dict(checkpoint["average"])
@@ -165,19 +165,19 @@ class TrainingModule(LightningModule):
 class WeightAverage:
     """Exponential moving average of a module's trained parameters.
 
-    Averaged weights make better sounds than those of the last step. The decay of a step is the lesser of
+    Averaged weights make better sounds than those of the last step. The decay of a step is the smaller of
     `decay` and (1 + n) / (10 + n) after n steps; otherwise the random first weights would linger.
 
     Lightning's WeightAveraging callback is not used. It copies the whole module, and during LoRA training
-    that includes the frozen network (AudioX-MAF: 1.05 billion parameters). This class keeps the trained
-    parameters alone, in memory and in checkpoints.
+    that includes the frozen network (AudioX-MAF: 1.05 billion parameters). This class keeps only the
+    trained parameters, in memory and in checkpoints.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Begin with the present weights.
 
         Args:
-            module: whose parameters are averaged where they require gradients.
+            module: module whose trainable parameters are averaged.
             decay: in [0, 1).
         """
         self._module, self._decay = module, decay
@@ -185,7 +185,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take in the present weights, which are those after `steps` steps."""
+        """Add the present weights, reached after `steps` steps, to the average."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
         for name, value in self._trained():
             # The average may have been started before the module moved to its device.

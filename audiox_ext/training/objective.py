@@ -1,4 +1,4 @@
-"""The loss of a network on encoded clips. Its own weights are trained, or LoRA matrices beside them.
+"""The loss of a network on encoded clips. Either its own weights or LoRA matrices are trained.
 
 B batch, C latent channels, L latent frames, N context tokens, D width.
 
@@ -42,7 +42,7 @@ class NetworkTraining(TrainingModule):
     """Trains the parameters of a network that require gradients.
 
     Attributes:
-        network: that is trained.
+        network: the network that is trained.
         step_losses: loss of every step.
         validations: (finished steps, loss) of every validation.
         best: weights of the best validation, by name; empty if training does not wait for better ones.
@@ -62,13 +62,13 @@ class NetworkTraining(TrainingModule):
         """Prepare a training.
 
         Args:
-            network: whose parameters are trained where they require gradients.
-            objective: that the model samples with.
-            settings: of the run.
-            identity: what a resumed training must agree with, by a name for the user. Checkpoints hold it.
-            base_model: restores the untrained network for a while, where that is possible. The network then
-                learns the clips to preserve, and clips without a prompt, from its own former predictions
-                (distillation) and not from the noise of a single sound.
+            network: network whose trainable parameters are trained.
+            objective: objective that the model samples with.
+            settings: settings of the run.
+            identity: values that a resumed training must share, by a name for the user. Checkpoints hold it.
+            base_model: temporarily restores the untrained network; None if that is impossible. With it, the
+                network learns preservation clips and clips without a prompt from its own earlier predictions
+                (distillation), not from the noise of a single sound.
         """
         super().__init__(settings)
         self.network = network
@@ -89,7 +89,7 @@ class NetworkTraining(TrainingModule):
     ) -> dict[str, Tensor]:
         """Compute the mean squared error of the prediction.
 
-        Validation shows every prompt and spreads the times evenly.
+        Validation uses every prompt and evenly spread times.
         """
         self.network.train(training)
         count = len(batch.clips)
@@ -237,7 +237,7 @@ def add_noise(objective: Objective, latents: Tensor, noise: Tensor, times: Tenso
     """Return (x_t, what the network is to predict).
 
     Args:
-        objective: that defines both.
+        objective: objective that defines both.
         latents: (B, C, L).
         noise: (B, C, L).
         times: (B,), 0 to 1.
@@ -267,10 +267,10 @@ def noise_times(uniform: Tensor, spread: float, shift: float) -> Tensor:
         uniform: numbers in [0, 1), any shape.
         spread: scale of the logarithm of the noise level tan(t pi / 2); 0 returns the numbers unchanged.
             Uniform times have a spread near 0.75 and a shift near 0.
-        shift: its centre. What shows in hundreds of latents at once, such as a pitch, is decided at higher
-            levels than uniform times reach.
+        shift: its centre. Features that span hundreds of latents, such as a pitch, are decided at higher
+            noise levels than uniform times reach.
 
-    Source: Karras et al. 2022 (arXiv 2206.00364), section 5, choose noise levels likewise.
+    Source: the noise levels of Karras et al. 2022 (arXiv 2206.00364), section 5.
     """
     if spread == 0:
         return uniform

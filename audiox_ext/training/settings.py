@@ -1,4 +1,4 @@
-"""Settings of a training, checked when they are made."""
+"""Settings of a training, checked when they are created."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class RunSettings:
         learning_rate: its highest value, above 0. It rises over `warmup_steps` and then falls along a cosine
             to a tenth.
         warmup_steps: steps over which the learning rate rises.
-        weight_decay: of matrices; vectors do not decay.
+        weight_decay: weight decay of matrices; vectors do not decay.
         gradient_clip: largest norm of all gradients together, above 0.
         ema_decay: decay per step of the averaged weights, in [0, 1). The averaged weights are the result.
         precision: "32" or "bf16", for arithmetic under autocast. A processor without bf16 units computes in
             32 bits, because bf16 would take a hundred times longer there.
         workers: processes that prepare items; 0 prepares them in this process.
-        seed: of every random number in the training.
+        seed: seed of every random number in the training.
         checkpoint_every: steps between checkpoints.
         validate_every: steps between validations.
         validation_items: items per validation; 0 turns validation off.
@@ -128,7 +128,7 @@ class LoraSettings(TuningSettings):
     """Settings for training a LoRA.
 
     Attributes:
-        rank: of the matrices, at least 1.
+        rank: rank of the matrices, at least 1.
         alpha: the matrices are scaled by alpha / rank; None means alpha = rank.
         targets: layers of the network to adapt. Each is the end of a layer's name, or a regular expression
             to search in it. Empty adapts every layer in the blocks.

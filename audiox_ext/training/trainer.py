@@ -80,12 +80,12 @@ def fit(
     """Run all steps of a training, or those that `folder`/last.ckpt lacks.
 
     Args:
-        module: what is trained.
-        settings: how long, and in which precision.
-        batches: what it is trained on.
+        module: the training to run.
+        settings: length and precision of the training.
+        batches: source of the batches.
         callback: called at every step; it writes checkpoints.
-        folder: for the checkpoint and TensorBoard's events; made if it does not exist.
-        device: to train on.
+        folder: for the checkpoint and TensorBoard's events; created if it does not exist.
+        device: device to train on.
 
     Raises:
         TrainingError: the checkpoint cannot be read, or the training diverges.
@@ -110,7 +110,7 @@ def fit(
 
 
 def count_steps(checkpoint: Path) -> int:
-    """Count the steps that a checkpoint has behind it; 0 if there is no file.
+    """Return the number of finished steps in a checkpoint; 0 if there is no file.
 
     Raises:
         TrainingError: the file cannot be read.
@@ -126,7 +126,7 @@ def count_steps(checkpoint: Path) -> int:
 
 
 def make_loader(batches: BatchSource, first: int, end: int, workers: int) -> DataLoader[Any]:
-    """Return a loader of the batches from `first` up to but without `end`, in order.
+    """Return a loader of the batches from `first` up to, but not including, `end`, in order.
 
     Args:
         batches: source of the batches.

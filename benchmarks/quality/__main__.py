@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
-    """Combine the preset with the settings that are named besides.
+    """Combine the preset with the settings that are given individually.
 
     Args:
         options: Options of the command.

@@ -1,7 +1,7 @@
 """Held-out prompts for measuring quality: scenes by group, described in words, by a video, or both.
 
 Each group requests one attribute, such as a count, and cycles through its values, so that guessing does not
-help. Equal arguments give equal items, and a longer list of a group begins with the shorter one.
+help. Equal arguments give equal items. A larger count extends the list of a smaller one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Group:
         kinds: Kinds of sound; without an attribute the items cycle through them.
         attribute: Attribute of the description that every item requests.
         values: Values of the attribute that the items cycle through; empty for any value.
-        joint: How the sounds of a scene are combined.
+        joint: Arrangement of the sounds of a scene.
         film: Whether the items have a video.
         words: Whether the items have a prompt in words.
     """
@@ -98,7 +98,7 @@ def held_out_items(
         count: Number of items per group.
         seconds: Duration of the scenes.
         groups: Names of groups, from `GROUPS`.
-        purpose: Another number gives other items.
+        purpose: Number that selects the items; a different number gives different items.
 
     Returns:
         The items.

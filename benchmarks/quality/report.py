@@ -192,14 +192,14 @@ def judge_item(
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """Compute the 95 % confidence interval of a fraction.
 
-    It assumes independent cases, which several events of one sound are not quite.
+    It assumes independent cases, although events of one sound are not fully independent.
 
     Args:
         right: Number of correct cases.
         total: Number of cases.
 
     Returns:
-        The interval, from 0 to 1; all of it without cases.
+        The interval within 0 to 1; (0, 1) if there are no cases.
 
     Source: Wilson 1927.
     """

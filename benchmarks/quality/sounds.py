@@ -170,7 +170,7 @@ def generate_sounds(
         model: Model to use.
         prompts: Items with their encoded videos.
         sampling: Sampling settings.
-        seed: Another number gives other sounds of the same items.
+        seed: A different number gives different sounds of the same items.
         batch: Sounds per batch.
 
     Returns:

@@ -43,7 +43,7 @@ class StudyFile:
 
     Attributes:
         path: The file, which need not exist.
-        subject: What all results share, such as the weights and the items.
+        subject: Properties that all results share, such as the weights and the items.
     """
 
     path: Path

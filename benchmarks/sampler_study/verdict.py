@@ -40,7 +40,7 @@ class Verdict:
 def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> list[Verdict]:
     """Compare two ways of sampling on every measure that both have.
 
-    A difference beyond the spread is real; a smaller one may be real too, but few items do not show it.
+    A difference beyond the spread is real. A smaller one may be real too, but showing it takes more items.
     Smaller distances and larger diversity are better.
 
     Args:

@@ -83,7 +83,7 @@ def find_lora(name: str) -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraOutput:
-    """Where the trainer writes.
+    """The files and folders that the trainer writes.
 
     Attributes:
         name: the LoRA's name as ComfyUI lists it.
@@ -150,7 +150,7 @@ class OutputFile:
     """A new file in ComfyUI's output folder.
 
     Attributes:
-        path: the file; nothing is there yet.
+        path: path of the file, which does not exist yet.
         subfolder: its folder relative to the output folder, as the browser needs it.
     """
 

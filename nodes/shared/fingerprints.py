@@ -73,7 +73,7 @@ class DownloadAwareFingerprints:
 
 
 def _equate(originals: dict[Fingerprint, Fingerprint], before: Fingerprint, after: Fingerprint) -> None:
-    """Record the original of a fingerprint to which files were added."""
+    """Record that a fingerprint stands for an earlier one to which files were added."""
     # A file that was replaced in the meantime is a real change: the old one may be in memory.
     if set(before) < set(after):
         originals[after] = originals.get(before, before)

@@ -25,7 +25,7 @@ class LoaderSettings(NamedTuple):
         precision: number format of the network.
         engine: the code that runs the model.
         accept_cc_by_nc: whether the user accepts the non-commercial licence. Loaders that differ in it share
-            no model: one loader's yes must not unlock another.
+            no model, so accepting the licence in one does not unlock another.
         compile: whether to compile the network.
     """
 

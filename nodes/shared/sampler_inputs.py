@@ -37,7 +37,7 @@ T = TypeVar("T", int, float, str)
 
 
 def own_as_none(value: T) -> T | None:
-    """Return None for 0, default and custom, with which a widget says: the model's own value."""
+    """Return None for 0, default and custom, the widget values that mean the model's own value."""
     return None if value in (0, DEFAULT, CUSTOM) else value
 
 
@@ -196,7 +196,7 @@ def _noise_and_seed_inputs() -> list[io.Input]:
 
 
 def _sound_inputs() -> list[io.Input]:
-    """Settings of sounds that are varied, used as reference, or short. Optional from here on."""
+    """Settings of variations, reference audio and short sounds. Inputs are optional from here on."""
     return [
         io.Float.Input(
             "init_strength",
@@ -271,7 +271,7 @@ def _window_inputs() -> list[io.Input]:
 
 
 def _sampling_inputs() -> list[io.Input]:
-    """Presets, schedule, and what saves time."""
+    """Presets, schedule, and inputs that save time."""
     return [
         io.Combo.Input(
             "preset",

@@ -31,7 +31,7 @@ class FrameClip:
         source: the video or images.
         time_range: the part to read, in seconds of the trimmed source.
         trim: (start, seconds) of the source; 0 seconds: to its end. None: untrimmed.
-        fps: frame rate to report instead of the source's; a still's own says only how long it is held.
+        fps: frame rate to report instead of the source's; that of a still says only how long it is held.
     """
 
     source: VideoSource
@@ -71,7 +71,7 @@ def read_clip(
         fps: frame rate of the images in hertz.
         video_info: Video Helper Suite's information about the images; its frame rate replaces `fps`.
         time_range: the part to read.
-        seconds: how long a still is held, and how much of a cropped video is read, if the time range has
+        seconds: seconds that a still is held, or that are read of a cropped video, if the time range has
             no duration.
         seconds_per_image: above 0, images are a slideshow, and `fps` and `video_info` are ignored.
 

@@ -108,10 +108,10 @@ def test_it_keeps_latents_and_varies_sounds(sampler: Any, golden_model: Any) -> 
 def test_what_it_cannot_keep_is_refused(golden_model: Any) -> None:
     model = golden_model("maf")
     init = {"init_audio": (8000, tone(2, 8000, 440))}
-    with pytest.raises(InputError, match="mask_args work with this engine's own samplers alone"):
+    with pytest.raises(InputError, match="mask_args work only with this engine's own samplers"):
         make(model, custom_sampler=heun, mask_args={"maskend": 50}, **init)
     ramp = torch.linspace(0, 1, model.config.latent_count)
-    with pytest.raises(InputError, match="all to the same degree"):
+    with pytest.raises(InputError, match="changes all masked latents with one strength"):
         make(model, custom_sampler=heun, latent_mask=ramp, **init)
 
 
@@ -142,5 +142,5 @@ def test_rectified_flow_refuses_it(given: dict[str, Any], golden_model: Any) -> 
 
 
 def test_a_sampler_that_gives_something_else_is_named(golden_model: Any) -> None:
-    with pytest.raises(InputError, match="custom_sampler gave NoneType"):
+    with pytest.raises(InputError, match="custom_sampler returned NoneType"):
         make(golden_model("maf"), custom_sampler=lambda *arguments: None)

@@ -178,7 +178,7 @@ def test_noise_levels_and_times_are_each_others_inverse() -> None:
 
 @pytest.mark.parametrize("strength", [0, -0.1, 1.01, math.nan])
 def test_senseless_strengths_are_refused(strength: float) -> None:
-    with pytest.raises(InputError, match=f"strength of a variation is {strength}"):
+    with pytest.raises(InputError, match=f"The denoising strength is {strength}"):
         noise_level(strength, 0.3, 500)
 
 

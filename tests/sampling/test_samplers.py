@@ -440,7 +440,7 @@ def test_euler_follows_a_straight_line_exactly() -> None:
         ({"maskstart": -1}, r"maskstart must lie in \[0, 100\], got -1"),
         ({"marination": 2}, "marination must lie in"),
         ({"maskstart": 10, "maskend": 12, "softnessL": 50}, "longer than the masked"),
-        ({"start": 3}, "does not know start"),
+        ({"start": 3}, "Unknown mask_args: start"),
         ({"maskend": float("nan")}, "maskend must lie in"),
     ],
 )
