@@ -435,7 +435,7 @@ def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_mode
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, math.nan])
-def test_strengths_out_of_range_get_a_sentence(strength: float, golden_model: Any) -> None:
-    request = audio_request(init_audio=(track(1, 8000)[0], 8000), init_strength=strength)
+def test_strengths_out_of_range_get_a_sentence(strength: float) -> None:
+    sound = (track(1, 8000)[0], 8000)
     with pytest.raises(InputError, match=r"init_strength is .*: it must be from 0.001"):
-        make_audio(golden_model("maf"), request, device="cpu")
+        audio_request(init_audio=sound, init_strength=strength)
