@@ -264,7 +264,7 @@ class FusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingDefaults:
-    """How a model is sampled by default. `cfg_scale` 1 means no guidance."""
+    """The default sampling settings of a model. `cfg_scale` 1 means no guidance."""
 
     steps: int = 250
     cfg_scale: float = 7.0

@@ -57,7 +57,7 @@ class DevicePlacement:
         """Place parts on a device.
 
         Args:
-            device: Where the parts run.
+            device: Device that the parts run on.
             offload: Keep a part on the device only while it is in use, and on the CPU otherwise.
         """
         self.device = torch.device(device)
@@ -138,7 +138,7 @@ def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iter
     Args:
         placement: Frees the memory.
         doing: The end of the sentence "Memory ran out while ...".
-        advice: What the user can lower or shorten.
+        advice: The settings that the user can lower or shorten.
 
     Raises:
         InputError: Memory ran out.

@@ -32,7 +32,7 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
         The temporary path to write to, with the suffix of `path`. Nothing exists there yet.
 
     Raises:
-        AudioXError: Of the class `error`, when the disk is full or the place cannot be written to.
+        AudioXError: The disk is full or the place cannot be written to. The class is `error`.
     """
     temporary = _hidden(path, _MARK)
     try:

@@ -48,7 +48,7 @@ def check_license(license_name: str | None, source: str, accepted: bool) -> None
 
     Args:
         license_name: The licence that the weights name, or None.
-        source: Where the weights come from, for the message.
+        source: Origin of the weights, for the message.
         accepted: The caller's explicit consent; the environment variable AUDIOX_ACCEPT_CC_BY_NC=1 counts
             as well.
 

@@ -36,7 +36,7 @@ def convert_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: The type of the result.
 
     Returns:
-        The convert_tensor tensor, or `tensor` itself if it has that type.
+        The converted tensor, or `tensor` itself if it has that type.
     """
     if tensor.dtype == dtype:
         return tensor
@@ -49,7 +49,7 @@ def convert_tensor(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def iterate_slices(tensor: Tensor) -> Iterator[Tensor]:
-    """Iterate over the values of a tensor on the CPU, in iterate_slices.
+    """Iterate over the values of a tensor on the CPU, slice by slice.
 
     Args:
         tensor: Any tensor on the CPU.

@@ -35,7 +35,7 @@ Network = DiffusionTransformer | MultimodalDiffusionTransformer
 
 
 class MergedLora(Protocol):
-    """What the model knows of a LoRA: `checkpoints.lora_file.Lora` is one."""
+    """The part of a LoRA that the model uses: `checkpoints.lora_file.Lora` is one."""
 
     @property
     def rank(self) -> int:
@@ -83,7 +83,7 @@ class AudioXModel(nn.Module, ModelFacts):
             operations: Layer classes of the network.
             dtype: Type of the network's weights.
             compute_dtype: Type of the network's arithmetic, where its layers can cast.
-            device: Where the weights are.
+            device: Device of the weights.
             rest_operations: Layer classes of the other parts, which are float32; by default `operations`.
         """
         super().__init__()
@@ -164,7 +164,7 @@ class AudioXModel(nn.Module, ModelFacts):
             windows: A batch of prompts per window.
             placement: Decides where conditioners run.
             random: Source of the random numbers.
-            groups: A number per window. Windows of equal numbers share what a conditioner draws at random;
+            groups: A number per window. Windows of equal numbers share a conditioner's random numbers;
                 by default none do.
             audio_prompt_masking: False leaves audio prompts whole where a conditioner would hide a random
                 part of them. The random numbers are drawn all the same.

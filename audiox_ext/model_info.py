@@ -70,7 +70,7 @@ class StoredModel(ModelFacts):
 
     Attributes:
         config: Its config.json.
-        folder: Where its files are.
+        folder: Folder of its files.
     """
 
     config: ModelConfig

@@ -17,8 +17,8 @@ from .errors import InputError
 class RandomNumbers:
     """One generator for a whole batch, as in the published code, or one per item.
 
-    With one generator per item, each item draws its numbers in the order of a run of its own: its sound
-    equals a run with its seed alone. Code that draws numbers need not know which it is. The exception is the
+    With one generator per item, each item draws its numbers as in a run of its own, so its sound equals
+    that of a run with its seed alone. Code that draws numbers need not know which it is. The exception is the
     sampler k-dpm-adaptive, which chooses one step size for all items, by their joint error.
     """
 

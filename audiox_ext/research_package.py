@@ -103,7 +103,7 @@ def upstream_generate(
         conditioning: One conditioning dictionary per item; missing prompts are completed.
         batch_size: Number of sounds per item.
         seed: Seed of the batch, -1 for a random one.
-        device: Where to generate.
+        device: Device to generate on.
         callback: Receives every step.
         sample_size: Length in samples, at most that of the model.
         seeds: One seed per variation; variations are generated one after the other.

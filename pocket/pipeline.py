@@ -61,7 +61,7 @@ def train_autoencoder(
     Args:
         config: The configuration.
         folder: The training's folder.
-        device: Where to train.
+        device: Device to train on.
         report: Called with each line about the progress.
         start: Folder of a model of the same configuration. Only its decoder is trained further, so that
             whatever was trained on its latents stays valid.
@@ -76,8 +76,8 @@ def train_autoencoder(
     if config.waves is not None:
         if start is not None:
             raise InputError(
-                "The autoencoder of this configuration is made of one of waves, and is not trained itself: "
-                "leave out --initial-model."
+                "The autoencoder of this configuration is built from one of waves and not trained "
+                "itself: leave out --initial-model."
             )
         return _build_from_waves(config, folder, device, report)
     initial = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
@@ -138,7 +138,9 @@ def _build_from_waves(
     try:
         inner.load_state_dict(_trained_before(trained, "autoencoder"), strict=True)
     except RuntimeError as error:
-        raise TrainingError(f"{trained} is not the waves of this configuration ({error}).") from None
+        raise TrainingError(
+            f"{trained} does not fit the section waves of this configuration ({error})."
+        ) from None
     torch.manual_seed(settings.seed)
     autoencoder = Autoencoder(sizes, dtype=torch.float32).eval()
     whole = config.model.latent_count * ratio
@@ -171,7 +173,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     Args:
         config: The configuration.
         folder: The training's folder.
-        device: Where to train.
+        device: Device to train on.
         report: Called with each line about the progress.
 
     Raises:
@@ -232,7 +234,7 @@ def train_diffusion(
     Args:
         config: The configuration.
         folder: The training's folder.
-        device: Where to train.
+        device: Device to train on.
         report: Called with each line about the progress.
         dtype: Type of the written weights.
         start: Folder of a complete model of the same configuration to train further. Parts that were

@@ -211,7 +211,7 @@ class TrainingConfig:
         """The items to train on or to validate with.
 
         Args:
-            split: Which split.
+            split: Name of the split.
             film_fraction: Fraction of videos, 0 to 1.
             length: Number of items; None for `data.length`.
         """

@@ -72,14 +72,14 @@ def parse_training_config(values: Mapping[str, Any], folder: Path) -> TrainingCo
 
     Args:
         values: The contents.
-        folder: Where to look for the file that `model` may name.
+        folder: Folder of the file that `model` may name.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value is not supported.
     """
     unknown = sorted(set(values) - set(_SECTIONS))
     if unknown:
-        raise ConfigError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(_SECTIONS))}.")
+        raise ConfigError(f"unknown sections: {', '.join(unknown)}. Allowed: {', '.join(sorted(_SECTIONS))}.")
     config_json = values.get("model")
     if isinstance(config_json, str):
         config_json = read_config(folder / config_json)
@@ -109,11 +109,14 @@ def _check_waves(config: TrainingConfig) -> None:
     if config.waves is None:
         if is_spectral:
             raise ConfigError(
-                "The model's encoder has the type strengths, and its decoder is made of waves: add waves."
+                "The model's encoder has the type strengths, so its decoder is built from waves: add the "
+                "section waves."
             )
         return
     if not is_spectral:
-        raise ConfigError("waves is there, so the model's encoder must be of the type strengths.")
+        raise ConfigError(
+            "The section waves is present, so the model's encoder must have the type strengths."
+        )
     outer, inner = config.model.autoencoder, config.waves
     if not isinstance(inner.encoder, OobleckEncoderConfig):
         raise ConfigError("waves must be a waveform autoencoder: its encoder must be of the type oobleck.")
@@ -159,7 +162,7 @@ def _parse_section(values: Mapping[str, Any], name: str, section: type[T]) -> T:
     hints = get_type_hints(section)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise ConfigError(f"{name} has no {', '.join(unknown)}; it has {', '.join(sorted(hints))}.")
+        raise ConfigError(f"{name}: unknown {', '.join(unknown)}. Allowed: {', '.join(sorted(hints))}.")
     for item in fields(section):  # type: ignore[arg-type]  # T cannot be bound to dataclasses
         if item.default is MISSING and item.default_factory is MISSING and item.name not in data:
             raise ConfigError(f"{name}.{item.name} is missing.")

@@ -141,7 +141,7 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
 
     Args:
         name: a short name, a hub repository, or (with allow_paths) the path of a folder.
-        folders: where to search.
+        folders: folders to search.
         allow_paths: whether `name` may be a path.
 
     Returns:
@@ -162,9 +162,9 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
     if bundled is not None:
         return bundled
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or ".." in name or name.startswith("."):
-        path_hint = ", or the path of a folder that exists" if allow_paths else ""
+        path_hint = ", or the path of a folder" if allow_paths else ""
         raise InputError(
-            f"{name!r} is not a model name. Give a name such as AudioX-Turbo, a hub repository such as "
+            f"{name!r} is not a model name. Give a name such as AudioX-Turbo or a hub repository such as "
             f"HKUSTAudio/AudioX{path_hint}."
         )
     stored = folder_name(name)
@@ -229,7 +229,7 @@ def find_synchformer(
     """Find Synchformer's weights.
 
     Args:
-        folders: where to search.
+        folders: folders to search.
         near: a model's folder, searched first.
         fits: whether a file can be used; others are skipped.
 

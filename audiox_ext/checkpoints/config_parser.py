@@ -56,7 +56,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_model_config(files: CheckpointFiles) -> dict[str, Any]:
-    """Read the config.json of a checkpoint; AudioX-Turbo, published without one, has it in this package.
+    """Read the config.json of a checkpoint; for AudioX-Turbo, published without one, this package's own.
 
     Raises:
         ConfigError: the file is missing, unreadable or not JSON.
@@ -222,7 +222,7 @@ def _encoder(section: ConfigSection) -> OobleckEncoderConfig | SpectralEncoderCo
 
 
 def _oobleck_sizes(section: ConfigSection) -> dict[str, Any]:
-    """Parse the sizes that encoder and decoder of an Oobleck autoencoder both have."""
+    """Parse the sizes that the encoder and the decoder of an Oobleck autoencoder share."""
     return {
         "channels": section.positive("channels"),
         "c_mults": section.integers("c_mults"),

@@ -60,9 +60,9 @@ def convert_checkpoint(
     Args:
         name: the model's name, or the path of its folder.
         target: the new folder.
-        precision: fp32, bf16 or fp16, of the network; everything else is float32, as the loader uses it.
+        precision: fp32, bf16 or fp16 for the network; everything else is float32, as in the loader.
         accept_cc_by_nc: your consent to the licence of non-commercial weights.
-        folders: where to search, by default `ModelFolders.default()`.
+        folders: folders to search, by default `ModelFolders.default()`.
         force: whether an existing model in `target` is replaced.
 
     Returns:

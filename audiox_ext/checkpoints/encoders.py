@@ -136,7 +136,7 @@ def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders,
     Args:
         model: the model.
         folder: its folder, searched first.
-        folders: where to search next.
+        folders: folders to search next.
         download: whether a missing encoder may be downloaded.
 
     Raises:
@@ -179,7 +179,7 @@ def find_synchformer_for(facts: ModelFacts, folders: ModelFolders, near: Path | 
 
     Args:
         facts: the model. Weights of another width are skipped: the model would refuse their features.
-        folders: where to search.
+        folders: folders to search.
         near: the model's folder, searched first.
 
     Returns:
@@ -231,7 +231,8 @@ def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None)
 
     Args:
         state: tensors from `convert_synchformer_keys`.
-        num_heads: attention heads, which shapes do not tell. By default heads are 64 wide, as published.
+        num_heads: number of attention heads, which shapes do not show. By default heads are 64 wide, as
+            published.
 
     Raises:
         CheckpointError: a tensor is missing or has a wrong shape, or num_heads is needed and not given.
@@ -290,8 +291,8 @@ def load_synchformer(
         path: synchformer_state_dict.safetensors, .pth, .pt or .ckpt.
         num_heads: see `config_from_state`.
         operations: the layer classes, by default torch's.
-        dtype: of the weights, None for the file's own.
-        device: where the weights are put.
+        dtype: type of the weights, None for the file's own.
+        device: device for the weights.
 
     Raises:
         CheckpointError: the file is missing, damaged or unsafe, or its keys or shapes differ from the

@@ -25,7 +25,7 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
 
     Args:
         name: the model's name, or the path of its folder.
-        folders: where to search, by default `ModelFolders.default()`.
+        folders: folders to search, by default `ModelFolders.default()`.
 
     Returns:
         Values that can be written as JSON.

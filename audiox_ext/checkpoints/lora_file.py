@@ -40,14 +40,14 @@ class LoraInfo:
     """The metadata of a LoRA. Missing entries are empty.
 
     Attributes:
-        name: of the LoRA, by default its file's.
-        kind: of the model that it was trained on, see `kind_of`.
+        name: name of the LoRA, by default its file's.
+        kind: kind of the model that it was trained on, see `kind_of`.
         base: that model's name.
-        fingerprint: of that model's network, see `fingerprint`.
-        license: of that model's weights, and so of the LoRA; None if unknown.
+        fingerprint: fingerprint of that model's network, see `fingerprint`.
+        license: licence of that model's weights, and so of the LoRA; None if unknown.
         trigger: words that a prompt should contain.
         captions: examples from the training.
-        steps: of the training.
+        steps: number of training steps.
         dataset: a sentence about the training's sounds.
     """
 

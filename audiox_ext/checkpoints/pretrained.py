@@ -63,17 +63,17 @@ def get_pretrained_model(
     Args:
         name: a short name ("AudioX-Turbo"), a hub repository, or (with allow_paths) a local folder.
         accept_cc_by_nc: your consent to the licence of non-commercial weights.
-        precision: of the network's weights; auto is the fastest of fp32, bf16 and fp16 on `device`.
-        device: where the model runs.
-        folders: where to search, by default `ModelFolders.default()`.
+        precision: precision of the network's weights; auto is the fastest of fp32, bf16 and fp16 on `device`.
+        device: device that the model runs on.
+        folders: folders to search, by default `ModelFolders.default()`.
         download: whether missing files may be downloaded.
         allow_paths: whether `name` may be a path.
         operations: the network's layer classes, by default the engine's own.
         rest_operations: the layer classes of everything else, by default `operations`.
-        dtype: of the network's weights, instead of `precision`.
-        compute_dtype: of the network's arithmetic, for `operations` that cast weights.
-        block_dtype: of the matrices in transformer blocks, for `operations` that cast weights; may be a type
-            that cannot compute, such as torch.float8_e4m3fn.
+        dtype: type of the network's weights, instead of `precision`.
+        compute_dtype: type of the network's arithmetic, for `operations` that cast weights.
+        block_dtype: type of the matrices in transformer blocks, for `operations` that cast weights; may be a
+            type that cannot compute, such as torch.float8_e4m3fn.
         offload: whether each part of the model is on `device` only while it runs.
         compile: whether the network is compiled, see `compile_network`.
 
@@ -108,7 +108,7 @@ def find_stored_model(name: str, folders: ModelFolders) -> StoredModel:
 
     Args:
         name: the model's name, or the path of its folder.
-        folders: where to search.
+        folders: folders to search.
 
     Raises:
         ModelNotFoundError: it is not on disk.

@@ -39,7 +39,7 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
 
     Args:
         path: the file.
-        nested: keys under which a pickle may hold the state dict. The mapping with the most tensors is taken.
+        nested: keys under which a pickle may hold the state dict. The mapping with the most tensors is used.
 
     Returns:
         The tensors by key; all other values are left out.
@@ -182,7 +182,7 @@ def unfolded_shapes(
 
     Args:
         file_shapes: shapes by key; k.weight may be folded.
-        model_shapes: tells which weights are pairs in a published file.
+        model_shapes: shows which weights are pairs in a published file.
     """
     shapes = {key: tuple(shape) for key, shape in file_shapes.items()}
     for key in model_shapes:

@@ -31,7 +31,7 @@ def add_command(
 
     Args:
         commands: the group that the command joins.
-        name: what the user types.
+        name: the word that the user types.
         common: the options that all commands have.
         summary: a sentence for the help.
         run: the command's function.

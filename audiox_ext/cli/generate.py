@@ -293,13 +293,13 @@ def _check_video(options: argparse.Namespace) -> None:
     suffix = options.output.suffix.lower()
     if suffix in VIDEO_SUFFIXES and options.video is None:
         raise InputError(
-            f"{options.output.name} is a video, and there is none to add the sound to. Give --video."
+            f"{options.output.name} is a video, but there is no video to add the sound to. Give --video."
         )
     if options.features is not None and options.video is not None and suffix not in VIDEO_SUFFIXES:
-        raise InputError("--features and --video say the same thing: give one of them.")
+        raise InputError("--features and --video exclude each other: give one of them.")
     if options.features is not None and options.mask is not None:
         raise InputError(
-            "--mask is for the pictures of a video, and --features holds finished ones: "
+            "--mask needs the pictures of a video, but --features are already extracted: "
             "give --mask to extract."
         )
     used = {
@@ -311,7 +311,7 @@ def _check_video(options: argparse.Namespace) -> None:
     }
     idle = [name for name, value in used.items() if value]
     if idle and options.video is None:
-        raise InputError(f"{', '.join(idle)} is about a video, and there is none. Give --video.")
+        raise InputError(f"{', '.join(idle)} is about a video, but there is none. Give --video.")
     check_paths(options)
     if suffix in VIDEO_SUFFIXES and is_image_path(options.video):
         raise InputError(

@@ -1,1 +1,1 @@
-"""Neural networks in plain PyTorch. Of the project they import only the configuration and the errors."""
+"""Neural networks in plain PyTorch. They import only the configuration and the errors of the project."""

@@ -48,7 +48,7 @@ class DenoisingNetwork(nn.Module):
             config: Sizes of the network.
             operations: A namespace of layer classes, such as `torch.nn`.
             dtype: Type of the weights; None for torch's default.
-            device: Where the weights are.
+            device: Device of the weights.
             compute_dtype: Type of the arithmetic, where the layers can cast; None for that of the weights.
         """
         super().__init__()

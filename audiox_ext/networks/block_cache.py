@@ -24,8 +24,8 @@ class BlockCache:
 
     Attributes:
         threshold: Largest relative change for which the cached result is used.
-        passes: How many passes there were.
-        reused: How many of them used the cached result.
+        passes: Number of passes.
+        reused: Number of passes that used the cached result.
     """
 
     def __init__(self, threshold: float) -> None:

@@ -75,11 +75,11 @@ class DiffusionTransformer(DenoisingNetwork):
         }
 
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> DitContext:
-        """Compute everything that depends on the conditioning alone, for use at every step.
+        """Compute everything that depends only on the conditioning, for use at every step.
 
         Args:
             context: (B', N, cond_token_dim).
-            zero_items: How many further items of the batch have a context of zeros; they cost nothing here.
+            zero_items: Number of further items of the batch with a context of zeros; they cost nothing here.
         """
         bias = None
         if not (torch.is_grad_enabled() and context.requires_grad):

@@ -72,14 +72,14 @@ class MultimodalDiffusionTransformer(DenoisingNetwork):
         }
 
     def prepare_context(self, context: Tensor, zero_items: int = 0) -> MmditContext:
-        """Compute everything that depends on the conditioning alone, for use at every step.
+        """Compute everything that depends only on the conditioning, for use at every step.
 
         Args:
             context: (B', context_tokens, cond_token_dim).
-            zero_items: How many further items of the batch have a context of zeros.
+            zero_items: Number of further items of the batch that have a context of zeros.
 
         Raises:
-            ValueError: The context has another number of tokens.
+            ValueError: The context has the wrong number of tokens.
         """
         if context.shape[1] != self.config.context_tokens:
             raise ValueError(
@@ -148,7 +148,7 @@ class _Attention(nn.Module):
 
 
 class _TimeAttention(nn.Module):
-    """Cross-attention to the time token alone.
+    """Cross-attention to only the time token.
 
     (as published) Key and value are swapped, and with a single key the attention weight is 1. The result is
     the normalised key, the same for every token; the query has no effect.

@@ -1,4 +1,4 @@
-"""Crossfades of two sounds that cannot be heard: of constant power, with loudness that does not jump.
+"""Inaudible crossfades between two sounds: constant power, and no jump in loudness.
 
 C channels, S samples. All waveforms are float32 on the CPU. Loudness is the root mean square of samples.
 """
@@ -81,8 +81,8 @@ def match_loudness(old: Tensor, new: Tensor, boundary: int, rate: int) -> Tensor
     """Match the loudness of `new` to `old`, so that it does not jump at the boundary.
 
     A model repeats the end of `old` before it continues. If that is the same sound with other loudness, the
-    difference is corrected, up to 12 dB, and the correction slowly returns to none: what follows keeps its
-    own dynamics, such as a drum or a rest right after the boundary. If it is another sound, the loudness of
+    difference is corrected, up to 12 dB, and the correction slowly fades out. So the rest keeps its own
+    dynamics, such as a drum or a pause right after the boundary. If it is another sound, the loudness of
     `old` is held for a moment, and then glides to that of `new`. If `old` has faded out or `new` is silent,
     nothing is changed.
 
@@ -138,7 +138,7 @@ def _holding_gains(target: float, new: Tensor, boundary: int, rate: int) -> Tens
 def _limit_around_peaks(waveform: Tensor, limit: float, boundary: int, rate: int) -> Tensor:
     """Scale down a waveform (C, S) around every peak that would exceed `limit`.
 
-    Near the boundary the gain changes only as fast as cannot be heard. A track that was mastered to full
+    Near the boundary the gain changes too slowly to be heard. A track that was mastered to full
     scale is louder than other sounds of the same peak, and a step in loudness is heard there rather than a
     few clipped peaks.
     """

@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class EditWindow:
-    """Where the model works.
+    """The window of a track in which the model works.
 
     Attributes:
         start: First latent, counted in the track at the model's rate.

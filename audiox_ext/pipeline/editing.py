@@ -90,7 +90,7 @@ class AudioEdit:
                 raise InputError(f"{name} must be 0 s or more, got {seconds!r}.")
         if self.extends and self.regions:
             raise InputError(
-                "The track is to be both edited and extended. Do one after the other: extend the result of "
+                "The track would be both edited and extended. Do one after the other: extend the result of "
                 "the first sampler."
             )
 
@@ -125,7 +125,7 @@ def extension(waveform: Tensor, rate: int, seconds: float, side: str) -> AudioEd
         raise InputError(f"side is {side!r}: choose after or before.")
     if not (math.isfinite(seconds) and seconds >= SHORTEST):
         raise InputError(
-            f"The track is to be extended by {seconds:g} s, which adds nothing. Give {SHORTEST:g} s or more."
+            f"The track would be extended by {seconds:g} s, which adds nothing. Give {SHORTEST:g} s or more."
         )
     if side == "before":
         return AudioEdit(waveform=waveform, rate=rate, before=seconds)
@@ -151,7 +151,7 @@ def check_regions(regions: Sequence[Region], seconds: float) -> None:
         if region.start >= seconds or region.end > seconds + _TOLERANCE:
             raise InputError(
                 f"The region from {region.start:g} to {region.end:g} s is not inside the audio, which is "
-                f"{seconds:.3f} s long. Choose an end up to that."
+                f"{seconds:.3f} s long. Choose an earlier end."
             )
     ordered = sorted(regions, key=lambda region: region.start)
     for first, second in pairwise(ordered):

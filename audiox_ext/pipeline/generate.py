@@ -109,7 +109,7 @@ def split_arguments(
     unknown = sorted(sampler_kwargs.keys() - {*_SETTINGS, *_INPUTS, "callback"})
     if unknown:
         raise InputError(
-            f"generate_diffusion_cond does not know {', '.join(unknown)}. Beside its own arguments it "
+            f"Unknown arguments: {', '.join(unknown)}. Besides its own, generate_diffusion_cond "
             f"accepts callback, {', '.join([*_SETTINGS, *_INPUTS])}."
         )
     settings = {_SETTINGS[name]: value for name, value in sampler_kwargs.items() if name in _SETTINGS}

@@ -61,7 +61,7 @@ def make_audio(
     Args:
         model: The model.
         request: Prompts, inputs and settings.
-        device: Where to run, if the model has no placement.
+        device: Device to run on if the model has no placement.
         callback: Called once per step; it ends the run by raising.
         generate: Another engine in place of this one.
 

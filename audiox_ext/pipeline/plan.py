@@ -1,4 +1,4 @@
-"""How one run is sampled, decided before the network runs: noise levels or times, start, latents to keep.
+"""The plan of a run, made before the network runs: noise levels or times, start, latents to keep.
 
 B batch, C latent channels, L latents.
 """
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingPlan:
-    """How one run is sampled.
+    """The plan of a run.
 
     Attributes:
         model: The model.
@@ -120,7 +120,7 @@ def plan_sampling(
         model: The model.
         settings: Settings with the model's own values filled in, see `resolve_settings`.
         init: Latents to vary or keep in part (B, C, L).
-        mask: Which of them are kept; None varies all of them.
+        mask: The latents to keep; None varies all of them.
         init_noise_level: Noise level from which a variation starts.
         callback: Called once per step.
 

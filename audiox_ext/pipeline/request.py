@@ -1,4 +1,4 @@
-"""A request: what the node or the command line asks for, checked as far as possible before any work.
+"""A request of the node or the command line, checked as far as possible before any work.
 
 B batch, C channels, S samples.
 """
@@ -31,14 +31,14 @@ class AudioRequest:
     """A sound to make: its prompts and settings.
 
     Attributes:
-        prompt: What to make, as text or as a timeline of texts. Text that is a timeline is parsed here, once
+        prompt: The sound to make: text or a timeline of texts. Text that is a timeline is parsed here, once
             (see `timeline.parse_timeline`).
-        negative_prompt: What to avoid, as plain text.
+        negative_prompt: Sounds to avoid, as plain text.
         features: Features of the video to make sound for.
         audio_prompt: Reference audio.
         init_audio: Sound to vary as a whole, see `GenerationSettings.init_strength`.
         edit: Track to edit or extend. It determines the length and rate of the result.
-        settings: How the sound is generated.
+        settings: Settings of the generation.
     """
 
     prompt: str | Timeline = ""

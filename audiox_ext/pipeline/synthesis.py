@@ -33,7 +33,7 @@ InitAudio = tuple[int, Tensor]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EngineInputs:
-    """What one run of the engine gets beside its settings.
+    """The inputs of one run of the engine besides its settings.
 
     Attributes:
         conditioning: One mapping per batch item, or one for all, with any of text_prompt (str or
@@ -78,7 +78,7 @@ def synthesise(
         model: The model.
         inputs: Prompts, and sounds to start from.
         settings: Settings, whose preset has been applied.
-        device: Where to run, if the model has no placement.
+        device: Device to run on if the model has no placement.
         callback: Called once per step; it ends the run by raising.
         return_latents: Return the latents (B, C, L) on the CPU instead.
 

@@ -58,7 +58,7 @@ class Span:
 class Timeline:
     """Prompts of spans that follow each other without a gap, from 0 on. Made by `parse_timeline`.
 
-    is_part: of a longer sound's timeline, whose rest need not be heard.
+    is_part: Whether it is cut from a longer timeline. Spans may then lie past the end of the sound.
     """
 
     spans: tuple[Span, ...]
@@ -66,7 +66,7 @@ class Timeline:
 
     @property
     def seconds(self) -> float | None:
-        """Where the last span ends, or None where it lasts to the end of the sound."""
+        """End of the last span in seconds, or None if it lasts to the end of the sound."""
         return self.spans[-1].end
 
     @property

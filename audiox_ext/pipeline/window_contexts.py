@@ -40,7 +40,7 @@ def window_pieces(
 
     Args:
         model: The model.
-        plan: Where windows lie.
+        plan: Positions of the windows.
         conditioning: Prompts, see `EngineInputs`.
         tensors: Tokens in place of prompts.
         negative: Negative prompts.

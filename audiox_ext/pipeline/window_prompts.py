@@ -38,7 +38,7 @@ def cut_to_window(
         prompts: Prompts by conditioner.
         config: The model's configuration.
         start: Start of the window in seconds.
-        cuts: What was cut for other windows of the same items. They must live as long as this does. Equal
+        cuts: Results for other windows of the same items. They must live as long as this does. Equal
             cuts of a video become one object.
     """
     result = dict(prompts)

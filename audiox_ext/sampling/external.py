@@ -100,6 +100,7 @@ def run_external(custom_sampler: ExternalSampler, run: SamplerRun, x: Tensor) ->
     if not isinstance(latents, Tensor) or latents.shape != x.shape:
         actual = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise InputError(
-            f"The custom_sampler returned {actual} for latents of shape {tuple(x.shape)}. Choose another one."
+            f"The custom_sampler returned {actual} for latents of shape {tuple(x.shape)}. Choose a "
+            "different sampler."
         )
     return torch.as_tensor(latents, dtype=x.dtype, device=x.device)

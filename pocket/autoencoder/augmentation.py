@@ -16,7 +16,7 @@ _LEVEL, _LOUDEST_GAIN = 0.1, 30.0
 def pan_randomly(waveforms: Tensor, fraction: float, random: torch.Generator) -> Tensor:
     """Mix some sounds to mono and pan them to a random position.
 
-    Most sounds of the data come from the middle, which the autoencoder would otherwise apply to all sounds.
+    Most sounds of the data come from the middle, and the autoencoder would otherwise centre every sound.
 
     Args:
         waveforms: Sounds (B, 2, S).
@@ -34,7 +34,7 @@ def pan_randomly(waveforms: Tensor, fraction: float, random: torch.Generator) ->
 
 
 def equalise_rms(waveforms: Tensor) -> Tensor:
-    """Scale sounds to equal level, so that soft and short ones count too.
+    """Scale sounds to equal loudness, so that soft and short ones count too.
 
     Args:
         waveforms: Sounds (B, 2, S).

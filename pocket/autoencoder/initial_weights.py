@@ -1,4 +1,4 @@
-"""Initial weights of an autoencoder: a nearly linear one that reconstructs what fits into its latents.
+"""Initial weights of an autoencoder: nearly linear, reconstructing as much as its latents can hold.
 
 With random weights, a decoder first learns that silence is better than noise, and stays there for long. So
 the strided convolutions start as lossless lapped transforms: their kernel of two strides is that of the

@@ -1,8 +1,8 @@
 """Scales latents to mean 0 and to the standard deviation that suits the noise levels of the diffusion.
 
-That deviation is below 1. The identity of a sound, such as its pitch, shows in hundreds of latents at once,
-even under noise many times stronger than each. With deviation 1 and uniform times it would be decided in the
-last few hundredths of the times, which are hardly ever trained. Source: Chen 2023, arXiv 2301.10972.
+That deviation is below 1. The identity of a sound, such as its pitch, is visible in hundreds of latents at
+once, even under noise many times stronger than each. With deviation 1 and uniform times, it would be decided
+in the last few hundredths of the times, which are hardly ever trained. Source: Chen 2023, arXiv 2301.10972.
 
 The published layout has no field for a scale, so the convolutions beside the latents contain it.
 

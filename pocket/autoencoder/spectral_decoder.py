@@ -1,6 +1,6 @@
 """Builds a decoder of spectral latents around a trained decoder of waveform latents, without training.
 
-The inner decoder has one stage less. Two parts precede it: a layer that converts latents to spectral values,
+The inner decoder has one stage fewer. Two parts precede it: a layer that converts latents to spectral values,
 and a stage that turns each value into an amplitude and sums the responses of the inner decoder to each atom.
 Two snakes of opposite signs leave the square of a sine, which is the amplitude. Content beyond the capacity
 of the inner latents, mostly noise, is lost.
@@ -37,9 +37,8 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
 
     Args:
         autoencoder: Autoencoder with plain weights, whose decoder is set.
-        waves: Trained autoencoder of waveform latents, with the same strides except the last. Of the channels
-            of
-            its first layer, as many directions remain as the new decoder has room for.
+        waves: Trained autoencoder of waveform latents, with the same strides except the last. The channels of
+            its first layer are reduced to as many directions as the new decoder has room for.
         rate: Sample rate, hertz.
         mapped: Map between latents and spectral values.
     """

@@ -44,8 +44,7 @@ class AutoencoderTraining(TrainingModule):
             settings: Settings of the training.
             sounds: Sounds (B, 2, S) to fit the initial weights to; None if a checkpoint is loaded later.
             initial_state: Plain state dict to start from. Only the decoder is trained then, so that models
-                trained
-                on the latents stay valid.
+                trained on the latents stay valid.
         """
         super().__init__(settings)
         self.autoencoder = Autoencoder(config, PlainOperations, torch.float32)

@@ -35,13 +35,13 @@ _TRIES = 200
 
 
 def caption(scene: Scene, random: np.random.Generator, wording: Wording = "any") -> str:
-    """Draw a caption: everything that the description states, and nothing else but the kinds and their order.
+    """Draw a caption that states the kinds, their order and the whole description, and nothing else.
 
     Args:
         scene: The scene.
         random: Random numbers.
-        wording: Which wordings may be drawn. If 200 draws give none of them, the last draw is returned; this
-            has not happened for some thousand scenes.
+        wording: The wordings that may be drawn. If 200 draws give none of them, the last draw is returned;
+            this has not happened for some thousand scenes.
     """
     text = ""
     for _ in range(_TRIES):

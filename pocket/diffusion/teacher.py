@@ -1,6 +1,6 @@
 """Distillation: a trained teacher predicts part of the target of another model's training.
 
-A prediction is less noisy than a single sound out of all that a prompt may mean. Teacher and student share
+A prediction is less noisy than one of the many sounds that fit a prompt. Teacher and student share
 their latents; network and conditioners may differ. Source: Hinton et al. 2015, arXiv 1503.02531.
 
 B batch, C channels, L latents.
@@ -36,7 +36,7 @@ class Teacher:
 
         Args:
             model: The trained model.
-            fraction: Weight of its prediction in the target, 0 to 1; the data have the rest.
+            fraction: Weight of its prediction in the target, 0 to 1; the rest is the weight of the data.
             device: Device of the training.
         """
         self._model, self._fraction = model.to(device).eval().requires_grad_(False), fraction

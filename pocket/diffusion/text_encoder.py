@@ -31,7 +31,7 @@ class BatchTextEncoder(TextEncoder):
         Args:
             prompts: The texts.
             length: Number of tokens of the result.
-            device: Where to encode.
+            device: Device to encode on.
 
         Returns:
             States (B, N, D) and mask (B, N).

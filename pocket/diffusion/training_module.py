@@ -120,8 +120,7 @@ class DiffusionTraining(TrainingModule):
             batch: A `PreparedBatch`.
             random: Generator of dropout, times and noise.
             training: Whether to drop prompts and weight the errors. Validation shows all prompts except the
-                audio
-                prompt, uses fixed times, and weights all items and times equally.
+                audio prompt, uses fixed times, and weights all items and times equally.
 
         Returns:
             The `loss`.

@@ -33,7 +33,7 @@ class Classifier:
     """Fitted discriminants.
 
     Attributes:
-        kinds: The kinds it tells apart.
+        kinds: The kinds that it distinguishes.
         scaler: Scales features to mean 0 and deviation 1.
         discriminants: Fitted to scaled features. Its classes are the kinds in their order, then, if there is
             a codec, the kinds once more for sounds that passed it.

@@ -1,7 +1,8 @@
 """Compares a sound with the description of its scene: findings, each right or wrong.
 
-Only what the caption states is judged, and for a video when things happen. Of two sounds one after the other
-only the order is judged, since nothing says where the first ends. Simultaneous sounds are not judged.
+Only statements of the caption are judged, and for a video also the times of events. For two sounds in
+sequence only the order is judged, since nothing says where the first ends. Simultaneous sounds are not
+judged.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Finding:
 
     Attributes:
         measure: Name of the measure.
-        expected: What the description says.
-        measured: What the sound has.
+        expected: Value in the description.
+        measured: Value in the sound.
         right: Whether they agree.
         error: Deviation in the unit of the measure, or None.
     """
@@ -79,7 +80,7 @@ def judge(
         scene: The scene.
         sound: (2, S).
         rate: Hertz.
-        classifier: Without one neither kind nor order is judged.
+        classifier: Classifier of kinds; without one, neither kind nor order is judged.
         onset_tolerance: Seconds between an event on screen and its sound.
         vector: The features of the sound, if they are at hand.
     """

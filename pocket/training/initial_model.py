@@ -1,4 +1,4 @@
-"""A model that the training of the diffusion begins with, in place of nothing."""
+"""Loads a model from which the training of the diffusion starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .attention import TrainingOperations
 
 @dataclass(frozen=True)
 class InitialModel:
-    """What a model's folder holds."""
+    """The contents of a model's folder."""
 
     model: AudioXModel
     synchformer: Synchformer | None

@@ -103,8 +103,8 @@ def _read_rows(layer: nn.Linear, outputs: range) -> None:
 def initialise_synchformer(synchformer: Synchformer) -> None:
     """Initialise a sync encoder.
 
-    Its patch filters start as coarse differences between frames and coarse means, because the fine texture
-    that random filters respond to does not show when something happens.
+    Its patch filters start as coarse differences between frames and coarse means, because random filters
+    respond to fine texture, which does not show when something happens.
 
     Args:
         synchformer: The new sync encoder.
@@ -251,7 +251,7 @@ def _sync_times(config: ClipConditionerConfig) -> Tensor:
 
 
 def _near(times: Tensor, others: Tensor) -> Tensor:
-    """(T, N): at times (T,), the mean of what is near of tokens at other times (N,), or of the nearest."""
+    """Weights (T, N) that average the tokens at times (N,) near each time (T,), or take the nearest token."""
     distances = (times[:, None] - others).abs()
     reach = torch.maximum(distances.amin(dim=1, keepdim=True) * 1.01, torch.tensor(_REACH))
     weights = (1.001 - distances / reach).clamp(min=0)

@@ -165,14 +165,14 @@ class TypicalErrors(nn.Module):
         self.register_buffer("errors", torch.ones(_TIMES))
 
     def balanced(self, errors: Tensor, places: Tensor) -> Tensor:
-        """Divide errors by the usual error at their time.
+        """Divide errors by the typical error at their time.
 
         Args:
             errors: Errors (B,).
             places: Positions of their times in the range of times (B,), in [0, 1).
 
         Returns:
-            The mean, scaled to the usual mean of all errors.
+            The mean, scaled to the typical mean of all errors.
         """
         usual = self.errors[self._bins(places)]
         return (errors * (self.errors.mean() / usual)).mean()

@@ -4,8 +4,8 @@ Muon gives all directions of a gradient matrix equal strength, so that rare feat
 common ones. torch's own Muon computes only in bfloat16, which is a hundred times slower on many CPUs, and
 does not support convolutions.
 
-Source: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, for the scale that allows one learning rate for
-    both.
+Source: Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, for the scale that allows one
+learning rate for both.
 """
 
 from __future__ import annotations

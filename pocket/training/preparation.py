@@ -1,4 +1,4 @@
-"""Computes once what the diffusion training needs of each item: latents, mel spectrogram, encoded film.
+"""Prepares each item once for the diffusion training: latents, mel spectrogram, encoded film.
 
     FOLDER/prepared/training/sounds/00000.safetensors, ... and fingerprint.json, which identifies the encoders
     FOLDER/prepared/training/films/..., FOLDER/prepared/held-out/...

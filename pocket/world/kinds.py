@@ -25,7 +25,7 @@ class Kind:
     """The properties of a kind of sound.
 
     Attributes:
-        layout: How its events are placed in time.
+        layout: Arrangement of its events in time.
         low: Fundamentals that are called low, or None.
         high: Fundamentals that are called high. Pitches between the two are called neither.
         notes: Whether a caption can name its note.

@@ -36,11 +36,11 @@ class TimeSlot(NamedTuple):
 
 @dataclass(frozen=True)
 class LayoutRequest:
-    """What a layout needs to place the events of a part.
+    """The input of a layout, which places the events of a part.
 
     Attributes:
         name: Kind of sound, a key of `KINDS`.
-        description: What the caption says.
+        description: Statements of the caption.
         slot: The time to fill.
         random: Random numbers of the scene.
         pitch: Fundamental in hertz, 0 for none.

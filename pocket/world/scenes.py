@@ -1,4 +1,4 @@
-"""Scenes: what sounds when. A scene is a list of parts, and a part is a list of events.
+"""Scenes: the sounds and their times. A scene is a list of parts, and a part is a list of events.
 
 Sound, video and caption are made from the same scene, so it is the ground truth of all three. Times are
 seconds from the start of the scene, pitches are hertz, pans are -1 (left) to 1 (right).
@@ -18,14 +18,14 @@ ARRANGEMENTS: tuple[Arrangement, ...] = ("alone", "then", "with")
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What the caption says about a part. None: the caption does not say it, and it is not judged.
+    """The statements of a caption about a part. None: the caption does not say it, and it is not judged.
 
     Attributes:
         register: Pitch range.
         note: Pitch class, such as C#; of a chord its root.
         quality: Major or minor, of a chord.
-        loudness: How loud the part is.
-        pace: How fast events follow each other.
+        loudness: Loudness in words.
+        pace: Speed in words at which events follow each other.
         tempo: Beats per minute.
         motion: Direction of the pitch.
         side: Stereo position.
@@ -50,13 +50,13 @@ class Event:
     """One audible event.
 
     Attributes:
-        onset: When it begins.
+        onset: Time at which it begins.
         duration: Seconds.
         pitch: Fundamental, 0 for none. It glides to `end_pitch`.
         end_pitch: Fundamental at the end.
         gain: Decibels relative to the part's loudest event.
         pan: Stereo position.
-        variant: Which of the kind's sounds, such as kick or snare.
+        variant: One of the kind's sounds, such as kick or snare.
     """
 
     onset: float
@@ -74,7 +74,7 @@ class Part:
 
     Attributes:
         kind: Kind of sound, a key of `kinds.KINDS`.
-        description: What the caption says.
+        description: Statements of the caption.
         events: In order of time.
         peak_rms_dbfs: RMS of the loudest 50 ms in dBFS, the power of both channels added.
         seed: Seed of the sound's random numbers.
@@ -165,5 +165,5 @@ class Scene:
             return cls(**{**values, "parts": parts})
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"This describes no scene ({error}). Pass the result of Scene.as_dict."
+                f"This does not describe a scene ({error}). Pass the result of Scene.as_dict."
             ) from error

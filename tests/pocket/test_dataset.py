@@ -327,7 +327,7 @@ def test_notes_and_pitches() -> None:
 def test_a_scene_survives_json() -> None:
     scene = draw_scene(4, kinds=list(KINDS), arrangement="then")
     assert Scene.from_dict(json.loads(json.dumps(scene.as_dict()))) == scene
-    with pytest.raises(InputError, match="describes no scene"):
+    with pytest.raises(InputError, match="does not describe a scene"):
         Scene.from_dict({"seconds": 3})
 
 

@@ -699,7 +699,7 @@ def test_tokens_know_from_the_start_where_they_are() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"diffusion": {"steps": 5, "batch_size": 2, "batch_sice": 3}}, "diffusion has no batch_sice"),
+        ({"diffusion": {"steps": 5, "batch_size": 2, "batch_sice": 3}}, "diffusion: unknown batch_sice"),
         ({"diffusion": {"steps": 5}}, r"diffusion\.batch_size is missing"),
         ({"diffusion": {"steps": True, "batch_size": 2}}, r"diffusion\.steps must be int, got true"),
         ({"diffusion": {"steps": 5, "batch_size": 0}}, r"diffusion\.batch_size must be at least 1, got 0"),
@@ -709,7 +709,7 @@ def test_tokens_know_from_the_start_where_they_are() -> None:
         ),
         ({"autoencoder": {"steps": 5, "batch_size": 2, "precision": "16"}}, "precision is '16'"),
         ({"autoencoder": {"steps": 5, "batch_size": 2, "fft_sizes": [4]}}, "fft_sizes"),
-        ({"vae": {}}, "unknown vae"),
+        ({"vae": {}}, "unknown sections: vae"),
         ({"model": 3}, "model must be"),
     ],
 )

@@ -460,7 +460,7 @@ def test_latents_that_are_strengths(trained: Path, tmp_path: Path, monkeypatch: 
     wanted = get_pretrained_model(model)[0].pretransform.posterior(sounds[..., : 2048 * 23])[0]
     torch.testing.assert_close(rows[:, 0].float(), wanted, rtol=1e-3, atol=1e-2)
     assert not rows[:, 1].any()
-    with pytest.raises(InputError, match=r"made of one of waves.*leave out --initial-model"):
+    with pytest.raises(InputError, match=r"built from one of waves.*leave out --initial-model"):
         train_autoencoder(config, tmp_path / "further", device="cpu", report=quietly, start=model)
 
 

@@ -192,9 +192,9 @@ def test_senseless_bounds_are_refused() -> None:
     [
         (
             torch.zeros(399),
-            r"mask is \(399,\) for latents of \(2, 3, 400\).*\(400,\) or \(2, 400\)",
+            r"mask has shape \(399,\)\. For latents of shape \(2, 3, 400\).*\(400,\) or \(2, 400\)",
         ),
-        (torch.zeros(1, 400), r"mask is \(1, 400\)"),
+        (torch.zeros(1, 400), r"mask has shape \(1, 400\)"),
         (torch.full((400,), 1.5), r"must lie in \[0, 1\], got 1.5 to 1.5"),
         (torch.full((400,), -1.0), r"must lie in \[0, 1\], got -1"),
         (torch.full((400,), math.nan), r"must lie in \[0, 1\], got nan"),

@@ -481,7 +481,7 @@ def test_some_samplers_cannot_inpaint(name: str, golden_model: Any) -> None:
         ({"conditioning": None}, "nothing to generate from"),
         ({"sample_rate": 44100}, "makes sound at 8000 Hz, not 44100"),
         ({"sample_size": 100}, "shorter than one latent of 512 samples"),
-        ({"sampler_typ": "k-heun"}, "does not know sampler_typ"),
+        ({"sampler_typ": "k-heun"}, "Unknown arguments: sampler_typ"),
         ({"rho": -1}, "rho must be a number above 0"),
         ({"scale_phi": math.nan}, r"guidance_rescale \(scale_phi\) must be from 0"),
         ({"sigma_max": "5"}, "sigma_max must be a number above 0"),

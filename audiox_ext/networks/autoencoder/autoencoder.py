@@ -75,7 +75,7 @@ class Autoencoder(nn.Module):
             config: Sizes of both.
             operations: A namespace of layer classes.
             dtype: Type of the weights; None for torch's default.
-            device: Where the weights are.
+            device: Device of the weights.
             decodes: False builds no decoder, for a conditioner that only encodes.
 
         Raises:

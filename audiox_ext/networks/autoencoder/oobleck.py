@@ -150,7 +150,7 @@ class OobleckEncoder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """How many latents' samples on either side of its own a latent depends on."""
+        """Number of latents on either side whose samples a latent depends on."""
         return encoder_receptive_field(self.config)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class OobleckDecoder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """How many latents on either side of a latent its samples depend on."""
+        """Number of latents on either side that the samples of a latent depend on."""
         return decoder_receptive_field(self.config)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -231,9 +231,9 @@ class OobleckDecoder(nn.Module):
 
 
 def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
-    """Compute how many latents on either side of a latent its samples depend on.
+    """Compute the number of latents on either side that the samples of a latent depend on.
 
-    The dependence is followed from the samples of one latent back to the latents. Beyond it nothing matters,
+    The dependence is followed from the samples of one latent back to the latents. Nothing beyond it matters,
     not even the zeros with which convolutions pad a cut.
     """
     first, last = 0, math.prod(config.strides) - 1
@@ -247,7 +247,7 @@ def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
 
 
 def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
-    """Compute how many latents' samples on either side of its own a latent depends on."""
+    """Compute the number of latents on either side whose samples a latent depends on."""
     first, last = -1, 1  # the last convolution
     for stride in reversed(config.strides):
         # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.

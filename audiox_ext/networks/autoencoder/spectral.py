@@ -1,8 +1,8 @@
 """Represents sound by the amplitudes of its sinusoids and noise bands, without phases.
 
-Latents that hold waveforms depend on the phase of each wave, about which a prompt says nothing; a small
-network spends its capacity on them. The amplitudes depend on the prompt. The sound that is made from them
-has phases of its own (Serra and Smith 1990, "Spectral modeling synthesis").
+Latents that hold waveforms depend on the phase of each wave. A prompt says nothing about phases, so a small
+network would waste its capacity on them. Amplitudes do depend on the prompt. Sound that is made from them has
+new phases (Serra and Smith 1990, "Spectral modeling synthesis").
 
 A token is `ratio` samples, one latent of an autoencoder with that ratio. Sinusoids are measured in windows of
 two tokens, and made at multiples of one turn per token, so that the output of the same filter continues
@@ -10,11 +10,11 @@ from token to token. Noise is the rest, measured in four parts per token.
 
 Few sounds occur at a time, and left and right are similar. Latents are therefore the principal components
 of the spectral values, without their mean, the strongest ones scaled to similar size. Values of deviation 1
-around 0 suit the v objective: where data is small beside the noise of time 1, a network has to pass on the
-noise in all channels.
+around 0 suit the v objective: if the data were small beside the noise of time 1, the network would have to
+pass on the noise in all channels.
 
-B batch, S samples, T tokens, K latents per token, P spectral values per token: of the left channel its
-sinusoids, then its noise, band by band in their parts; then those of the right channel.
+B batch, S samples, T tokens, K latents per token, P spectral values per token: sinusoids and then noise bands
+of the left channel, each band in its parts; then those of the right channel.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def read_latent_map(
         decoder: The decoder.
         rate: Sample rate in hertz.
         ratio: Samples per token.
-        device: Where the decoder is.
+        device: Device of the decoder.
     """
     first, count = decoder.layers[0], decoder.config.latent_dim
     gains = compute_angle_gains(rate, ratio)

@@ -1,4 +1,4 @@
-"""Synchformer's visual branch: turns video frames into features that tell when something happens.
+"""Synchformer's visual branch: turns video frames into features that show when something happens.
 
 B batch, T frames, S segments, G time steps of a segment (two frames each), P patches of a frame,
 N = 1 + G * P tokens of a segment, H heads, D width. Patches are ordered time-major. Module names are the keys
@@ -251,7 +251,7 @@ class Synchformer(nn.Module):
 
         Args:
             frames: (B, T, 3, height, width) in [-1, 1].
-            segments_per_chunk: How many segments are computed at once. It bounds the memory, about 100 MB
+            segments_per_chunk: Number of segments to compute at once. It bounds the memory, about 100 MB
                 per segment in float32 at the published size, and does not change the result.
             check_cancelled: Called before each chunk. An error that it raises ends the run.
 
