@@ -98,7 +98,7 @@ class Lora:
 
     Attributes:
         info: its metadata.
-        layers: by the name of the network's layer, such as transformer.layers.0.self_attn.to_qkv.
+        layers: LoRA layers by name of the network's layer, such as transformer.layers.0.self_attn.to_qkv.
     """
 
     info: LoraInfo

@@ -285,7 +285,7 @@ def _write(options: argparse.Namespace, model: AudioXModel, request: AudioReques
 
 
 def _check_video(options: argparse.Namespace) -> None:
-    """Refuse what could not be read or written before the long work, not after it."""
+    """Check before the long work that the video can be read and the output can be written."""
     from ..media.audio_video import AUDIO_SUFFIXES
     from ..media.images import is_image_path
     from ..media.muxing import VIDEO_SUFFIXES

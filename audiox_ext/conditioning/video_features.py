@@ -71,7 +71,7 @@ class VideoFeatures:
 
 
 class FeatureStore(Protocol):
-    """Where features can be looked up and stored; `feature_cache.FeatureCache` is one."""
+    """A store of features, such as `feature_cache.FeatureCache`."""
 
     def key(
         self,

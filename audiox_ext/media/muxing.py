@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _VideoFormat:
-    """How one kind of video file is written.
+    """The format of one kind of video file.
 
     Attributes:
         container: FFmpeg's name of the format.

@@ -43,7 +43,7 @@ class PlacedSound:
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """How a sound is added to a video.
+    """Position and gains of a sound that is added to a video.
 
     Attributes:
         start: Seconds into the used part of the video at which the sound begins; a negative start cuts its

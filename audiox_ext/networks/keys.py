@@ -19,8 +19,8 @@ def published_shapes(module: nn.Module) -> Shapes:
     """List the keys and shapes that a published checkpoint has for a module.
 
     These are its parameters and persistent buffers. A submodule with `weight_norm = True` has weight_g
-    (d0, 1, 1) and weight_v instead of weight. A submodule's method `unused_keys() -> Shapes` adds keys that
-    published files hold without influence, by names relative to it.
+    (d0, 1, 1) and weight_v instead of weight. A submodule's method `unused_keys() -> Shapes` adds keys of
+    published files that have no influence, by names relative to it.
 
     Args:
         module: The module; it may be on the meta device.

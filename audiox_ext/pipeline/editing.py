@@ -1,4 +1,4 @@
-"""Edits: which regions of a track to regenerate, or how far to extend it.
+"""Edits of a track: regions to regenerate, or a length by which to extend it.
 
 B batch, C channels, S samples.
 """

@@ -78,7 +78,7 @@ class GenerationSettings:
         rho: Parameter of the schedule, above 0.
         seed: 0 to 2^64 - 1. None draws one at random.
         batch: Number of variations, at least 1.
-        init_strength: How far the sound to vary is changed, `LEAST_STRENGTH` to 1 (replaced entirely).
+        init_strength: Denoising strength for the sound to vary, `LEAST_STRENGTH` to 1 (replaced entirely).
         audio_prompt_masking: Hide a random part of the audio prompt, as in the model's training.
         short_sounds: Make a sound below the model's own length only as long as it is, instead of trimming
             the model's own length. Networks of type mmdit always make their own length.
@@ -88,7 +88,7 @@ class GenerationSettings:
         preset: One of `PRESETS`, for the settings that are left open.
         guidance_start: Fraction of the steps before which no guidance is applied, 0 to 1.
         guidance_end: Fraction of the steps after which no guidance is applied, 0 to 1.
-        guidance_rescale: How far guidance's change of loudness is taken back, 0 to 1; see `Guidance`.
+        guidance_rescale: Fraction of guidance's gain in loudness that is removed, 0 to 1; see `Guidance`.
         reuse_threshold: Change between steps below which most of the network is skipped, 0 (off) to 1; see
             `BlockCache`. A batch decides as one, and a split pair skips nothing.
         split_guidance: Run the two predictions of guidance one after the other, which needs less memory.

@@ -48,7 +48,7 @@ class EngineInputs:
         init_audio: Sound to vary, or to keep in part.
         init_noise_level: Noise level from which a variation starts; with rectified flow its start time.
         mask_args: Part of `init_audio` to keep, by the published arguments.
-        latent_mask: How far each latent may change, (L,) or (B, L) in [0, 1].
+        latent_mask: Denoising strength of each latent, (L,) or (B, L) in [0, 1].
     """
 
     conditioning: Conditioning | None = None

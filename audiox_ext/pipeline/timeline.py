@@ -2,7 +2,7 @@
 
 Times are seconds (`9.5`), minutes (`1:30`) or hours (`1:02:03.5`) from the beginning of the sound; the last
 span may end with `end`. A colon after the times is allowed, and a `-` may be a dash with spaces around it.
-Blank lines and lines that begin with # are passed over.
+Blank lines and lines that begin with # are ignored.
 
 S spans, L latents.
 """

@@ -30,8 +30,8 @@ def cut_to_window(
 
     A video is cut to `conditioning_seconds`; past its end the last frame and the last segment are repeated.
     Frames start within half a frame of the window (0.1 s at 5 per second), sync features within half of a
-    segment's stride (0.16 s at 25 frames per second). Reference audio up to that length serves all windows;
-    of longer audio a window gets its own span, or the end where less is left. A prompt that needs no cut
+    segment's stride (0.16 s at 25 frames per second). Reference audio up to that length serves all windows.
+    Longer audio is cut to the window's own span, or to its end where less is left. A prompt that needs no cut
     stays the same object.
 
     Args:

@@ -21,11 +21,11 @@ class Guidance:
     """The rule that combines the two predictions.
 
     Attributes:
-        scale: v = u + scale * (c - u). With 1 the network runs once, on the conditional input alone.
+        scale: v = u + scale * (c - u). With 1 the network runs once, only on the conditional input.
         rescale: 0 to 1: how far the standard deviation over the channels is moved back to that of the
             conditional prediction.
         times: (low, high) times of the network. Guidance is applied where low < t <= high; elsewhere the
-            conditional prediction is used alone, at half the cost. None for guidance at all times.
+            conditional prediction alone is used, at half the cost. None for guidance at all times.
         split: Run the two predictions one after the other, which halves the activations.
     """
 

@@ -81,7 +81,7 @@ class SamplerRun:
         A multistep sampler must not extrapolate from the original to the network's estimate.
 
         Args:
-            steps_back: How many steps ago the latents must have been free.
+            steps_back: Number of steps back at which the latents must already have been free.
             value: (B, C, L).
             fallback: (B, C, L).
         """

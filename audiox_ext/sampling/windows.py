@@ -74,7 +74,7 @@ class WindowPlan:
         """Return a piece for each window and each span that has weight in it, window by window.
 
         Args:
-            spans: Weights of the spans (S, L), of sum 1 at every latent; None for one span.
+            spans: Weights of the spans (S, L), with sum 1 at every latent; None for one span.
             crossfade: Shape of the crossfade between windows.
         """
         spans = torch.ones(1, self.latent_count) if spans is None else spans
@@ -86,7 +86,7 @@ class WindowPlan:
         ]
 
     def weights(self, crossfade: Crossfade = "cosine") -> Tensor:
-        """Return the weights of all windows: (W, n) float32, above 0, of sum 1 at every latent.
+        """Return the weights of all windows: (W, n) float32, above 0, with sum 1 at every latent.
 
         Neighbours crossfade over their whole overlap, by a raised cosine or a line.
         """

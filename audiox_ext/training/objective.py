@@ -191,7 +191,7 @@ class NetworkTraining(TrainingModule):
             yield
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained parameters alone, and add the history."""
+        """Keep only the trained parameters, and add the history."""
         super().on_save_checkpoint(checkpoint)
         trained = {name for name, _ in self._trained()}
         state = checkpoint["state_dict"]

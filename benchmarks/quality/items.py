@@ -132,7 +132,7 @@ def varied_items(prompts: int, takes: int, *, seconds: float = 10.0) -> list[lis
         InputError: For more prompts than there are.
     """
     if prompts > len(_VARIED_KINDS):
-        raise InputError(f"There are {len(_VARIED_KINDS)} prompts to vary, not {prompts}.")
+        raise InputError(f"There are only {len(_VARIED_KINDS)} prompts to vary, not {prompts}: choose fewer.")
     sets = []
     for index, kind in enumerate(_VARIED_KINDS[:prompts]):
         first = SPLITS["held out"].start + (2 * REFERENCE + index) * _SEEDS_PER_GROUP

@@ -28,7 +28,7 @@ class Words:
         nouns: Subjects.
         verbs: (singular, plural, -ing form).
         strokes: (singular, plural) of countable events: "two knocks".
-        place: What may follow a verb or a stroke, alternatives separated by "|".
+        place: Phrases that may follow a verb or a stroke, separated by "|".
     """
 
     nouns: tuple[Noun, ...]

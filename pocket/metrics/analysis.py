@@ -295,7 +295,7 @@ def pitch_slope(sound: np.ndarray, rate: int, lowest: float = 50.0, highest: flo
 
 
 def swings_per_minute(sound: np.ndarray, rate: int) -> float | None:
-    """How often per minute the pitch swings up and down, 6 to 180; None for a steady pitch.
+    """Swings of the pitch per minute, 6 to 180; None for a steady pitch.
 
     Args:
         sound: The sound.

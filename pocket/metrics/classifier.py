@@ -143,8 +143,8 @@ def train_classifier(
         rate: Hertz.
         examples: Sounds per kind. They are made once per rate.
         kinds: The kinds.
-        codec: An encoding that the judged sounds may have passed. A third of the examples is added once more
-            after it, so that a kind is recognised by what the codec leaves of it.
+        codec: An encoding that the judged sounds may have passed. A third of the examples is added again
+            after the codec, so that kinds are recognised in encoded sounds too.
     """
     vectors = list(_example_features(rate, examples, kinds))
     labels = [place for place in range(len(kinds)) for _ in range(examples)]

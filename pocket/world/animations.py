@@ -217,7 +217,7 @@ def _lamp(shot: _Shot) -> None:
 
 
 def hammer_angle(events: tuple[Event, ...], time: float) -> float:
-    """How far the hammer is raised: 0 on the anvil at the moment of an impact, up to 1.
+    """Height of the raised hammer: 0 on the anvil at the moment of an impact, up to 1.
 
     Args:
         events: The impacts.
