@@ -636,10 +636,10 @@ def oobleck_encoder(latents: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.pop("waves"), "its decoder is made of waves"),
+        (lambda v: v.pop("waves"), "its decoder is built from waves"),
         (
             lambda v: autoencoder_of(v).update(encoder=oobleck_encoder(latents=160)),
-            "encoder must be of the type strengths",
+            "encoder must have the type strengths",
         ),
         (
             lambda v: v["waves"]["config"].update(encoder=autoencoder_of(v)["encoder"]),

@@ -115,7 +115,7 @@ def test_levels_that_make_no_sense_are_refused(levels: Any) -> None:
 
 
 def test_levels_that_cannot_be_told_apart_are_refused() -> None:
-    with pytest.raises(InputError, match=r"250 steps of beta from 0\.3001 to 0\.3 lie too close"):
+    with pytest.raises(InputError, match=r"250 steps of beta from 0\.3001 to 0\.3 are too close together"):
         noise_levels(250, 0.3, 0.3001, "beta")
     with pytest.raises(InputError, match="with rho 1000"):
         noise_levels(50, 0.3, 500.0, rho=1000.0)
