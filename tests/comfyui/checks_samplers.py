@@ -155,7 +155,7 @@ def check_what_cannot_work_is_explained() -> None:
         "not a sampler of the form": lambda: sample(maf, custom_sampler=object()),
         "holds 0 numbers": lambda: sample(maf, custom_sigmas=torch.FloatTensor([])),
         "holds str": lambda: sample(maf, custom_sigmas="5, 1, 0"),
-        "fall from each to the next": lambda: sample(maf, custom_sigmas=karras().flip(0)),
+        "decrease at every step": lambda: sample(maf, custom_sigmas=karras().flip(0)),
         "There is no schedule called 'linear'": lambda: sample(maf, schedule="linear"),
         "There is no preset called 'slow'": lambda: sample(maf, preset="slow"),
         "guidance_start is 0.8 and guidance_end 0.2": lambda: sample(

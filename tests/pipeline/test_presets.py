@@ -82,7 +82,7 @@ def test_a_student_goes_its_own_way_and_says_so(name: str, golden_model: Any, ca
         ({"guidance_rescale": 1.2}, r"guidance_rescale \(scale_phi\) must be from 0 \(off\) to 1, got 1.2"),
         ({"reuse_threshold": -1.0}, "reuse_threshold must be from 0"),
         ({"reuse_threshold": float("nan")}, "reuse_threshold must be from 0"),
-        ({"custom_sigmas": torch.tensor([1.0, 2.0])}, "fall from each to the next"),
+        ({"custom_sigmas": torch.tensor([1.0, 2.0])}, "decrease at every step"),
     ],
 )
 def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
