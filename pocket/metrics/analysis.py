@@ -10,6 +10,7 @@ or slower than the functions here, as their docstrings say.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from ..synth.rendering import peak_rms
 HOP = 0.005  # seconds between the frames of the onset curve
 MIN_ONSET_GAP = 0.11  # seconds
 _EVENT_GAP = 0.22  # seconds: closer onsets belong to one event
+_EVENT_DIP = 6.0  # decibels by which the sound dips between two events
+_DIP_WINDOW = 0.02  # seconds
 _ONSET_WINDOW = 0.02  # seconds
 _ONSET_BANDS = 24
 _LOWEST_BAND, _HIGHEST_BAND = 50.0, 0.47  # hertz, and as a fraction of the sample rate
@@ -185,7 +188,8 @@ def onsets(sound: np.ndarray, rate: int, curve: np.ndarray | None = None) -> Ons
 def count_events(sound: np.ndarray, rate: int, *, depth: float = 20.0) -> int:
     """Count the events that are not much softer than the loudest.
 
-    Onsets within 0.22 s of each other are one event, such as the beats of a trill or the pulses of a croak.
+    Two onsets are separate events if they are more than 0.22 s apart and the sound dips by 6 dB between them.
+    So the beats of a trill, the pulses of a croak, and a tone that fades in and then jumps are one event.
 
     Args:
         sound: The sound.
@@ -194,7 +198,19 @@ def count_events(sound: np.ndarray, rate: int, *, depth: float = 20.0) -> int:
     """
     times, strengths = onsets(sound, rate)
     times = times[strengths > -depth]
-    return int(times.size and 1 + (np.diff(times) > _EVENT_GAP).sum())
+    if not times.size:
+        return 0
+    step = round(_DIP_WINDOW * rate)
+    power = np.square(np.atleast_2d(sound), dtype=np.float64).sum(axis=0)
+    frames = power[: power.size // step * step].reshape(-1, step).mean(axis=1)
+    decibels = 10 * np.log10(np.maximum(frames, 1e-12))
+    count = 1
+    for first, second in pairwise(times):
+        between = decibels[int(first * rate) // step : int(second * rate) // step + 1]
+        dip = float((np.maximum.accumulate(between) - between).max(initial=0.0))
+        if second - first > _EVENT_GAP and dip >= _EVENT_DIP:
+            count += 1
+    return count
 
 
 def tempo(sound: np.ndarray, rate: int) -> float | None:
