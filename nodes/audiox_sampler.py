@@ -112,14 +112,14 @@ def settings_of(
     window_batch: int = 0,
     preset: str = CUSTOM,
     schedule: str = DEFAULT,
+    guidance_start: float = 0.0,
+    guidance_end: float = 1.0,
+    guidance_rescale: float = 0.0,
+    reuse_threshold: float = 0.0,
     custom_sampler: ComfySampler | None = None,
     custom_sigmas: Tensor | None = None,
-    **same: float,
 ) -> GenerationSettings:
-    """Return the engine's settings. 0, default and custom become None, the model's own value.
-
-    same: the inputs that are passed on unchanged, such as guidance_start.
-    """
+    """Return the engine's settings. 0, default and custom become None, the model's own value."""
     from ..audiox_ext.pipeline.settings import GenerationSettings
     from .comfy.samplers import adapt_sampler, check_sigmas
 
@@ -142,6 +142,9 @@ def settings_of(
         window_batch=own_as_none(window_batch),
         preset=own_as_none(preset),
         custom_sampler=None if custom_sampler is None else adapt_sampler(custom_sampler),
+        guidance_start=guidance_start,
+        guidance_end=guidance_end,
+        guidance_rescale=guidance_rescale,
+        reuse_threshold=reuse_threshold,
         custom_sigmas=None if custom_sigmas is None else check_sigmas(custom_sigmas),
-        **same,
     )

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -33,13 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class PublishedGenerate(Protocol):
-    """A function with the arguments of `generate_diffusion_cond`, such as the research package's."""
-
-    def __call__(self, model: Any, **arguments: Any) -> Tensor:
-        """Return the waveform (B, C, S)."""
-        ...
-
+PublishedGenerate = Callable[..., Tensor]
+"""Takes the arguments of `generate_diffusion_cond` and returns the waveform (B, C, S)."""
 
 RunEngine = Callable[[EngineInputs, StepCallback | None], Tensor]
 """One run with the request's settings -> waveform (B, C, S)."""
