@@ -141,12 +141,12 @@ def train_classifier(
 
     Args:
         rate: Hertz.
-        examples: Sounds per kind. They are made once per rate.
+        examples: Sounds per kind. Each is made once per rate.
         kinds: The kinds.
         codec: An encoding that the judged sounds may have passed. A third of the examples is added again
             after the codec, so that kinds are recognised in encoded sounds too.
     """
-    vectors = list(_example_features(rate, examples, kinds))
+    vectors = [_measure_example(kind, number, rate) for kind in kinds for number in range(examples)]
     labels = [place for place in range(len(kinds)) for _ in range(examples)]
     if codec is not None:
         for place, kind in enumerate(kinds):
@@ -156,14 +156,10 @@ def train_classifier(
     return fit_classifier(np.stack(vectors), np.array(labels), kinds)
 
 
-@lru_cache(maxsize=4)
-def _example_features(rate: int, examples: int, kinds: tuple[str, ...]) -> tuple[np.ndarray, ...]:
-    """Features of the examples without a codec, kind by kind."""
-    return tuple(
-        extract_features(_render_example(kind, number, rate), rate)
-        for kind in kinds
-        for number in range(examples)
-    )
+@lru_cache(maxsize=4096)
+def _measure_example(kind: str, number: int, rate: int) -> np.ndarray:
+    """Features of an example without a codec."""
+    return extract_features(_render_example(kind, number, rate), rate)
 
 
 def _render_example(kind: str, number: int, rate: int) -> np.ndarray:

@@ -258,7 +258,7 @@ with torch.inference_mode():
 
 @pytest.mark.slow
 def test_comfyui_operations_are_accepted(comfyui_dir: Path) -> None:
-    script = COMFY_SCRIPT.format(paths=[str(TESTS), str(TESTS.parent)])
+    script = COMFY_SCRIPT.format(paths=[str(path) for path in (TESTS.parent, TESTS, TESTS / "networks")])
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=comfyui_dir, capture_output=True, text=True, timeout=120
     )
