@@ -351,7 +351,11 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
         assert bool((((changed >= 2) & (changed < 3)) | ((changed >= 20) & (changed < 22))).all())
         assert len(changed) > 2.9 * 22050
     assert not torch.equal(edited[0], edited[1])
-    alone = make_audio(golden_model(kind), replace(request, batch_size=1, seed=4), device="cpu")
+    alone = make_audio(
+        golden_model(kind),
+        replace(request, settings=replace(request.settings, batch=1, seed=4)),
+        device="cpu",
+    )
     assert float((alone[0] - edited[1]).abs().max()) < 1e-4
 
 

@@ -57,7 +57,7 @@ def exact_model(tiny_folder: Any) -> Any:
 @pytest.fixture(scope="module")
 def long_latents(exact_model: Any) -> Tensor:
     """(SEEDS, C, L), made through overlapping windows."""
-    return latents(exact_model, PLAN.total, range(SEEDS))
+    return latents(exact_model, PLAN.latent_count, range(SEEDS))
 
 
 def latents(model: Any, count: int, seeds: range) -> Tensor:
@@ -80,7 +80,7 @@ def hard_cuts(model: Any) -> Tensor:
     middles = [
         (later + earlier + WINDOW) // 2 for earlier, later in zip(PLAN.starts, PLAN.starts[1:], strict=False)
     ]
-    borders = [0, *middles, PLAN.total]
+    borders = [0, *middles, PLAN.latent_count]
     parts = []
     for index, (start, begin, end) in enumerate(zip(PLAN.starts, borders[:-1], borders[1:], strict=True)):
         seeds = range(1000 * (index + 1), 1000 * (index + 1) + SEEDS)
@@ -164,7 +164,7 @@ def test_blending_keeps_the_level(long_latents: Tensor) -> None:
     """Blends of what is uncorrelated would lose up to 30 % of the standard deviation in the middle."""
     latents = long_latents
     weights = PLAN.weights()
-    middle = torch.zeros(PLAN.total, dtype=torch.bool)
+    middle = torch.zeros(PLAN.latent_count, dtype=torch.bool)
     for start, weight in zip(PLAN.starts, weights, strict=True):
         middle[start : start + PLAN.length] |= (weight > 0.25) & (weight < 0.75)
     level = latents.square().mean(dim=(1, 2)).sqrt()

@@ -481,7 +481,7 @@ def test_captions_are_learnt_first_and_once(trained: Path, tmp_path: Path) -> No
     path = second / "captions" / "captions.safetensors"
     path.write_bytes((trained / "sync" / "synchformer.safetensors").read_bytes())
     shutil.rmtree(second / "diffusion")
-    with pytest.raises(TrainingError, match=r"captions\.safetensors is not of this configuration"):
+    with pytest.raises(TrainingError, match=r"captions\.safetensors does not fit this configuration"):
         train_diffusion(config, second, device="cpu", report=quietly)
 
 
@@ -496,7 +496,7 @@ def test_a_decoder_is_trained_further_under_the_latents_that_there_are(trained: 
         same = torch.allclose(value, after[key], atol=1e-6)
         assert same or key.startswith("model.decoder."), key
     assert any(not torch.allclose(before[key], after[key], atol=1e-5) for key in before)
-    with pytest.raises(TrainingError, match=r"other parts to train.*--initial-model"):
+    with pytest.raises(TrainingError, match=r"started with different parameters.*--initial-model"):
         train_autoencoder(with_steps(config, "autoencoder", 5), tmp_path, device="cpu", report=quietly)
     # The diffusion training then uses it.
     more = copy_trained(trained, tmp_path / "more")
