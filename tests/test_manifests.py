@@ -24,5 +24,5 @@ def test_published_keys_and_shapes(name: str) -> None:
 
 
 def test_the_package_carries_the_configuration_that_is_not_published() -> None:
-    carried = HERE.parent / "audiox_ext" / "configs" / "AudioX-Turbo.json"
+    carried = HERE.parent / "audiox_ext" / "config" / "AudioX-Turbo.json"
     assert json.loads(carried.read_text()) == json.loads((HERE / "configs" / "AudioX-Turbo.json").read_text())

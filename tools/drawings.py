@@ -26,7 +26,7 @@ from audiox_ext.plotting.sound_image import draw_sound, fill_film_strip
 ROOT = Path(__file__).parents[1]
 HELP = ROOT / "web" / "docs" / "images"
 DOCUMENTS = ROOT / "docs" / "images"
-CONFIGURATION = ROOT / "audiox_ext" / "configs" / "AudioX-Turbo.json"
+CONFIGURATION = ROOT / "audiox_ext" / "config" / "AudioX-Turbo.json"
 RATE = 44100
 BEAT = 0.5  # seconds
 # One per bar, in semitones above A (110 Hz): A minor, F, C, G.

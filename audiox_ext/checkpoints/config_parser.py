@@ -62,7 +62,7 @@ def read_model_config(files: CheckpointFiles) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable or not JSON.
     """
     if files.config is None and files.is_student:
-        return read_config(Path(__file__).parents[1] / "configs" / "AudioX-Turbo.json")
+        return read_config(Path(__file__).parents[1] / "config" / "AudioX-Turbo.json")
     return read_config(files.folder / "config.json")
 
 
