@@ -53,13 +53,13 @@ QUOTATIONS: dict[str, tuple[str, ...]] = {
         "1 leaves nothing of it",
         "the model hears a random part of the audio prompt",
     ),
-    "workflow_list.py": ("What is black turns grey before the model sees it.",),
-    "workflow_notes.py": ("For another one\nset another *seed*",),
-    "workflow_pocket.py": (
+    "from_text_and_video.py": ("What is black turns grey before the model sees it.",),
+    "notes.py": ("For another one\nset another *seed*",),
+    "pocket_twins.py": (
         "Two regions of it are made anew",
         "The second one carries it on",
     ),
-    "workflow_sounds.py": (
+    "from_sound.py": (
         "Makes a new sound after the example of another one",
         "The model hears 10 s of",
         "the model hears a random part of",

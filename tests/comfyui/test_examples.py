@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
-from tools.workflow_forms import api_form, editor_form
-from tools.workflows import WORKFLOWS
+from tools.workflows.examples import WORKFLOWS
+from tools.workflows.forms import api_form, editor_form
 
 from . import workflow_forms
 from .comfy_server import EXAMPLES, PACK, VIDEO_SECONDS, ComfyServer, Prompt, get_files

@@ -12,7 +12,7 @@ from pocket.synth.rendering import render
 from pocket.world.random_scenes import draw_scene
 from pocket.world.scenes import Description, Scene
 from tools.film import film_scene
-from tools.workflows import WORKFLOWS
+from tools.workflows.examples import WORKFLOWS
 
 pytestmark = pytest.mark.slow  # a classifier is fitted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
-from .workflow_parts import Workflow
+from .parts import Workflow
 
 _NOTE = """{purpose}
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
-from . import film
-from .workflow_list import FROM_TEXT_AND_VIDEO
-from .workflow_parts import Node, Stage, Workflow
-from .workflow_sounds import FROM_SOUND
+from .. import film
+from .from_sound import FROM_SOUND
+from .from_text_and_video import FROM_TEXT_AND_VIDEO
+from .parts import Node, Stage, Workflow
 
 _ORIGINALS = {workflow.name: workflow for workflow in (*FROM_TEXT_AND_VIDEO, *FROM_SOUND)}
 _SQUARE_VIDEO = (360, 450)  # a Load Video whose preview is square

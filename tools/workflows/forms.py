@@ -8,8 +8,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from .workflow_notes import note_height, note_of
-from .workflow_parts import SIZES, Node, Workflow
+from .notes import note_height, note_of
+from .parts import SIZES, Node, Workflow
 
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 NOTE_WIDTH = 360

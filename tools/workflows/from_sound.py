@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .workflow_parts import Node, Stage, Workflow, load_audio, loader, sampler, save_audio, view
+from .parts import Node, Stage, Workflow, load_audio, loader, sampler, save_audio, view
 
 
 def _save(name: str, title: str) -> Stage:

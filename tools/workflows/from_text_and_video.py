@@ -1,8 +1,8 @@
-"""The examples that begin with a prompt or a video; workflow_sounds.py has those that begin with a sound."""
+"""The examples that begin with a prompt or a video; from_sound.py has those that begin with a sound."""
 
 from __future__ import annotations
 
-from .workflow_parts import (
+from .parts import (
     FOLLOWS_VIDEO,
     Node,
     Stage,

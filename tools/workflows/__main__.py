@@ -1,10 +1,9 @@
 """Write the example workflows with a running ComfyUI: `python -m tools.workflows http://127.0.0.1:8188`.
 
-Every workflow is described once, in workflow_list.py or workflow_sounds.py. workflow_pocket.py adapts some of
-them to the model that is part of the pack. The description and the server's node definitions give three
-files: examples/<name>.json for the editor, examples/api/<name>.json for scripts, and examples/<name>.jpg, the
-picture in ComfyUI's list of templates. A workflow is skipped, with a message, if the server lacks one of its
-nodes (those of the SelVA pack).
+Every workflow is described once, in one of the modules beside this one. The description and the server's node
+definitions give three files: examples/<name>.json for the editor, examples/api/<name>.json for scripts, and
+examples/<name>.jpg, the picture in ComfyUI's list of templates. A workflow is skipped, with a message, if the
+server lacks one of its nodes (those of the SelVA pack).
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from .workflow_forms import Info, api_form, editor_form
-from .workflow_list import FROM_TEXT_AND_VIDEO
-from .workflow_parts import Workflow
-from .workflow_pocket import TWINS
-from .workflow_sounds import FROM_SOUND
-from .workflow_thumbnails import draw_thumbnail
+from .examples import WORKFLOWS
+from .forms import Info, api_form, editor_form
+from .parts import Workflow
+from .thumbnails import draw_thumbnail
 
-WORKFLOWS = (*FROM_TEXT_AND_VIDEO, *FROM_SOUND, *TWINS)
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
 
-from .workflow_parts import Workflow
+from .parts import Workflow
 
 WIDTH, HEIGHT = 480, 300
 _SHARPER = 3  # drawn larger and scaled down, for smooth edges

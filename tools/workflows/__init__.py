@@ -1,0 +1,1 @@
+"""Example workflows: their descriptions, and the command that writes their files."""
