@@ -33,13 +33,31 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Protocol):
-    """Encodes the prompts of a batch.
+    """Encodes the prompts of a batch. All conditioners are built alike.
 
     Attributes:
         draws_random_numbers: False if equal prompts give equal tokens, so that they can be encoded once.
     """
 
     draws_random_numbers: bool
+
+    def __init__(
+        self,
+        config: Any,
+        cond_dim: int,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: DeviceLike = None,
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            config: Sizes and settings, of the conditioner's own type.
+            cond_dim: Width of the context.
+            operations: The layer classes to use.
+            dtype: Type of the weights; None for torch's default.
+            device: Device of the weights.
+        """
 
     def __call__(
         self,
@@ -75,15 +93,7 @@ class TextConditioner(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
-        """Build the projection; the loader attaches the text encoder.
-
-        Args:
-            config: Sizes.
-            cond_dim: Width of the context.
-            operations: The layer classes to use.
-            dtype: Type of the weights.
-            device: Device of the weights.
-        """
+        """Build the projection; arguments as in `Conditioner`. The loader attaches the text encoder."""
         super().__init__()
         self.config = config
         self.text_encoder: TextEncoder | None = None  # not in the checkpoint
@@ -124,14 +134,9 @@ class MelConditioner(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
-        """Build the projection.
+        """Build the projection; arguments as in `Conditioner`.
 
-        Args:
-            config: Sizes and the settings of the spectrogram.
-            cond_dim: Width of the context; unused, because the tokens have this width already.
-            operations: The layer classes to use.
-            dtype: Type of the weights.
-            device: Device of the weights.
+        `cond_dim` is unused: the tokens have this width already.
         """
         super().__init__()
         self.config = config
@@ -233,15 +238,7 @@ class AudioAutoencoderConditioner(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
-        """Build the autoencoder's encoder and the projections.
-
-        Args:
-            config: Sizes.
-            cond_dim: Width of the context.
-            operations: The layer classes to use.
-            dtype: Type of the weights.
-            device: Device of the weights.
-        """
+        """Build the autoencoder's encoder and the projections; arguments as in `Conditioner`."""
         super().__init__()
         self.config = config
         options: dict[str, Any] = {"dtype": dtype, "device": device}

@@ -39,14 +39,9 @@ class VideoConditioner(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
-        """Build the layers.
+        """Build the layers; arguments as in `conditioners.Conditioner`.
 
-        Args:
-            config: Sizes.
-            cond_dim: Width of the context; unused, because the tokens have this width already.
-            operations: The layer classes to use.
-            dtype: Type of the weights.
-            device: Device of the weights.
+        `cond_dim` is unused: the tokens have this width already.
         """
         super().__init__()
         self.config = config

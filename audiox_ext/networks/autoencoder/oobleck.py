@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...config import OobleckDecoderConfig, OobleckEncoderConfig
 from ...errors import ConfigError
+from ..layers import DeviceLike, Operations
 from .tiling import run_in_tiles
 
 DILATIONS = (1, 3, 9)
@@ -28,7 +29,7 @@ _TILE = 2**21
 class SnakeBeta(nn.Module):
     """x + sin^2(a x) / (b + 1e-9), a = exp(alpha), b = exp(beta), per channel. (B, C, S) -> (B, C, S)."""
 
-    def __init__(self, channels: int, *, dtype: torch.dtype | None = None, device: Any = None) -> None:
+    def __init__(self, channels: int, *, dtype: torch.dtype | None = None, device: DeviceLike = None) -> None:
         """Build the activation for a number of channels."""
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(channels, dtype=dtype, device=device))
@@ -47,7 +48,7 @@ class SnakeBeta(nn.Module):
 class ResidualUnit(nn.Module):
     """x + conv1(snake(conv7(snake(x)))), the wider convolution dilated. (B, C, S) -> (B, C, S)."""
 
-    def __init__(self, channels: int, dilation: int, operations: Any, **factory: Any) -> None:
+    def __init__(self, channels: int, dilation: int, operations: Operations, **factory: Any) -> None:
         """Build the unit for a number of channels."""
         super().__init__()
         self.layers = nn.Sequential(
@@ -66,7 +67,7 @@ class EncoderBlock(nn.Module):
     """Three residual units, then a strided convolution. (B, C_in, S) -> (B, C_out, S / stride)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
+        self, in_channels: int, out_channels: int, stride: int, operations: Operations, **factory: Any
     ) -> None:
         """Build the stage for a stride."""
         super().__init__()
@@ -88,7 +89,7 @@ class DecoderBlock(nn.Module):
     """A transposed convolution, then three residual units. (B, C_in, S) -> (B, C_out, S * stride)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, operations: Any, **factory: Any
+        self, in_channels: int, out_channels: int, stride: int, operations: Operations, **factory: Any
     ) -> None:
         """Build the stage for a stride."""
         super().__init__()
@@ -124,11 +125,17 @@ class OobleckEncoder(nn.Module):
     def __init__(
         self,
         config: OobleckEncoderConfig,
-        operations: Any = nn,
+        operations: Operations = nn,
         dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        device: DeviceLike = None,
     ) -> None:
-        """Build the layers; `operations` is a namespace with Conv1d and ConvTranspose1d.
+        """Build the layers.
+
+        Args:
+            config: Sizes.
+            operations: A namespace with Conv1d and ConvTranspose1d.
+            dtype: Type of the weights; None for torch's default.
+            device: Device of the weights.
 
         Raises:
             ConfigError: The sizes make no network.
@@ -167,15 +174,11 @@ class OobleckDecoder(nn.Module):
     def __init__(
         self,
         config: OobleckDecoderConfig,
-        operations: Any = nn,
+        operations: Operations = nn,
         dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        device: DeviceLike = None,
     ) -> None:
-        """Build the layers; `operations` is a namespace with Conv1d and ConvTranspose1d.
-
-        Raises:
-            ConfigError: The sizes make no network.
-        """
+        """Build the layers; arguments and errors as in `OobleckEncoder`."""
         super().__init__()
         _check_strides("decoder", config.c_mults, config.strides)
         self.config = config
@@ -259,7 +262,9 @@ def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
     return max(-(first // hop), last // hop)
 
 
-def _conv(operations: Any, in_channels: int, out_channels: int, kernel: int, **settings: Any) -> nn.Module:
+def _conv(
+    operations: Operations, in_channels: int, out_channels: int, kernel: int, **settings: Any
+) -> nn.Module:
     conv = operations.Conv1d(in_channels, out_channels, kernel, **settings)
     # `keys.published_shapes` reads it: in a file the weight is two tensors.
     conv.weight_norm = True
