@@ -67,18 +67,8 @@ def sample_few_steps(
 ) -> Tensor:
     """Take the student's steps: estimate the clean latents, then noise them to the next time.
 
-    Args:
-        velocity: The network with its conditioning.
-        noise: Standard normal numbers (B, C, L).
-        steps: Number of steps.
-        random: Source of the fresh noise: one draw of x's shape after every step but the last.
-        start: Time from which to start, above 0 to 1.
-        init: Latents to vary (B, C, L).
-        inpainting: Latents to keep in part, instead of init.
-        callback: Called once per step.
-
-    Returns:
-        Latents (B, C, L).
+    Arguments and result are those of `sample_euler`. In addition, `random` is the source of the fresh noise:
+    one draw of x's shape after every step but the last.
     """
     times = torch.linspace(start, 0, steps + 1).to(noise.device)
     x = _start(noise, init if inpainting is None else inpainting.init, start)
