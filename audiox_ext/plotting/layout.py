@@ -120,9 +120,8 @@ def time_ticks(start: float, end: float, *, most: int) -> list[tuple[float, str]
     """
     step = _time_step((end - start) / max(1, most))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil(start / step - 1e-9), math.floor(end / step + 1e-9)
     minutes, milliseconds = end >= 60 and digits == 0, end < 1 and digits > 1
-    times = [index * step for index in range(first, last + 1)]
+    times = list_multiples(step, start, end)
     if milliseconds:
         return [(time, f"{1000 * time:.{max(0, digits - 3)}f} ms") for time in times]
     return [(time, format_clock(time) if minutes else f"{time:.{digits}f} s") for time in times]
@@ -132,8 +131,19 @@ def _time_step(least: float) -> float:
     """The smallest round step of at least `least` seconds."""
     if least > 1:
         return next((float(step) for step in _TIME_STEPS if step >= least), math.ceil(least / 3600) * 3600.0)
+    return round_up(least)
+
+
+def round_up(least: float) -> float:
+    """Round a number above 0 up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def list_multiples(step: float, low: float, high: float) -> list[float]:
+    """List the multiples of a step in [low, high]."""
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def format_clock(seconds: float, digits: int = 0) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..plotting.colormap import Floats
-from ..plotting.layout import Box, draw_text, shorten, text_width, to_ascii
+from ..plotting.layout import Box, draw_text, list_multiples, round_up, shorten, text_width, to_ascii
 from ..plotting.panels import PAGE
 
 if TYPE_CHECKING:
@@ -115,11 +115,7 @@ def _find_range(losses: Floats, smoothed: Floats, validations: Floats) -> tuple[
 
 def _choose_ticks(low: float, high: float, most: int) -> list[float]:
     """Return round numbers in a range, about `most` at the most."""
-    rough = (high - low) / max(1, most)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    return list_multiples(round_up((high - low) / max(1, most)), low, high)
 
 
 def _draw_axes(draw: Any, scale: _Scale, unit: int) -> None:
