@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.encoders import T5_BASE
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.conditioning.text_encoder import TextEncoder
 from audiox_ext.model import AudioXModel
@@ -20,14 +21,6 @@ from tools.random_checkpoint import build_byte_tokenizer, write_random_checkpoin
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs"
 NAMES = tuple(sorted(path.stem for path in CONFIGS.glob("*.json")))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-T5_BASE: dict[str, Any] = {
-    "d_ff": 3072,
-    "d_kv": 64,
-    "d_model": 768,
-    "num_heads": 12,
-    "num_layers": 12,
-    "vocab_size": 32128,
-}
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.encoders import T5_BASE
 from audiox_ext.config import ClipConditionerConfig, TextConditionerConfig
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.keys import published_shapes
@@ -286,9 +287,8 @@ def _write_text_encoder(
     from transformers import T5Config, T5EncoderModel
 
     tokenizer = build_byte_tokenizer()
-    base = {"d_ff": 3072, "d_kv": 64, "d_model": dim, "num_heads": 12, "num_layers": 12, "vocab_size": 32128}
     small = {"vocab_size": tokenizer.get_vocab_size()} if fields else {}
-    config = T5Config(**{**base, **small, **fields})
+    config = T5Config(**{**T5_BASE, "d_model": dim, **small, **fields})
     with torch.device("meta"):
         shapes = {key: tuple(value.shape) for key, value in T5EncoderModel(config).state_dict().items()}
     shapes.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight

@@ -33,8 +33,7 @@ from .state_dict import compare_keys, read_tensors, shapes_of
 
 SYNCHFORMER_PREFIX = "vfeat_extractor."
 
-# Sizes of t5-base, for weights that come as a single file without a configuration (Raffel et al. 2020).
-_T5_BASE: dict[str, Any] = {
+T5_BASE: dict[str, Any] = {
     "d_ff": 3072,
     "d_kv": 64,
     "d_model": 768,
@@ -45,6 +44,7 @@ _T5_BASE: dict[str, Any] = {
     "relative_attention_max_distance": 128,
     "feed_forward_proj": "relu",
 }
+"""The config.json of t5-base (Raffel et al. 2020), for weights that come as a single file without one."""
 
 
 def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
@@ -64,7 +64,7 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
         vocabulary = Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # tokenizers raises plain Exception
         raise CheckpointError(f"{tokenizer} cannot be read ({error}). Download it again.") from None
-    config, file = (_T5_BASE, weights)
+    config, file = (T5_BASE, weights)
     if weights.is_dir():
         file = weights / "model.safetensors"
         config = _read_json(weights / "config.json")
