@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from audiox_ext.checkpoints.config_parser import parse_autoencoder_config, parse_config, read_config
 from audiox_ext.config import (
@@ -38,7 +38,10 @@ from .settings import (
     TrainingConfig,
 )
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 _SECTIONS = (
     "name",
     "model",
@@ -163,7 +166,7 @@ def _parse_section(values: Mapping[str, Any], name: str, section: type[T]) -> T:
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ConfigError(f"{name}: unknown {', '.join(unknown)}. Allowed: {', '.join(sorted(hints))}.")
-    for item in fields(section):  # type: ignore[arg-type]  # T cannot be bound to dataclasses
+    for item in fields(section):
         if item.default is MISSING and item.default_factory is MISSING and item.name not in data:
             raise ConfigError(f"{name}.{item.name} is missing.")
     checked = {key: _check_type(value, hints[key], f"{name}.{key}") for key, value in data.items()}

@@ -59,7 +59,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
     def write(kind: str) -> Path:
         folder = root / kind
-        return folder if folder.is_dir() else write_tiny_checkpoint(folder, kind)  # type: ignore[arg-type]
+        return folder if folder.is_dir() else write_tiny_checkpoint(folder, kind)
 
     return write
 

@@ -21,7 +21,7 @@ def node_ids() -> list[str]:
     """The NODES of extension.py. Classes are called as their nodes."""
     tree = ast.parse((ROOT / "nodes" / "extension.py").read_text(encoding="utf-8"))
     lists = [node.value for node in tree.body if isinstance(node, ast.AnnAssign) and node.value]
-    return [name.id for found in lists if isinstance(found, ast.List) for name in found.elts]  # type: ignore[attr-defined]
+    return [name.id for found in lists if isinstance(found, ast.List) for name in found.elts]
 
 
 def page(node: str) -> str:

@@ -36,9 +36,9 @@ def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return torch.zeros(arguments["batch_size"], 2, arguments["sample_size"])
 
     module = types.ModuleType("audiox")
-    module.get_pretrained_model = get_pretrained_model  # type: ignore[attr-defined]
+    module.get_pretrained_model = get_pretrained_model
     generation = types.ModuleType("audiox.inference.generation")
-    generation.generate_diffusion_cond = generate_diffusion_cond  # type: ignore[attr-defined]
+    generation.generate_diffusion_cond = generate_diffusion_cond
     monkeypatch.setitem(sys.modules, "audiox", module)
     monkeypatch.setitem(sys.modules, "audiox.inference", types.ModuleType("audiox.inference"))
     monkeypatch.setitem(sys.modules, "audiox.inference.generation", generation)

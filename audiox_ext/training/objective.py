@@ -81,7 +81,8 @@ class NetworkTraining(TrainingModule):
         self.best: dict[str, Tensor] = {}
         if settings.gradient_checkpointing:
             for block in network.transformer.blocks():
-                block.forward = partial(recompute, block.forward, use_reentrant=False)  # type: ignore[method-assign]  # torch has no hook for it
+                # torch has no hook for this.
+                block.forward = partial(recompute, block.forward, use_reentrant=False)  # type: ignore[method-assign]
         self.start_averaging()
 
     def compute_losses(

@@ -135,7 +135,7 @@ def make_loader(batches: BatchSource, first: int, end: int, workers: int) -> Dat
         workers: processes that make batches; 0 makes them in this process.
     """
     return DataLoader(
-        batches,  # type: ignore[arg-type]  # a Dataset to torch has a length; this source has no end
+        batches,  # type: ignore[arg-type]  # only __getitem__ is used of torch's Dataset
         batch_size=None,
         sampler=_StepSampler(range(first, end)),
         num_workers=workers,

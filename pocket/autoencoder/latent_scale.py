@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+from audiox_ext.networks.autoencoder.oobleck import OobleckDecoder, OobleckEncoder
 
 DEVIATION = 0.25
 
@@ -65,7 +66,10 @@ def _change(autoencoder: Autoencoder, centre: Tensor, divisors: Tensor, typical:
 
 def _convolutions(autoencoder: Autoencoder) -> tuple[nn.Conv1d, nn.Conv1d]:
     """The first convolution of the decoder and the last of the encoder."""
-    first, last = autoencoder.model["decoder"].layers[0], autoencoder.model["encoder"].layers[-1]  # type: ignore[index]
+    decoder, encoder = autoencoder.model["decoder"], autoencoder.model["encoder"]
+    assert isinstance(decoder, OobleckDecoder)
+    assert isinstance(encoder, OobleckEncoder)
+    first, last = decoder.layers[0], encoder.layers[-1]
     assert isinstance(first, nn.Conv1d)
     assert isinstance(last, nn.Conv1d)
     return first, last

@@ -12,6 +12,7 @@ layer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,10 @@ def build_decoder(autoencoder: Autoencoder, waves: Autoencoder, rate: int, mappe
         mapped: Map between latents and spectral values.
     """
     ratio = autoencoder.config.downsampling_ratio
-    first, outer, opened, *others = autoencoder.model["decoder"].layers  # type: ignore[misc]
-    inner_first, inner_opened, *inner_others = waves.model["decoder"].layers  # type: ignore[misc]
+    layers: Any = autoencoder.model["decoder"].layers
+    inner_layers: Any = waves.model["decoder"].layers
+    first, outer, opened, *others = layers
+    inner_first, inner_opened, *inner_others = inner_layers
     _give_both_signs(first, compute_angle_gains(rate, ratio), mapped)
     snake, up, *units = outer.layers
     _set_snake(snake, 0.0)

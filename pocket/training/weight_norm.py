@@ -46,7 +46,9 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
     for key, tensor in module.state_dict().items():
         if key.endswith(length):
             name = key.removesuffix(length)
-            state[f"{name}.weight"] = module.get_submodule(name).weight.detach().clone()  # type: ignore[operator]
+            weight = module.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            state[f"{name}.weight"] = weight.detach().clone()
         elif not key.endswith(direction):
             state[key] = tensor.detach()
     return state

@@ -196,7 +196,7 @@ def example_report(**changes: object) -> QualityReport:
         "onsets (ball)": Score(right=3, total=4, error=None),
     }
     values = {"items": 3, "scores": scores, "spectral": 1.5, "frechet": 2.25, **changes}
-    return QualityReport(**values)  # type: ignore[arg-type]
+    return QualityReport(**values)
 
 
 def test_the_table_says_shares_intervals_and_costs() -> None:

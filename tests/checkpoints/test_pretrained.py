@@ -565,6 +565,6 @@ def test_values_beyond_eight_bits_are_an_error(copy_of: Any) -> None:
 def test_eight_bits_need_layers_that_cast(copy_of: Any) -> None:
     folder, eight_bits = copy_of("maf"), torch.float8_e4m3fn
     with pytest.raises(InputError, match=r"fp8 works only in ComfyUI.*Choose auto, fp32, bf16 or fp16"):
-        get_pretrained_model(folder, accept_cc_by_nc=True, precision="fp8")  # type: ignore[arg-type]
+        get_pretrained_model(folder, accept_cc_by_nc=True, precision="fp8")
     with pytest.raises(InputError, match=r"torch\.float8_e4m3fn, but .*ComfyUI's"):
         get_pretrained_model(folder, accept_cc_by_nc=True, block_dtype=eight_bits)

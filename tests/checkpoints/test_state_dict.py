@@ -104,7 +104,7 @@ def test_published_shapes_show_pairs_buffers_and_unused_keys() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv1d(2, 3, 5, device="meta")
-            self.conv.weight_norm = True  # type: ignore[assignment]
+            self.conv.weight_norm = True
             self.plain = nn.Linear(2, 3, bias=False, device="meta")
             self.again = self.plain
             self.register_buffer("statistics", torch.zeros(4))

@@ -221,7 +221,7 @@ def test_batch_items_are_independent(mode: Mode) -> None:
 
 def test_bad_settings_and_sounds_are_explained() -> None:
     with pytest.raises(InputError, match="'rms'"):
-        normalise(noise(), 44100, mode="rms")  # type: ignore[arg-type]
+        normalise(noise(), 44100, mode="rms")
     for value in (0.1, math.nan, -math.inf):
         with pytest.raises(InputError, match="target is"):
             normalise(noise(), 44100, target=value)

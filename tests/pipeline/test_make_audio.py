@@ -154,4 +154,4 @@ def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golde
 
 def test_a_video_or_a_sound_alone_is_enough(golden_model: Any) -> None:
     for fields in ({"features": video()}, {"audio_prompt": (tone(1, 8000, 300), 8000)}):
-        make_audio(golden_model("maf"), audio_request(**fields), generate=Recorder())  # type: ignore[arg-type]
+        make_audio(golden_model("maf"), audio_request(**fields), generate=Recorder())

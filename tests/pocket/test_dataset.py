@@ -151,7 +151,7 @@ def test_the_numbers_are_those_of_every_platform() -> None:
 
 
 def test_the_splits_share_neither_seeds_nor_wordings_nor_kinds() -> None:
-    training, held_out = (Dataset(split, film_fraction=0.2) for split in SPLITS)  # type: ignore[arg-type]
+    training, held_out = (Dataset(split, film_fraction=0.2) for split in SPLITS)
     assert SPLITS["training"].stop <= SPLITS["held out"].start
     seen = [training.caption(index) for index in range(4000)]
     kept = [held_out.caption(index) for index in range(600)]
@@ -347,7 +347,7 @@ def test_a_scene_survives_json() -> None:
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Dataset(**{"split": "training", **settings})  # type: ignore[arg-type]
+        Dataset(**{"split": "training", **settings})
 
 
 def test_numbers_past_the_end_are_refused() -> None:

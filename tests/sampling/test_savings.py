@@ -265,7 +265,7 @@ def test_tiles_of_any_stride_meet(strides: tuple[int, ...], monkeypatch: pytest.
 
     torch.manual_seed(0)
     sizes = {"channels": 3, "c_mults": (1,) * len(strides), "strides": strides, "latent_dim": 2}
-    decoder = OobleckDecoder(OobleckDecoderConfig(out_channels=2, final_tanh=True, **sizes))  # type: ignore[arg-type]
+    decoder = OobleckDecoder(OobleckDecoderConfig(out_channels=2, final_tanh=True, **sizes))
     for parameter in decoder.parameters():
         parameter.data.uniform_(-0.5, 0.5)
     decoder.double().requires_grad_(False)

@@ -248,7 +248,7 @@ def test_a_picture_is_encoded_once_for_a_minute(
 
 
 def test_what_is_not_cut_stays_the_same_object(golden_model: Any) -> None:
-    config, cuts = golden_model("maf").config, {}  # type: ignore[var-annotated]
+    config, cuts = golden_model("maf").config, {}
     item = {"video_prompt": {"video_tensors": frames(50, 1)[None], "video_sync_frames": sync(1)}}
     whole, *others = [
         cut_to_window(item, config, start, cuts)["video_prompt"] for start in (0.0, 5.0, 30.0, 40.0)
@@ -416,7 +416,7 @@ class Watched(DevicePlacement):
 
     def __init__(self, cancel_at: int = -1) -> None:
         super().__init__("cpu")
-        self.checks, self.freed, self.cancel_at = 0, [], cancel_at  # type: ignore[var-annotated]
+        self.checks, self.freed, self.cancel_at = 0, [], cancel_at
 
     def check_cancelled(self) -> None:
         self.checks += 1
