@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import scheduling
 from golden_cases import golden_path
+from torch_threads import single_thread
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.model import AudioXModel
@@ -80,6 +81,13 @@ def no_licence_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests decide about the opt-in themselves."""
     monkeypatch.delenv("AUDIOX_ACCEPT_CC_BY_NC", raising=False)
     monkeypatch.delenv("AUDIOX_DISABLE", raising=False)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For files that train tiny models. Session fixtures are set up before it."""
+    with single_thread():
+        yield
 
 
 @pytest.fixture

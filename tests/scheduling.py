@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Files and folders whose tests share what takes long to set up: a server, trained classifiers.
+# Files and folders whose tests share what takes long to set up: a server, classifiers, a trained model.
 SHARED: dict[str, tuple[str, ...]] = {
     "server": ("comfyui/",),
     "classifier": (
@@ -17,6 +17,11 @@ SHARED: dict[str, tuple[str, ...]] = {
         "benchmarks/test_sampler_study.py",
         "pocket/test_measures.py",
         "pocket/test_pocket_checks.py",
+    ),
+    "trained": (
+        "pocket/test_trained_models.py",
+        "pocket/test_training_interruptions.py",
+        "pocket/test_training_runs.py",
     ),
 }
 # Groups and files in the order in which they start; the others follow.
