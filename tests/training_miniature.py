@@ -6,6 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from pocket.settings import TrainingConfig
 from pocket.training_file import parse_training_config
 from tools.random_checkpoint import build_tiny_config
@@ -83,6 +86,10 @@ def strengths_values() -> dict[str, Any]:
 def miniature(values: dict[str, Any] | None = None) -> TrainingConfig:
     """Its typed form."""
     return parse_training_config(values or miniature_values(), Path())
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 _RUN = {
