@@ -1,41 +1,22 @@
-"""Editing a track: what stays, where the model works, what is refused; with a stand-in for the model."""
+"""Editing regions of a track: what stays, where the model works, and how strongly."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from audio_requests import audio_request
+from edited_tracks import Recorder, track
 from torch import Tensor
 
 from audiox_ext.conditioning.video_features import VideoFeatures
-from audiox_ext.errors import InputError
 from audiox_ext.media.waveforms import conform_audio
 from audiox_ext.pipeline.edit_track import WindowJob, edit_track, plan_edits
-from audiox_ext.pipeline.editing import AudioEdit, Region, extension
+from audiox_ext.pipeline.editing import AudioEdit, Region
 from audiox_ext.pipeline.make_audio import make_audio
-
-
-def track(seconds: float, rate: int, channels: int = 2, seed: int = 0, batch: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(batch, channels, round(seconds * rate), generator=generator)
-
-
-class Recorder:
-    """Makes noise of its own in every window, and keeps the jobs."""
-
-    def __init__(self, variations: int = 1, level: float = 0.1) -> None:
-        self.jobs: list[WindowJob] = []
-        self.variations, self.level = variations, level
-
-    def __call__(self, job: WindowJob) -> Tensor:
-        self.jobs.append(job)
-        generator = torch.Generator().manual_seed(100 + len(self.jobs))
-        return self.level * torch.randn(self.variations, *job.waveform.shape, generator=generator)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -168,77 +149,6 @@ def test_every_item_is_edited_and_every_variation_given(golden_model: Any) -> No
     assert not torch.equal(edited[0], edited[1])
 
 
-@pytest.mark.parametrize("side", ["after", "before"])
-@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (48000, 1), (22050, 2), (8000, 2)])
-@pytest.mark.parametrize("length", [2.0, 30.0])
-def test_an_extended_track_stays_itself_and_the_joint_is_inaudible(
-    side: str, rate: int, channels: int, length: float, golden_model: Any
-) -> None:
-    """Whatever the model makes: here noise 14 dB louder than the track."""
-    sound, seconds = track(length, rate, channels, seed=3), 4.0
-    extended = edit_track(golden_model("maf"), extension(sound, rate, seconds, side), Recorder(level=0.5))
-    added = round(seconds * rate)
-    assert extended.shape[-1] == sound.shape[-1] + added
-    overlap = round(0.1 * rate)
-    if side == "before":
-        extended, sound = extended.flip(-1), sound.flip(-1)
-    joint = sound.shape[-1]
-    assert torch.equal(extended[..., : joint - overlap], sound[..., : joint - overlap])
-    assert_no_jump(extended[0], joint, rate)
-    # And it ends at the level of what was made.
-    assert float(extended[0, :, -rate:].square().mean().sqrt()) > 0.15
-
-
-def assert_no_jump(waveform: Tensor, joint: int, rate: int) -> None:
-    """No level jump above 1 dB between windows of 50 ms, no broadband click at the joint."""
-    window = round(0.05 * rate)
-    starts = range(joint - 4 * window, joint + 4 * window, window)
-    levels = [10 * math.log10(float(waveform[:, s : s + window].square().mean())) for s in starts]
-    assert max(abs(b - a) for a, b in pairwise(levels)) < 1.0
-    # A click would stand out of the highest octave on both sides, millisecond by millisecond.
-    spectrum = torch.stft(
-        waveform, 64, 32, window=torch.hann_window(64), center=False, return_complex=True
-    ).abs()
-    highest = spectrum[:, 16:].square().sum(dim=(0, 1))
-    first, middle, last = ((joint + n * window) // 32 for n in (-4, 0, 4))
-    sides = max(float(highest[first:middle].median()), float(highest[middle:last].median()))
-    assert float(highest[first:last].max()) < 8 * sides
-
-
-def test_a_continuation_is_shown_what_comes_before_it(golden_model: Any) -> None:
-    model = golden_model("maf")
-    make, sound = Recorder(), track(30, 8000)
-    edit_track(model, extension(sound, 8000, 4.0, "after"), make)
-    (job,) = make.jobs
-    assert torch.equal(job.example, sound[0, :, -80000:])
-    # Latents up to the joint are the track's, the one at the joint and those after it are free.
-    start = round(job.seconds * 8000)
-    joint = math.floor((30 * 8000 - start) / 512)
-    assert not job.strengths[:joint].any()
-    assert bool((job.strengths[joint:] == 1).all())
-    # The encoder does not hear the track end: there is a mirror image.
-    there = 30 * 8000 - start
-    mirror = job.waveform[:, there : there + 1000]
-    assert torch.equal(mirror, job.waveform[:, there - 1000 : there].flip(-1))
-
-
-def test_a_lead_is_shown_what_comes_after_it(golden_model: Any) -> None:
-    make, sound = Recorder(), track(30, 8000)
-    edit_track(golden_model("maf"), extension(sound, 8000, 4.0, "before"), make)
-    (job,) = make.jobs
-    assert job.seconds == 0
-    assert torch.equal(job.example, sound[0, :, :80000])
-    assert bool((job.strengths[: math.ceil(4 * 8000 / 512)] == 1).all())
-    assert not job.strengths[math.ceil(4 * 8000 / 512) :].any()
-
-
-def test_a_long_continuation_of_a_short_sound(golden_model: Any) -> None:
-    make = Recorder()
-    extended = edit_track(golden_model("maf"), extension(track(0.5, 8000), 8000, 40.0, "after"), make)
-    assert extended.shape == (1, 2, 40.5 * 8000)
-    assert bool(torch.isfinite(extended).all())
-
-
 def test_windows_lie_inside_the_track(golden_model: Any) -> None:
     from audiox_ext.pipeline.edit_track import Part
 
@@ -251,62 +161,6 @@ def test_windows_lie_inside_the_track(golden_model: Any) -> None:
         assert window.start * ratio <= start
         assert end <= (window.start + window.length) * ratio
         assert window.length == native
-
-
-@pytest.mark.parametrize(
-    ("region", "message"),
-    [
-        ({"start": -1, "end": 2}, "starts at -1 s"),
-        ({"start": 3, "end": 2}, "from 3 to 2 s is reversed"),
-        ({"start": 3, "end": 3}, "from 3 to 3 s is of zero length"),
-        ({"start": 3, "end": 3.001}, "too short: 0.02 s"),
-        ({"start": 1, "end": 2, "feather": -0.1}, "feather is -0.1 s"),
-        ({"start": 1, "end": 2, "strength": 0}, "strength is 0: it must be from 0.001 to 1"),
-        ({"start": 1, "end": 2, "strength": 1.5}, "strength is 1.5"),
-        ({"start": 1, "end": math.nan}, "The region's end is nan"),
-        ({"start": 9, "end": 11}, "from 9 to 11 s is not inside the audio, which is 10.000 s long"),
-        ({"start": 20, "end": 21}, "not inside the audio"),
-        ({"start": 4, "end": 6}, "from 4 to 6 s and from 5 to 7 s overlap"),
-    ],
-)
-def test_bad_regions_get_a_sentence(region: dict[str, float], message: str) -> None:
-    edit = AudioEdit(waveform=track(10, 8000), rate=8000, regions=(Region(start=5, end=7),))
-    with pytest.raises(InputError, match=message):
-        edit.with_region(Region(**region))
-
-
-def test_regions_may_touch_each_other_and_the_ends() -> None:
-    edit = AudioEdit(waveform=track(10, 8000), rate=8000)
-    for start, end in ((0, 2), (2, 4), (9.5, 10.0004)):
-        edit = edit.with_region(Region(start=start, end=end))
-    assert len(edit.regions) == 3
-
-
-@pytest.mark.parametrize(
-    ("waveform", "rate", "message"),
-    [
-        (torch.zeros(2, 100), 8000, "A track is"),
-        (torch.zeros(1, 2, 0), 8000, "empty"),
-        (torch.zeros(1, 6, 100), 8000, "6 channels"),
-        (torch.full((1, 1, 100), math.nan), 8000, "NaN"),
-        (torch.zeros(1, 1, 100), 0, "sample rate is 0"),
-    ],
-)
-def test_bad_tracks_get_a_sentence(waveform: Tensor, rate: int, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        AudioEdit(waveform=waveform, rate=rate)
-
-
-@pytest.mark.parametrize("seconds", [0, 0.001, -3, math.nan, math.inf])
-def test_extending_by_nothing_gets_a_sentence(seconds: float) -> None:
-    with pytest.raises(InputError, match=r"adds nothing. Give 0.02 s or more"):
-        extension(track(1, 8000), 8000, seconds, "after")
-
-
-def test_a_track_is_edited_or_extended() -> None:
-    edit = AudioEdit(waveform=track(10, 8000), rate=8000, regions=(Region(start=5, end=7),))
-    with pytest.raises(InputError, match="Do one after the other"):
-        replace(edit, after=2.0)
 
 
 def test_the_models_rate_does_not_need_to_divide_the_tracks(golden_model: Any) -> None:
@@ -359,21 +213,6 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
     assert float((alone[0] - edited[1]).abs().max()) < 1e-4
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("side", ["after", "before"])
-@pytest.mark.parametrize("kind", ["maf", "turbo"])
-def test_a_continuation_by_a_real_network(kind: str, side: str, golden_model: Any) -> None:
-    sound = track(14, 8000, seed=6)
-    request = audio_request(prompt="rain", edit=extension(sound, 8000, 6.0, side), steps=2, seed=1)
-    extended = make_audio(golden_model(kind), request, device="cpu")
-    assert extended.shape == (1, 2, 160000)
-    kept = extended[..., -14 * 8000 :] if side == "before" else extended[..., : 14 * 8000]
-    same = kept == sound
-    assert bool((same[..., 800:] if side == "before" else same[..., :-800]).all())
-    waveform = extended[0] if side == "after" else extended[0].flip(-1)
-    assert_no_jump(waveform, 14 * 8000, 8000)
-
-
 def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
     """A timeline, a video and a long audio prompt are those of the edited place."""
     requests: list[dict[str, Any]] = []
@@ -400,20 +239,6 @@ def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
     assert int(prompt["video_prompt"]["video_tensors"][0, 0, 0, 0, 0]) == round(float(begin) * 5)
 
 
-def test_edits_that_cannot_be_get_a_sentence(golden_model: Any) -> None:
-    model = golden_model("maf")
-    edit = AudioEdit(waveform=track(10, 8000), rate=8000)
-    with pytest.raises(InputError, match="nothing to do to the track"):
-        make_audio(model, audio_request(edit=edit), device="cpu")
-    edit = edit.with_region(Region(start=1, end=2))
-    with pytest.raises(InputError, match="Connect one"):
-        make_audio(model, audio_request(edit=edit, init_audio=(track(1, 8000)[0], 8000)), device="cpu")
-    with pytest.raises(InputError, match="cannot edit a track"):
-        make_audio(model, audio_request(edit=edit, sampler="k-lms", steps=2), device="cpu")
-    with pytest.raises(InputError, match="at most 600 s"):
-        make_audio(model, audio_request(edit=extension(track(1, 8000), 8000, 601, "after")), device="cpu")
-
-
 def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
@@ -436,10 +261,3 @@ def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_mode
     distances = [distance(vary(strength), nearly) for strength in (0.2, 0.6, 1.0)]
     assert distances == sorted(distances)
     assert distances[0] < 0.95 * distances[-1]
-
-
-@pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, math.nan])
-def test_strengths_out_of_range_get_a_sentence(strength: float) -> None:
-    sound = (track(1, 8000)[0], 8000)
-    with pytest.raises(InputError, match=r"init_strength is .*: it must be from 0.001"):
-        audio_request(init_audio=sound, init_strength=strength)
