@@ -1,0 +1,59 @@
+"""LoRAs and whole networks trained for a few steps, on the processor."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audiox_ext.training.finetune import TrainingRequest, TrainingResult, train_lora
+from audiox_ext.training.settings import LoraSettings
+
+MISSING = [name for name in ("lightning", "tensorboard", "peft") if importlib.util.find_spec(name) is None]
+needs_training = pytest.mark.skipif(
+    bool(MISSING), reason=f"NO {' AND NO '.join(MISSING)}: pip install .[train] to test the training"
+)
+Folder = Callable[[str], Path]
+QUICK: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 2,
+    "warmup_steps": 2,
+    "rank": 4,
+    "learning_rate": 5e-3,
+    "ema_decay": 0.5,
+    "validation_items": 4,
+    "validate_every": 3,
+    "checkpoint_every": 2,
+    "report_every": 2,
+    "preview_every": 0,
+    "preview_steps": 2,
+}
+
+
+def quietly(line: str) -> None:
+    """Takes a report."""
+
+
+def request(model: Path, dataset: Path, output: Path, **changes: Any) -> TrainingRequest:
+    return TrainingRequest(model=model, dataset=dataset, output=output, device=torch.device("cpu"), **changes)
+
+
+def lora(model: Path, dataset: Path, output: Path, report: Any = quietly, **changes: Any) -> TrainingResult:
+    """A LoRA of a few steps."""
+    keys = ("preservation_dataset", "default_caption", "accept_cc_by_nc", "on_step")
+    own = {key: changes.pop(key) for key in keys if key in changes}
+    watching = {"on_step": own.pop("on_step")} if "on_step" in own else {}
+    settings = LoraSettings(**QUICK | changes)
+    asked = request(model, dataset, output, **own)
+    return train_lora(asked, settings, path=output / "my.safetensors", report=report, **watching)
+
+
+def losses_told(lines: list[str]) -> list[float]:
+    """Of the validations."""
+    return [
+        float(line.split("loss ")[1].split(",")[0].split(";")[0]) for line in lines if "sounds loss" in line
+    ]
