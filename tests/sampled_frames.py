@@ -24,7 +24,7 @@ def codes(frames: torch.Tensor) -> list[int]:
     return [read_code(frame) for frame in frames]
 
 
-def expected(times: list[Fraction], start: float, seconds: float, rate: int) -> list[int]:
+def expected_codes(times: list[Fraction], start: float, seconds: float, rate: int) -> list[int]:
     exact = Fraction(start).limit_denominator(10**6)
     return [on_screen(times, exact + Fraction(index, rate)) for index in range(round(seconds * rate))]
 

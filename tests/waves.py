@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 
-def sine(frequency: float, rate: int, seconds: float = 1.0, level: float = 0.5) -> Tensor:
+def sine(frequency: float, rate: int, seconds: float = 1.0, amplitude: float = 0.5) -> Tensor:
     """(1, S)"""
     turns = frequency / rate * torch.arange(round(seconds * rate), dtype=torch.float64)
-    return (level * torch.sin(2 * math.pi * turns))[None].float()
+    return (amplitude * torch.sin(2 * math.pi * turns))[None].float()
 
 
 def stereo(rate: int = 44100, seconds: float = 1.0) -> Tensor:
@@ -19,13 +19,13 @@ def stereo(rate: int = 44100, seconds: float = 1.0) -> Tensor:
     return torch.cat([sine(440, rate, seconds), sine(1000, rate, seconds, 0.25)])
 
 
-def level_at(wave: Tensor, frequency: float, rate: int) -> float:
+def amplitude_at(wave: Tensor, frequency: float, rate: int) -> float:
     """Amplitude of one frequency in the middle half of (S,)."""
     quarter = len(wave) // 4
     middle = wave[quarter : 3 * quarter].double()
     window = torch.hann_window(len(middle), periodic=False, dtype=torch.float64)
-    turning = torch.exp(-2j * math.pi * frequency * torch.arange(len(middle), dtype=torch.float64) / rate)
-    return 2 * abs((middle * window * turning).sum().item()) / window.sum().item()
+    oscillation = torch.exp(-2j * math.pi * frequency * torch.arange(len(middle), dtype=torch.float64) / rate)
+    return 2 * abs((middle * window * oscillation).sum().item()) / window.sum().item()
 
 
 def decibels(ratio: float) -> float:

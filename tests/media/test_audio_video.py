@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 from videos import frame_times, write_video
-from waves import decibels, level_at, sine, stereo
+from waves import amplitude_at, decibels, sine, stereo
 
 from audiox_ext.errors import InputError, MediaError
 from audiox_ext.media.audio_video import read_audio, write_audio
@@ -38,9 +38,9 @@ def test_lossy_files_keep_amplitudes_and_channels(suffix: str, rate: int, tmp_pa
     assert len(back) == 2
     assert back.shape[1] / new_rate == pytest.approx(1.0, abs=0.06)  # codecs pad to whole blocks
     limit = 0.3 if rate > 8000 else 0.6  # decibels; the low rates of MP3 have few bits
-    assert decibels(level_at(back[0], 440, new_rate) / 0.5) == pytest.approx(0, abs=limit)
-    assert decibels(level_at(back[1], 1000, new_rate) / 0.25) == pytest.approx(0, abs=limit)
-    assert decibels(level_at(back[1], 440, new_rate) / 0.5) < -40  # channels are not mixed
+    assert decibels(amplitude_at(back[0], 440, new_rate) / 0.5) == pytest.approx(0, abs=limit)
+    assert decibels(amplitude_at(back[1], 1000, new_rate) / 0.25) == pytest.approx(0, abs=limit)
+    assert decibels(amplitude_at(back[1], 440, new_rate) / 0.5) < -40  # channels are not mixed
 
 
 def test_mono_stays_mono(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_sound_of_a_video_is_read(tmp_path: Path) -> None:
     wave, rate = read_audio(tmp_path / "a.mp4")
     assert rate == 44100
     assert wave.shape[1] / rate == pytest.approx(1.0, abs=0.03)
-    assert level_at(wave[0], 440, rate) == pytest.approx(0.5, rel=0.02)
+    assert amplitude_at(wave[0], 440, rate) == pytest.approx(0.5, rel=0.02)
 
 
 def test_loud_waveforms_are_clipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

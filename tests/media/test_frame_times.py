@@ -7,7 +7,7 @@ import random
 from fractions import Fraction
 
 import pytest
-from sampled_frames import RATES, codes, expected, sample
+from sampled_frames import RATES, codes, expected_codes, sample
 from videos import code_picture, frame_times, stamps, video_bytes
 
 SOURCE_RATES = [Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, 60]
@@ -24,7 +24,7 @@ def test_every_frame_is_the_one_on_screen(rate: Fraction, container: str) -> Non
     for start, seconds in ((1.0 / 3, 1.0), (1.3, 1.6)):  # the second by seeking, and past the end
         sampled = sample(video, start, seconds)
         for per_second, frames in zip(RATES, sampled.frames, strict=True):
-            assert codes(frames) == expected(times, start, seconds, per_second), (
+            assert codes(frames) == expected_codes(times, start, seconds, per_second), (
                 f"{start} s, {per_second} fps"
             )
 
@@ -38,7 +38,7 @@ def test_variable_frame_rate_follows_the_timestamps(container: str) -> None:
     for start in (0.0, 2.07):
         sampled = sample(video, start, 3)
         for per_second, frames in zip(RATES, sampled.frames, strict=True):
-            assert codes(frames) == expected(times, start, 3, per_second)
+            assert codes(frames) == expected_codes(times, start, 3, per_second)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
@@ -46,7 +46,7 @@ def test_avi_which_stores_no_display_times(codec: str) -> None:
     times = frame_times(72, 24)
     video = video_bytes(times, container="avi", codec=codec, time_base=Fraction(1, 24))
     for start in (0.0, 1.25):
-        assert codes(sample(video, start, 1.5).frames[1]) == expected(times, start, 1.5, 25)
+        assert codes(sample(video, start, 1.5).frames[1]) == expected_codes(times, start, 1.5, 25)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -54,7 +54,7 @@ def test_a_late_start_is_reached_by_seeking(container: str) -> None:
     video = video_bytes(frame_times(750, 25), container=container, time_base=CONTAINERS[container], gop=25)
     calls = itertools.count()
     sampled = sample(video, 22.2, check_cancelled=lambda: next(calls))
-    assert codes(sampled.frames[1]) == expected(stamps(video), 22.2, 1, 25)
+    assert codes(sampled.frames[1]) == expected_codes(stamps(video), 22.2, 1, 25)
     assert next(calls) <= 4 * 25 + 16, "decoded from far before the start"
 
 

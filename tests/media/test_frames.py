@@ -41,8 +41,8 @@ def test_only_the_sampled_frames_stay_in_memory() -> None:
     )
 
 
-def flat(level: int, width: int, height: int) -> np.ndarray:
-    return np.full((height, width, 3), level, dtype=np.uint8)
+def flat(grey: int, width: int, height: int) -> np.ndarray:
+    return np.full((height, width, 3), grey, dtype=np.uint8)
 
 
 def test_a_path_and_a_file_in_memory_give_the_same_frames(clip: bytes, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def stripes(_: int, width: int, height: int) -> np.ndarray:
 def mean_colours(frame: torch.Tensor, x: float, y: float = 0.5) -> list[int]:
     """Which channels are bright at a place, given in 0..1."""
     _, height, width = frame.shape
-    return [int(level > 127) for level in frame[:, int(y * height), int(x * width)]]
+    return [int(value > 127) for value in frame[:, int(y * height), int(x * width)]]
 
 
 def test_squash_keeps_the_sides_and_crop_cuts_them() -> None:
@@ -124,8 +124,8 @@ def test_colours_are_those_of_the_source(settings: dict[str, Any], tags: dict[st
             **settings,
             **tags,
         )
-        got = sample(video, seconds=0.2).frames[1][0, :, 100, 100].int().tolist()
-        assert np.abs(np.array(got) - colour).max() <= 5, got
+        pixel = sample(video, seconds=0.2).frames[1][0, :, 100, 100].int().tolist()
+        assert np.abs(np.array(pixel) - colour).max() <= 5, pixel
 
 
 def test_probing_returns_length_rate_size_and_audio(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sampled_frames import RATES, codes, expected, interrupt
+from sampled_frames import RATES, codes, expected_codes, interrupt
 from videos import code_picture, frame_times
 
 from audiox_ext.errors import InputError
@@ -33,7 +33,7 @@ def test_image_batches_are_timed_by_their_rate(fps: float) -> None:
     sampled = from_images(batch(), fps, start=0.2, seconds=2.0)
     times = frame_times(30, Fraction(fps).limit_denominator(1001))
     for per_second, frames in zip(RATES, sampled.frames, strict=True):
-        assert codes(frames) == expected(times, 0.2, 2, per_second)
+        assert codes(frames) == expected_codes(times, 0.2, 2, per_second)
     assert sampled.duration == pytest.approx(30 / fps - 0.2)
     assert sampled.fps == fps
 
@@ -50,8 +50,8 @@ def test_one_image_grey_transparent_and_out_of_range() -> None:
     assert codes(from_images(batch(4)[..., :1]).frames[0])[:2] == [0, 2]
     clear = torch.cat([torch.ones(1, 8, 8, 3), torch.zeros(1, 8, 8, 1)], dim=-1)
     assert from_images(clear).frames[0].max() == 0  # transparent white is black
-    wild = torch.stack([torch.full((7, 5, 3), value) for value in (-3.0, 7.0, math.inf)])
-    assert from_images(wild).frames[0][:, 0, 0, 0].tolist() == [0, 255, 255, 255, 255]
+    out_of_range = torch.stack([torch.full((7, 5, 3), value) for value in (-3.0, 7.0, math.inf)])
+    assert from_images(out_of_range).frames[0][:, 0, 0, 0].tolist() == [0, 255, 255, 255, 255]
     assert from_images(torch.rand(2, 8, 8, 3).half()).frames[0].dtype == torch.uint8
 
 

@@ -24,10 +24,10 @@ from audiox_ext.media.loudness import (
 )
 
 
-def sine(frequency: float, rate: int = 48000, seconds: float = 20.0, level: float = 0.0) -> Tensor:
-    """(S,). level: peak in dBFS."""
+def sine(frequency: float, rate: int = 48000, seconds: float = 20.0, peak: float = 0.0) -> Tensor:
+    """(S,). peak: in dBFS."""
     turns = frequency / rate * torch.arange(round(seconds * rate), dtype=torch.float64)
-    return (10 ** (level / 20) * torch.sin(2 * math.pi * turns)).float()
+    return (10 ** (peak / 20) * torch.sin(2 * math.pi * turns)).float()
 
 
 def loudness_of_ffmpeg(waveform: Tensor, rate: int, layout: str) -> float:
@@ -62,15 +62,15 @@ def test_the_reference_tone_of_bs1770_reads_3_decibels_below_full_scale(rate: in
     assert measure_loudness(tone[None], rate) == pytest.approx(-3.01, abs=allowed)
 
 
-@pytest.mark.parametrize("level", [-23.0, -33.0])
-def test_cases_1_and_2_of_ebu_tech_3341(level: float) -> None:
-    tone = sine(1000, level=level)
-    assert measure_loudness(torch.stack([tone, tone]), 48000) == pytest.approx(level, abs=0.1)
+@pytest.mark.parametrize("peak", [-23.0, -33.0])
+def test_cases_1_and_2_of_ebu_tech_3341(peak: float) -> None:
+    tone = sine(1000, peak=peak)
+    assert measure_loudness(torch.stack([tone, tone]), 48000) == pytest.approx(peak, abs=0.1)
 
 
 def test_cases_3_and_4_of_ebu_tech_3341() -> None:
-    def tone(level: float, seconds: float) -> Tensor:
-        return sine(1000, 48000, seconds, level)
+    def tone(peak: float, seconds: float) -> Tensor:
+        return sine(1000, 48000, seconds, peak)
 
     third = torch.cat([tone(-36, 10), tone(-23, 60), tone(-36, 10)])
     fourth = torch.cat([tone(-72, 10), tone(-36, 10), tone(-23, 60), tone(-36, 10), tone(-72, 10)])
@@ -102,9 +102,9 @@ def test_unmeasurable_sounds_are_explained() -> None:
         measure_loudness(noise(7), 44100)
     with pytest.raises(InputError, match="4000 Hz"):
         measure_loudness(noise(), 4000)
-    level = measure_sound(noise(8), 44100)
-    assert level.loudness is None
-    assert str(level).endswith("loudness not measured")
+    measurement = measure_sound(noise(8), 44100)
+    assert measurement.loudness is None
+    assert str(measurement).endswith("loudness not measured")
 
 
 def test_without_pyloudnorm_the_peak_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_the_loudness_reaches_its_target_however_quiet_the_sound_was(quieter: fl
 
 
 def test_the_gain_is_exactly_the_difference() -> None:
-    tone = torch.stack([sine(1000, level=-23), sine(1000, level=-23)])
+    tone = torch.stack([sine(1000, peak=-23), sine(1000, peak=-23)])
     out = normalise(tone, 48000, mode="loudness", target=-16)
     gain = -16 - measure_loudness(tone, 48000)
     torch.testing.assert_close(out, tone * 10 ** (gain / 20), rtol=1e-5, atol=0)
@@ -205,8 +205,8 @@ def test_bad_settings_and_sounds_are_explained() -> None:
             normalise(noise(), 44100, target=value)
         with pytest.raises(InputError, match="ceiling is"):
             normalise(noise(), 44100, ceiling=value)
-    broken = noise()
-    broken[0, 7] = math.nan
-    for wave in (broken, torch.zeros(2, 0), torch.zeros(0, 2, 5), torch.zeros(5), torch.ones(2, 5).int()):
+    with_nan = noise()
+    with_nan[0, 7] = math.nan
+    for wave in (with_nan, torch.zeros(2, 0), torch.zeros(0, 2, 5), torch.zeros(5), torch.ones(2, 5).int()):
         with pytest.raises(AudioXError):
             normalise(wave, 44100)

@@ -12,7 +12,7 @@ import torch
 import videos
 from torch import Tensor
 from videos import code_picture, frame_times, packets, read_code, write_video
-from waves import level_at, sine, stereo
+from waves import amplitude_at, sine, stereo
 
 from audiox_ext.errors import InputError, MediaError
 from audiox_ext.media.audio_video import read_audio
@@ -21,12 +21,14 @@ from audiox_ext.media.muxing import replace_audio_track
 from audiox_ext.media.probing import probe_video
 
 
-def new_track(source: Path, out: Path, seconds: float = 1.0, **settings: float | None) -> tuple[Tensor, int]:
+def replace_track(
+    source: Path, out: Path, seconds: float = 1.0, **settings: float | None
+) -> tuple[Tensor, int]:
     replace_audio_track(source, stereo(44100, seconds), 44100, out, **settings)
     return read_audio(out)
 
 
-def seen(path: Path, seconds: float) -> list[int]:
+def read_codes(path: Path, seconds: float) -> list[int]:
     frames = sample_frames(path, rates=(25,), seconds=seconds, time_range=TimeRange()).frames[0]
     return [read_code(frame) for frame in frames]
 
@@ -47,19 +49,19 @@ def test_video_packets_are_copied_bit_for_bit(container: str, suffix: str, tmp_p
     write_video(
         source, frame_times(60, 30), container=container, time_base=Fraction(1, 1000), audio_seconds=1
     )
-    wave, rate = new_track(source, out, seconds=3)
+    wave, rate = replace_track(source, out, seconds=3)
     if container != "mpegts":  # whose start codes become lengths
         assert packets(out) == packets(source)
-    assert seen(out, 2.0) == seen(source, 2.0)
+    assert read_codes(out, 2.0) == read_codes(source, 2.0)
     info = probe_video(out)
     assert info.duration == pytest.approx(2.0, abs=2e-3)
     assert wave.shape[1] / rate == pytest.approx(2.0, abs=0.05)  # cut to the video, up to two blocks of AAC
-    assert level_at(wave[1], 1000, rate) == pytest.approx(0.25, rel=0.02)
+    assert amplitude_at(wave[1], 1000, rate) == pytest.approx(0.25, rel=0.02)
     with av.open(str(out)) as container_out:
         assert [stream.type for stream in container_out.streams] == ["video", "audio"]
 
 
-def onset(wave: Tensor, rate: int) -> float:
+def find_onset(wave: Tensor, rate: int) -> float:
     """Seconds until the audio begins."""
     return int((wave.abs().amax(dim=0) > 0.1).nonzero()[0]) / rate
 
@@ -75,13 +77,13 @@ def test_audio_and_video_start_together(suffix: str, tmp_path: Path) -> None:
     with av.open(str(tmp_path / f"out{suffix}")) as out:
         first = next(out.decode(audio=0))
     wave, rate = read_audio(tmp_path / f"out{suffix}")
-    at = float(first.pts * first.time_base) + onset(wave, rate) - begin
+    at = float(first.pts * first.time_base) + find_onset(wave, rate) - begin
     assert at == pytest.approx(0.5, abs=0.004)
 
 
 def test_short_sound_is_followed_by_silence(tmp_path: Path) -> None:
     write_video(tmp_path / "in.mp4", frame_times(50, 25))
-    wave, rate = new_track(tmp_path / "in.mp4", tmp_path / "out.mp4", seconds=0.5)
+    wave, rate = replace_track(tmp_path / "in.mp4", tmp_path / "out.mp4", seconds=0.5)
     assert wave.shape[1] / rate == pytest.approx(2.0, abs=0.03)
     assert wave[:, round(0.6 * rate) :].abs().max() < 1e-3
 
@@ -90,9 +92,11 @@ def test_short_sound_is_followed_by_silence(tmp_path: Path) -> None:
 def test_a_part_has_the_right_frames_at_the_right_times(start: float, tmp_path: Path) -> None:
     times = frame_times(75, 30)
     write_video(tmp_path / "in.mp4", times)
-    wave, rate = new_track(tmp_path / "in.mp4", tmp_path / "out.mp4", seconds=5, start=start, duration=1.0)
+    wave, rate = replace_track(
+        tmp_path / "in.mp4", tmp_path / "out.mp4", seconds=5, start=start, duration=1.0
+    )
     exact = Fraction(start).limit_denominator(1000)
-    assert seen(tmp_path / "out.mp4", 1.0) == [
+    assert read_codes(tmp_path / "out.mp4", 1.0) == [
         videos.on_screen(times, exact + Fraction(i, 25)) for i in range(25)
     ]
     assert probe_video(tmp_path / "out.mp4").duration == pytest.approx(1.0, abs=0.04)
@@ -101,12 +105,12 @@ def test_a_part_has_the_right_frames_at_the_right_times(start: float, tmp_path: 
 
 def test_a_codec_that_the_container_cannot_hold_is_encoded(tmp_path: Path) -> None:
     write_video(tmp_path / "in.mp4", frame_times(30, 30), width=65 * 2, height=48)
-    new_track(tmp_path / "in.mp4", tmp_path / "out.webm")
-    assert seen(tmp_path / "out.webm", 0.8) == seen(tmp_path / "in.mp4", 0.8)
+    replace_track(tmp_path / "in.mp4", tmp_path / "out.webm")
+    assert read_codes(tmp_path / "out.webm", 0.8) == read_codes(tmp_path / "in.mp4", 0.8)
     assert probe_video(tmp_path / "out.webm").duration == pytest.approx(1.0, abs=0.04)
     write_video(tmp_path / "in.avi", frame_times(30, 30), container="avi", time_base=Fraction(1, 30))
-    new_track(tmp_path / "in.avi", tmp_path / "out.mp4")
-    assert seen(tmp_path / "out.mp4", 0.8) == seen(tmp_path / "in.avi", 0.8)
+    replace_track(tmp_path / "in.avi", tmp_path / "out.mp4")
+    assert read_codes(tmp_path / "out.mp4", 0.8) == read_codes(tmp_path / "in.avi", 0.8)
 
 
 @pytest.mark.skipif(
@@ -122,7 +126,7 @@ def test_phone_clips_stay_upright(duration: float | None, tmp_path: Path) -> Non
         )
 
     write_video(tmp_path / "in.mp4", frame_times(25, 25), picture=half_white, rotation=-90)
-    new_track(tmp_path / "in.mp4", tmp_path / "out.mp4", duration=duration)
+    replace_track(tmp_path / "in.mp4", tmp_path / "out.mp4", duration=duration)
     info = probe_video(tmp_path / "out.mp4")
     assert (info.width, info.height) == (48, 64)
     frame = (
@@ -137,9 +141,9 @@ def test_phone_clips_stay_upright(duration: float | None, tmp_path: Path) -> Non
 def test_a_video_can_be_replaced_in_place(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", frame_times(25, 25))
     before = packets(tmp_path / "a.mp4")
-    wave, rate = new_track(tmp_path / "a.mp4", tmp_path / "a.mp4")
+    wave, rate = replace_track(tmp_path / "a.mp4", tmp_path / "a.mp4")
     assert packets(tmp_path / "a.mp4") == before
-    assert level_at(wave[0], 440, rate) == pytest.approx(0.5, rel=0.02)
+    assert amplitude_at(wave[0], 440, rate) == pytest.approx(0.5, rel=0.02)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 

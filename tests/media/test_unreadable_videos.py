@@ -75,9 +75,9 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
         ("", "no file"),
     ):
         for look in (sample, probe_video):
-            with pytest.raises(MediaError, match=message) as caught:
+            with pytest.raises(MediaError, match=message) as error:
                 look(tmp_path / name)
-            assert name in str(caught.value)
+            assert name in str(error.value)
     for data, message in ((b"", "empty"), (b"words " * 99, "cannot be read")):
         with pytest.raises(MediaError, match=f"file in memory.*{message}"):
             sample(data)
@@ -88,14 +88,14 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
 def test_an_incomplete_video_is_used_up_to_its_end(tmp_path: Path) -> None:
     video = video_bytes(frame_times(90, 30), container="matroska", time_base=Fraction(1, 1000))
     whole = sample(video, 0, 1)
-    cut = video[: len(video) // 2]
-    assert torch.equal(sample(cut, 0, 0.8).frames[0], whole.frames[0][:4])
-    sampled = sample(cut, 0, 3)
+    first_half = video[: len(video) // 2]
+    assert torch.equal(sample(first_half, 0, 0.8).frames[0], whole.frames[0][:4])
+    sampled = sample(first_half, 0, 3)
     last = codes(sampled.frames[1])[-1]
     assert 15 < last < 60
     assert sampled.duration == pytest.approx((last + 1) / 30, abs=0.04)
     with pytest.raises(InputError, match="long"):
-        sample(cut, 2.9)
+        sample(first_half, 2.9)
 
 
 def test_frames_that_cannot_be_decoded_are_skipped_with_a_warning(
@@ -110,9 +110,9 @@ def test_frames_that_cannot_be_decoded_are_skipped_with_a_warning(
         pixel_format="rgb24",
     )
     data, packets = bytearray(path.read_bytes()), videos.packets(path)
-    for broken in (7, 8):
-        place = data.index(packets[broken])
-        data[place : place + len(packets[broken])] = bytes(len(packets[broken]))
+    for index in (7, 8):
+        offset = data.index(packets[index])
+        data[offset : offset + len(packets[index])] = bytes(len(packets[index]))
     sampled = sample(bytes(data), 1, 2)
     assert codes(sampled.frames[0]) == [5, 6, 6, 6, 9, 10, 11, 12, 13, 14]
     sample(bytes(data), 1, 3)
@@ -123,9 +123,9 @@ def test_lost_packets_do_not_shift_the_rest() -> None:
     video = bytearray(video_bytes(frame_times(90, 30), container="mpegts"))
     third = len(video) // 3 // 188 * 188
     video[third : third + 188 * 40] = bytes(188 * 40)
-    got = codes(sample(bytes(video), 0, 3).frames[0])
-    assert got[0] == 0
-    assert got[-1] == 84
+    numbers = codes(sample(bytes(video), 0, 3).frames[0])
+    assert numbers[0] == 0
+    assert numbers[-1] == 84
 
 
 def test_a_header_without_any_frame_is_refused(clip: bytes) -> None:
