@@ -16,11 +16,11 @@ def track(seconds: float, rate: int, channels: int = 2, seed: int = 0, batch: in
 class Recorder:
     """Makes noise of its own in every window, and keeps the jobs."""
 
-    def __init__(self, variations: int = 1, level: float = 0.1) -> None:
+    def __init__(self, variations: int = 1, scale: float = 0.1) -> None:
         self.jobs: list[WindowJob] = []
-        self.variations, self.level = variations, level
+        self.variations, self.scale = variations, scale
 
     def __call__(self, job: WindowJob) -> Tensor:
         self.jobs.append(job)
         generator = torch.Generator().manual_seed(100 + len(self.jobs))
-        return self.level * torch.randn(self.variations, *job.waveform.shape, generator=generator)
+        return self.scale * torch.randn(self.variations, *job.waveform.shape, generator=generator)

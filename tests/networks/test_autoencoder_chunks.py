@@ -72,8 +72,8 @@ def test_an_encode_in_pieces_samples_the_same(kind: str, iterate_batch: bool, go
     waveform = torch.rand(2, 2, 120 * whole.config.downsampling_ratio + 9) * 2 - 1
     with torch.no_grad():
         expected = model.encode(waveform, RandomNumbers.from_seed(1))
-        got = model.encode(waveform, RandomNumbers.from_seed(1), 60, lambda: pieces.append(1))
-    assert_close_l2(got, expected, 1e-5)
+        in_pieces = model.encode(waveform, RandomNumbers.from_seed(1), 60, lambda: pieces.append(1))
+    assert_close_l2(in_pieces, expected, 1e-5)
     assert len(pieces) >= 3
 
 
@@ -94,10 +94,10 @@ def test_an_encode_that_runs_out_of_memory_is_done_in_chunks(
     with torch.no_grad():
         expected = autoencoder.posterior(waveform)
         monkeypatch.setattr(OobleckEncoder, "forward", short_of_memory)
-        got = autoencoder.posterior(waveform)
+        in_chunks = autoencoder.posterior(waveform)
     assert lengths[0] == 100
     assert max(lengths[1:]) <= 70
-    for part, whole in zip(got, expected, strict=True):
+    for part, whole in zip(in_chunks, expected, strict=True):
         assert_close_l2(part, whole, 1e-5)
 
 

@@ -105,10 +105,10 @@ def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
     middle = reach + 1
     decoder(latents)[..., middle * hop : (middle + 1) * hop].square().sum().backward()
     assert latents.grad is not None
-    felt = latents.grad.abs().sum((0, 1)) > 0
-    assert not felt[0]
-    assert not felt[-1]
-    assert felt[1] or felt[-2], f"a reach of {reach} latents is more than needed"
+    has_gradient = latents.grad.abs().sum((0, 1)) > 0
+    assert not has_gradient[0]
+    assert not has_gradient[-1]
+    assert has_gradient[1] or has_gradient[-2], f"a reach of {reach} latents is more than needed"
 
 
 @pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 4, 8, 8), (9, 8)], ids=str)
@@ -123,10 +123,10 @@ def test_the_receptive_field_of_the_encoder_is_exact(strides: tuple[int, ...]) -
         parameter.data.mul_(2)
     encoder(waveform)[..., reach + 1].square().sum().backward()
     assert waveform.grad is not None
-    felt = (waveform.grad.abs().sum((0, 1)) > 0).reshape(-1, hop).any(dim=1)
-    assert not felt[0]
-    assert not felt[-1]
-    assert felt[1] or felt[-2], f"a reach of {reach} latents is more than needed"
+    has_gradient = (waveform.grad.abs().sum((0, 1)) > 0).reshape(-1, hop).any(dim=1)
+    assert not has_gradient[0]
+    assert not has_gradient[-1]
+    assert has_gradient[1] or has_gradient[-2], f"a reach of {reach} latents is more than needed"
 
 
 def test_the_receptive_fields_of_the_published_size() -> None:

@@ -63,12 +63,12 @@ def test_a_window_holds_the_regions_and_some_of_what_is_around(golden_model: Any
     edit_track(model, AudioEdit(waveform=track(60, 8000), rate=8000, regions=regions), make)
     assert [job.count for job in make.jobs] == [2, 2]
     assert [job.index for job in make.jobs] == [0, 1]
-    for job, ours in zip(make.jobs, (regions[:2], regions[2:]), strict=True):
+    for job, window_regions in zip(make.jobs, (regions[:2], regions[2:]), strict=True):
         assert job.waveform.shape == (2, native * ratio)
         strengths = job.strengths
         assert len(strengths) == native
         expected = torch.zeros(native)
-        for region in ours:
+        for region in window_regions:
             first = (region.start - job.seconds) * 8000 / ratio
             last = (region.end - job.seconds) * 8000 / ratio
             assert first > 0.05 * native
@@ -96,8 +96,8 @@ def test_a_weak_edit_stays_close_and_a_strong_one_does_not(kind: str, golden_mod
         steps = 4 if kind == "turbo" else 8
         return make_audio(model, audio_request(edit=edit, steps=steps, seed=2), device="cpu")
 
-    nearly = edited(0.01)
-    distances = [distance(edited(strength), nearly) for strength in (0.1, 0.5, 1.0)]
+    weakest = edited(0.01)
+    distances = [distance(edited(strength), weakest) for strength in (0.1, 0.5, 1.0)]
     assert distances == sorted(distances)
     assert distances[0] > 0.01
 
@@ -223,11 +223,11 @@ def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
 
     frames = torch.arange(200, dtype=torch.uint8)[:, None, None, None].expand(200, 3, 224, 224)
     features = VideoFeatures(frames=frames, sync=torch.zeros(1, 8 * 124, 32), duration=40, fps=25)
-    example = torch.arange(40 * 8000, dtype=torch.float32)[None] / 1e6
+    reference = torch.arange(40 * 8000, dtype=torch.float32)[None] / 1e6
     request = audio_request(
         prompt="0-10 rain\n10-29 wind\n29-end hail",
         features=features,
-        audio_prompt=(example, 8000),
+        audio_prompt=(reference, 8000),
         edit=AudioEdit(waveform=track(40, 8000), rate=8000, regions=(Region(start=30, end=31),)),
     )
     make_audio(golden_model("maf"), request, generate=generate)
@@ -256,8 +256,8 @@ def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_mode
         )
         return make_audio(model, request, device="cpu")[0]
 
-    nearly = vary(0.01)
-    assert nearly.shape == sound.shape
-    distances = [distance(vary(strength), nearly) for strength in (0.2, 0.6, 1.0)]
+    weakest = vary(0.01)
+    assert weakest.shape == sound.shape
+    distances = [distance(vary(strength), weakest) for strength in (0.2, 0.6, 1.0)]
     assert distances == sorted(distances)
     assert distances[0] < 0.95 * distances[-1]

@@ -26,31 +26,31 @@ def test_an_extended_track_stays_itself_and_the_joint_is_inaudible(
 ) -> None:
     """Whatever the model makes: here noise 14 dB louder than the track."""
     sound, seconds = track(length, rate, channels, seed=3), 4.0
-    extended = edit_track(golden_model("maf"), extension(sound, rate, seconds, side), Recorder(level=0.5))
+    extended = edit_track(golden_model("maf"), extension(sound, rate, seconds, side), Recorder(scale=0.5))
     added = round(seconds * rate)
     assert extended.shape[-1] == sound.shape[-1] + added
     overlap = round(0.1 * rate)
     if side == "before":
         extended, sound = extended.flip(-1), sound.flip(-1)
-    joint = sound.shape[-1]
-    assert torch.equal(extended[..., : joint - overlap], sound[..., : joint - overlap])
-    assert_no_jump(extended[0], joint, rate)
+    seam = sound.shape[-1]
+    assert torch.equal(extended[..., : seam - overlap], sound[..., : seam - overlap])
+    assert_no_jump(extended[0], seam, rate)
     # And it ends at the level of what was made.
     assert float(extended[0, :, -rate:].square().mean().sqrt()) > 0.15
 
 
-def assert_no_jump(waveform: Tensor, joint: int, rate: int) -> None:
-    """No level jump above 1 dB between windows of 50 ms, no broadband click at the joint."""
+def assert_no_jump(waveform: Tensor, seam: int, rate: int) -> None:
+    """No loudness jump above 1 dB between windows of 50 ms, no broadband click at the seam."""
     window = round(0.05 * rate)
-    starts = range(joint - 4 * window, joint + 4 * window, window)
-    levels = [10 * math.log10(float(waveform[:, s : s + window].square().mean())) for s in starts]
-    assert max(abs(b - a) for a, b in pairwise(levels)) < 1.0
+    starts = range(seam - 4 * window, seam + 4 * window, window)
+    decibels = [10 * math.log10(float(waveform[:, s : s + window].square().mean())) for s in starts]
+    assert max(abs(b - a) for a, b in pairwise(decibels)) < 1.0
     # A click would stand out of the highest octave on both sides, millisecond by millisecond.
     spectrum = torch.stft(
         waveform, 64, 32, window=torch.hann_window(64), center=False, return_complex=True
     ).abs()
     highest = spectrum[:, 16:].square().sum(dim=(0, 1))
-    first, middle, last = ((joint + n * window) // 32 for n in (-4, 0, 4))
+    first, middle, last = ((seam + n * window) // 32 for n in (-4, 0, 4))
     sides = max(float(highest[first:middle].median()), float(highest[middle:last].median()))
     assert float(highest[first:last].max()) < 8 * sides
 
@@ -61,15 +61,15 @@ def test_a_continuation_is_shown_what_comes_before_it(golden_model: Any) -> None
     edit_track(model, extension(sound, 8000, 4.0, "after"), make)
     (job,) = make.jobs
     assert torch.equal(job.example, sound[0, :, -80000:])
-    # Latents up to the joint are the track's, the one at the joint and those after it are free.
+    # Latents up to the seam are the track's, the one at the seam and those after it are free.
     start = round(job.seconds * 8000)
-    joint = math.floor((30 * 8000 - start) / 512)
-    assert not job.strengths[:joint].any()
-    assert bool((job.strengths[joint:] == 1).all())
+    seam = math.floor((30 * 8000 - start) / 512)
+    assert not job.strengths[:seam].any()
+    assert bool((job.strengths[seam:] == 1).all())
     # The encoder does not hear the track end: there is a mirror image.
-    there = 30 * 8000 - start
-    mirror = job.waveform[:, there : there + 1000]
-    assert torch.equal(mirror, job.waveform[:, there - 1000 : there].flip(-1))
+    end = 30 * 8000 - start
+    mirror = job.waveform[:, end : end + 1000]
+    assert torch.equal(mirror, job.waveform[:, end - 1000 : end].flip(-1))
 
 
 def test_a_lead_is_shown_what_comes_after_it(golden_model: Any) -> None:
@@ -103,8 +103,8 @@ def test_a_continuation_by_a_real_network(kind: str, side: str, golden_model: An
     request = audio_request(prompt="rain", edit=extension(sound, 8000, 6.0, side), steps=2, seed=1)
     extended = make_audio(golden_model(kind), request, device="cpu")
     assert extended.shape == (1, 2, 160000)
-    kept = extended[..., -14 * 8000 :] if side == "before" else extended[..., : 14 * 8000]
-    same = kept == sound
+    original = extended[..., -14 * 8000 :] if side == "before" else extended[..., : 14 * 8000]
+    same = original == sound
     assert bool((same[..., 800:] if side == "before" else same[..., :-800]).all())
     waveform = extended[0] if side == "after" else extended[0].flip(-1)
     assert_no_jump(waveform, 14 * 8000, 8000)
