@@ -45,14 +45,14 @@ def request(model: Path, dataset: Path, output: Path, **changes: Any) -> Trainin
 def lora(model: Path, dataset: Path, output: Path, report: Any = quietly, **changes: Any) -> TrainingResult:
     """A LoRA of a few steps."""
     keys = ("preservation_dataset", "default_caption", "accept_cc_by_nc", "on_step")
-    own = {key: changes.pop(key) for key in keys if key in changes}
-    watching = {"on_step": own.pop("on_step")} if "on_step" in own else {}
+    request_values = {key: changes.pop(key) for key in keys if key in changes}
+    callbacks = {"on_step": request_values.pop("on_step")} if "on_step" in request_values else {}
     settings = LoraSettings(**QUICK | changes)
-    asked = request(model, dataset, output, **own)
-    return train_lora(asked, settings, path=output / "my.safetensors", report=report, **watching)
+    training_request = request(model, dataset, output, **request_values)
+    return train_lora(training_request, settings, path=output / "my.safetensors", report=report, **callbacks)
 
 
-def losses_told(lines: list[str]) -> list[float]:
+def read_losses(lines: list[str]) -> list[float]:
     """Of the validations."""
     return [
         float(line.split("loss ")[1].split(",")[0].split(";")[0]) for line in lines if "sounds loss" in line

@@ -15,7 +15,7 @@ def copy_of(tmp_path: Path) -> Callable[[str], Path]:
     """A copy of a golden checkpoint that a test may change."""
 
     def copy(kind: str) -> Path:
-        keep_out = shutil.ignore_patterns("cases.*")
-        return Path(shutil.copytree(golden_path(kind), tmp_path / "audiox" / kind, ignore=keep_out))
+        ignore = shutil.ignore_patterns("cases.*")
+        return Path(shutil.copytree(golden_path(kind), tmp_path / "audiox" / kind, ignore=ignore))
 
     return copy

@@ -17,30 +17,30 @@ from audiox_ext.checkpoints.inspection import describe, inspect_checkpoint
 
 def test_text_encoders_are_found_in_the_shared_places(tmp_path: Path) -> None:
     shared, tokenizer = tmp_path / "text_encoders", tmp_path / "tok" / "tokenizer.json"
-    where = ModelFolders(audiox=(tmp_path,), text_encoders=(shared,), t5_tokenizer=tokenizer)
-    assert find_text_encoder("t5-base", where, None) is None
+    model_folders = ModelFolders(audiox=(tmp_path,), text_encoders=(shared,), t5_tokenizer=tokenizer)
+    assert find_text_encoder("t5-base", model_folders, None) is None
     shared.mkdir()
     (shared / "t5_base.safetensors").touch()
-    assert find_text_encoder("t5-base", where, None) == (shared / "t5_base.safetensors", tokenizer)
+    assert find_text_encoder("t5-base", model_folders, None) == (shared / "t5_base.safetensors", tokenizer)
     (shared / "t5-base").mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (shared / "t5-base" / name).touch()
     expected = (shared / "t5-base", shared / "t5-base" / "tokenizer.json")
-    assert find_text_encoder("t5-base", where, None) == expected
-    assert find_text_encoder("google-t5/t5-base", where, None) == expected
+    assert find_text_encoder("t5-base", model_folders, None) == expected
+    assert find_text_encoder("google-t5/t5-base", model_folders, None) == expected
 
 
 def test_synchformer_is_found_beside_the_model_first(tmp_path: Path) -> None:
     other, model = tmp_path / "selva", tmp_path / "audiox" / "one"
     for folder in (other, model):
         folder.mkdir(parents=True)
-    where = ModelFolders(audiox=(tmp_path / "audiox",), synchformer=(other,), bundled=())
-    assert find_synchformer(where, model) is None
+    model_folders = ModelFolders(audiox=(tmp_path / "audiox",), synchformer=(other,), bundled=())
+    assert find_synchformer(model_folders, model) is None
     (other / "synchformer_state_dict.pth").touch()
-    assert find_synchformer(where, model) == other / "synchformer_state_dict.pth"
+    assert find_synchformer(model_folders, model) == other / "synchformer_state_dict.pth"
     (model / "synchformer").mkdir()
     (model / "synchformer" / "synchformer_state_dict.pth").touch()
-    assert find_synchformer(where, model) == model / "synchformer" / "synchformer_state_dict.pth"
+    assert find_synchformer(model_folders, model) == model / "synchformer" / "synchformer_state_dict.pth"
 
 
 def test_synchformer_of_a_tiny_checkpoint_loads_in_float32(tiny_folder: Any) -> None:

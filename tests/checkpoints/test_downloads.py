@@ -76,14 +76,14 @@ def test_an_interrupted_download_resumes(
 
     monkeypatch.setattr(huggingface_hub, "model_info", lambda name: hub_listing(source))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    where = folders(tmp_path / "models")
+    model_folders = folders(tmp_path / "models")
     with pytest.raises(ModelNotFoundError, match="cable pulled"):
-        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
+        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=model_folders)
     with pytest.raises(LicenseError):
-        get_pretrained_model("AudioX-MAF", folders=where)
+        get_pretrained_model("AudioX-MAF", folders=model_folders)
     assert len(calls) == 1
     for _ in range(2):
-        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=where)
+        get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=model_folders)
     assert calls == ["HKUSTAudio/AudioX-MAF"] * 2
 
 

@@ -77,12 +77,12 @@ def test_a_student_without_configuration_gets_the_bundled_one(copy_of: Any) -> N
 
 def test_models_are_found_by_name_and_path(copy_of: Any, tmp_path: Path) -> None:
     folder = copy_of("maf")
-    where = folders(tmp_path / "audiox")
+    model_folders = folders(tmp_path / "audiox")
     for name in ("maf", str(folder), folder):
-        model, config = get_pretrained_model(name, accept_cc_by_nc=True, folders=where)
+        model, config = get_pretrained_model(name, accept_cc_by_nc=True, folders=model_folders)
         assert model.folder == folder
         assert config["sample_rate"] == 8000
-    assert list_models(where)[:2] == ["maf", "AudioX"]
+    assert list_models(model_folders)[:2] == ["maf", "AudioX"]
 
 
 def test_precision_applies_to_the_network_alone(copy_of: Any) -> None:
@@ -119,9 +119,9 @@ def test_a_random_checkpoint_in_published_form_loads(form: Any, tmp_path: Path) 
 
 def test_every_listed_folder_can_be_loaded(copy_of: Any, tmp_path: Path) -> None:
     copy_of("base").rename(tmp_path / "audiox" / "My model (v2)")
-    where = folders(tmp_path / "audiox")
-    name = list_models(where)[0]
-    model, _ = get_pretrained_model(name, accept_cc_by_nc=True, folders=where, allow_paths=False)
+    model_folders = folders(tmp_path / "audiox")
+    name = list_models(model_folders)[0]
+    model, _ = get_pretrained_model(name, accept_cc_by_nc=True, folders=model_folders, allow_paths=False)
     assert model.folder is not None
     assert model.folder.name == name == "My model (v2)"
 

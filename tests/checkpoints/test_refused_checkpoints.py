@@ -27,14 +27,14 @@ class _Dangerous:
 def test_a_malicious_pickle_does_not_run(copy_of: Any, tmp_path: Path) -> None:
     folder = copy_of("maf")
     (folder / "model.safetensors").unlink()
-    touched = tmp_path / "touched"
-    torch.save({"state_dict": _Dangerous(touched)}, folder / "model.ckpt")
+    marker = tmp_path / "touched"
+    torch.save({"state_dict": _Dangerous(marker)}, folder / "model.ckpt")
     with pytest.raises(CheckpointError, match="could run code"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
-    (folder / "model.ckpt").write_bytes(pickle.dumps(_Dangerous(touched)))
+    (folder / "model.ckpt").write_bytes(pickle.dumps(_Dangerous(marker)))
     with pytest.raises(CheckpointError):
         get_pretrained_model(folder, accept_cc_by_nc=True)
-    assert not touched.exists()
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
@@ -56,9 +56,9 @@ def test_a_truncated_checkpoint_is_reported(suffix: str, fraction: float, copy_o
 def test_a_checkpoint_of_another_model_is_reported(copy_of: Any) -> None:
     folder, other = copy_of("maf"), copy_of("mmdit")
     shutil.copy(other / "model.safetensors", folder / "model.safetensors")
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError) as error:
         get_pretrained_model(folder, accept_cc_by_nc=True)
-    message = str(caught.value)
+    message = str(error.value)
     assert "does not fit its config.json" in message
     for word in ("missing (", "unexpected (", "and ", "more"):
         assert word in message
@@ -70,13 +70,13 @@ def test_each_kind_of_difference_is_named(copy_of: Any) -> None:
 
     folder = copy_of("maf")
     state = read_copies(folder / "model.safetensors")
-    lost = state.pop("maf_block.norm1.weight")
-    state["maf_block.norm9.weight"] = lost
+    weight = state.pop("maf_block.norm1.weight")
+    state["maf_block.norm9.weight"] = weight
     state["model.model.preprocess_conv.weight"] = torch.zeros(4, 5, 1)
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError) as error:
         get_pretrained_model(folder, accept_cc_by_nc=True)
-    message = str(caught.value)
+    message = str(error.value)
     assert "missing (1): maf_block.norm1.weight" in message
     assert "unexpected (1): maf_block.norm9.weight" in message
     assert "model.model.preprocess_conv.weight: file (4, 5, 1), model (4, 4, 1)" in message

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from quick_finetuning import QUICK, Folder, lora, losses_told, needs_training, quietly, request
+from quick_finetuning import QUICK, Folder, lora, needs_training, quietly, read_losses, request
 from safetensors import safe_open
 
 from audiox_ext import generate_diffusion_cond, get_pretrained_model
@@ -31,7 +31,7 @@ def test_a_whole_network_is_trained_and_written_as_a_model(
     values = {key: value for key, value in QUICK.items() if key != "rank"}
     settings = FinetuneSettings(**values | {"learning_rate": 2e-4, "steps": 9})
     result = finetune(request(tiny_folder(kind), sounds, tmp_path), settings, report=lines.append)
-    first, *_, last = losses_told(lines)
+    first, *_, last = read_losses(lines)
     assert last < first
     assert result.path == tmp_path / "model"
     old = read_tensors(tiny_folder(kind) / "model.safetensors")

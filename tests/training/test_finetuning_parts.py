@@ -19,14 +19,14 @@ from audiox_ext.training.settings import LoraSettings
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def encoded(name: str, file: str = "") -> EncodedClip:
+def make_clip(name: str, file: str = "") -> EncodedClip:
     one = torch.ones(1, 1)
     return EncodedClip(name=name, file=file or name, caption="", mean=one, deviation=one, contexts={})
 
 
 def test_every_sound_comes_once_a_round_and_each_round_is_another() -> None:
-    clips = [encoded(f"{number}.wav") for number in range(7)]
-    batches = ClipBatches(clips, 3, 1, [encoded("kept.wav"), encoded("too.wav")], 1)
+    clips = [make_clip(f"{number}.wav") for number in range(7)]
+    batches = ClipBatches(clips, 3, 1, [make_clip("kept.wav"), make_clip("too.wav")], 1)
     names = [batches[step].numbers for step in range(7)]
     own = [name for batch in names for name in batch[:2]]
     assert sorted(own[:7]) == sorted(own[7:]) == sorted(clip.name for clip in clips)
@@ -37,15 +37,15 @@ def test_every_sound_comes_once_a_round_and_each_round_is_another() -> None:
 
 
 def test_parts_of_a_file_are_on_one_side_of_the_split() -> None:
-    clips = [encoded(f"{file}.wav from {part}", f"{file}.wav") for file in range(10) for part in range(3)]
+    clips = [make_clip(f"{file}.wav from {part}", f"{file}.wav") for file in range(10) for part in range(3)]
     training, held_out = split_clips(clips, 0.2, 0)
     assert len(held_out) == 6
     assert not {clip.file for clip in training} & {clip.file for clip in held_out}
     assert [clip.name for clip in split_clips(clips, 0.2, 0)[1]] == [clip.name for clip in held_out]
     assert len(split_clips(clips[:9], 0.9, 0)[1]) == 0  # three files are too few
     assert len(split_clips(clips, 0.0, 0)[1]) == 0
-    whole = make_validation_batches(held_out, 4, 10)
-    counts = Counter(name for batch in whole for name in batch.numbers)
+    batches = make_validation_batches(held_out, 4, 10)
+    counts = Counter(name for batch in batches for name in batch.numbers)
     assert counts == dict.fromkeys((clip.name for clip in held_out), 2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from quick_finetuning import Folder, lora, losses_told, needs_training
+from quick_finetuning import Folder, lora, needs_training, read_losses
 from user_sounds import tone, write_sounds
 
 from audiox_ext import generate_diffusion_cond, get_pretrained_model
@@ -27,7 +27,7 @@ def test_some_steps_lower_the_loss_and_nothing_else_of_the_model_changes(
     folder = tiny_folder(kind)
     before = (folder / "model.safetensors").read_bytes()
     result = lora(folder, sounds, tmp_path, lines.append, steps=12, preview_every=6)
-    first, *_, last = losses_told(lines)
+    first, *_, last = read_losses(lines)
     assert last < 0.9 * first
     assert (folder / "model.safetensors").read_bytes() == before
     loaded = read_lora(result.path)
@@ -129,7 +129,7 @@ def test_what_is_asked_without_words_stays_as_it_is(
 ) -> None:
     """Hardly any data teach nothing, and neither do sounds to preserve."""
     preserved = write_sounds(tmp_path / "kept", 2)
-    still = lora(
+    always_dropped = lora(
         tiny_folder("maf"),
         sounds,
         tmp_path / "still",
@@ -137,8 +137,8 @@ def test_what_is_asked_without_words_stays_as_it_is(
         preservation_fraction=0.5,
         context_dropout=0.9999,
     )
-    assert all(not bool(layer.up.any()) for layer in read_lora(still.path).layers.values())
-    moved = lora(
+    assert all(not bool(layer.up.any()) for layer in read_lora(always_dropped.path).layers.values())
+    never_dropped = lora(
         tiny_folder("maf"),
         sounds,
         tmp_path / "moved",
@@ -146,7 +146,7 @@ def test_what_is_asked_without_words_stays_as_it_is(
         preservation_fraction=0.5,
         context_dropout=0.0,
     )
-    assert all(bool(layer.up.any()) for layer in read_lora(moved.path).layers.values())
+    assert all(bool(layer.up.any()) for layer in read_lora(never_dropped.path).layers.values())
 
 
 @needs_training

@@ -19,14 +19,14 @@ from audiox_ext.training import finetune as tuning
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class BrokenOffError(Exception):
+class CancelledError(Exception):
     """Somebody has ended the training."""
 
 
 def end_after(step: int) -> Callable[[int, int], None]:
     def on_step(done: int, steps: int) -> None:
         if done == step:
-            raise BrokenOffError
+            raise CancelledError
 
     return on_step
 
@@ -36,19 +36,19 @@ def end_after(step: int) -> Callable[[int, int], None]:
 def test_a_training_that_was_cancelled_gives_what_it_would_have_given(
     dropout: float, tiny_folder: Folder, sounds: Path, tmp_path: Path
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    uninterrupted, cancelled = tmp_path / "whole", tmp_path / "broken"
     model = tiny_folder("maf")
-    result = lora(model, sounds, whole, dropout=dropout)
-    with pytest.raises(BrokenOffError):
-        lora(model, sounds, broken, dropout=dropout, on_step=end_after(3))
-    assert not (broken / "my.safetensors").exists()
+    result = lora(model, sounds, uninterrupted, dropout=dropout)
+    with pytest.raises(CancelledError):
+        lora(model, sounds, cancelled, dropout=dropout, on_step=end_after(3))
+    assert not (cancelled / "my.safetensors").exists()
     lines: list[str] = []
     state = torch.random.get_rng_state()
-    again = lora(model, sounds, broken, lines.append, dropout=dropout)
+    again = lora(model, sounds, cancelled, lines.append, dropout=dropout)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert "Resuming after step 3 of 6." in lines  # the step it was cancelled at, not an earlier checkpoint
     assert again.path.read_bytes() == result.path.read_bytes()
-    assert (broken / "losses.png").read_bytes() == (whole / "losses.png").read_bytes()
+    assert (cancelled / "losses.png").read_bytes() == (uninterrupted / "losses.png").read_bytes()
 
 
 @needs_training
@@ -71,8 +71,8 @@ def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
     lines: list[str] = []
     model = tiny_folder("maf")
     # So large a step does harm from the beginning: the best is the model as it was.
-    wild = {"learning_rate": 0.3, "steps": 20, "patience": 2, "warmup_steps": 0}
-    result = lora(model, sounds, tmp_path, lines.append, **wild)
+    unstable = {"learning_rate": 0.3, "steps": 20, "patience": 2, "warmup_steps": 0}
+    result = lora(model, sounds, tmp_path, lines.append, **unstable)
     assert any(
         "no lower loss for 2 validations, so training stops here. The result is that of step 0" in x
         for x in lines
@@ -81,10 +81,10 @@ def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
     assert all(float(layer.up.abs().max()) == 0 for layer in loaded.layers.values())
     first = result.path.read_bytes()
     lines.clear()
-    lora(model, sounds, tmp_path, lines.append, **wild)
+    lora(model, sounds, tmp_path, lines.append, **unstable)
     assert any("Training stopped early after 6 steps" in line for line in lines)
     assert result.path.read_bytes() == first
-    lora(model, sounds, tmp_path, lines.append, **wild | {"patience": 3})
+    lora(model, sounds, tmp_path, lines.append, **unstable | {"patience": 3})
     assert any("Resuming after step 6" in line for line in lines)
 
 
@@ -94,13 +94,13 @@ def test_a_loss_that_is_no_number_stops_it_with_step_and_sounds(
 ) -> None:
     make = tuning.ClipBatches.__getitem__
 
-    def spoilt(self: Any, number: int) -> Any:
+    def make_with_nan(self: Any, number: int) -> Any:
         batch = make(self, number)
         if number == 3:
             batch.clips[0].mean[0, 0] = torch.nan
         return batch
 
-    monkeypatch.setattr(tuning.ClipBatches, "__getitem__", spoilt)
+    monkeypatch.setattr(tuning.ClipBatches, "__getitem__", make_with_nan)
     with pytest.raises(TrainingError, match=r"Step 4: the loss is not finite .*items tone-\d\.wav"):
         lora(tiny_folder("maf"), sounds, tmp_path, validate_every=50)
     state = read_tensors(tmp_path / "last.ckpt", ("state_dict",))
