@@ -51,15 +51,15 @@ def test_the_noise_is_that_of_torchsdes_tree(limit: int, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m-sde"])
 def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the network has been started, before anything asks for its result."""
-    used: list[str] = []
+    events: list[str] = []
     draw = BrownianNoise.__call__
 
-    def spy(self: BrownianNoise, *levels: Tensor) -> Tensor:
-        used.append("noise")
-        return draw(self, *levels)
+    def spy(self: BrownianNoise, *sigmas: Tensor) -> Tensor:
+        events.append("noise")
+        return draw(self, *sigmas)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        used.append("pass")
+        events.append("pass")
         return gaussian_velocity(x, t)
 
     monkeypatch.setattr(BrownianNoise, "__call__", spy)
@@ -71,6 +71,6 @@ def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest
         sigma_min=0.3,
         sigma_max=50.0,
         random=RandomNumbers.from_seed(0),
-        callback=lambda info: used.append("report"),
+        callback=lambda info: events.append("report"),
     )
-    assert used == ["pass", "noise", "report"] * 3
+    assert events == ["pass", "noise", "report"] * 3

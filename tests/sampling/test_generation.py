@@ -122,6 +122,6 @@ def test_half_precision_stays_close(kind: str, precision: Any, golden_model: Any
     with torch.no_grad():
         expected = golden_model(kind).network
         expected_velocity = expected(x, t, expected.prepare_context(context))
-        got = half.network(x, t, half.network.prepare_context(context))
-    assert got.dtype == torch.float32
-    assert_close_l2(got, expected_velocity, 2e-2)
+        half_velocity = half.network(x, t, half.network.prepare_context(context))
+    assert half_velocity.dtype == torch.float32
+    assert_close_l2(half_velocity, expected_velocity, 2e-2)

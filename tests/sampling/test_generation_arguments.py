@@ -60,9 +60,9 @@ from audiox_ext.pipeline.generate import generate_diffusion_cond
 def test_bad_arguments_are_refused_with_a_sentence(
     arguments: dict[str, Any], message: str, golden_model: Any
 ) -> None:
-    wanted = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "device": "cpu", **arguments}
+    settings = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "device": "cpu", **arguments}
     with pytest.raises(InputError, match=message):
-        generate_diffusion_cond(golden_model("base"), **wanted)
+        generate_diffusion_cond(golden_model("base"), **settings)
 
 
 def test_init_audio_in_the_other_order(golden_model: Any) -> None:

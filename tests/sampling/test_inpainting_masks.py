@@ -18,14 +18,14 @@ from audiox_ext.sampling.inpainting import Inpainting
 from audiox_ext.sampling.rectified_flow import sample_euler, sample_few_steps
 from audiox_ext.sampling.samplers import CANNOT_INPAINT
 
-KEPT = torch.cat([torch.zeros(10), torch.ones(15), torch.zeros(15)])  # new sound from latent 10 to 25
+MASK = torch.cat([torch.zeros(10), torch.ones(15), torch.zeros(15)])  # new sound from latent 10 to 25
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in CANNOT_INPAINT])
 def test_inpainting_keeps_what_lies_outside(name: str) -> None:
     init = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(9)) / 2
-    result = run(name, 40, inpainting=Inpainting(init=init, mask=KEPT))
-    outside = KEPT == 0
+    result = run(name, 40, inpainting=Inpainting(init=init, mask=MASK))
+    outside = MASK == 0
     assert relative_l2(result[..., outside], init[..., outside]) < 0.1
     assert relative_l2(result[..., ~outside], init[..., ~outside]) > 0.5
 
@@ -38,13 +38,13 @@ def test_rectified_flow_inpainting_is_exact_outside(few: bool) -> None:
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         return x * 0.3
 
-    keep = Inpainting(init=init, mask=KEPT)
+    inpainting = Inpainting(init=init, mask=MASK)
     if few:
         random = RandomNumbers.from_seed(1)
-        result = sample_few_steps(velocity, noise, steps=4, random=random, inpainting=keep)
+        result = sample_few_steps(velocity, noise, steps=4, random=random, inpainting=inpainting)
     else:
-        result = sample_euler(velocity, noise, steps=4, inpainting=keep)
-    outside = KEPT == 0
+        result = sample_euler(velocity, noise, steps=4, inpainting=inpainting)
+    outside = MASK == 0
     assert_close_l2(result[..., outside], init[..., outside], 1e-6)
     assert relative_l2(result[..., ~outside], init[..., ~outside]) > 0.5
 

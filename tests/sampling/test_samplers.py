@@ -97,7 +97,7 @@ def test_sa_solver_renews_the_noise_that_tau_says() -> None:
     high, low = 3.0, 1.0
     inputs: list[Tensor] = []
 
-    def nothing(x: Tensor, sigma: Tensor) -> Tensor:
+    def predict_zero(x: Tensor, sigma: Tensor) -> Tensor:
         inputs.append(x)
         return torch.zeros_like(x)
 
@@ -106,31 +106,33 @@ def test_sa_solver_renews_the_noise_that_tau_says() -> None:
         inputs.clear()
         random = RandomNumbers.from_seed(1)
         sigmas = torch.tensor([high, low, 0.0])
-        run = SamplerRun(denoiser=nothing, sigmas=sigmas, random=random, **settings)
+        run = SamplerRun(denoiser=predict_zero, sigmas=sigmas, random=random, **settings)
         sample_sa_solver(run.denoise, torch.full((1, 2, 50_000), high), sigmas, run, tau)
-        retained = (low / high) ** (1 + tau**2)
-        assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
-        assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
+        old_fraction = (low / high) ** (1 + tau**2)
+        assert float(inputs[1].mean()) == pytest.approx(high * old_fraction, abs=0.01)
+        assert float(inputs[1].std()) == pytest.approx(
+            math.sqrt(low**2 - (high * old_fraction) ** 2), rel=0.01
+        )
 
 
 def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
-    """A step of constant clean latents: the share of the old noise, and new noise for the rest."""
+    """A step of constant clean latents: the fraction of the old noise, and new noise for the rest."""
     high, low = 3.0, 1.0
     sigmas = torch.tensor([high, low, 0.0])
     inputs: list[Tensor] = []
 
-    def nothing(x: Tensor, sigma: Tensor) -> Tensor:
+    def predict_zero(x: Tensor, sigma: Tensor) -> Tensor:
         inputs.append(x)
         return torch.zeros_like(x)
 
     settings: dict[str, Any] = {"callback": None, "inpainting": None, "sigma_min": low, "sigma_max": high}
     x = torch.full((1, 2, 50_000), high)
-    run = SamplerRun(denoiser=nothing, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings)
+    run = SamplerRun(denoiser=predict_zero, sigmas=sigmas, random=RandomNumbers.from_seed(1), **settings)
     sample_er_sde(run.denoise, x, sigmas, run)
-    retained = er_scale(low) / er_scale(high)
-    assert float(inputs[1].mean()) == pytest.approx(high * retained, abs=0.01)
-    assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * retained) ** 2), rel=0.01)
-    assert 0 < retained < low / high
+    old_fraction = er_scale(low) / er_scale(high)
+    assert float(inputs[1].mean()) == pytest.approx(high * old_fraction, abs=0.01)
+    assert float(inputs[1].std()) == pytest.approx(math.sqrt(low**2 - (high * old_fraction) ** 2), rel=0.01)
+    assert 0 < old_fraction < low / high
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 )
 def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
     """As their docstrings say; the generator stands where that many draws leave it."""
-    left, expected = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
+    numbers, expected = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
     noise = torch.randn(1, 3, 40, generator=torch.Generator().manual_seed(7))
     sample_v(
         VDenoiser(gaussian_velocity),
@@ -147,11 +149,11 @@ def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
         steps=9,
         sigma_min=0.3,
         sigma_max=50.0,
-        random=left,
+        random=numbers,
     )
     for _ in range(draws):
         expected.normal(noise.shape)
-    assert torch.equal(left.normal((4,)), expected.normal((4,)))
+    assert torch.equal(numbers.normal((4,)), expected.normal((4,)))
 
 
 @pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in DETERMINISTIC])

@@ -22,14 +22,14 @@ from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 from audiox_ext.sampling.windows import plan_windows
 
 
-def out_of_memory(model: Any, monkeypatch: Any, most: int) -> list[int]:
-    """Lets the network fail for more than `most` items. Returns a list that records how many it was given."""
+def limit_memory(model: Any, monkeypatch: Any, max_items: int) -> list[int]:
+    """Let the network fail for more than `max_items` items. Returns the list of its batch sizes."""
     sizes: list[int] = []
     forward = model.network.forward
 
     def limited(x: Tensor, *rest: Any) -> Tensor:
         sizes.append(len(x))
-        if len(x) > most:
+        if len(x) > max_items:
             raise torch.OutOfMemoryError("no memory")
         return forward(x, *rest)
 
@@ -48,18 +48,18 @@ def test_out_of_memory_halves_the_windows_once(golden_model: Any, monkeypatch: A
         "return_latents": True,
     }
     plain = generate_diffusion_cond(model, **arguments)
-    sizes = out_of_memory(model, monkeypatch, most=2)
+    sizes = limit_memory(model, monkeypatch, max_items=2)
     assert relative_l2(generate_diffusion_cond(model, **arguments), plain) < 1e-4
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
-    out_of_memory(model, monkeypatch, most=1)
+    limit_memory(model, monkeypatch, max_items=1)
     with pytest.raises(InputError, match=r"Lower the batch or window_batch"):
         generate_diffusion_cond(model, **arguments)
 
 
 def test_a_single_window_without_memory_gets_a_sentence_too(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("turbo")
-    out_of_memory(model, monkeypatch, most=0)
+    limit_memory(model, monkeypatch, max_items=0)
     with pytest.raises(InputError, match=r"while the sound was made\. Lower the batch, load the model"):
         generate_diffusion_cond(model, steps=1, conditioning={"text_prompt": "a"}, device="cpu")
 
@@ -79,7 +79,7 @@ def test_the_pair_in_two_passes(kind: str, negative: bool, golden_model: Any, mo
         "device": "cpu",
         "return_latents": True,
     }
-    sizes = out_of_memory(model, monkeypatch, most=4)
+    sizes = limit_memory(model, monkeypatch, max_items=4)
     plain = generate_diffusion_cond(model, **arguments)
     assert set(sizes) == {4}
     sizes.clear()
@@ -87,11 +87,11 @@ def test_the_pair_in_two_passes(kind: str, negative: bool, golden_model: Any, mo
     assert set(sizes) == {2}
     assert relative_l2(split, plain) < 1e-5
     # Running out of memory for the pair gives the same result.
-    sizes = out_of_memory(model, monkeypatch, most=2)
+    sizes = limit_memory(model, monkeypatch, max_items=2)
     assert torch.equal(generate_diffusion_cond(model, **arguments), split)
     assert sizes[0] == 4
     assert set(sizes[1:]) == {2}
-    out_of_memory(model, monkeypatch, most=1)
+    limit_memory(model, monkeypatch, max_items=1)
     with pytest.raises(InputError, match=r"made, also with guidance in two passes\. Lower the batch, load"):
         generate_diffusion_cond(model, **arguments)
 
@@ -123,13 +123,13 @@ def test_long_sounds_without_memory_go_on_piece_by_piece_in_two_passes(
         "return_latents": True,
     }
     plain = generate_diffusion_cond(model, **arguments)
-    sizes = out_of_memory(model, monkeypatch, most=1)
+    sizes = limit_memory(model, monkeypatch, max_items=1)
     assert relative_l2(generate_diffusion_cond(model, **arguments), plain) < 1e-4
     assert sizes[:2] == [8, 4]
     assert set(sizes[2:]) == {1}
 
 
-class Watched(DevicePlacement):
+class RecordingPlacement(DevicePlacement):
     """Records what is asked of it, and is cancelled at a given check."""
 
     def __init__(self, cancel_at: int = -1) -> None:
@@ -152,17 +152,17 @@ def test_models_are_let_go_only_when_the_run_ends(golden_model: Any, monkeypatch
         "sample_size": 520 * 512,
         "conditioning": {"text_prompt": "a"},
     }
-    for most, freed in ((2, [False]), (1, [False, True])):
-        watched = Watched()
-        monkeypatch.setattr(model, "placement", watched)
+    for max_items, freed in ((2, [False]), (1, [False, True])):
+        placement = RecordingPlacement()
+        monkeypatch.setattr(model, "placement", placement)
         with monkeypatch.context() as patch:
-            out_of_memory(model, patch, most)
+            limit_memory(model, patch, max_items)
             if len(freed) == 1:
                 generate_diffusion_cond(model, **arguments)
             else:
                 with pytest.raises(InputError):
                     generate_diffusion_cond(model, **arguments)
-        assert watched.freed == freed
+        assert placement.freed == freed
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_models_are_let_go_only_when_the_run_ends(golden_model: Any, monkeypatch
 def test_memory_that_runs_out_beside_the_network_gets_a_sentence(
     golden_model: Any, monkeypatch: Any, part: str, message: str
 ) -> None:
-    model, watched = golden_model("turbo"), Watched()
+    model, placement = golden_model("turbo"), RecordingPlacement()
     model.prompt_cache.clear()  # other tests share the model
-    monkeypatch.setattr(model, "placement", watched)
+    monkeypatch.setattr(model, "placement", placement)
     module = model.conditioner.conditioners["video_prompt"]
     if part != "conditioner":
         module = model.pretransform.model[part]
@@ -195,12 +195,12 @@ def test_memory_that_runs_out_beside_the_network_gets_a_sentence(
     monkeypatch.setattr(module, "forward", fail)
     with pytest.raises(InputError, match=message):
         generate_diffusion_cond(model, **arguments)
-    assert watched.freed == ([True] if part == "conditioner" else [False, True])
-    watched.freed.clear()
+    assert placement.freed == ([True] if part == "conditioner" else [False, True])
+    placement.freed.clear()
     error = RuntimeError("interrupted")
     with pytest.raises(RuntimeError, match="interrupted"):
         generate_diffusion_cond(model, **arguments)
-    assert watched.freed == []
+    assert placement.freed == []
 
 
 def test_a_long_run_can_be_cancelled_at_every_pass(golden_model: Any, monkeypatch: Any) -> None:
@@ -212,10 +212,10 @@ def test_a_long_run_can_be_cancelled_at_every_pass(golden_model: Any, monkeypatc
         "window_batch": 1,
     }
     windows = len(plan_windows(520, native(model)).starts)
-    monkeypatch.setattr(model, "placement", Watched())
+    monkeypatch.setattr(model, "placement", RecordingPlacement())
     generate_diffusion_cond(model, **arguments)
     assert model.placement.checks >= 2 * windows
-    monkeypatch.setattr(model, "placement", Watched(cancel_at=windows - 1))
+    monkeypatch.setattr(model, "placement", RecordingPlacement(cancel_at=windows - 1))
     with pytest.raises(RuntimeError, match="interrupted"):
         generate_diffusion_cond(model, **arguments)
     assert model.placement.freed == []
@@ -242,7 +242,7 @@ print(before, used())
 """
 
 
-def memory_of_a_run(folder: Path, seconds: int, at_once: int) -> int:
+def measure_memory(folder: Path, seconds: int, at_once: int) -> int:
     """MiB that the making of latents adds to the process at its peak. The latents themselves are 1 kB/s."""
     printed = subprocess.run(
         [sys.executable, "-c", MEASURE, str(folder), str(seconds), str(at_once)],
@@ -260,6 +260,6 @@ def memory_of_a_run(folder: Path, seconds: int, at_once: int) -> int:
 def test_memory_hardly_grows_with_length(tiny_folder: Any) -> None:
     """180 s take within 1.5 times what 30 s take; with all windows at once they would not."""
     folder = tiny_folder("turbo")
-    short, long, unbounded = (memory_of_a_run(folder, *sizes) for sizes in ((30, 2), (180, 2), (180, 100)))
+    short, long, unbounded = (measure_memory(folder, *sizes) for sizes in ((30, 2), (180, 2), (180, 100)))
     assert long <= 1.5 * short
     assert unbounded > 1.5 * short

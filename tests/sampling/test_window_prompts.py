@@ -153,14 +153,14 @@ def test_the_length_that_is_looked_at() -> None:
 
 
 def test_a_long_audio_prompt_is_heard_to_its_end(golden_model: Any) -> None:
-    asked: dict[str, Any] = {}
+    call: dict[str, Any] = {}
 
     def generate(model: Any, **arguments: Any) -> Tensor:
-        asked.update(arguments)
+        call.update(arguments)
         return torch.zeros(1, 2, arguments["sample_size"])
 
     request = audio_request(audio_prompt=(tone(30, 16000, 300), 16000), duration=25.0, window_batch=2)
     assert make_audio(golden_model("maf"), request, generate=generate).shape == (1, 2, 200000)
-    assert asked["conditioning"][0]["audio_prompt"].shape[-1] >= 200000
-    assert (asked["window_batch"], asked["sample_size"]) == (2, 391 * 512)
-    assert "window_overlap" not in asked
+    assert call["conditioning"][0]["audio_prompt"].shape[-1] >= 200000
+    assert (call["window_batch"], call["sample_size"]) == (2, 391 * 512)
+    assert "window_overlap" not in call

@@ -34,8 +34,8 @@ def test_weights_sum_to_one_everywhere(total: int, crossfade: Any) -> None:
         assert plan.starts[0] == 0
         assert plan.latent_count == total
         assert plan.length == min(total, 160)
-        shared = [a + plan.length - b for a, b in zip(plan.starts, plan.starts[1:], strict=False)]
-        assert all(n >= (overlap or 40) for n in shared)
+        overlaps = [a + plan.length - b for a, b in zip(plan.starts, plan.starts[1:], strict=False)]
+        assert all(n >= (overlap or 40) for n in overlaps)
         weights, summed = plan.weights(crossfade), torch.zeros(total)
         for start, weight in zip(plan.starts, weights, strict=True):
             summed[start : start + plan.length] += weight
@@ -80,8 +80,8 @@ def test_the_native_length_takes_the_plain_path(kind: str, golden_model: Any, mo
 @torch.no_grad()
 def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any) -> None:
     model, batch = golden_model(kind), 2
-    n, shared = native(model), 60
-    total = 2 * n - shared
+    n, overlap = native(model), 60
+    total = 2 * n - overlap
     x, t, context = (
         latents_like(model, batch, total),
         torch.full((batch,), 0.4),
@@ -90,13 +90,13 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
     # In batches like those of the windows: a product rounds otherwise in a batch of another size.
     together = min(at_once, 2)
     guided = GuidedVelocity(model.network, torch.cat([context] * together), guidance=Guidance(scale=4.0))
-    parts = torch.cat([x[..., :n], x[..., n - shared :]]).split(batch * together)
+    parts = torch.cat([x[..., :n], x[..., n - overlap :]]).split(batch * together)
     first, second = torch.cat([guided(part, t.repeat(together)) for part in parts]).split(batch)
-    rise = torch.sin((torch.arange(shared) + 0.5) / shared * math.pi / 2) ** 2
-    middle = first[..., n - shared :] * (1 - rise) + second[..., :shared] * rise
-    by_hand = torch.cat([first[..., : n - shared], middle, second[..., shared:]], dim=-1)
-    plan = plan_windows(total, n, shared)
-    assert plan.starts == (0, n - shared)
+    rise = torch.sin((torch.arange(overlap) + 0.5) / overlap * math.pi / 2) ** 2
+    middle = first[..., n - overlap :] * (1 - rise) + second[..., :overlap] * rise
+    by_hand = torch.cat([first[..., : n - overlap], middle, second[..., overlap:]], dim=-1)
+    plan = plan_windows(total, n, overlap)
+    assert plan.starts == (0, n - overlap)
     for limit in (2**30, 0):  # prepared contexts cached, then prepared again for each step
         velocity = WindowedVelocity(
             model.network,
@@ -117,19 +117,21 @@ def test_each_window_has_its_own_context(golden_model: Any) -> None:
     model = golden_model("maf")
     n = native(model)
     x, t = latents_like(model, 1, 2 * n - 40), torch.full((1,), 0.4)
-    contexts, against = ([context_like(model, 1, seed + i) for i in range(2)] for seed in (3, 8))
+    contexts, negatives = ([context_like(model, 1, seed + i) for i in range(2)] for seed in (3, 8))
     velocity = WindowedVelocity(
         model.network,
         plan_windows(2 * n - 40, n).pieces(),
         contexts,
-        against,
+        negatives,
         Guidance(scale=2.0),
         placement=CPU,
     )
     v = velocity(x, t)
     for index, where in ((0, slice(0, n - 40)), (1, slice(n, 2 * n - 40))):
         piece = x[..., :n] if index == 0 else x[..., n - 40 :]
-        alone = GuidedVelocity(model.network, contexts[index], against[index], Guidance(scale=2.0))(piece, t)
+        alone = GuidedVelocity(model.network, contexts[index], negatives[index], Guidance(scale=2.0))(
+            piece, t
+        )
         part = alone[..., : n - 40] if index == 0 else alone[..., 40:]
         assert_close_l2(v[..., where], part, 1e-6)
 
