@@ -164,8 +164,11 @@ def get_interpreter(venv: Path) -> Path:
 
 
 def build_environment(comfyui: Path | None) -> dict[str, str]:
-    """Copy the caller's environment variables without those that make Python import from elsewhere."""
-    excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
+    """Copy the caller's environment variables without those that change what Python imports, or how.
+
+    Without bytecode each of the many processes would compile torch again, which takes longer than loading it.
+    """
+    excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if name not in excluded}
     variables["PYTHONNOUSERSITE"] = "1"
     if comfyui:
