@@ -164,10 +164,7 @@ def get_interpreter(venv: Path) -> Path:
 
 
 def build_environment(comfyui: Path | None) -> dict[str, str]:
-    """Copy the caller's environment variables without those that change what Python imports, or how.
-
-    Without bytecode each of the many processes would compile torch again, which takes longer than loading it.
-    """
+    """Copy the caller's environment without what makes Python import from elsewhere or always compile."""
     excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if name not in excluded}
     variables["PYTHONNOUSERSITE"] = "1"

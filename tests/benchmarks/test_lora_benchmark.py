@@ -20,6 +20,7 @@ trains = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_frogs_are_asked_for_in_words_that_are_not_trained_on(
     tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

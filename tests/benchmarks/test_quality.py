@@ -101,6 +101,7 @@ def test_the_same_architecture_without_training_does_not(classifier: Classifier,
         assert score.fraction < least - 0.1, f"{measure}: {score}"
 
 
+@pytest.mark.slow
 def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference: Reference) -> None:
     data = measure_sounds(items, render_items(items, RATE, SAMPLES), reference)
     hiss = measure_sounds(items, noise(len(items)), reference)
@@ -126,11 +127,13 @@ def test_the_data_are_right_and_noise_is_not(items: list[QualityItem], reference
     }
 
 
+@pytest.mark.slow
 def test_a_single_item_is_no_set(classifier: Classifier) -> None:
     with pytest.raises(InputError, match="A set of 1"):
         Reference.for_items(held_out_items(1, groups=["count"]), RATE, SAMPLES, classifier)
 
 
+@pytest.mark.slow
 def test_sounds_of_other_items_are_mostly_wrong(items: list[QualityItem], reference: Reference) -> None:
     """As good as data by every distance, and of no use: only what was asked tells it."""
     sounds = render_items(items, RATE, SAMPLES)
@@ -282,6 +285,7 @@ def test_what_is_not_a_number_becomes_silence(tiny_folder: Callable[[str], Path]
     assert not generate_sounds(model, prompts, Sampling(steps=1, cfg_scale=1.0)).sounds[0].any()
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_with_its_videos(
     tiny: AudioXModel, tiny_folder: Callable[[str], Path], classifier: Classifier, tmp_path: Path
 ) -> None:

@@ -306,6 +306,7 @@ for step in range(60):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     runs = [

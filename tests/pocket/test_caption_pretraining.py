@@ -38,6 +38,7 @@ def test_every_scene_has_answers_and_what_is_asked_can_be_read_from_them() -> No
     assert len(seen) > 200
 
 
+@pytest.mark.slow
 def test_words_become_a_code_that_tells_what_they_ask() -> None:
     from pocket.diffusion.caption_pretraining import captions_and_labels, pretrain_on_captions
     from pocket.diffusion.text_encoder import make_tokenizer

@@ -119,6 +119,7 @@ def test_direction_has_both_cues() -> None:
             assert lag * -pan > 0.0003, (kind, pan, lag)
 
 
+@pytest.mark.slow
 def test_an_item_depends_on_its_number_alone() -> None:
     """In another order, in another part of the split, and in another process."""
     dataset = Dataset("held out", rate=RATE, seconds=4.0, size=(64, 48), film_fraction=0.5, length=12)
@@ -179,6 +180,7 @@ def test_a_kind_has_hundreds_of_wordings(kind: str) -> None:
     assert len(one) > 40  # of one and the same thing
 
 
+@pytest.mark.slow
 def test_more_is_told_of_the_same_sound_and_it_is_true() -> None:
     findings = []
     for kind in ("tone", "chord", "beep", "bell", "knock", "lamp"):

@@ -82,6 +82,7 @@ def only(measure: str, findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.measure == measure]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", LIMITS)
 def test_what_was_asked_is_measured_and_noise_does_not_have_it(measure: str) -> None:
     right, lucky, hiss = [], [], noise()
@@ -104,6 +105,7 @@ def test_measures_bear_noise_such_as_models_leave(measure: str) -> None:
     assert scores(findings)[measure].fraction >= 0.9, [finding for finding in findings if not finding.right]
 
 
+@pytest.mark.slow
 def test_kinds_are_told_apart(classifier: Classifier) -> None:
     """Nine in ten, of seeds that it was not fitted to; of the noises alone as well."""
     drawn = held_out(tuple(KINDS), 6 * len(KINDS))
@@ -118,6 +120,7 @@ def test_kinds_are_told_apart(classifier: Classifier) -> None:
     assert guesses == {"white noise"}  # so that all else is wrong for a model that makes noise
 
 
+@pytest.mark.slow
 def test_kinds_are_told_apart_after_a_codec_that_the_classifier_knows() -> None:
     """Hardly fewer than before it; by one that has never heard what it does, hardly half of them."""
     kinds = ("beep", "click", "clock", "footsteps", "knock", "rain", "siren", "surf")
@@ -138,6 +141,7 @@ def test_kinds_are_told_apart_after_a_codec_that_the_classifier_knows() -> None:
     assert right(used_to_it) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_order_of_two_sounds_is_heard(classifier: Classifier) -> None:
     right = wrong = 0
     for seed in range(24):
@@ -203,6 +207,7 @@ def test_wrong_sounds_are_found_out() -> None:
     assert heard(silence) == {"count", "direction", "loudness", "pitch class", "register"}
 
 
+@pytest.mark.slow
 def test_two_sounds_at_once_are_not_judged(classifier: Classifier) -> None:
     scene = draw_scene(1, kinds=["rain", "bell"], arrangement="with")
     assert judge(scene, render(scene, RATE), RATE, classifier) == ()
@@ -232,6 +237,7 @@ def test_tempo_survives_a_beat_that_is_missing() -> None:
     assert analysis.tempo(sound[: RATE // 2], RATE) is None
 
 
+@pytest.mark.slow
 def test_silence_is_measured_without_trouble(classifier: Classifier) -> None:
     silence = np.zeros((2, RATE), dtype=np.float32)
     assert analysis.onsets(silence, RATE).times.size == 0
@@ -252,6 +258,7 @@ def test_features_do_not_depend_on_the_level() -> None:
     assert len(extract_features(sound, RATE)) == feature_count()
 
 
+@pytest.mark.slow
 def test_distances_order_sets_as_they_should(classifier: Classifier) -> None:
     """Data are nearer to other data than duller data, and those nearer than noise."""
     dataset = Dataset("held out", rate=RATE, film_fraction=0.0, with_fraction=0.0, then_fraction=0.0)
@@ -278,6 +285,7 @@ def test_frechet_distance_of_known_distributions() -> None:
     assert frechet_distance(one, other) == pytest.approx(5.0, rel=0.02)
 
 
+@pytest.mark.slow
 def test_diversity_is_nothing_for_equal_sounds(classifier: Classifier) -> None:
     sounds = [render(scene, RATE) for scene in held_out(["bell"], 4)]
     assert diversity([sounds[0]] * 3, RATE, classifier) == 0

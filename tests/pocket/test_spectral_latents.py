@@ -92,6 +92,7 @@ def test_latents_are_components_of_strengths_about_as_large_as_each_other() -> N
     assert float(rest.square().sum()) < 0.1 * float((told - mapped.centre[:, None]).square().sum())
 
 
+@pytest.mark.slow
 def test_a_decoder_of_strengths_makes_what_they_tell(of_strengths: Autoencoder) -> None:
     """The tone, its level and its side, and nothing of silence."""
     mapped = of_strengths.read_latent_map()

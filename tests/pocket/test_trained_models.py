@@ -26,7 +26,7 @@ from pocket.pipeline import train_autoencoder, train_diffusion
 from pocket.training.prepared_batches import PreparedBatch
 from pocket.training_file import read_training_config
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 CONFIG = Path(__file__).parents[2] / "pocket" / "config.json"
 

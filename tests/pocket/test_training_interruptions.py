@@ -19,7 +19,7 @@ from pocket.sync.segments import PatchBatches
 from pocket.training.batches import CropBatches
 from pocket.training.prepared_batches import PreparedBatches
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 class BrokenError(Exception):

@@ -22,7 +22,7 @@ from pocket.autoencoder.latent_scale import DEVIATION
 from pocket.pipeline import train_autoencoder, train_diffusion, train_sync
 from pocket.training.batches import CropBatches
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @needs_lightning
@@ -108,14 +108,14 @@ def test_every_part_is_trained_but_what_is_frozen(
     assert still <= {"model.conditioner.conditioners.video_prompt.empty_visual_feat"}
 
 
-@pytest.mark.slow
 @needs_lightning
 def test_a_few_hundred_steps_from_nothing_teach_the_miniature_something(tmp_path: Path) -> None:
     values = miniature_values()
-    values["data"] = {"kinds": ["tone"], "sounds": 400}
-    values["autoencoder"] |= {"steps": 250, "warmup_steps": 20, "report_every": 100, "learning_rate": 3e-3}
-    values["diffusion"] |= {"steps": 420, "batch_size": 4, "warmup_steps": 20, "report_every": 100}
-    values["diffusion"] |= {"validation_items": 32, "ema_decay": 0.98}
+    values["data"] = {"kinds": ["tone"], "sounds": 150}
+    for part, steps in (("autoencoder", 150), ("diffusion", 420)):
+        values[part] |= {"steps": steps, "warmup_steps": 20, "report_every": 100, "checkpoint_every": steps}
+    values["autoencoder"] |= {"learning_rate": 3e-3}
+    values["diffusion"] |= {"batch_size": 4, "validation_items": 32, "ema_decay": 0.98}
     config = miniature(values)
     lines: list[str] = []
     train_autoencoder(config, tmp_path, device="cpu", report=lines.append)

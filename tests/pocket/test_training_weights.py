@@ -26,6 +26,8 @@ from pocket.training_file import read_training_config
 from pocket.world.random_scenes import draw_scene
 from pocket.world.scenes import Scene
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parents[2] / "pocket"
 WEIGHTS = PACKAGE / "weights"
 Code = Callable[[torch.Tensor], torch.Tensor]

@@ -22,6 +22,7 @@ from audiox_ext.training.settings import FinetuneSettings
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("kind", ["maf", "mmdit"])
 def test_a_whole_network_is_trained_and_written_as_a_model(
@@ -53,6 +54,7 @@ def test_a_whole_network_is_trained_and_written_as_a_model(
     torch.testing.assert_close(result.sound, sound / max(1.0, float(sound.abs().max())), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @needs_training
 def test_the_licence_goes_along_and_its_gate_holds(tiny_folder: Folder, sounds: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"

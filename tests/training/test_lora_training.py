@@ -97,6 +97,7 @@ def test_videos_are_shown_to_the_model(tiny_folder: Folder, tmp_path: Path) -> N
     assert len({float(tokens.double().sum()) for tokens in kinds}) == 3
 
 
+@pytest.mark.slow
 @needs_training
 def test_sounds_to_go_on_making_are_a_share_of_every_batch(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
@@ -123,6 +124,7 @@ def test_sounds_to_go_on_making_are_a_share_of_every_batch(
         )
 
 
+@pytest.mark.slow
 @needs_training
 def test_what_is_asked_without_words_stays_as_it_is(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
@@ -149,6 +151,7 @@ def test_what_is_asked_without_words_stays_as_it_is(
     assert all(bool(layer.up.any()) for layer in read_lora(never_dropped.path).layers.values())
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("extra", [{"precision": "bf16"}, {"gradient_checkpointing": True}])
 def test_less_memory_trains_nearly_the_same(
@@ -163,6 +166,7 @@ def test_less_memory_trains_nearly_the_same(
     assert float((one - two).norm() / one.norm()) < (1e-4 if "gradient_checkpointing" in extra else 0.5)
 
 
+@pytest.mark.slow
 @needs_training
 def test_targets_choose_the_layers(tiny_folder: Folder, sounds: Path, tmp_path: Path) -> None:
     result = lora(tiny_folder("maf"), sounds, tmp_path / "a", steps=1, targets=("to_qkv", r"layers\.1\.ff"))

@@ -31,6 +31,7 @@ def end_after(step: int) -> Callable[[int, int], None]:
     return on_step
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_training_that_was_cancelled_gives_what_it_would_have_given(
@@ -64,6 +65,7 @@ def test_it_goes_on_only_with_the_same_model_sounds_and_layers(tiny_folder: Fold
         lora(tiny_folder("maf"), dataset, output)
 
 
+@pytest.mark.slow
 @needs_training
 def test_training_ends_when_it_gets_no_better_and_the_best_is_kept(
     tiny_folder: Folder, sounds: Path, tmp_path: Path
