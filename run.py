@@ -1,8 +1,8 @@
 """Run one job: `python3 run.py demo`, `python3 run.py test` or `python3 run.py comfyui`.
 
 Each job first prepares a virtual environment in .venv (or where AUDIOX_VENV says) and then runs inside it.
-The environment records what was installed, so a second run starts at once. A broken or outdated environment
-is repaired. Arguments after the job's name are passed on: `python3 run.py test -m "not slow"`.
+The environment records what was installed, so a second run starts immediately. A broken or outdated
+environment is repaired. Arguments after the job's name are passed on: `python3 run.py test -m "not slow"`.
 
 This file uses only the standard library. It needs Python 3.10 or newer.
 """
@@ -51,7 +51,7 @@ class SetupError(Exception):
 
 
 def show(text: str) -> None:
-    """Print at once, even when the output goes to a file."""
+    """Print immediately, even when the output goes to a file."""
     print(text, flush=True)
 
 

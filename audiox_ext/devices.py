@@ -150,7 +150,7 @@ def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iter
             raise
         placement.free_memory(models=True)
         raise InputError(
-            f"Memory ran out while {doing}. {advice}, or free memory that others use. ({error})"
+            f"Memory ran out while {doing}. {advice}, or free memory that other programs use. ({error})"
         ) from None
 
 

@@ -55,7 +55,7 @@ def iterate_slices(tensor: Tensor) -> Iterator[Tensor]:
         tensor: Any tensor on the CPU.
 
     Yields:
-        The next values in memory order, one-dimensional, a few millions at most. Their pages are released
+        The next values in memory order, one-dimensional, a few million at most. Their pages are released
         when the next slice is requested.
     """
     for part in tensor.contiguous().view(-1).split(_SLICE):

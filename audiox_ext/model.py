@@ -284,7 +284,7 @@ def compile_network(model: AudioXModel, device: torch.device | str) -> bool:
 
 
 def compiler_problem(device: torch.device) -> str:
-    """Compile something small for a device.
+    """Check that torch can compile for a device, by compiling a small function.
 
     Returns:
         The error in parentheses, or an empty string when compiling works.

@@ -1,6 +1,6 @@
 """Random numbers of a generation: the same seed gives the same sound on every device.
 
-All numbers are drawn on the CPU, because the generators of other devices give other numbers. B batch.
+All numbers are drawn on the CPU, because the generators of other devices give different numbers. B batch.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def upstream_generate(
         seed: Seed of the batch, -1 for a random one.
         device: Device to generate on.
         callback: Receives every step.
-        sample_size: Length in samples, at most that of the model.
+        sample_size: Length in samples, at most the model's own length.
         seeds: One seed per variation; variations are generated one after the other.
         **arguments: Further arguments of `generate_diffusion_cond`.
 

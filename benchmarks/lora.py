@@ -52,7 +52,7 @@ _FILM_FRACTION = 0.2  # of the sounds to preserve
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Measurements without and with the LoRA.
+    """Measurements with and without the LoRA.
 
     Attributes:
         frogs: Fractions of the frogs that the classifier recognises.
@@ -143,7 +143,7 @@ def recognised_fraction(
 
 
 def measure(options: argparse.Namespace) -> Outcome:
-    """Train the LoRA, then measure the model without and with it.
+    """Train the LoRA, then measure the model with and without it.
 
     Args:
         options: Options of the command.

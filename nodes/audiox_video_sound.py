@@ -101,7 +101,7 @@ class _FileClip:
 
     Attributes:
         source: the file.
-        trim: (start, seconds) of it that are used; 0 seconds: to its end.
+        trim: the part to use: (start, length) in seconds; length 0: to the end of the file.
         sound: waveform (C, S) and rate of the video's own sound if the file does not contain it.
     """
 

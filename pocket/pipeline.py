@@ -326,19 +326,19 @@ def _prepared_batches(
 
     config, settings = module.config, module.settings
     has_films = module.encoders().video is not None and bool(set(config.data.kinds) & set(FILM_KINDS))
-    share = config.data.film_fraction if has_films else 0.0
+    fraction_of_films = config.data.film_fraction if has_films else 0.0
     module.model.to(device)
     if module.synchformer is not None:
         module.synchformer.to(device)
     sources: list[BatchSource] = []
     for split in SPLITS:
-        counts = {"sounds": config.data.sounds, "films": config.data.films if share else 0}
+        counts = {"sounds": config.data.sounds, "films": config.data.films if fraction_of_films else 0}
         if split == "held out":
-            films = round(settings.validation_items * share)
+            films = round(settings.validation_items * fraction_of_films)
             counts = {"sounds": settings.validation_items - films, "films": films}
         parts = []
         for name, count in counts.items():
-            film_fraction = float(name == "films" and share > 0)
+            film_fraction = float(name == "films" and fraction_of_films > 0)
             dataset = config.dataset(split, film_fraction=film_fraction, length=count)
             place = folder / split.replace(" ", "-") / name
             items = prepare_items(
@@ -346,7 +346,9 @@ def _prepared_batches(
             )
             parts.append((dataset, items))
         training = split == "training"
-        sources.append(PreparedBatches(parts[0], parts[1], settings.batch_size, share, shuffled=training))
+        sources.append(
+            PreparedBatches(parts[0], parts[1], settings.batch_size, fraction_of_films, shuffled=training)
+        )
     return sources[0], sources[1]
 
 

@@ -144,7 +144,7 @@ class DataSettings:
 class TextEncoderSettings:
     """Sizes of a T5 encoder that is trained from scratch (Raffel et al. 2020).
 
-    Its width is that of the text conditioner.
+    It has the text conditioner's width.
 
     Attributes:
         d_ff: Width of the feed-forward layers.

@@ -70,7 +70,7 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ("model.diffusion.config.embed_dim", 1152, "num_heads 24 is not divisible by the 16 heads"),
         ("model.diffusion.gate_type", "MOE", "gate_type is 'MOE'"),
         ("model.diffusion.diffusion_objective", "eps", "diffusion_objective is 'eps'"),
-        ("model.diffusion.global_cond_ids", ["x"], "global_cond_ids must be empty"),
+        ("model.diffusion.global_cond_ids", ["x"], r"global_cond_ids is \['x'\], but it must be empty"),
         ("model.diffusion.cross_attention_cond_ids", ["smell"], "smell, but there is no such conditioner"),
         ("model.conditioning.configs.2.type", "clap", r"configs\[2\].type is 'clap'"),
         ("model.conditioning.configs.0.id", ..., r"configs\[0\].id is missing"),

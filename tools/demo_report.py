@@ -86,5 +86,5 @@ def _print_properties(file: Path, waveform: Tensor, rate: int) -> None:
 
 
 def _print(text: str) -> None:
-    """Print at once, so that the lines stay in order with those of the commands."""
+    """Print immediately, so that the lines stay in order with the output of the commands."""
     print(text, flush=True)

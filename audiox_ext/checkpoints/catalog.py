@@ -175,7 +175,7 @@ def require_model_folder(name: str, folders: ModelFolders) -> Path:
     """Find a model on disk by its name or path, as `find_model_folder` does.
 
     Raises:
-        ModelNotFoundError: it is not on disk.
+        ModelNotFoundError: the model is not on disk.
     """
     folder = find_model_folder(name, folders, allow_paths=True)
     if folder is None:

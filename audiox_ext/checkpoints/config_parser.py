@@ -80,9 +80,10 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
     seconds = top.between("conditioning_seconds", 1, 600, 10)
     video_fps = top.between("video_fps", 0.1, 240, 5)
     for name in ("global_cond_ids", "input_concat_ids", "prepend_cond_ids"):
-        if diffusion.get(name, list, []):
+        if ids := diffusion.get(name, list, []):
             raise ConfigError(
-                f"config.json: model.diffusion.{name} must be empty: this version does not support it."
+                f"config.json: model.diffusion.{name} is {ids}, but it must be empty: this kind of "
+                "conditioning is not supported."
             )
     model.get("io_channels", int, 0)
     config = ModelConfig(

@@ -1,6 +1,6 @@
 """Converts a checkpoint to one model.safetensors in the types that the loader uses.
 
-Such a file is memory-mapped without conversion: it loads at once and only what runs is in memory.
+Such a file is memory-mapped without conversion: it loads immediately, and only the parts in use take memory.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _source(files: CheckpointFiles) -> str:
 def _convert_state(
     files: CheckpointFiles, config: ModelConfig, dtype: torch.dtype
 ) -> tuple[dict[str, Tensor], dict[str, torch.dtype]]:
-    """Return the tensors to write, memory-mapped or folded, and the types of those with an influence."""
+    """Return the tensors to write, memory-mapped or folded, and the types of those that the model uses."""
     with torch.device("meta"):
         model = AudioXModel(config, dtype=dtype)
     state = read_fitting_checkpoint(model, files)

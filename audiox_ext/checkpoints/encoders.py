@@ -141,7 +141,7 @@ def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders,
 
     Raises:
         ModelNotFoundError: the encoder is neither on disk nor downloaded.
-        CheckpointError: it cannot be read or has the wrong width.
+        CheckpointError: the encoder cannot be read or has the wrong width.
     """
     for conditioner in model.conditioner.conditioners.values():
         if not isinstance(conditioner, TextConditioner):

@@ -76,7 +76,7 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
 
 
 def describe(report: dict[str, Any]) -> str:
-    """Format a report of `inspect_checkpoint` for people."""
+    """Format a report of `inspect_checkpoint` as readable text."""
     steps = f"{report['few_step_count']}-step student" if report["few_step_count"] else "multi-step"
     lines = [
         f"{report['folder']}",
@@ -126,7 +126,7 @@ def inspect_lora(path: Path) -> dict[str, Any]:
 
 
 def describe_lora(report: dict[str, Any]) -> str:
-    """Format a report of `inspect_lora` for people."""
+    """Format a report of `inspect_lora` as readable text."""
     model = f"{report['base'] or 'not named'} ({report['kind'] or 'kind not named'})"
     alphas = ", ".join(f"{alpha:g}" for alpha in report["alphas"])
     lines = [

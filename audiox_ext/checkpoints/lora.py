@@ -38,14 +38,14 @@ def set_loras(model: AudioXModel, loras: Sequence[LoraUse] = (), *, accept_cc_by
     Args:
         model: the model.
         loras: LoRAs with their strengths, which may be negative. An empty list removes all LoRAs.
-        accept_cc_by_nc: your consent to the licence of non-commercial LoRAs; not needed if the model needed
-            it.
+        accept_cc_by_nc: your consent to the licence of non-commercial LoRAs; not needed if the model itself
+            has this licence.
 
     Raises:
         CheckpointError: a file cannot be read.
         LicenseError: a LoRA needs consent.
-        InputError: a LoRA does not fit, or a strength is not a finite number; the model is unchanged then. Or
-            memory runs out, or a weight becomes too large for its type; the model has no LoRA then.
+        InputError: a LoRA does not fit, or a strength is not a finite number: the model stays unchanged.
+            Memory runs out, or a weight becomes too large for its type: all LoRAs are removed.
     """
     selection = [(item if isinstance(item, Lora) else read_lora(item), strength) for item, strength in loras]
     for lora, strength in selection:
@@ -70,7 +70,7 @@ def check_strength(strength: float) -> None:
     """Check the strength of a LoRA.
 
     Raises:
-        InputError: it is not a finite number.
+        InputError: the strength is not a finite number.
     """
     if not math.isfinite(strength):
         raise InputError(
@@ -82,7 +82,7 @@ def check_lora_license(lora: Lora, model: AudioXModel, accepted: bool) -> None:
     """Check that the licence of a LoRA is accepted; consent to the model's own licence is enough.
 
     Raises:
-        LicenseError: it is not.
+        LicenseError: the licence is not accepted.
     """
     model_needs_consent = is_non_commercial(model.config.license)
     check_license(lora.info.license, f"the LoRA {lora.info.name}", accepted or model_needs_consent)
@@ -92,7 +92,7 @@ def check_lora_fits(lora: Lora, model: AudioXModel) -> None:
     """Check that a LoRA fits a model.
 
     Raises:
-        InputError: it does not; the message names the model that it was trained on.
+        InputError: the LoRA does not fit; the message names the model it was trained on.
     """
     reason = _describe_misfit(lora, model)
     if not reason:

@@ -78,7 +78,7 @@ class LoraLayer:
 
     @property
     def rank(self) -> int:
-        """R."""
+        """The rank R."""
         return self.down.shape[0]
 
     @property

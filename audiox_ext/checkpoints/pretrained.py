@@ -111,7 +111,7 @@ def find_stored_model(name: str, folders: ModelFolders) -> StoredModel:
         folders: folders to search.
 
     Raises:
-        ModelNotFoundError: it is not on disk.
+        ModelNotFoundError: the model is not on disk.
         ConfigError: its config.json cannot be read.
     """
     folder = require_model_folder(name, folders)
@@ -191,7 +191,7 @@ def _check_casting(
     compute_dtype: torch.dtype | None,
     block_dtype: torch.dtype | None,
 ) -> None:
-    """Raise `InputError` for types that need layers that cast their weights."""
+    """Raise `InputError` if the types need layers that cast their weights."""
     if operations is not None:
         return
     if compute_dtype not in (None, dtype):

@@ -75,7 +75,7 @@ def describe_differences(model: AudioXModel, file_shapes: Shapes, model_shapes: 
 
 
 def used_keys(model: AudioXModel) -> set[str]:
-    """Return the keys of a checkpoint that have an influence, for pairs and folded weights alike."""
+    """Return the checkpoint keys that the model uses, with weight norm folded or not."""
     names = (published_key(key) for key in model.state_dict())
     return set(chain.from_iterable((name, f"{name}_g", f"{name}_v") for name in names))
 

@@ -90,7 +90,7 @@ def read_loras(options: argparse.Namespace) -> list[tuple[Lora, float]]:
 
 
 def _split_strength(text: str) -> tuple[Path, float]:
-    """Split FILE[:STRENGTH]; the name itself may contain a colon, such as that of a drive."""
+    """Split FILE[:STRENGTH]; the name itself may contain a colon, such as after a drive letter."""
     file, _, strength = text.rpartition(":")
     if not file or Path(text).is_file():
         return Path(text), 1.0
@@ -129,7 +129,7 @@ def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
     """Check that an output's name ends in a supported suffix.
 
     Raises:
-        InputError: it does not.
+        InputError: the suffix is not supported.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--output: {path.name} must end in {' or '.join(suffixes)}.")

@@ -46,8 +46,8 @@ def add_generate(commands: Commands, common: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="length of the sound, up to 600 (default: that of the video, timeline or --init-audio, or "
-        "the model's own)",
+        help="length of the sound in seconds, up to 600 (default: the length of the video, timeline or "
+        "--init-audio, or the model's own)",
     )
     command.add_argument(
         "--short-sounds",

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
-    """Add the options about how a sound is sampled."""
+    """Add the options for sampling."""
     numbers: tuple[tuple[str, type[float], str], ...] = (
         ("steps", int, "sampling steps: more take longer and sound cleaner"),
         ("cfg", float, "how closely to follow the prompt, 1 or more"),
@@ -63,7 +63,7 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
 
 
 def add_window_options(command: argparse.ArgumentParser) -> None:
-    """Add the options about long sounds and the audio prompt."""
+    """Add the options for long sounds and the audio prompt."""
     command.add_argument(
         "--full-audio-prompt",
         dest="audio_prompt_masking",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Conditioner(Protocol):
-    """Encodes the prompts of a batch. All conditioners are built alike.
+    """Encodes the prompts of a batch. All conditioners have this interface.
 
     Attributes:
         draws_random_numbers: False if equal prompts give equal tokens, so that they can be encoded once.

@@ -70,7 +70,7 @@ class AutoencoderConfig:
         decoder: The decoder.
         latent_dim: Channels of the latents.
         downsampling_ratio: Samples per latent: the product of the strides.
-        io_channels: Channels of the waveform; unused, because encoder and decoder give theirs.
+        io_channels: Channels of the waveform; unused, because the encoder and the decoder have their own.
         iterate_batch: Whether to encode and decode the items of a batch one at a time.
     """
 
@@ -82,7 +82,7 @@ class AutoencoderConfig:
     iterate_batch: bool = False
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         if isinstance(self.encoder, OobleckEncoderConfig):
             self._check("encoder", self.encoder.strides, self.encoder.latent_dim, 2 * self.latent_dim)
         elif self.encoder.in_channels != 2:

@@ -123,7 +123,7 @@ class MelConditionerConfig:
     mask_ratio_end: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         if self.win_length > self.n_fft:
             raise ConfigError(f"config.json: win_length {self.win_length} is longer than n_fft {self.n_fft}.")
 

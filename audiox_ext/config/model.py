@@ -1,4 +1,4 @@
-"""The configuration of a whole model, and the checks that its parts fit each other."""
+"""The configuration of a whole model, and the checks that its parts are consistent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ModelConfig:
         return self.sample_size // self.autoencoder.downsampling_ratio
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         self._check_conditioners()
         checks: list[tuple[str, Any, str, Any]] = [
             ("model.conditioning.cond_dim", self.cond_dim, "cond_token_dim", self.network.cond_token_dim),
@@ -98,7 +98,7 @@ class ModelConfig:
             )
 
     def _check_conditioners(self) -> None:
-        """Raise `ConfigError` unless the conditioners fit each other and the model."""
+        """Raise `ConfigError` unless the conditioners are consistent and fit the model."""
         unknown = [name for name in self.cross_attention_ids if name not in self.conditioners]
         if unknown:
             raise ConfigError(

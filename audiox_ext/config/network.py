@@ -39,7 +39,7 @@ class NetworkConfig:
     context_tokens: int = 384
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         if self.embed_dim % self.num_heads:
             raise ConfigError(
                 f"config.json: embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}."
@@ -90,7 +90,7 @@ class FusionConfig:
     dim: int = 768
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         if self.dim % self.num_heads:
             raise ConfigError(
                 f"config.json: gate_type_config.dim {self.dim} is not divisible by num_heads "

@@ -47,7 +47,7 @@ class SamplingDefaults:
     sigma_max: float = 500.0
 
     def __post_init__(self) -> None:
-        """Check that the values fit each other. Raises `ConfigError`."""
+        """Check that the values are consistent. Raises `ConfigError`."""
         if self.sigma_min >= self.sigma_max:
             raise ConfigError(
                 f"config.json: sampling.sigma_min {self.sigma_min} must be below sigma_max {self.sigma_max}."

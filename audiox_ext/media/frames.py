@@ -2,7 +2,7 @@
 
 The frame at time t is the one on screen at t: the last frame whose timestamp is at most t. Before the first
 frame it is the first, past the end it is the last. Times are seconds from the start of the video stream, so
-variable frame rates need no special case. Each sampled frame is resized at once and the original dropped:
+variable frame rates need no special case. Each sampled frame is resized immediately and the original dropped:
 memory does not grow with the length or the size of the video.
 
 N images, T sampled frames, H height, W width, C channels.

@@ -57,7 +57,7 @@ class _VideoFormat:
     muxer_options: tuple[tuple[str, str], ...] = ()
 
 
-_FASTSTART = (("movflags", "+faststart"),)  # the index first, so that a browser can start at once
+_FASTSTART = (("movflags", "+faststart"),)  # the index first, so that a browser can start immediately
 _VIDEO_FORMATS = {
     ".mp4": _VideoFormat("mp4", AAC, muxer_options=_FASTSTART),
     ".m4v": _VideoFormat("mp4", AAC, muxer_options=_FASTSTART),

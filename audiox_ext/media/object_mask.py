@@ -209,7 +209,7 @@ def _visible_frames(times: Sequence[float], interval: Interval) -> range:
 
 
 def _to_numpy(mask: Tensor) -> NDArray[np.float32]:
-    """(H, W) float32, without a copy if it has this type already."""
+    """Return the mask (H, W) in float32, not copied if it is float32 already."""
     return np.asarray(mask.detach().to("cpu", torch.float32).numpy(), np.float32)
 
 

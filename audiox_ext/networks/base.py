@@ -49,7 +49,7 @@ class DenoisingNetwork(nn.Module):
             operations: A namespace of layer classes, such as `torch.nn`.
             dtype: Type of the weights; None for torch's default.
             device: Device of the weights.
-            compute_dtype: Type of the arithmetic, where the layers can cast; None for that of the weights.
+            compute_dtype: Type of the arithmetic, where the layers can cast; None for the weights' type.
         """
         super().__init__()
         self.config = config

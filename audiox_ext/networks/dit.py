@@ -39,7 +39,7 @@ class DitContext:
     bias: Tensor | None = None
 
     def first(self, items: int) -> DitContext:
-        """Return the context of the first items of the batch, without copies."""
+        """Return the context of the first items of the batch, as views."""
         keys_values = tuple((keys[:items], values[:items]) for keys, values in self.keys_values)
         return DitContext(keys_values, None if self.bias is None else self.bias[:items])
 

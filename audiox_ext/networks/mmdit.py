@@ -41,7 +41,7 @@ class MmditContext:
     modulations: tuple[Modulation, ...]
 
     def first(self, items: int) -> MmditContext:
-        """Return the context of the first items of the batch, without copies."""
+        """Return the context of the first items of the batch, as views."""
         return MmditContext(tuple(Modulation(*(part[:items] for part in m)) for m in self.modulations))
 
 

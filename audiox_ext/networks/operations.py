@@ -51,7 +51,7 @@ def has_plain_weights(layer: nn.Module) -> bool:
 class _OneDnnLinear(nn.Module):
     """Mixin for `torch.nn.Linear` and similar layers: computes float32 products on an x86 CPU with oneDNN.
 
-    torch uses MKL for them, which on CPUs of other makers than Intel has half of oneDNN's speed. The sums are
+    torch uses MKL for them, which on CPUs not made by Intel has half of oneDNN's speed. The sums are
     the same, in another order.
     """
 

@@ -63,7 +63,7 @@ def _merge_runs(differs: Tensor, dtype: torch.dtype) -> tuple[list[int], list[fl
 
 
 def _split_count(count: int, dtype: torch.dtype) -> list[float]:
-    """Find numbers of a type whose exponentials add up to a count; in float32 one is enough."""
+    """Return biases, exact in `dtype`, whose exponentials add up to `count`. In float32 one is enough."""
     if count == 1 or dtype.itemsize >= 4:
         return [math.log(count)]
     biases: list[float] = []

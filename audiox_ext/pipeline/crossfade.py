@@ -80,7 +80,7 @@ def paste(old: Tensor, new: Tensor, start: int, end: int, fade_in: int, fade_out
 def match_loudness(old: Tensor, new: Tensor, boundary: int, rate: int) -> Tensor:
     """Match the loudness of `new` to `old`, so that it does not jump at the boundary.
 
-    A model repeats the end of `old` before it continues. If that is the same sound with other loudness, the
+    A model repeats the end of `old` before it continues. If that is the same sound at another loudness, the
     difference is corrected, up to 12 dB, and the correction slowly fades out. So the rest keeps its own
     dynamics, such as a drum or a pause right after the boundary. If it is another sound, the loudness of
     `old` is held for a moment, and then glides to that of `new`. If `old` has faded out or `new` is silent,

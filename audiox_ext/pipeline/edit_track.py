@@ -246,8 +246,8 @@ def _extend_by_mirror(item: Tensor, before: int, after: int) -> Tensor:
 def plan_edits(model: ModelFacts, parts: Sequence[Part], samples: int, scale: float) -> list[EditWindow]:
     """Return windows of at least the model's own length around the parts.
 
-    Near parts of equal strength share a window. A part that fills more than most of a window gets a longer
-    one, with a quarter of the model's length around it on either side.
+    Parts near each other and of equal strength share a window. A part longer than 0.8 of the model's length
+    gets a longer window, with a quarter of the model's length on either side.
 
     Args:
         model: The model.
@@ -283,8 +283,8 @@ def _window_around(parts: Sequence[Part], scale: float, native: int, total: int)
 def latent_strengths(window: EditWindow, ratio: int, scale: float, track_end: int) -> Tensor:
     """Return the edit strength of each latent of a window: (L,) float32 in [0, 1].
 
-    Latents that a part touches have its strength, others 0. Latents past the end of the track follow the part
-    that reaches it, because there is nothing to hold them to.
+    Latents that a part touches have its strength, others 0. Latents past the end of the track have the
+    strength of the part that reaches that end, because no original is there.
 
     Args:
         window: The window.

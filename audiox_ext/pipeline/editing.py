@@ -18,7 +18,7 @@ from ..media.waveforms import check_waveform
 SHORTEST = 0.02
 """Shortest region or extension in seconds."""
 
-LEAST_STRENGTH = 0.001
+MIN_STRENGTH = 0.001
 """Lowest denoising strength: below it there is no noise level to start from."""
 
 _TOLERANCE = 0.001  # seconds by which a rounded widget may be off
@@ -32,7 +32,7 @@ class Region:
         start: Start in seconds.
         end: End in seconds.
         feather: Length of the crossfades inside the region in seconds, at most half of it.
-        strength: Edit strength, `LEAST_STRENGTH` to 1 (nothing of the original left).
+        strength: Edit strength, `MIN_STRENGTH` to 1 (nothing of the original left).
     """
 
     start: float
@@ -55,12 +55,13 @@ class Region:
             )
         if self.end - self.start < SHORTEST:
             raise InputError(
-                f"The region from {self.start:g} to {self.end:g} s is too short: {SHORTEST:g} s are needed."
+                f"The region from {self.start:g} to {self.end:g} s is too short. Make it at least "
+                f"{SHORTEST:g} s long."
             )
         if self.feather < 0:
             raise InputError(f"feather is {self.feather:g} s: it must be 0 or more.")
-        if not LEAST_STRENGTH <= self.strength <= 1:
-            raise InputError(f"strength is {self.strength:g}: it must be from {LEAST_STRENGTH:g} to 1.")
+        if not MIN_STRENGTH <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength:g}: it must be from {MIN_STRENGTH:g} to 1.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

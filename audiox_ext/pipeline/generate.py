@@ -98,7 +98,7 @@ def split_arguments(
     Args:
         sampler_kwargs: sampler_type, scale_phi (the setting guidance_rescale), further settings by their own
             names, `seeds` and `latent_mask` of `EngineInputs`, and `callback`, called once per step.
-        own: Settings by their own names.
+        own: Settings, by field name.
 
     Returns:
         The settings, further fields of `EngineInputs`, and the callback.

@@ -68,7 +68,7 @@ class AudioRequest:
             _check_edit(self.edit, self.init_audio)
 
     def seconds(self, model: ModelFacts) -> float:
-        """Return the length of the result in seconds, see `GenerationSettings.duration`."""
+        """Return the length of the result in seconds. See `GenerationSettings.duration`."""
         if self.edit is not None:
             return self.edit.before + self.edit.seconds + self.edit.after
         if self.settings.duration is not None:

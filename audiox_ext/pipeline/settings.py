@@ -17,7 +17,7 @@ from ..model_info import ModelFacts
 from ..sampling.denoiser import check_sigma_bounds
 from ..sampling.external import ExternalSampler, check_accepts_external
 from ..sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES, bounds_of, check_sigmas
-from .editing import LEAST_STRENGTH
+from .editing import MIN_STRENGTH
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _PYTHON_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Values for settings that are left open.
+    """Default values for settings that are None.
 
     Attributes:
         steps: Number of steps.
@@ -78,14 +78,14 @@ class GenerationSettings:
         rho: Parameter of the schedule, above 0.
         seed: 0 to 2^64 - 1. None draws one at random.
         batch: Number of variations, at least 1.
-        init_strength: Denoising strength for the sound to vary, `LEAST_STRENGTH` to 1 (replaced entirely).
+        init_strength: Denoising strength for the sound to vary, `MIN_STRENGTH` to 1 (replaced entirely).
         audio_prompt_masking: Hide a random part of the audio prompt, as in the model's training.
         short_sounds: Make a sound below the model's own length only as long as it is, instead of trimming
             the model's own length. Networks of type mmdit always make their own length.
         window_overlap: Seconds by which windows of a long sound overlap at least, up to half of a window.
             None for a quarter of a window.
         window_batch: Number of windows in one pass of the network, default 4. Fewer need less memory.
-        preset: One of `PRESETS`, for the settings that are left open.
+        preset: One of `PRESETS`, for the settings that are None.
         guidance_start: Fraction of the steps before which no guidance is applied, 0 to 1.
         guidance_end: Fraction of the steps after which no guidance is applied, 0 to 1.
         guidance_rescale: Fraction of guidance's gain in loudness that is removed, 0 to 1; see `Guidance`.
@@ -135,9 +135,9 @@ class GenerationSettings:
         self._check("seed", lambda seed: is_whole(seed) and 0 <= seed <= MAX_SEED, _SEED_RANGE)
         for name in ("guidance_rescale", "reuse_threshold"):
             self._check(name, lambda part: is_number(part) and 0 <= part <= 1, "from 0 (off) to 1")
-        if not (is_number(self.init_strength) and LEAST_STRENGTH <= self.init_strength <= 1):
+        if not (is_number(self.init_strength) and MIN_STRENGTH <= self.init_strength <= 1):
             raise InputError(
-                f"init_strength is {self.init_strength!r}: it must be from {LEAST_STRENGTH:g} (nearly "
+                f"init_strength is {self.init_strength!r}: it must be from {MIN_STRENGTH:g} (nearly "
                 "unchanged) to 1 (nothing left of the original)."
             )
         for name, names in (("sampler", SAMPLER_NAMES), ("schedule", SCHEDULE_NAMES), ("preset", PRESETS)):
@@ -182,7 +182,7 @@ def check_duration(duration: float | None) -> None:
     if duration is None:
         return
     if not is_number(duration) or duration <= 0:
-        raise InputError(f"The duration must be 0 (the model's own) or more seconds, got {duration!r}.")
+        raise InputError(f"The duration must be above 0 s, or 0 for the model's own, got {duration!r}.")
     if duration > MAX_SECONDS:
         raise InputError(
             f"The duration is {duration:g} s, and at most {MAX_SECONDS:g} s are made in one run. Choose a "

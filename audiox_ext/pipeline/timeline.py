@@ -71,7 +71,7 @@ class Timeline:
 
     @property
     def text(self) -> str:
-        """All prompts, in their order."""
+        """All prompts, in order."""
         return " | ".join(span.prompt for span in self.spans)
 
     def check(self, seconds: float, *, of_track: bool = False) -> Timeline:
@@ -79,7 +79,7 @@ class Timeline:
 
         Args:
             seconds: Length of the sound.
-            of_track: Whether the length is that of an extended track, and not a setting.
+            of_track: Whether the length comes from an extended track, and not from a setting.
 
         Returns:
             The timeline, whose last span lasts to the end.

@@ -136,13 +136,13 @@ def _check_prompts(model: AudioXModel, conditioning: Any, batch_size: int) -> li
 
 
 def _timeline(model: AudioXModel, conditioning: Conditioning | None) -> Timeline | None:
-    """Return the timeline that is the text prompt of all items, None where they have none."""
+    """Return the timeline that is the text prompt of all items, None if there is none."""
     items = [conditioning] if isinstance(conditioning, Mapping) else conditioning or []
     prompts = [item.get(name) for item in items if isinstance(item, Mapping) for name in _text_names(model)]
     timeline = next((prompt for prompt in prompts if isinstance(prompt, Timeline)), None)
     if timeline is not None and any(prompt != timeline for prompt in prompts):
         raise InputError(
-            "conditioning: a timeline holds for all items of a batch, and theirs differ. Give all items the "
+            "conditioning: a timeline applies to all items of a batch, but theirs differ. Give all items the "
             "same one, or make the sounds one by one."
         )
     return timeline
@@ -193,7 +193,7 @@ def _assemble_contexts(
 def _precomputed_context(
     model: AudioXModel, tensors: Mapping[str, Any], batch_size: int, placement: Placement
 ) -> Tensor:
-    """Assemble the context from tokens that were encoded before."""
+    """Assemble the context from tokens that are already encoded."""
     tokens = {name: _check_tokens(model, name, tensors, batch_size) for name in model.config.conditioners}
     network, count = model.config.network, sum(value.shape[1] for value in tokens.values())
     if network.type == "mmdit" and count != network.context_tokens:
@@ -215,6 +215,7 @@ def _check_tokens(model: AudioXModel, name: str, tensors: Mapping[str, Any], bat
         )
     if tokens.shape[0] not in (1, batch_size):
         raise InputError(
-            f"conditioning_tensors: {name} has {tokens.shape[0]} items for a batch of {batch_size}."
+            f"conditioning_tensors: {name} has {tokens.shape[0]} items for a batch of {batch_size}. "
+            "Pass one item, or one per batch item."
         )
     return tokens.float().cpu().expand(batch_size, -1, -1)

@@ -19,7 +19,7 @@ from .sampler_run import Denoise, SamplerRun
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerExtra:
-    """The further arguments of an external sampler, besides denoiser, latents and noise levels.
+    """Arguments of an external sampler besides denoiser, latents and noise levels.
 
     Attributes:
         seed: Seed for its random numbers, derived from the generation's seed (of a batch, the first item's).

@@ -23,8 +23,8 @@ class Inpainting:
 
     Attributes:
         init: Latents of the original (B, C, L).
-        mask: (L,): 1 where new sound is made, 0 where the original stays; in between it stays for a part of
-            the steps. See `MaskArguments`.
+        mask: (L,): 1 makes new sound, 0 keeps the original, a value in between keeps it for part of the
+            steps. See `MaskArguments`.
     """
 
     init: Tensor

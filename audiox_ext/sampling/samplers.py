@@ -125,7 +125,7 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, run: SamplerRun) -> 
 
 
 def _adams_weight(levels: Sequence[float], index: int, steps_back: int, order: int) -> float:
-    """Integrate over step `index` the Lagrange polynomial that is 1 at the level `steps_back` before it."""
+    """Integrate over step `index` the Lagrange polynomial that is 1 `steps_back` noise levels earlier."""
     from numpy.polynomial import Polynomial
 
     nodes = [levels[index - k] for k in range(order)]

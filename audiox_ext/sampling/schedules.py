@@ -145,14 +145,14 @@ def check_sigmas(sigmas: Tensor) -> Tensor:
 
 
 def bounds_of(sigmas: Tensor, sigma_min: float) -> tuple[float, float]:
-    """Return the lowest and the highest level above 0. For a single level, sigma_min is the lowest."""
+    """Return the lowest and the highest noise level above 0. With only one, sigma_min is the lowest."""
     positive = sigmas[sigmas > 0]
     lowest, highest = float(positive[-1]), float(positive[0])
     return lowest if lowest < highest else min(sigma_min, highest / 2), highest
 
 
 def levels_below(sigmas: Tensor, start: float) -> Tensor:
-    """Return the part of a schedule for a run that starts at a noise level: all of it if that is above."""
+    """Return the part of a schedule from a noise level down; all of it if the noise level is above it."""
     if start >= float(sigmas[0]):
         return sigmas
     return torch.cat([sigmas.new_tensor([start]), sigmas[sigmas < start]])

@@ -275,7 +275,7 @@ class WindowedVelocity:
             tried += " and guidance in two passes" if tried else ", also with guidance in two passes"
         return InputError(
             f"Memory ran out while the sound was made{tried}. Lower the {lower}, load the model with a lower "
-            f"precision, or free memory that others use. ({error})"
+            f"precision, or free memory that other programs use. ({error})"
         )
 
 
@@ -316,5 +316,5 @@ def _kept_bytes(network: Network, contexts: Sequence[Tensor], guided: bool, wind
 
 
 def _key(tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """Return the identity of tensors."""
+    """Return a key that is equal only for the same tensor objects."""
     return tuple(id(tensor) for tensor in tensors)

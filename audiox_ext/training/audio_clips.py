@@ -103,7 +103,7 @@ class ClipSummary:
         self.videos += clip.has_pictures
 
     def skip(self, file: CaptionedFile, error: Exception) -> None:
-        """Note that a file cannot be used, and why."""
+        """Record that a file cannot be used, and why."""
         self.skipped.append(f"{file.name} ({_first_line(error)})")
 
     def check(self) -> None:

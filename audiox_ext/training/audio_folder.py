@@ -42,7 +42,7 @@ class CaptionedFile:
 
     @property
     def may_be_video(self) -> bool:
-        """Whether the suffix is that of a video. The file may still hold no pictures."""
+        """Whether the file has a video's suffix. It may still hold no pictures."""
         return self.path.suffix.lower() in _VIDEOS
 
 

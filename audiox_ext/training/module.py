@@ -86,7 +86,7 @@ class TrainingModule(LightningModule):
         """Clip the gradients.
 
         Raises:
-            TrainingError: they are not finite. The weights are still as before the step.
+            TrainingError: the gradients are not finite. The weights are unchanged by this step.
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip))
         self.last_losses["gradient"] = norm

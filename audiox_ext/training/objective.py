@@ -45,7 +45,7 @@ class NetworkTraining(TrainingModule):
         network: the network that is trained.
         step_losses: loss of every step.
         validations: (finished steps, loss) of every validation.
-        best: weights of the best validation, by name; empty if training does not wait for better ones.
+        best: weights of the best validation, by name; empty without `patience`.
     """
 
     settings: TuningSettings
@@ -151,7 +151,7 @@ class NetworkTraining(TrainingModule):
         return context if has_prompt else torch.zeros_like(context), has_prompt
 
     def record_validation(self, step: int, loss: float) -> bool:
-        """Note a validation's loss. If it is the lowest and `patience` is set, keep the weights.
+        """Record a validation's loss. If it is the lowest and `patience` is set, keep the weights.
 
         Call it while the averaged weights are applied.
 

@@ -46,7 +46,7 @@ class RunSettings:
     report_every: int = 50
 
     def __post_init__(self) -> None:
-        """Check every value. Raises `ConfigError` with its name."""
+        """Check every value. Raises `ConfigError`, which names it."""
         for name in ("steps", "batch_size", "checkpoint_every", "validate_every", "report_every"):
             check_minimum(self, name, 1)
         for name in ("warmup_steps", "weight_decay", "workers", "seed", "validation_items"):
@@ -102,7 +102,7 @@ class TuningSettings(RunSettings):
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value. Raises `ConfigError` with its name."""
+        """Check every value. Raises `ConfigError`, which names it."""
         super().__post_init__()
         for item in fields(self):
             value = getattr(self, item.name)
@@ -143,7 +143,7 @@ class LoraSettings(TuningSettings):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every value. Raises `ConfigError` with its name."""
+        """Check every value. Raises `ConfigError`, which names it."""
         super().__post_init__()
         check_minimum(self, "rank", 1)
         if self.alpha is not None and not self.alpha > 0:

@@ -159,7 +159,7 @@ def pick_item(place: int, count: int, shuffled: bool) -> int:
 
 @lru_cache(maxsize=4)
 def _shuffle(count: int, number: int) -> np.ndarray:
-    """Return the order of items in a pass."""
+    """Return the shuffled order of the items in one pass over them."""
     return keyed_generator(_ORDER_KEY, number).permutation(count)
 
 

@@ -24,7 +24,7 @@ from pocket.world.scenes import Arrangement, Description, Scene
 _SEEDS_PER_GROUP = 2**20
 _MAX_DRAWS = 20_000  # scenes drawn until one matches
 _WORDING = 102  # separates the random numbers of captions from those of scenes
-REFERENCE = 100  # `purpose` of reference sounds; that of the items is 0
+REFERENCE = 100  # `purpose` of reference sounds; items have 0
 _VARIED_KINDS = ("bell", "birds", "drums", "rain", "footsteps", "melody")
 
 

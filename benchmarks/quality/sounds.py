@@ -200,8 +200,8 @@ def generate_sounds(
 class EvaluationCounter(logging.Handler):
     """Counts passes through the network per item; a guided pair counts as two.
 
-    A pass that reuses blocks counts as the one block that it computes; the engine logs them at the end
-    of a run.
+    A pass that reuses blocks counts as the one block that it computes; the engine logs these passes at
+    the end of a run.
     """
 
     def __init__(self, depth: int) -> None:

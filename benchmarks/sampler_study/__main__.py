@@ -160,8 +160,9 @@ def _study(options: argparse.Namespace) -> None:
     """Run the trials that the options select."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    if min(options.items, options.batch, options.seeds) < 1:
-        raise InputError("--items, --batch and --seeds must be at least 1.")
+    for name in ("items", "batch", "seeds"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}.")
 
     def load(precision: Precision) -> AudioXModel:
         return get_pretrained_model(

@@ -20,7 +20,7 @@ from ..quality.sounds import Sampling
 from .grid import BASE, SAME_SCHEDULES, STEPS, WITHOUT_STEPS, resolve_defaults
 from .plots import frechet, mean_percentage, plot_cost, plot_guidance, plot_samplers
 from .results_file import Result, read_rows, result_of
-from .verdict import LEAST_SEEDS, conclusion, verdicts
+from .verdict import MIN_SEEDS, conclusion, verdicts
 
 PAGE = "sampler-study.md"
 _PICTURES = "images"
@@ -119,8 +119,8 @@ def preset_tables(results: Sequence[Result], defaults: SamplingDefaults) -> str:
     lines = ["## Presets", "", *_figures(("preset", "seeds"), rows)]
     base, *others = PRESETS
     for name in others:
-        if min(len(runs[base]), len(runs[name])) < LEAST_SEEDS:
-            lines += ["", f"Comparing {name} with {base} needs at least {LEAST_SEEDS} seeds of each."]
+        if min(len(runs[base]), len(runs[name])) < MIN_SEEDS:
+            lines += ["", f"Comparing {name} with {base} needs at least {MIN_SEEDS} seeds of each."]
             continue
         comparisons = verdicts(runs[base], runs[name])
         lines += ["", f"### {name} against {base}", "", conclusion(name, base, comparisons), ""]
@@ -183,8 +183,8 @@ def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
 def _like(results: Iterable[Result], base: Sampling, *changed: str) -> list[Result]:
     """The results that differ from the base only in these settings, sorted by them."""
     fixed = {name: value for name, value in vars(base).items() if name not in changed}
-    alike = [r for r in results if fixed.items() <= vars(r.trial.sampling).items()]
-    return sorted(alike, key=lambda r: [getattr(r.trial.sampling, name) for name in changed])
+    matching = [r for r in results if fixed.items() <= vars(r.trial.sampling).items()]
+    return sorted(matching, key=lambda r: [getattr(r.trial.sampling, name) for name in changed])
 
 
 def _of_default_schedule(results: Iterable[Result], base: Sampling) -> list[Result]:
@@ -205,13 +205,13 @@ def _samplers(results: Sequence[Result], base: Sampling) -> str:
 
 
 def _schedules(results: Sequence[Result], base: Sampling) -> str:
-    alike = _like(results, base, "sampler_type", "steps", "schedule")
+    matching = _like(results, base, "sampler_type", "steps", "schedule")
     with_schedules = {
-        str(r.trial.sampling.sampler_type) for r in alike if r.trial.sampling.schedule != base.schedule
+        str(r.trial.sampling.sampler_type) for r in matching if r.trial.sampling.schedule != base.schedule
     }
     rows = [
         (f"{r.trial.sampling.sampler_type}, {r.trial.sampling.schedule}", r)
-        for r in sorted(alike, key=lambda r: (r.trial.sampling.sampler_type, r.trial.sampling.schedule))
+        for r in sorted(matching, key=lambda r: (r.trial.sampling.sampler_type, r.trial.sampling.schedule))
         if r.trial.sampling.sampler_type in with_schedules
     ]
     if not rows:
@@ -222,10 +222,10 @@ def _schedules(results: Sequence[Result], base: Sampling) -> str:
 
 
 def _precisions(results: Sequence[Result], base: Sampling) -> str:
-    alike = [r for r in results if r.trial.sampling == base]
-    if len(alike) < 2:
+    matching = [r for r in results if r.trial.sampling == base]
+    if len(matching) < 2:
         return ""
-    rows = [((r.trial.precision,), [r.report]) for r in alike if r.report is not None]
+    rows = [((r.trial.precision,), [r.report]) for r in matching if r.report is not None]
     return "\n".join(["## Precision", "", *_figures(("precision",), rows)])
 
 

@@ -12,7 +12,7 @@ from audiox_ext.errors import InputError
 
 from ..quality.report import QualityReport
 
-LEAST_SEEDS = 3
+MIN_SEEDS = 3
 Judgement = Literal["within", "better", "worse"]
 
 
@@ -45,7 +45,7 @@ def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> l
 
     Args:
         base: Runs on the same items with several seeds.
-        other: The same with other settings.
+        other: Runs on the same items with the other settings.
 
     Returns:
         One verdict per measure.
@@ -54,9 +54,9 @@ def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> l
         InputError: For fewer than three runs.
     """
     for runs in (base, other):
-        if len(runs) < LEAST_SEEDS:
+        if len(runs) < MIN_SEEDS:
             raise InputError(
-                f"There are {len(runs)} runs, but the spread between seeds needs at least {LEAST_SEEDS}: run "
+                f"There are {len(runs)} runs, but the spread between seeds needs at least {MIN_SEEDS}: run "
                 "the study with --presets and --seeds 3 or more."
             )
     names = [name for name in base[0].scores if all(name in run.scores for run in (*base, *other))]
@@ -72,7 +72,7 @@ def verdicts(base: Sequence[QualityReport], other: Sequence[QualityReport]) -> l
         _verdict("Fréchet distance", *([r.frechet for r in runs] for runs in (base, other)), sign=-1)
     )
     varied = [[r.diversity for r in runs if r.diversity is not None] for runs in (base, other)]
-    if all(len(values) >= LEAST_SEEDS for values in varied):
+    if all(len(values) >= MIN_SEEDS for values in varied):
         comparisons.append(_verdict("diversity", *varied))
     return comparisons
 

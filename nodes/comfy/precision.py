@@ -42,7 +42,7 @@ def choose_precision(precision: Precision) -> NetworkPrecision:
     """Translate the precision widget for this machine; "auto" follows ComfyUI's options and the device.
 
     Raises:
-        InputError: fp8 on a device that cannot convert from it.
+        InputError: the precision is fp8, and the device cannot convert from it.
     """
     from .layers import build_network_layers
 

@@ -42,7 +42,7 @@ def own_as_none(value: T) -> T | None:
 
 
 def all_inputs() -> list[io.Input]:
-    """Return all inputs in their order.
+    """Return all inputs in order.
 
     Later ones are optional: workflows that were saved in API form before they existed do not have them.
     """

@@ -1,7 +1,8 @@
 """Types of the values that travel between nodes, and checks on arrival.
 
 Other packs use the type name AUDIOX_MODEL for their own objects. ComfyUI compares names only, so its editor
-accepts a wire from their loader into our sampler. Every node therefore calls `require_model` and the like.
+accepts a wire from their loader into our sampler. Every node therefore calls `require_model` or a similar
+check.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def require_model(value: AudioXModelHandle) -> AudioXModelHandle:
     """Return the value of a model input if this pack's loader made it.
 
     Raises:
-        InputError: it is another object; the message names its type.
+        InputError: the value is another object; the message names its type.
     """
     return _require(
         value,
@@ -139,7 +140,7 @@ def require_features(value: VideoFeatures) -> VideoFeatures:
     """Return the value of a features input if it is this pack's video features.
 
     Raises:
-        InputError: it is another object; the message names its type.
+        InputError: the value is another object; the message names its type.
     """
     from ...audiox_ext.conditioning.video_features import VideoFeatures
 
@@ -155,7 +156,7 @@ def require_edit(value: AudioEdit) -> AudioEdit:
     """Return the value of an edit input if it is this pack's edit.
 
     Raises:
-        InputError: it is another object; the message names its type.
+        InputError: the value is another object; the message names its type.
     """
     from ...audiox_ext.pipeline.editing import AudioEdit
 

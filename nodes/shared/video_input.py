@@ -30,8 +30,8 @@ class FrameClip:
     Attributes:
         source: the video or images.
         time_range: the part to read, in seconds of the trimmed source.
-        trim: (start, seconds) of the source; 0 seconds: to its end. None: untrimmed.
-        fps: frame rate to report instead of the source's; that of a still says only how long it is held.
+        trim: (start, length) in seconds of the source; length 0: to its end. None: untrimmed.
+        fps: frame rate to report instead of the source's. For a still image: 1 / the seconds it is shown.
     """
 
     source: VideoSource
@@ -46,7 +46,7 @@ class VideoFile:
 
     Attributes:
         source: the file.
-        trim: (start, seconds) of it that are used; 0 seconds: to its end.
+        trim: the part to use: (start, length) in seconds; length 0: to the end of the file.
     """
 
     source: MediaSource

@@ -19,7 +19,7 @@ _PROBABILITIES = {"note": 0.5, "count": 0.5, "timbre": 0.2}
 
 
 def enrich_description(scene: Scene, random: np.random.Generator) -> Scene:
-    """The same scene, with some of its unstated attributes added to the descriptions at random.
+    """Return a copy of the scene with some unstated attributes added to the descriptions at random.
 
     Args:
         scene: The scene.

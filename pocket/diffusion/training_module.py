@@ -209,7 +209,7 @@ class DiffusionTraining(TrainingModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Muon for the matrices of the network's blocks, and AdamW for all other parameters.
 
-        Parameters that were trained on captions before get a low learning rate: at the network's rate they
+        Parameters already trained on captions get a low learning rate: at the network's rate they
         forget most notes within a few hundred steps, long before the network uses them.
         """
         blocks = self.network.transformer.blocks()

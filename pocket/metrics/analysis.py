@@ -146,7 +146,7 @@ def onset_curve(sound: np.ndarray, rate: int) -> np.ndarray:
     if power.max() <= 0:
         return np.zeros(power.shape[1])
     decibels = librosa.power_to_db(power, ref=np.max, top_db=_ONSET_DEPTH)
-    # librosa sees no rise in the first frames, so a sound that begins at once needs silence before it.
+    # librosa sees no rise in the first frames, so a sound that begins immediately needs silence before it.
     starts_suddenly = decibels[:, :_ONSET_LAG].max() > decibels.min() + _SUDDEN_START
     padding = _ONSET_LAG if starts_suddenly else 0
     decibels = np.pad(decibels, ((0, 0), (padding, 0)), constant_values=decibels.min())

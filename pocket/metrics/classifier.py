@@ -34,7 +34,7 @@ class Classifier:
 
     Attributes:
         kinds: The kinds that it distinguishes.
-        scaler: Scales features to mean 0 and deviation 1.
+        scaler: Scales features to mean 0 and standard deviation 1.
         discriminants: Fitted to scaled features. Its classes are the kinds in their order, then, if there is
             a codec, the kinds once more for sounds that passed it.
     """
@@ -44,7 +44,7 @@ class Classifier:
     discriminants: LinearDiscriminantAnalysis
 
     def standardise(self, vector: np.ndarray) -> np.ndarray:
-        """Scale features to mean 0 and deviation 1 over all kinds.
+        """Scale features to mean 0 and standard deviation 1 over all kinds.
 
         Args:
             vector: (..., N) features.
@@ -104,7 +104,7 @@ class Classifier:
         return max(candidates, key=lambda kind: scores[self.kinds.index(kind)])
 
     def is_in_order(self, first: np.ndarray, second: np.ndarray, kinds: tuple[str, str], rate: int) -> bool:
-        """Whether two sounds are more likely two kinds in this order than in the reverse order.
+        """Whether two sounds match two kinds better in this order than in the reverse order.
 
         Args:
             first: (2, S) or (S,).

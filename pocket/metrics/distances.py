@@ -101,7 +101,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def diversity(sounds: Sequence[np.ndarray], rate: int, classifier: Classifier) -> float:
-    """Mean distance between pairs of sounds of one prompt, in features of deviation 1; 0 for equal sounds.
+    """Mean distance between pairs of sounds of one prompt, in standardised features; 0 for equal sounds.
 
     Compare it with the diversity of data for the same prompt.
 

@@ -48,12 +48,12 @@ def extract_features(sound: np.ndarray, rate: int) -> np.ndarray:
 
 
 def feature_count() -> int:
-    """N."""
+    """Return N, the number of features of a sound."""
     return 2 * BANDS + 7 + 4 + len(_MODULATION_EDGES) - 1 + 5 + 9
 
 
 def _measure_envelope(total: np.ndarray, active: np.ndarray, peak: float) -> np.ndarray:
-    """Fraction of active frames, and the distribution of their level."""
+    """Fraction of active frames, and the distribution of their loudness."""
     decibels = 10 * np.log10(total[active] / peak + 1e-6)
     return np.array(
         [5 * active.mean(), decibels.std(), np.median(decibels) / 4, np.percentile(decibels, 10) / 8]
@@ -61,7 +61,7 @@ def _measure_envelope(total: np.ndarray, active: np.ndarray, peak: float) -> np.
 
 
 def _measure_modulation(curve: np.ndarray) -> np.ndarray:
-    """Power of the level's changes in bands of modulation frequency, relative to all, in decibels / 4."""
+    """Power of the loudness changes in bands of modulation frequency, relative to all, in decibels / 4."""
     centred = (curve - curve.mean()) * np.hanning(curve.size)
     spectrum = np.abs(np.fft.rfft(centred)) ** 2
     hertz = np.fft.rfftfreq(curve.size, _HOP)

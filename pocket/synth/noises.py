@@ -1,6 +1,7 @@
 """Noise-like sounds: white noise, pink noise, wind, rain, surf.
 
-They come from all around. A synthesiser takes an event and a voice and returns (2, S) float32 at any level.
+They come from all around. A synthesiser takes an event and a voice and returns (2, S) float32, not yet
+scaled.
 """
 
 from __future__ import annotations

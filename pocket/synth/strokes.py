@@ -1,7 +1,7 @@
 """Short sounds: clicks, knocks, drums, steps, birds, a ball, a lamp, a hammer, a wheel, a frog.
 
-A synthesiser takes an event and a voice and returns (S,) float32 at any level. All sounds begin immediately,
-so that the onset in the scene is the audible one.
+A synthesiser takes an event and a voice and returns (S,) float32, not yet scaled. All sounds begin
+immediately, so that the onset in the scene is the audible one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pitched sounds: tones, chords, notes of a melody, beeps, bells, sweeps, sirens, engines.
 
-A synthesiser takes an event and a voice and returns (S,) float32 at any level.
+A synthesiser takes an event and a voice and returns (S,) float32, not yet scaled.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | N
     model, config_json = get_pretrained_model(folder, download=False, operations=TrainingOperations)
     if config_json["model"] != config.config_json["model"]:
         raise InputError(
-            f"The configuration of {folder} differs from that of the training. Pass the training file that "
+            f"The configuration of {folder} differs from the training file's. Pass the training file that "
             "the model was trained with, or leave out --initial-model."
         )
     words = folder / "text_encoder" / "tokenizer.json"
@@ -53,5 +53,7 @@ def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | N
     path = folder / "synchformer_state_dict.safetensors"
     needs_sync = synchformer_config(config) is not None
     if needs_sync and not path.is_file():
-        raise InputError(f"{path} is missing: this model is trained with its sync encoder.")
+        raise InputError(
+            f"{path} is missing: training this model needs its sync encoder. Put the file there."
+        )
     return InitialModel(model, load_synchformer(path) if needs_sync else None)

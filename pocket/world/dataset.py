@@ -43,7 +43,7 @@ class Item:
         scene: The ground truth.
         caption: The prompt.
         waveform: (2, S) float32.
-        frames: (T, H, W, 3) uint8 of a video, else None.
+        frames: Video frames (T, H, W, 3), uint8; None without a video.
     """
 
     number: int

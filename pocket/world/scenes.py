@@ -128,7 +128,7 @@ class Scene:
         return tuple(part.kind for part in self.parts)
 
     def with_description(self, **changes: Any) -> Scene:
-        """The same scene and sound with changes to the first part's description.
+        """Return a copy with changes to the first part's description; the sound stays the same.
 
         Args:
             changes: New values of fields of `Description`.

@@ -129,8 +129,8 @@ def test_a_result_that_is_not_a_number_is_an_error() -> None:
     [
         ({"prompt": "  "}, "nothing to make sound from.*connect one of these"),
         ({"duration": 601}, "duration is 601 s, and at most 600 s are made in one run"),
-        ({"duration": -1}, "duration must be 0"),
-        ({"duration": math.nan}, "duration must be 0"),
+        ({"duration": -1}, "duration must be above 0 s, or 0"),
+        ({"duration": math.nan}, "duration must be above 0 s, or 0"),
         ({"duration": 0.001}, "too short"),
         ({"steps": -2}, "steps must be a whole number of at least 1"),
         ({"cfg": -1}, r"cfg \(cfg_scale\) must be a number of 0 or more"),

@@ -23,7 +23,7 @@ from audiox_ext.pipeline.make_audio import make_audio
         ({"start": -1, "end": 2}, "starts at -1 s"),
         ({"start": 3, "end": 2}, "from 3 to 2 s is reversed"),
         ({"start": 3, "end": 3}, "from 3 to 3 s is of zero length"),
-        ({"start": 3, "end": 3.001}, "too short: 0.02 s"),
+        ({"start": 3, "end": 3.001}, "too short. Make it at least 0.02 s long"),
         ({"start": 1, "end": 2, "feather": -0.1}, "feather is -0.1 s"),
         ({"start": 1, "end": 2, "strength": 0}, "strength is 0: it must be from 0.001 to 1"),
         ({"start": 1, "end": 2, "strength": 1.5}, "strength is 1.5"),

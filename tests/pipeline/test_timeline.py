@@ -230,7 +230,7 @@ def test_a_timeline_that_does_not_fit_gets_a_sentence(golden_model: Any) -> None
     with pytest.raises(InputError, match=r"ends at 6 s, but the sound is 10.24 s long"):
         made(model, short)
     items = [{"text_prompt": two}, {"text_prompt": "rain"}]
-    with pytest.raises(InputError, match="holds for all items of a batch"):
+    with pytest.raises(InputError, match="applies to all items of a batch"):
         generate_diffusion_cond(model, conditioning=items, batch_size=2, **ARGUMENTS)
     with pytest.raises(InputError, match="A negative prompt holds for the whole sound"):
         made(model, "rain", negative_conditioning={"text_prompt": two})

@@ -93,7 +93,7 @@ def test_a_training_begins_with_a_model_in_place_of_nothing(trained: Path, tmp_p
     other["model"]["model"]["diffusion"]["config"]["depth"] += 1
     with pytest.raises(
         InputError,
-        match=r"configuration of .*model differs from that of the training.*leave out --initial-model",
+        match=r"configuration of .*model differs from the training file's.*leave out --initial-model",
     ):
         train_diffusion(miniature(other), tmp_path / "b", device="cpu", report=quietly, start=model)
     halved = shutil.copytree(model, tmp_path / "model-without-sync")

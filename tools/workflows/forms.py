@@ -98,7 +98,7 @@ def _ids(workflow: Workflow) -> dict[str, int]:
 
 
 def _inputs(node: Node, info: Info) -> dict[str, tuple[Any, Json]]:
-    """Map each input of a node, in its order, to type and options."""
+    """Map each input of a node, in order, to its type and options."""
     specs = {}
     for group in ("required", "optional"):
         for name in info[node.kind]["input_order"].get(group, []):
@@ -125,7 +125,7 @@ def _value(node: Node, key: str, kind: object, options: Json) -> object:
 
 
 def _output(workflow: Workflow, info: Info, link: str) -> tuple[str, int]:
-    """(name of the node, slot) that `link` means; the first slot without an output's name."""
+    """Return (node name, slot) of `link`. Without an output's name it is the first slot."""
     source, _, output = link.partition(".")
     names = info[workflow.nodes[source].kind]["output_name"]
     if output and output not in names:

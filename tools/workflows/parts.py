@@ -85,7 +85,7 @@ class Workflow:
 
     @property
     def nodes(self) -> dict[str, Node]:
-        """All nodes by name, in the order in which they are numbered from 1."""
+        """All nodes by name, in the order of their numbers, from 1."""
         stages = (stage for column in self.columns for stage in column)
         parts = (part for stage in stages for part in (stage.nodes, stage.beside))
         return {name: node for part in parts for name, node in part.items()}
@@ -143,7 +143,7 @@ def put_on_video(prefix: str, sound: str = "sampler", video: str = "video") -> N
 
 
 def view(sound: str = "sampler", **links: str) -> Node:
-    """The picture of a sound, with frames of a video if `links` has one."""
+    """A picture of a sound, with frames of a video if `links` has one."""
     return Node(kind="AudioXView", links={"audio": sound, **links})
 
 

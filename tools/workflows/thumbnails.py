@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 
 def draw_thumbnail(workflow: Workflow) -> Image.Image:
-    """480 x 300 pixels, RGB."""
+    """Draw the thumbnail of a workflow, 480 x 300 pixels, RGB."""
     image = Image.new("RGB", (WIDTH * _SHARPER, HEIGHT * _SHARPER), _BACKGROUND)
     pen = _Pen(ImageDraw.Draw(image))
     inputs, outputs = workflow.thumbnail

@@ -242,7 +242,7 @@ def _free_cache(device: torch.device) -> None:
 
 
 def _chunk(length: int, piece: int | None, field: int) -> int:
-    """Compute how many latents a chunk contributes, so that with its overlap it has at most `piece`."""
+    """Compute how many latents a chunk contributes, so that it has at most `piece` with its overlap."""
     if piece is None or length <= piece:
         return length
     return max(_CHUNK, piece - 2 * field)

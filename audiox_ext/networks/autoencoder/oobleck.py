@@ -157,7 +157,7 @@ class OobleckEncoder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Number of latents on either side whose samples a latent depends on."""
+        """Number of latents on either side whose samples affect a latent."""
         return encoder_receptive_field(self.config)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class OobleckDecoder(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Number of latents on either side that the samples of a latent depend on."""
+        """Number of latents on either side that affect the samples of a latent."""
         return decoder_receptive_field(self.config)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -234,10 +234,9 @@ class OobleckDecoder(nn.Module):
 
 
 def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
-    """Compute the number of latents on either side that the samples of a latent depend on.
+    """Compute the number of latents on either side that affect the samples of a latent.
 
-    The dependence is followed from the samples of one latent back to the latents. Nothing beyond it matters,
-    not even the zeros with which convolutions pad a cut.
+    Latents farther away have no effect, nor do the zeros that pad a cut there.
     """
     first, last = 0, math.prod(config.strides) - 1
     first, last = first - 3, last + 3  # the last convolution
@@ -250,7 +249,7 @@ def decoder_receptive_field(config: OobleckDecoderConfig) -> int:
 
 
 def encoder_receptive_field(config: OobleckEncoderConfig) -> int:
-    """Compute the number of latents on either side whose samples a latent depends on."""
+    """Compute the number of latents on either side whose samples affect a latent."""
     first, last = -1, 1  # the last convolution
     for stride in reversed(config.strides):
         # Output o of the convolution reads inputs o * stride - padding up to 2 * stride further.

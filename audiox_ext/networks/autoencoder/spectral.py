@@ -9,7 +9,7 @@ two tokens, and made at multiples of one turn per token, so that the output of t
 from token to token. Noise is the rest, measured in four parts per token.
 
 Few sounds occur at a time, and left and right are similar. Latents are therefore the principal components
-of the spectral values, without their mean, the strongest ones scaled to similar size. Values of deviation 1
+of the spectral values, without their mean, the strongest ones scaled to similar size. Standardised values
 around 0 suit the v objective: if the data were small beside the noise of time 1, the network would have to
 pass on the noise in all channels.
 

@@ -32,7 +32,7 @@ class ChunkedDecoder(Protocol):
 
     @property
     def receptive_field(self) -> int:
-        """Number of latents on either side that the samples of a latent depend on."""
+        """Number of latents on either side that affect the samples of a latent."""
         ...
 
     def __call__(self, latents: Tensor, /) -> Tensor:
@@ -47,7 +47,7 @@ class ChunkedEncoder(Protocol):
 
     @property
     def receptive_field(self) -> int:
-        """Number of latents on either side whose samples a latent depends on."""
+        """Number of latents on either side whose samples affect a latent."""
         ...
 
     def __call__(self, waveform: Tensor, /) -> Tensor:

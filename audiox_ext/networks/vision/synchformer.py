@@ -39,7 +39,7 @@ class SynchformerConfig:
     segment_stride: int = 8
 
     def __post_init__(self) -> None:
-        """Check that the sizes fit each other. Raises `ConfigError`."""
+        """Check that the sizes are consistent. Raises `ConfigError`."""
         for whole, part in (
             ("embed_dim", "num_heads"),
             ("image_size", "patch_size"),
@@ -317,8 +317,8 @@ class Synchformer(nn.Module):
             )
         if frames.shape[0] < 1 or not self.config.segments(frames.shape[1]):
             raise InputError(
-                f"Synchformer needs at least {self.config.segment_frames} frames, got {frames.shape[1]} in "
-                f"{frames.shape[0]} videos. Give a longer video, or repeat its last frame."
+                f"Synchformer needs at least {self.config.segment_frames} frames, got {frames.shape[1]} "
+                f"(batch of {frames.shape[0]}). Give a longer video, or repeat its last frame."
             )
 
 

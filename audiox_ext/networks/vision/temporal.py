@@ -28,7 +28,7 @@ class TemporalTransformer(nn.Module):
         dtype: torch.dtype | None = None,
         device: DeviceLike = None,
     ) -> None:
-        """Build the transformer: `depth` layers `dim` wide, of `heads` heads `dim_head` wide."""
+        """Build `depth` layers of width `dim`, each with `heads` attention heads of width `dim_head`."""
         super().__init__()
         where: dict[str, Any] = {"dtype": dtype, "device": device}
         self.layers = nn.ModuleList(
