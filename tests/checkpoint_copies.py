@@ -1,4 +1,4 @@
-"""Copies of golden checkpoints, and the folders they lie in."""
+"""Copies of golden checkpoints, and their folders."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that measure fit theirs to few sounds: how well they hear is not asked of them here."""
+    """Fit the classifiers of measuring commands to few sounds; their accuracy is not tested here."""
     from pocket.metrics.classifier import train_classifier
 
     monkeypatch.setattr(

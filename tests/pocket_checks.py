@@ -37,7 +37,7 @@ def _matches(scene: Scene) -> Check:
 
 @cache
 def _classifier() -> Classifier:
-    """A classifier that also knows sounds after the model's autoencoder."""
+    """A classifier that is also fitted to sounds from the model's autoencoder."""
     model = get_pretrained_model("audiox-pocket")[0]
     return train_classifier(RATE, kinds=KINDS, codec=lambda sound: through_autoencoder(model, sound))
 

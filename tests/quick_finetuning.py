@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {
 
 
 def quietly(line: str) -> None:
-    """Takes a report."""
+    """Ignore a report."""
 
 
 def request(model: Path, dataset: Path, output: Path, **changes: Any) -> TrainingRequest:
@@ -53,7 +53,7 @@ def lora(model: Path, dataset: Path, output: Path, report: Any = quietly, **chan
 
 
 def read_losses(lines: list[str]) -> list[float]:
-    """Of the validations."""
+    """Return the losses of the validations."""
     return [
         float(line.split("loss ")[1].split(",")[0].split(";")[0]) for line in lines if "sounds loss" in line
     ]

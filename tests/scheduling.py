@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Files and folders whose tests share what takes long to set up: a server, classifiers, a trained model.
+# Files and folders whose tests share something slow to set up: a server, classifiers, a trained model.
 SHARED: dict[str, tuple[str, ...]] = {
     "server": ("comfyui/",),
     "classifier": (
@@ -24,7 +24,7 @@ SHARED: dict[str, tuple[str, ...]] = {
         "pocket/test_training_runs.py",
     ),
 }
-# Groups and files in the order in which they start; the others follow.
+# Groups and files in the order they start; the others follow.
 FIRST = ("server", "classifier")
 
 
@@ -45,7 +45,7 @@ def build_scheduler(config: Any, log: Any) -> Any:
     from xdist.scheduler import LoadFileScheduling
 
     class GroupScheduling(LoadFileScheduling):
-        """As --dist loadfile, with groups in place of files."""
+        """Like --dist loadfile, with groups in place of files."""
 
         def _split_scope(self, nodeid: str) -> str:
             return find_group(nodeid)

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("audiox_ext", "nodes", "pocket", "benchmarks", "tools")
-# Folders with their subfolders, and files, that are within the limits of size.
+# Folders (with their subfolders) and files within the size limits.
 WITHIN_LIMITS = ("audiox_ext", "benchmarks", "nodes", "pocket", "tools", "run.py")
 MODULES_PER_FOLDER, LINES_PER_FILE, LINES_PER_FUNCTION = 12, 400, 60
 FOREIGN = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "server")
@@ -76,7 +76,7 @@ def cycle_in(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_no_modules_import_each_other_in_a_cycle() -> None:
     graph = {
         name: {target for target, _ in imports_of(name) if target in MODULES and target != name}
         for name in MODULES

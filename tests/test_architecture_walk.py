@@ -24,7 +24,7 @@ def walk(title: str) -> list[tuple[str, str]]:
 
 
 def imported_files(path: str) -> set[str]:
-    """The files that a module's relative imports name, wherever in the module they stand."""
+    """The files that a module imports by relative imports, anywhere in the module."""
     folder = (ROOT / path).parent
     files = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):

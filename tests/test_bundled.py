@@ -136,7 +136,7 @@ def test_weights_of_another_width_are_skipped(fresh: ModelFolders, tiny_folder: 
     assert find_synchformer_for(stored, folders, folder) is None
 
 
-def test_features_of_another_width_are_refused_with_the_cure(fresh: ModelFolders) -> None:
+def test_features_of_another_width_are_refused_with_a_fix(fresh: ModelFolders) -> None:
     model, _ = get_pretrained_model(DEFAULT_MODEL, folders=fresh)
     frames = torch.ones(50, 3, 224, 224, dtype=torch.uint8)
     foreign = VideoFeatures(frames=frames, sync=torch.zeros(1, 240, 768), duration=10, fps=25)

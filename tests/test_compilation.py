@@ -1,4 +1,4 @@
-"""torch.compile gives the same result and does not compile again."""
+"""torch.compile gives the same result and does not recompile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def need_a_compiler() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maf", "turbo"])
 @torch.no_grad()
-def test_other_lengths_and_batches_are_not_compiled_anew(kind: str, golden_model: Any) -> None:
+def test_other_lengths_and_batches_are_not_recompiled(kind: str, golden_model: Any) -> None:
     need_a_compiler()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -55,7 +55,7 @@ def test_other_lengths_and_batches_are_not_compiled_anew(kind: str, golden_model
         (4, 31, 2, True),
         (1, 9, 1, True),
     ):
-        if kind == "turbo":  # which takes its own length and number of tokens alone
+        if kind == "turbo":  # which takes only its own length and number of tokens
             shorter, fewer = 0, 0
         compare(batch, native - shorter, tokens - fewer, equal)
     assert counters["unique_graphs"] == before

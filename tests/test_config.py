@@ -116,7 +116,7 @@ def test_mmdit_lengths_must_agree() -> None:
         parse_config(put(published("AudioX-Turbo"), "sample_size", 44100))
 
 
-def test_unknown_keys_are_logged_and_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_keys_are_logged_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         parse_config(put(published(), "model.diffusion.config.colour", "blue"))
     assert [r.getMessage() for r in caplog.records if "colour" in r.getMessage()]
@@ -138,7 +138,7 @@ def test_published_configurations_log_nothing(caplog: pytest.LogCaptureFixture) 
         (b"[1]", "contains a list"),
     ],
 )
-def test_a_file_that_is_no_configuration(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_configuration(content: bytes | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     if content is not None:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The atomic writer: complete files, or the ones from before."""
+"""The atomic writer: complete files, or the previous ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_file_appears_with_its_parents_when_it_is_complete(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [InputError, MediaError])
-def test_a_full_disk_is_a_sentence_and_leaves_the_file_from_before(
+def test_a_full_disk_is_explained_and_leaves_the_previous_file(
     tmp_path: Path, error: type[InputError]
 ) -> None:
     path = tmp_path / "a.txt"
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_renamed_leaves_nothing(
     assert names(tmp_path) == []
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "last.ckpt"

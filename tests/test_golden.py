@@ -1,6 +1,6 @@
 """The engine against answers computed by an independent implementation, in float32 on the CPU.
 
-Tolerances are those of golden/README.md. One case is ill-conditioned and says so where it stands.
+Tolerances are those of golden/README.md. One case is ill-conditioned, and its comment says so.
 """
 
 from __future__ import annotations
@@ -136,13 +136,13 @@ def test_network_with_the_published_head_geometry() -> None:
 def test_generation(kind: str, name: str, golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, case, known = golden_model(kind), dict(cases(kind)[name]), cases(kind)
     case.pop("sampler", None)
-    if name.startswith("generate.rf"):  # the multi-step teacher's way with the same weights
+    if name.startswith("generate.rf"):  # the multi-step teacher's sampling with the same weights
         monkeypatch.setattr(model, "config", dataclasses.replace(model.config, few_step_count=None))
     names = case.pop("conditioning")
-    given = [
+    conditioning = [
         prompt(known[f"cond.{n}"], model.sample_rate) for n in ([names] if isinstance(names, str) else names)
     ]
-    arguments = {**case, "conditioning": given, "batch_size": len(given)}
+    arguments = {**case, "conditioning": conditioning, "batch_size": len(conditioning)}
     if "negative_conditioning" in case:
         arguments["negative_conditioning"] = prompt(
             known[f"cond.{case['negative_conditioning']}"], model.sample_rate

@@ -13,15 +13,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "web" / "docs"
 LARGEST = 60_000  # bytes of a picture
-DENSITY = 2  # pixels of a node's picture for each one of the page
+DENSITY = 2  # pixels of a node's picture per pixel of the page
 TEXTS = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
 
 
 def node_ids() -> list[str]:
-    """The NODES of extension.py. Classes are called as their nodes."""
+    """The NODES of extension.py. Each class has the name of its node."""
     tree = ast.parse((ROOT / "nodes" / "extension.py").read_text(encoding="utf-8"))
     lists = [node.value for node in tree.body if isinstance(node, ast.AnnAssign) and node.value]
-    return [name.id for found in lists if isinstance(found, ast.List) for name in found.elts]
+    return [name.id for value in lists if isinstance(value, ast.List) for name in value.elts]
 
 
 def page(node: str) -> str:
@@ -29,7 +29,7 @@ def page(node: str) -> str:
 
 
 def explained(text: str) -> list[str]:
-    """The inputs that a page's list names. No table: the help panel is too narrow for one."""
+    """The inputs in a page's list; a list, because the help panel is too narrow for a table."""
     assert not re.search(r"^\|", text, re.MULTILINE)
     return [
         name for names in re.findall(r"^- \*\*([^*]+)\*\*:", text, re.MULTILINE) for name in names.split(", ")
@@ -38,14 +38,14 @@ def explained(text: str) -> list[str]:
 
 def pictures(text: str) -> list[tuple[str, int | None]]:
     """Address and width of each picture of a page, in HTML and in Markdown."""
-    found: list[tuple[str, int | None]] = [
+    images: list[tuple[str, int | None]] = [
         (src, None) for src in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text)
     ]
     for tag in re.findall(r"<img [^>]*>", text):
         attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
         assert attributes["alt"].strip(), tag
-        found.append((attributes["src"], int(attributes["width"]) if "width" in attributes else None))
-    return found
+        images.append((attributes["src"], int(attributes["width"]) if "width" in attributes else None))
+    return images
 
 
 NODES = node_ids()

@@ -12,7 +12,7 @@ from tools.locales import LANGUAGES, LOCALES, list_texts, read_texts
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
-# Written in the scripts of these languages; what a text without any letter of it says is not translated.
+# The scripts of these languages; a text without any letter of its script is not translated.
 SCRIPTS = {"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff\u4e00-\u9fff]", "ko": "[\uac00-\ud7af]"}
 SCRIPTS["ru"] = "[\u0400-\u04ff]"
 

@@ -1,4 +1,4 @@
-"""The folder is what it says it is: metadata, dependencies, cheap imports.
+"""The package matches its description: metadata, dependencies, cheap imports.
 
 Needs neither torch nor ComfyUI.
 """
@@ -70,7 +70,7 @@ def test_requirements_hold_no_pins_and_nothing_that_comfyui_brings() -> None:
         assert bare_name(line) not in BROUGHT_BY_COMFYUI, line
 
 
-def test_little_is_installed_unasked(pyproject: dict[str, Any]) -> None:
+def test_little_is_installed_by_default(pyproject: dict[str, Any]) -> None:
     dependencies = pyproject["project"]["dependencies"]
     assert dependencies == requirements("requirements.txt")
     assert {bare_name(name) for name in dependencies} == {"pyloudnorm"}
@@ -80,7 +80,7 @@ def test_the_name_follows_the_registrys_rules(pyproject: dict[str, Any]) -> None
     name = pyproject["project"]["name"]
     assert re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,98}", name)
     assert "comfyui" not in name.lower()
-    assert name != "audiox"  # taken on the package index by something else
+    assert name != "audiox"  # used by another project on the package index
     assert pyproject["tool"]["comfy"]["PublisherId"]
 
 
@@ -236,7 +236,7 @@ def test_no_file_names_a_place_outside_the_repository() -> None:
             assert place not in text, f"{path.relative_to(ROOT)} mentions {place}"
 
 
-def test_no_large_or_made_file_is_part_of_the_repository() -> None:
+def test_no_large_or_generated_file_is_part_of_the_repository() -> None:
     for path in pack_files(".mp4", ".wav", ".ckpt", ".pth", ".safetensors", ".png", ".pt"):
         inside = path.relative_to(ROOT)
         if inside.parts[:2] == ("audiox_ext", "models"):

@@ -54,7 +54,7 @@ def test_one_seed_draws_for_the_whole_batch_from_one_generator() -> None:
         assert all(torch.equal(a, b) for a, b in zip(draw(random, 3), expected, strict=True))
 
 
-def test_another_number_of_seeds_than_items_is_refused() -> None:
+def test_a_wrong_number_of_seeds_is_refused() -> None:
     random = RandomNumbers.from_seeds(SEEDS)
     for attempt in (lambda: random.normal((2, 4)), lambda: random.uniform(4)):
         with pytest.raises(InputError, match=r"3 seeds for a batch of [24]. Give one seed, or one per item"):
@@ -99,13 +99,13 @@ def test_an_item_of_a_batch_is_the_single_run_with_its_seed(kind: str, name: str
 
 @pytest.mark.parametrize("edit", ["variation", "inpainting"])
 @pytest.mark.parametrize("kind", ["base", "maf"])
-def test_so_it_is_where_a_sound_is_edited(kind: str, edit: str, golden_model: Any) -> None:
+def test_the_same_when_a_sound_is_edited(kind: str, edit: str, golden_model: Any) -> None:
     assert_items_are_single_runs(golden_model(kind), {"conditioning": PROMPT, **EDITS[edit]}, 1e-5)
 
 
 @pytest.mark.parametrize("edit", list(EDITS))
 @pytest.mark.parametrize("few", [True, False])
-def test_so_it_is_with_rectified_flow(
+def test_the_same_with_rectified_flow(
     few: bool, edit: str, golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = golden_model("turbo")
@@ -114,7 +114,7 @@ def test_so_it_is_with_rectified_flow(
     assert_items_are_single_runs(model, {"conditioning": PROMPT, **EDITS[edit]}, 1e-5)
 
 
-def test_so_it_is_with_an_autoencoder_that_works_item_by_item(
+def test_the_same_with_an_autoencoder_that_works_item_by_item(
     golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = golden_model("turbo")
@@ -135,7 +135,7 @@ def test_seeds_differ_from_one_seed_but_for_a_single_item(golden_model: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["maf", "turbo", "base"])
-def test_an_audio_prompt_can_be_heard_whole(kind: str, golden_model: Any) -> None:
+def test_an_audio_prompt_can_be_used_whole(kind: str, golden_model: Any) -> None:
     from audiox_ext.conditioning.conditioners import log_mel
     from audiox_ext.devices import DevicePlacement
 
@@ -153,7 +153,7 @@ def test_an_audio_prompt_can_be_heard_whole(kind: str, golden_model: Any) -> Non
         left.append(random.normal((4,)))
     assert torch.equal(*left), "the draws that follow have changed"
     assert torch.equal(tokens[0]["text_prompt"], tokens[1]["text_prompt"])
-    masked, whole = (found["audio_prompt"] for found in tokens)
+    masked, whole = (by_name["audio_prompt"] for by_name in tokens)
     assert torch.equal(masked, whole) == (kind == "base"), "base hides nothing, the others do"
     if kind == "maf":
         with torch.no_grad():

@@ -22,15 +22,15 @@ CONFIG = json.loads((Path(__file__).parent / "configs" / "AudioX-MAF.json").read
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A module called audiox that records what it is asked."""
-    asked: dict[str, Any] = {}
+    """A module called audiox that records its arguments."""
+    received: dict[str, Any] = {}
 
     def get_pretrained_model(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
-        asked["name"] = name
+        received["name"] = name
         return torch.nn.Identity(), CONFIG
 
     def generate_diffusion_cond(model: Any, **arguments: Any) -> torch.Tensor:
-        asked.update(arguments)
+        received.update(arguments)
         if "callback" in arguments:
             arguments["callback"]({"i": 0, "sigma": torch.tensor(3.0), "denoised": torch.zeros(1, 2, 3)})
         return torch.zeros(arguments["batch_size"], 2, arguments["sample_size"])
@@ -42,7 +42,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setitem(sys.modules, "audiox", module)
     monkeypatch.setitem(sys.modules, "audiox.inference", types.ModuleType("audiox.inference"))
     monkeypatch.setitem(sys.modules, "audiox.inference.generation", generation)
-    return asked
+    return received
 
 
 def test_a_request_reaches_the_package_complete(package: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def test_the_licence_gate_is_the_same(package: dict[str, Any]) -> None:
     assert package == {}
 
 
-def test_without_the_package_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "audiox", None)
     with pytest.raises(InputError, match="needs the AudioX research package"):
         upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
@@ -94,7 +94,7 @@ def test_the_other_package_of_that_name_is_refused(monkeypatch: pytest.MonkeyPat
         upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
 
 
-def test_its_failures_are_told_with_its_own_words(
+def test_its_errors_are_reported_in_its_own_words(
     package: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(name: str) -> None:

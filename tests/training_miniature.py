@@ -18,7 +18,7 @@ WIDTH = 64
 
 
 def miniature_values() -> dict[str, Any]:
-    """The contents of its training file, to be changed at will."""
+    """The contents of its training file. Each call returns a new copy."""
     config = copy.deepcopy(build_tiny_config("maf"))
     strides = [4, 4, 4]
     config |= {
@@ -60,7 +60,7 @@ def modulated_values() -> dict[str, Any]:
 
 
 def strengths_values() -> dict[str, Any]:
-    """The same at 16 kHz, with latents that are strengths."""
+    """The same at 16 kHz, with strengths as latents."""
     values = miniature_values()
     values["data"]["kinds"] = ["tone"]
     config = values["model"]

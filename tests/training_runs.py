@@ -22,7 +22,7 @@ Train = Callable[..., Path]
 
 
 def quietly(line: str) -> None:
-    """Takes a report."""
+    """Ignore a report."""
 
 
 def with_steps(config: TrainingConfig, part: str, steps: int) -> TrainingConfig:

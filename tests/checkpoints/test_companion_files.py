@@ -1,4 +1,4 @@
-"""Text encoders and Synchformer are found, and an inspection tells which files are missing."""
+"""Text encoders and Synchformer are found, and an inspection lists the files that are missing."""
 
 from __future__ import annotations
 

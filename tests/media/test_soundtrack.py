@@ -182,7 +182,7 @@ def test_metadata_is_written_and_read_back(tmp_path: Path) -> None:
         with open_media(out) as container:
             assert metadata.items() <= container.metadata.items()
     content = out.read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # a browser can start at once
+    assert content.index(b"moov") < content.index(b"mdat")  # a browser can start immediately
 
 
 class StopError(Exception):

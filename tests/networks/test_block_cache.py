@@ -1,4 +1,4 @@
-"""Passes that leave out most blocks of the network."""
+"""Passes that skip most blocks of the network."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Blocks:
         return block
 
 
-def test_what_changes_little_is_used_again_and_what_changes_more_is_not() -> None:
+def test_small_changes_reuse_the_blocks_and_larger_ones_do_not() -> None:
     reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for factor in (1.0, 1.05, 1.09, 1.2, 1.25):
-        # The blocks behind the first add 3, whatever comes: nothing is lost here.
+        # The blocks after the first always add 3, so reuse is exact here.
         torch.testing.assert_close(reuse.run(blocks.all, tokens * factor), tokens * factor * 1.5 + 3)
     # 1.09 is compared with the last full pass, 1, not with the pass before it; so is 1.25 with 1.2.
     assert blocks.calls == [5, 2, 2]
@@ -62,14 +62,14 @@ def test_the_item_that_changes_most_decides_for_all() -> None:
     assert reuse.reused == 0
 
 
-def test_batches_of_different_sizes_have_nothing_to_do_with_each_other() -> None:
+def test_batches_of_different_sizes_are_independent() -> None:
     reuse, blocks, tokens = BlockCache(0.1), Blocks(), torch.ones(2, 3, 4)
     for size in (2, 1, 2, 1):
         reuse.run(blocks.all, tokens[:size])
     assert (reuse.passes, reuse.reused) == (4, 2)
 
 
-def test_what_is_not_a_number_is_never_used_again() -> None:
+def test_nan_is_never_reused() -> None:
     reuse, blocks = BlockCache(1.0), Blocks()
     for value in (1.0, float("nan"), 1.0):
         reuse.run(blocks.all, torch.full((1, 2, 2), value))
@@ -123,7 +123,7 @@ def test_the_higher_the_threshold_the_less_is_computed(
     assert errors[-1] > 0
 
 
-def test_runs_do_not_know_of_each_other(golden_model: Any) -> None:
+def test_runs_are_independent(golden_model: Any) -> None:
     model = golden_model("maf")
     alone = make(model, reuse_threshold=0.2)
     make(model, reuse_threshold=0.2, seed=8)
@@ -131,14 +131,14 @@ def test_runs_do_not_know_of_each_other(golden_model: Any) -> None:
 
 
 def test_each_group_of_windows_has_its_own(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of windows that share their context, too: in a step they pass one after the other."""
+    """Also with a shared context: the windows of a step run one after the other."""
     model = golden_model("base")
     first, last = block_calls(model, monkeypatch, 0), block_calls(model, monkeypatch, -1)
     more: dict[str, Any] = {"sample_size": 400 * 512, "window_batch": 1, "sampler_type": "dpmpp-2m"}
     latents = make(model, reuse_threshold=1.0, **more)
     windows = len(first) // WANTED["steps"]
     assert windows > 1
-    # With a threshold of 1 nearly every pass but each window's first is left out.
+    # With a threshold of 1 nearly every pass except each window's first is reused.
     assert windows <= len(last) < len(first) / 2
     once = make(model, reuse_threshold=1e-12, **more)
     assert torch.equal(once, make(model, **more))
@@ -146,6 +146,6 @@ def test_each_group_of_windows_has_its_own(golden_model: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), "much"])
-def test_senseless_thresholds_are_refused(threshold: Any, golden_model: Any) -> None:
+def test_invalid_thresholds_are_refused(threshold: Any, golden_model: Any) -> None:
     with pytest.raises(InputError, match="reuse_threshold must be from 0"):
         make(golden_model("maf"), reuse_threshold=threshold)

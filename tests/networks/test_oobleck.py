@@ -93,14 +93,14 @@ def test_final_tanh_bounds_the_waveform() -> None:
 
 @pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 4, 8, 8), (9, 8)], ids=str)
 def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
-    """Latents inside it move the middle latent's samples, those just outside do not."""
+    """Latents inside it change the middle latent's samples, those just outside do not."""
     decoder = tiny_decoder(strides)
     reach = decoder_receptive_field(decoder.config)
     hop = int(torch.tensor(strides).prod())
     torch.manual_seed(2)
     latents = torch.randn(1, 2, 2 * reach + 3, dtype=torch.float64, requires_grad=True)
     for parameter in decoder.parameters():
-        # Enough of every tap comes through that float64 sees the faintest.
+        # Every tap is large enough to show in float64.
         parameter.data.mul_(2)
     middle = reach + 1
     decoder(latents)[..., middle * hop : (middle + 1) * hop].square().sum().backward()
@@ -113,7 +113,7 @@ def test_the_receptive_field_is_exact(strides: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("strides", [(2, 4), (3, 5), (2, 4, 8, 8), (9, 8)], ids=str)
 def test_the_receptive_field_of_the_encoder_is_exact(strides: tuple[int, ...]) -> None:
-    """Samples of latents inside it move the middle latent, those just outside do not."""
+    """Samples of latents inside it change the middle latent, those just outside do not."""
     encoder = tiny_encoder(strides)
     reach = encoder_receptive_field(encoder.config)
     hop = int(torch.tensor(strides).prod())

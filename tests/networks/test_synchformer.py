@@ -56,7 +56,7 @@ def test_features_agree_with_the_golden_data() -> None:
 
 @pytest.mark.parametrize("over", ["time", "space"])
 def test_divided_attention_is_attention_under_a_mask(over: str) -> None:
-    """Grouping by reshape, against the plain form: all pairs, and a mask that says who sees whom."""
+    """Grouping by reshape, against plain attention over all pairs with a mask."""
     torch.manual_seed(1)
     steps, patches, heads, dim = 3, 5, 2, 8
     attention = DividedAttention(dim, heads, torch.nn).double()
@@ -165,7 +165,7 @@ def test_pickles_load_like_safetensors(
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
-def test_the_dtype_is_the_files_or_the_one_asked_for() -> None:
+def test_the_dtype_is_the_files_or_the_requested_one() -> None:
     assert {p.dtype for p in load_synchformer(FILE, num_heads=3, dtype=None).parameters()} == {torch.float16}
     model = load_synchformer(FILE, num_heads=3, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}

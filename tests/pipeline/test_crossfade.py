@@ -1,4 +1,4 @@
-"""Joins: crossfades of constant power, levels that meet, samples that stay."""
+"""Crossfades: constant power, matching loudness at the ends, unchanged samples outside."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def decibels(waveform: Tensor) -> float:
     return 10 * math.log10(float(waveform.square().mean()))
 
 
-def test_unlike_sounds_keep_their_power_on_the_way() -> None:
+def test_unrelated_sounds_keep_their_power_in_a_crossfade() -> None:
     fade = crossfade(noise(2, 0.1, 1), noise(2, 0.1, 2))
     for third in fade.chunk(8, dim=-1):
         assert abs(decibels(third) + 20) < 0.2
 
 
-def test_like_sounds_keep_their_shape_on_the_way() -> None:
+def test_equal_sounds_keep_their_shape_in_a_crossfade() -> None:
     sound = noise(0.5, 0.1, 3)
     assert float((crossfade(sound, sound) - sound).abs().max()) < 1e-6
 
@@ -52,7 +52,7 @@ def test_what_is_outside_stays_bit_for_bit(fade_in: int, fade_out: int) -> None:
     assert torch.equal(result[:, whole], new[:, whole])
 
 
-def test_nothing_new_is_beyond_full_scale_unless_the_track_is() -> None:
+def test_new_sound_exceeds_full_scale_only_if_the_track_does() -> None:
     old = noise(0.2, 0.1, 8)
     loud = limit_peak(noise(0.2, 2.0, 9), 1.0, 0, 9600)
     assert float(loud.abs().max()) == pytest.approx(1.0)
@@ -63,8 +63,8 @@ def test_nothing_new_is_beyond_full_scale_unless_the_track_is() -> None:
 
 
 @pytest.mark.parametrize("change", [-20.0, -6.0, 0.0, 6.0, 12.0])
-def test_the_level_does_not_jump_at_a_joint(change: float) -> None:
-    """In windows of 50 ms on both sides; afterwards it glides to the new sound's own."""
+def test_the_loudness_does_not_jump_at_a_boundary(change: float) -> None:
+    """In windows of 50 ms on both sides; afterwards the loudness glides to the new sound's own."""
     joint = 3 * RATE
     old = noise(8, 0.05, 10)
     new = noise(8, 0.05 * 10 ** (change / 20), 11)
@@ -83,10 +83,10 @@ def test_the_level_does_not_jump_at_a_joint(change: float) -> None:
 
 @pytest.mark.parametrize("change", [-34.0, 0.0])
 @pytest.mark.parametrize(("level", "limit"), [(0.002, 1.0), (0.6, 0.7)])
-def test_faint_tracks_and_tracks_at_full_scale_have_no_jump_either(
+def test_quiet_tracks_and_tracks_at_full_scale_have_no_jump_either(
     level: float, limit: float, change: float
 ) -> None:
-    """A new sound of other peaks or a far higher level: what is turned down for the limit is not heard."""
+    """A new sound with other peaks or far louder: turning it down for the limit is not audible."""
     joint, window = 3 * RATE, RATE // 20
     old = (noise(8, level, 17).clamp(-limit, limit) / limit).clamp(-1, 1)
     new = noise(8, decibels_to_level(decibels(old) - change), 18)
@@ -119,8 +119,8 @@ def drums(seconds: float, hits: float = 2.0) -> Tensor:
 
 @pytest.mark.parametrize("joint", [10.0, 10.1, 10.45])
 @pytest.mark.parametrize("change", [-6.0, 0.0, 9.0])
-def test_a_rhythm_goes_on_as_it_is(joint: float, change: float) -> None:
-    """A model that says the track again, at whatever level, keeps its dynamics after the joint."""
+def test_a_rhythm_continues_unchanged(joint: float, change: float) -> None:
+    """A model that repeats the track, at any loudness, keeps its dynamics after the boundary."""
     whole, place = drums(14), round(joint * RATE)
     fitted = match_loudness(whole, whole * 10 ** (change / 20), place, RATE)
     for start in range(place, place + RATE, RATE // 2):
@@ -130,7 +130,7 @@ def test_a_rhythm_goes_on_as_it_is(joint: float, change: float) -> None:
     assert float((fitted[:, :place] - whole[:, :place]).abs().max()) < 0.02
 
 
-def test_a_rest_after_the_joint_stays_a_rest() -> None:
+def test_a_rest_after_the_boundary_stays_a_rest() -> None:
     time = torch.arange(6 * RATE) / RATE
     tone = 0.3 * torch.sin(2 * math.pi * 330 * time).expand(2, -1).clone()
     tone[:, round(3.1 * RATE) : round(3.4 * RATE)] *= 0.01
@@ -138,10 +138,10 @@ def test_a_rest_after_the_joint_stays_a_rest() -> None:
     assert float((fitted - tone).abs().max()) < 1e-4
 
 
-def test_what_is_made_louder_is_not_clipped_but_turned_down() -> None:
+def test_louder_sound_is_turned_down_and_not_clipped() -> None:
     old = noise(4, 0.3, 15).clamp(-1, 1)
     new = noise(4, 0.02, 16)
-    new[:, 3 * RATE :] *= 30  # louder later, while the gain of the joint has not gone yet
+    new[:, 3 * RATE :] *= 30  # louder later, while the gain at the boundary still fades out
     fitted = match_loudness(old, new, 2 * RATE, RATE)
     assert float(fitted.abs().max()) <= 1.0
     assert int((fitted[:, 3 * RATE :].abs() >= 0.999).sum()) < 20

@@ -42,7 +42,7 @@ def test_only_the_regions_change_sample_for_sample(rate: int, channels: int, gol
 
 @pytest.mark.parametrize("rate", [8000, 48000, 22050, 11025])
 def test_a_model_that_returns_what_it_hears_changes_nothing(rate: int, golden_model: Any) -> None:
-    """So every sample comes back to its place: windows, resampling and pasting do not shift it."""
+    """No sample shifts: not by windows, resampling or pasting."""
     time = torch.arange(round(30.0 * rate)) / rate
     sound = 0.3 * torch.sin(2 * math.pi * 440 * time).expand(1, 2, -1).contiguous()
     regions = (Region(start=3.3, end=5.0), Region(start=21.7, end=29.0))
@@ -51,7 +51,7 @@ def test_a_model_that_returns_what_it_hears_changes_nothing(rate: int, golden_mo
     assert float((edited - sound).abs().max()) < 2e-3
 
 
-def test_a_window_holds_the_regions_and_some_of_what_is_around(golden_model: Any) -> None:
+def test_a_window_holds_the_regions_and_some_surroundings(golden_model: Any) -> None:
     model = golden_model("maf")
     ratio, native = model.config.autoencoder.downsampling_ratio, model.config.latent_count
     make = Recorder()
@@ -123,7 +123,7 @@ def test_a_short_track_is_padded_and_its_end_is_free_where_it_is_edited(golden_m
     assert not job.waveform[:, 32000:].any()
 
 
-def test_the_example_is_the_track_without_what_is_made_anew(golden_model: Any) -> None:
+def test_the_reference_audio_is_the_track_without_the_regions(golden_model: Any) -> None:
     make = Recorder()
     sound = track(30, 8000)
     edit_track(
@@ -164,7 +164,7 @@ def test_windows_lie_inside_the_track(golden_model: Any) -> None:
 
 
 def test_the_models_rate_does_not_need_to_divide_the_tracks(golden_model: Any) -> None:
-    """What the model makes lands at its time: a click made at 3.5 s is at 3.5 s."""
+    """New sound lands at its time: a click made at 3.5 s is at 3.5 s."""
     model = golden_model("maf")
 
     def click(job: WindowJob) -> Tensor:
@@ -214,7 +214,7 @@ def test_an_edit_by_a_real_network(kind: str, golden_model: Any) -> None:
 
 
 def test_parts_of_the_prompts_go_with_the_window(golden_model: Any) -> None:
-    """A timeline, a video and a long audio prompt are those of the edited place."""
+    """Timeline, video and a long audio prompt are cut to the edited window."""
     requests: list[dict[str, Any]] = []
 
     def generate(model: Any, **arguments: Any) -> Tensor:
@@ -245,7 +245,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maf", "turbo"])
-def test_the_strength_of_a_variation_says_how_far_it_goes(kind: str, golden_model: Any) -> None:
+def test_the_strength_of_a_variation_sets_its_distance(kind: str, golden_model: Any) -> None:
     model = golden_model(kind)
     sound = track(10, 8000, seed=8)[0]
     steps = 4 if kind == "turbo" else 8

@@ -21,7 +21,7 @@ from audiox_ext.pipeline.make_audio import make_audio
 @pytest.mark.parametrize("side", ["after", "before"])
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (48000, 1), (22050, 2), (8000, 2)])
 @pytest.mark.parametrize("length", [2.0, 30.0])
-def test_an_extended_track_stays_itself_and_the_joint_is_inaudible(
+def test_an_extended_track_is_unchanged_and_the_boundary_is_inaudible(
     side: str, rate: int, channels: int, length: float, golden_model: Any
 ) -> None:
     """Whatever the model makes: here noise 14 dB louder than the track."""
@@ -35,7 +35,7 @@ def test_an_extended_track_stays_itself_and_the_joint_is_inaudible(
     seam = sound.shape[-1]
     assert torch.equal(extended[..., : seam - overlap], sound[..., : seam - overlap])
     assert_no_jump(extended[0], seam, rate)
-    # And it ends at the level of what was made.
+    # And it ends at the loudness of the new sound.
     assert float(extended[0, :, -rate:].square().mean().sqrt()) > 0.15
 
 
@@ -55,7 +55,7 @@ def assert_no_jump(waveform: Tensor, seam: int, rate: int) -> None:
     assert float(highest[first:last].max()) < 8 * sides
 
 
-def test_a_continuation_is_shown_what_comes_before_it(golden_model: Any) -> None:
+def test_a_continuation_receives_the_sound_before_it(golden_model: Any) -> None:
     model = golden_model("maf")
     make, sound = Recorder(), track(30, 8000)
     edit_track(model, extension(sound, 8000, 4.0, "after"), make)
@@ -66,13 +66,13 @@ def test_a_continuation_is_shown_what_comes_before_it(golden_model: Any) -> None
     seam = math.floor((30 * 8000 - start) / 512)
     assert not job.strengths[:seam].any()
     assert bool((job.strengths[seam:] == 1).all())
-    # The encoder does not hear the track end: there is a mirror image.
+    # The encoder does not see the track end: it is followed by its mirror image.
     end = 30 * 8000 - start
     mirror = job.waveform[:, end : end + 1000]
     assert torch.equal(mirror, job.waveform[:, end - 1000 : end].flip(-1))
 
 
-def test_a_lead_is_shown_what_comes_after_it(golden_model: Any) -> None:
+def test_a_lead_in_receives_the_sound_after_it(golden_model: Any) -> None:
     make, sound = Recorder(), track(30, 8000)
     edit_track(golden_model("maf"), extension(sound, 8000, 4.0, "before"), make)
     (job,) = make.jobs
@@ -90,7 +90,7 @@ def test_a_long_continuation_of_a_short_sound(golden_model: Any) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, -3, math.nan, math.inf])
-def test_extending_by_nothing_gets_a_sentence(seconds: float) -> None:
+def test_extending_by_nothing_is_explained(seconds: float) -> None:
     with pytest.raises(InputError, match=r"adds nothing. Give 0.02 s or more"):
         extension(track(1, 8000), 8000, seconds, "after")
 

@@ -18,13 +18,13 @@ from audiox_ext.pipeline.make_audio import finish_audio, make_audio
 
 
 class Recorder:
-    """Stands in for the engine: keeps what it was asked, returns a sound that is too loud."""
+    """Stands in for the engine: records its arguments, returns a sound that is too loud."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
 
     def __call__(self, model: Any, **arguments: Any) -> Tensor:
-        self.asked = arguments
+        self.arguments = arguments
         return torch.linspace(-2, 2, 2 * 81920).reshape(1, 2, 81920)
 
 
@@ -38,12 +38,12 @@ def video(with_sync: bool = True) -> VideoFeatures:
 def test_none_means_the_models_own(golden_model: Any) -> None:
     recorder = Recorder()
     make_audio(golden_model("maf"), audio_request(prompt="rain"), generate=recorder)
-    assert not {"steps", "cfg_scale", "sampler_type", "sigma_min", "sigma_max"} & recorder.asked.keys()
-    assert recorder.asked["conditioning"][0]["text_prompt"] == "rain"
-    assert "negative_conditioning" not in recorder.asked
+    assert not {"steps", "cfg_scale", "sampler_type", "sigma_min", "sigma_max"} & recorder.arguments.keys()
+    assert recorder.arguments["conditioning"][0]["text_prompt"] == "rain"
+    assert "negative_conditioning" not in recorder.arguments
 
 
-def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
+def test_the_request_reaches_the_engine(golden_model: Any) -> None:
     recorder = Recorder()
     request = audio_request(
         prompt="rain",
@@ -59,7 +59,7 @@ def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
         batch=2,
     )
     make_audio(golden_model("maf"), request, generate=recorder)
-    arguments = recorder.asked
+    arguments = recorder.arguments
     assert (arguments["steps"], arguments["cfg_scale"], arguments["sampler_type"], arguments["seed"]) == (
         7,
         3.5,
@@ -73,21 +73,21 @@ def test_what_is_asked_reaches_the_engine(golden_model: Any) -> None:
     assert prompt["audio_prompt"].shape == (2, 16000)  # at the model's 8 kHz
 
 
-def test_a_student_has_no_use_for_a_negative_prompt(golden_model: Any) -> None:
+def test_a_student_ignores_a_negative_prompt(golden_model: Any) -> None:
     recorder = Recorder()
     make_audio(golden_model("turbo"), audio_request(prompt="rain", negative_prompt="wind"), generate=recorder)
-    assert "negative_conditioning" not in recorder.asked
+    assert "negative_conditioning" not in recorder.arguments
 
 
 @pytest.mark.parametrize(("seconds", "samples"), [(None, 81920), (10.24, 81920), (3.5, 28000), (0.05, 400)])
-def test_the_result_has_exactly_the_asked_length(
+def test_the_result_has_exactly_the_requested_length(
     seconds: float | None, samples: int, golden_model: Any
 ) -> None:
     request = audio_request(prompt="rain", duration=seconds)
     assert make_audio(golden_model("maf"), request, generate=Recorder()).shape == (1, 2, samples)
 
 
-def test_what_the_latents_lack_of_the_native_length_is_silence(golden_model: Any, monkeypatch: Any) -> None:
+def test_a_remainder_without_latents_is_silence(golden_model: Any, monkeypatch: Any) -> None:
     model = golden_model("maf")
     longer = dataclasses.replace(model.config, sample_size=82300)  # 160 latents make 81920
     monkeypatch.setattr(model, "config", longer)
@@ -112,7 +112,7 @@ def test_parts_may_live_on_different_devices(golden_model: Any) -> None:
     assert used == ["conditioner.video_prompt", "conditioner.text_prompt", "conditioner.audio_prompt"]
 
 
-def test_the_level_is_left_alone_unless_it_would_clip() -> None:
+def test_the_gain_is_unchanged_unless_it_would_clip() -> None:
     quiet, loud = torch.full((1, 2, 10), 0.25), torch.full((1, 2, 10), -4.0)
     result = finish_audio(torch.cat([quiet, loud]), 10)
     assert torch.equal(result[:1], quiet)
@@ -147,7 +147,7 @@ def test_a_result_that_is_not_a_number_is_an_error() -> None:
         ({"audio_prompt": (torch.zeros(2, 9), 0)}, "."),
     ],
 )
-def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
+def test_bad_requests_are_explained(fields: dict[str, Any], message: str, golden_model: Any) -> None:
     with pytest.raises(InputError, match=message):
         make_audio(golden_model("maf"), audio_request(**{"prompt": "rain", **fields}), device="cpu")
 

@@ -16,8 +16,8 @@ from audiox_ext.pipeline.settings import PRESETS, GenerationSettings, apply_pres
 from audiox_ext.sampling.schedules import SCHEDULE_NAMES
 
 
-def asked(model: Any, **fields: Any) -> dict[str, Any]:
-    """What the engine is given for a request."""
+def engine_arguments(model: Any, **fields: Any) -> dict[str, Any]:
+    """The arguments that the engine receives for a request."""
     seen: dict[str, Any] = {}
 
     def record(model: Any, **arguments: Any) -> torch.Tensor:
@@ -34,27 +34,29 @@ def test_their_names_exist() -> None:
         assert preset.schedule in SCHEDULE_NAMES
 
 
-def test_a_preset_fills_what_is_left_open(golden_model: Any) -> None:
-    filled = asked(golden_model("maf"), preset="balanced")
+def test_a_preset_fills_unset_values(golden_model: Any) -> None:
+    filled = engine_arguments(golden_model("maf"), preset="balanced")
     assert (filled["steps"], filled["sampler_type"], filled["schedule"]) == (
         50,
         "dpmpp-2m",
         "polyexponential",
     )
-    own = asked(golden_model("maf"), preset="balanced", steps=7, schedule="karras")
+    own = engine_arguments(golden_model("maf"), preset="balanced", steps=7, schedule="karras")
     assert (own["steps"], own["sampler_type"], own["schedule"]) == (7, "dpmpp-2m", "karras")
-    assert "steps" not in asked(golden_model("maf"))
+    assert "steps" not in engine_arguments(golden_model("maf"))
 
 
-def test_what_comes_from_outside_stays(golden_model: Any) -> None:
+def test_a_custom_sampler_and_schedule_stay(golden_model: Any) -> None:
     sigmas, sampler = torch.tensor([5.0, 1.0, 0.0]), lambda denoise, x, sigmas, extra: x
-    given = asked(golden_model("maf"), preset="fast", custom_sigmas=sigmas, custom_sampler=sampler)
-    assert given["custom_sigmas"] is sigmas
-    assert given["custom_sampler"] is sampler
-    assert not {"steps", "schedule", "sampler_type"} & given.keys()
+    arguments = engine_arguments(
+        golden_model("maf"), preset="fast", custom_sigmas=sigmas, custom_sampler=sampler
+    )
+    assert arguments["custom_sigmas"] is sigmas
+    assert arguments["custom_sampler"] is sampler
+    assert not {"steps", "schedule", "sampler_type"} & arguments.keys()
 
 
-def test_published_is_what_the_models_do_by_themselves(golden_model: Any) -> None:
+def test_published_is_the_models_default(golden_model: Any) -> None:
     model = golden_model("maf")
     settings = apply_preset(model, GenerationSettings(preset="published"))
     defaults = model.defaults
@@ -67,9 +69,12 @@ def test_published_is_what_the_models_do_by_themselves(golden_model: Any) -> Non
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_a_student_goes_its_own_way_and_says_so(name: str, golden_model: Any, caplog: Any) -> None:
+def test_a_student_ignores_presets_and_says_so(name: str, golden_model: Any, caplog: Any) -> None:
     with caplog.at_level("INFO"):
-        assert not {"steps", "sampler_type", "schedule"} & asked(golden_model("turbo"), preset=name).keys()
+        assert (
+            not {"steps", "sampler_type", "schedule"}
+            & engine_arguments(golden_model("turbo"), preset=name).keys()
+        )
     assert f"preset {name} changes nothing" in caplog.text
 
 
@@ -85,17 +90,17 @@ def test_a_student_goes_its_own_way_and_says_so(name: str, golden_model: Any, ca
         ({"custom_sigmas": torch.tensor([1.0, 2.0])}, "decrease at every step"),
     ],
 )
-def test_bad_requests_get_a_sentence(fields: dict[str, Any], message: str, golden_model: Any) -> None:
+def test_bad_requests_are_explained(fields: dict[str, Any], message: str, golden_model: Any) -> None:
     with pytest.raises(InputError, match=message):
-        asked(golden_model("maf"), **fields)
+        engine_arguments(golden_model("maf"), **fields)
 
 
-def test_what_else_is_asked_reaches_the_engine(golden_model: Any) -> None:
-    given = asked(
+def test_other_settings_reach_the_engine(golden_model: Any) -> None:
+    arguments = engine_arguments(
         golden_model("maf"), guidance_start=0.1, guidance_end=0.9, guidance_rescale=0.7, reuse_threshold=0.05
     )
-    assert (given["guidance_start"], given["guidance_end"]) == (0.1, 0.9)
-    assert (given["scale_phi"], given["reuse_threshold"]) == (0.7, 0.05)
-    plain = asked(golden_model("maf"))
+    assert (arguments["guidance_start"], arguments["guidance_end"]) == (0.1, 0.9)
+    assert (arguments["scale_phi"], arguments["reuse_threshold"]) == (0.7, 0.05)
+    plain = engine_arguments(golden_model("maf"))
     assert not {"guidance_start", "guidance_end", "scale_phi"} & plain.keys()
     assert not {"reuse_threshold", "schedule", "custom_sigmas"} & plain.keys()

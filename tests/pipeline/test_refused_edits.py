@@ -33,7 +33,7 @@ from audiox_ext.pipeline.make_audio import make_audio
         ({"start": 4, "end": 6}, "from 4 to 6 s and from 5 to 7 s overlap"),
     ],
 )
-def test_bad_regions_get_a_sentence(region: dict[str, float], message: str) -> None:
+def test_bad_regions_are_explained(region: dict[str, float], message: str) -> None:
     edit = AudioEdit(waveform=track(10, 8000), rate=8000, regions=(Region(start=5, end=7),))
     with pytest.raises(InputError, match=message):
         edit.with_region(Region(**region))
@@ -56,7 +56,7 @@ def test_regions_may_touch_each_other_and_the_ends() -> None:
         (torch.zeros(1, 1, 100), 0, "sample rate is 0"),
     ],
 )
-def test_bad_tracks_get_a_sentence(waveform: Tensor, rate: int, message: str) -> None:
+def test_bad_tracks_are_explained(waveform: Tensor, rate: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         AudioEdit(waveform=waveform, rate=rate)
 
@@ -67,7 +67,7 @@ def test_a_track_is_edited_or_extended() -> None:
         replace(edit, after=2.0)
 
 
-def test_edits_that_cannot_be_get_a_sentence(golden_model: Any) -> None:
+def test_impossible_edits_are_explained(golden_model: Any) -> None:
     model = golden_model("maf")
     edit = AudioEdit(waveform=track(10, 8000), rate=8000)
     with pytest.raises(InputError, match="nothing to do to the track"):
@@ -82,7 +82,7 @@ def test_edits_that_cannot_be_get_a_sentence(golden_model: Any) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, math.nan])
-def test_strengths_out_of_range_get_a_sentence(strength: float) -> None:
+def test_strengths_out_of_range_are_explained(strength: float) -> None:
     sound = (track(1, 8000)[0], 8000)
     with pytest.raises(InputError, match=r"init_strength is .*: it must be from 0.001"):
         audio_request(init_audio=sound, init_strength=strength)

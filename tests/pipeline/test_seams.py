@@ -1,4 +1,4 @@
-"""Where windows meet nothing is heard: statistics over many seeds, each with a control that must fail.
+"""Window boundaries are inaudible: statistics over many seeds, each with a control that must fail.
 
 With random weights a network's windows disagree as no trained ones do, and its output changes wholly from
 latent to latent, so that not even a hard cut would be seen. Here the network is exact instead: latents are a
@@ -23,8 +23,8 @@ from audiox_ext.sampling.windows import WindowPlan, plan_windows
 
 SEEDS, SECONDS, WINDOW = 20, 60, 320
 PLAN = plan_windows(SECONDS * 16000 // 512, WINDOW)
-ENDS = 8  # frames at either end of a sound, where the decoder sees zeros beyond
-MEMORIES = ((10.0, 0.3), (120.0, 0.7))  # (latents, share of the variance)
+ENDS = 8  # frames at either end of a sound, where the decoder sees padding zeros
+MEMORIES = ((10.0, 0.3), (120.0, 0.7))  # (latents, fraction of the variance)
 
 
 class ExactNetwork:
@@ -61,8 +61,8 @@ def long_latents(exact_model: Any) -> Tensor:
 
 
 def latents(model: Any, count: int, seeds: range) -> Tensor:
-    """(B, C, count), one of a seed each."""
-    # Tokens in place of prompts, which nothing here listens to.
+    """(B, C, count), one item per seed."""
+    # Tokens in place of prompts, which nothing here uses.
     tokens = {name: torch.zeros(1, 128, model.config.cond_dim) for name in model.config.conditioners}
     return generate_diffusion_cond(
         model,
@@ -76,7 +76,7 @@ def latents(model: Any, count: int, seeds: range) -> Tensor:
 
 
 def hard_cuts(model: Any) -> Tensor:
-    """The control: windows made one by one and put together in the middle of what they share."""
+    """The control: windows made one by one, cut in the middle of their overlaps and joined."""
     middles = [
         (later + earlier + WINDOW) // 2 for earlier, later in zip(PLAN.starts, PLAN.starts[1:], strict=False)
     ]
@@ -119,7 +119,7 @@ def near(places: list[int], length: int) -> Tensor:
 
 
 def rank_of_borders(flux: Tensor) -> float:
-    """Where the mean flux at the borders lies among the means at as many random other places, in [0, 1]."""
+    """Rank, in [0, 1], of the mean flux at the borders among the means at as many random other places."""
     length, edges = flux.shape[1], [edge - ENDS for edge in edges_of(PLAN)]
     around = flux.mean(dim=0)
     smooth = torch.stack([around[:-2], around[1:-1], around[2:]]).mean(dim=0)  # of a place and its neighbours
@@ -138,7 +138,7 @@ def rank_of_borders(flux: Tensor) -> float:
 
 
 def overlaps(plan: WindowPlan) -> Tensor:
-    """(L,) bool: where two windows are heard."""
+    """(L,) bool: where two windows overlap."""
     count = torch.zeros(plan.latent_count)
     for start in plan.starts:
         count[start : start + plan.length] += 1
@@ -160,8 +160,8 @@ def test_hard_cuts_are_found(exact_model: Any) -> None:
     assert rank_of_borders(flux_of(exact_model, hard_cuts(exact_model))) > 0.999
 
 
-def test_blending_keeps_the_level(long_latents: Tensor) -> None:
-    """Blends of what is uncorrelated would lose up to 30 % of the standard deviation in the middle."""
+def test_blending_keeps_the_loudness(long_latents: Tensor) -> None:
+    """Blends of uncorrelated sounds would lose up to 30 % of the standard deviation in the middle."""
     latents = long_latents
     weights = PLAN.weights()
     middle = torch.zeros(PLAN.latent_count, dtype=torch.bool)
@@ -189,6 +189,6 @@ def test_later_windows_do_not_repeat_the_opening(long_latents: Tensor) -> None:
     at_starts = torch.stack([likeness(start) for start in PLAN.starts[1:]]).mean(dim=0)
     elsewhere = torch.stack([likeness(start + WINDOW // 2) for start in PLAN.starts[1:-1]]).mean(dim=0)
     assert wilcoxon(at_starts, elsewhere, alternative="greater").pvalue > 0.01
-    # The control: the opening itself, heard again at every start.
+    # The control: the opening itself, repeated at every start.
     again = torch.ones(SEEDS)
     assert wilcoxon(again, elsewhere, alternative="greater").pvalue < 0.01

@@ -47,7 +47,7 @@ def spans(text: str) -> list[tuple[float, float | None, str]]:
         ("0-end 8-bit game music", [(0, None, "8-bit game music")]),
     ],
 )
-def test_what_a_timeline_says(text: str, expected: Any) -> None:
+def test_timelines_are_parsed(text: str, expected: Any) -> None:
     assert spans(text) == expected
 
 
@@ -63,7 +63,7 @@ def test_what_a_timeline_says(text: str, expected: Any) -> None:
         "# 0-4 rain\nwind",
     ],
 )
-def test_what_is_an_ordinary_prompt(text: str) -> None:
+def test_ordinary_prompts_are_not_timelines(text: str) -> None:
     assert parse_timeline(text) is None
 
 
@@ -99,7 +99,7 @@ def test_what_is_an_ordinary_prompt(text: str) -> None:
         ("0-end a\n4-5 b", "line 1 .*only the last span may end at `end`, but line 2 follows"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, message: str) -> None:
+def test_errors_name_their_line(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_timeline(text)
 
@@ -141,22 +141,24 @@ def test_the_weights_of_spans() -> None:
 ARGUMENTS: dict[str, Any] = {"steps": 2, "seed": 3, "device": "cpu", "return_latents": True}
 
 
-def made(model: Any, prompt: Any, **changes: Any) -> Tensor:
+def sound_of(model: Any, prompt: Any, **changes: Any) -> Tensor:
     return generate_diffusion_cond(model, conditioning={"text_prompt": prompt}, **ARGUMENTS | changes)
 
 
 @pytest.mark.parametrize("kind", ["maf", "turbo"])
 def test_equal_spans_are_one_prompt(kind: str, golden_model: Any) -> None:
-    """Also where conditioners draw random numbers, within a window and over several."""
+    """Also if conditioners draw random numbers, within a window and across several."""
     model, changed = golden_model(kind), "0-5 rain\n5-end rain"
     for size in (None, 500 * 512):
-        plain = made(model, "rain", sample_size=size)
-        assert relative_l2(made(model, timeline(changed), sample_size=size), plain) < 1e-5
-        assert relative_l2(made(model, timeline("0-5 rain\n5-end dog"), sample_size=size), plain) > 1e-3
+        plain = sound_of(model, "rain", sample_size=size)
+        assert relative_l2(sound_of(model, timeline(changed), sample_size=size), plain) < 1e-5
+        assert relative_l2(sound_of(model, timeline("0-5 rain\n5-end dog"), sample_size=size), plain) > 1e-3
 
 
 def test_a_timeline_of_one_span_is_the_prompt_bit_for_bit(golden_model: Any) -> None:
-    assert torch.equal(made(golden_model("maf"), timeline("0-end rain")), made(golden_model("maf"), "rain"))
+    assert torch.equal(
+        sound_of(golden_model("maf"), timeline("0-end rain")), sound_of(golden_model("maf"), "rain")
+    )
 
 
 @torch.no_grad()
@@ -177,14 +179,14 @@ def test_spans_blend_as_by_hand(golden_model: Any) -> None:
         guidance=Guidance(scale=3.0),
         placement=DevicePlacement("cpu"),
     )
-    # As one batch, like the pieces: a product rounds otherwise in a batch of another size.
+    # In one batch, like the pieces: rounding depends on the batch size.
     both = GuidedVelocity(model.network, torch.cat([first, second]), guidance=Guidance(scale=3.0))
     velocities = both(torch.cat([x, x]), torch.cat([t, t])).split(1)
     by_hand = sum(w.float() * v for w, v in zip(weights, velocities, strict=True))
     assert relative_l2(velocity(x, t), by_hand) < 1e-6
 
 
-def test_only_spans_that_are_heard_cost_a_pass(golden_model: Any) -> None:
+def test_only_audible_spans_cost_a_pass(golden_model: Any) -> None:
     model = golden_model("maf")
     text = timeline("0-4 a\n4-12 b\n12-end c")
     plan = plan_windows(400, model.config.latent_count)
@@ -202,7 +204,9 @@ def test_only_spans_that_are_heard_cost_a_pass(golden_model: Any) -> None:
     assert float((coverage - 1).abs().max()) < 1e-6
 
 
-def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: Any, monkeypatch: Any) -> None:
+def test_texts_are_encoded_once_per_span_and_videos_once_per_window(
+    golden_model: Any, monkeypatch: Any
+) -> None:
     model = golden_model("maf")
     model.prompt_cache.clear()  # other tests share the model
     prompts_by_name: dict[str, list[Any]] = {name: [] for name in model.config.conditioners}
@@ -224,16 +228,16 @@ def test_texts_are_encoded_once_a_span_and_videos_once_a_window(golden_model: An
     assert len(prompts_by_name["video_prompt"]) == len(prompts_by_name["audio_prompt"]) == count
 
 
-def test_a_timeline_that_does_not_fit_gets_a_sentence(golden_model: Any) -> None:
+def test_a_timeline_that_does_not_fit_is_explained(golden_model: Any) -> None:
     model, two = golden_model("maf"), timeline("0-4 a\n4-end b")
     short = timeline("0-4 a\n4-6 b")
     with pytest.raises(InputError, match=r"ends at 6 s, but the sound is 10.24 s long"):
-        made(model, short)
+        sound_of(model, short)
     items = [{"text_prompt": two}, {"text_prompt": "rain"}]
     with pytest.raises(InputError, match="applies to all items of a batch"):
         generate_diffusion_cond(model, conditioning=items, batch_size=2, **ARGUMENTS)
     with pytest.raises(InputError, match="A negative prompt holds for the whole sound"):
-        made(model, "rain", negative_conditioning={"text_prompt": two})
+        sound_of(model, "rain", negative_conditioning={"text_prompt": two})
 
 
 def test_prompts_of_several_lines_need_not_be_timelines() -> None:
@@ -241,7 +245,7 @@ def test_prompts_of_several_lines_need_not_be_timelines() -> None:
     assert parse_timeline("a song\n1-2-3 count in\nloud") is None
 
 
-def test_a_timeline_beside_a_track_does_not_speak_of_the_duration() -> None:
+def test_errors_of_a_timeline_with_a_track_do_not_mention_the_duration() -> None:
     for text in ("0-4 a\n4-20 b", "0-4 a\n4-6 b"):
         with pytest.raises(InputError, match=r"the extended track is 13 s long") as error:
             timeline(text).check(13, of_track=True)

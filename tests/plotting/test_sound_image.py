@@ -151,8 +151,8 @@ def test_any_sound_can_be_drawn(samples: int, channels: int, rate: int) -> None:
     assert picture.mode == "RGB"
 
 
-def test_ten_minutes_take_no_gigabytes() -> None:
-    # In a process of its own, whose peak is counted before and after.
+def test_ten_minutes_do_not_take_gigabytes() -> None:
+    # In a separate process, whose peak is measured before and after.
     code = """
 import resource, torch
 from audiox_ext.plotting.sound_image import draw_sound
@@ -174,7 +174,7 @@ print(peak() - before)
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    # MB beside the sound's own 202: most of it is what the search for NaN makes, two copies of the sound.
+    # MB besides the sound's own 202, mostly for two copies of the sound in the search for NaN.
     assert float(done.stdout) < 600
 
 

@@ -32,7 +32,7 @@ def test_brownian_noise_does_not_depend_on_the_steps() -> None:
 
 @pytest.mark.parametrize("limit", [2**26, 1])
 def test_the_noise_is_that_of_torchsdes_tree(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much of the path is kept."""
+    """It does not depend on how much of the path is cached."""
     import torchsde
 
     monkeypatch.setattr("audiox_ext.sampling.denoiser.MAX_BROWNIAN_CACHE", limit)
@@ -50,7 +50,7 @@ def test_the_noise_is_that_of_torchsdes_tree(limit: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m-sde"])
 def test_noise_is_drawn_while_a_pass_is_under_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the network has been started, before anything asks for its result."""
+    """After the network has started, before its result is used."""
     events: list[str] = []
     draw = BrownianNoise.__call__
 

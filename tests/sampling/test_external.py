@@ -1,4 +1,4 @@
-"""Samplers from outside the engine, and what of them the engine sees to."""
+"""Samplers from outside the engine, and the engine's handling of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WANTED: dict[str, Any] = {
 
 
 def heun(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
-    """As k-heun is here, by a hand that knows of sigmas a batch item alone."""
+    """The algorithm of k-heun, written for denoisers that take one sigma per batch item."""
     every = torch.ones(x.shape[0])
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma * every)
@@ -42,7 +42,7 @@ def heun(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor
 
 
 def ancestral(denoise: Any, x: Tensor, sigmas: Tensor, extra: SamplerExtra) -> Tensor:
-    """Forgets the latents at each step, and draws new noise from the seed that it is given."""
+    """Replace the latents at each step by new noise from the given seed."""
     generator = torch.Generator().manual_seed(extra.seed)
     for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)
@@ -58,8 +58,8 @@ def make(model: Any, **more: Any) -> Tensor:
 def test_the_same_algorithm_gives_the_same_sound(golden_model: Any) -> None:
     model = golden_model("maf")
     steps: list[tuple[int, int]] = []
-    told = make(model, custom_sampler=heun, callback=lambda info: steps.append((info.step, info.steps)))
-    assert_close_l2(told, make(model, sampler_type="k-heun"), 1e-6)
+    result = make(model, custom_sampler=heun, callback=lambda info: steps.append((info.step, info.steps)))
+    assert_close_l2(result, make(model, sampler_type="k-heun"), 1e-6)
     assert steps == [(i, 6) for i in range(1, 7)]
 
 
@@ -80,7 +80,7 @@ def test_its_noise_follows_from_the_seed(golden_model: Any) -> None:
     assert 3 not in seeds, "else it would draw the initial noise once more"
 
 
-def test_a_batch_of_own_seeds(golden_model: Any) -> None:
+def test_items_with_their_own_seeds(golden_model: Any) -> None:
     model = golden_model("maf")
     batch = make(model, custom_sampler=heun, batch_size=2, seeds=[3, 9])
     assert_close_l2(batch[1:], make(model, custom_sampler=heun, seed=9), 1e-5)
@@ -115,7 +115,7 @@ def test_what_it_cannot_keep_is_refused(golden_model: Any) -> None:
         make(model, custom_sampler=heun, latent_mask=ramp, **init)
 
 
-def test_windows_and_guidance_go_along(golden_model: Any) -> None:
+def test_windows_and_guidance_work_too(golden_model: Any) -> None:
     model, more = golden_model("maf"), {"sample_size": 400 * 512, "guidance_start": 0.5}
     external = make(model, custom_sampler=heun, **more)
     assert_close_l2(external, make(model, sampler_type="k-heun", **more), 1e-5)
@@ -133,14 +133,14 @@ def test_an_exception_in_the_callback_ends_it(golden_model: Any) -> None:
         make(golden_model("maf"), custom_sampler=heun, callback=stop)
 
 
-@pytest.mark.parametrize("given", [{"custom_sampler": heun}, {"custom_sigmas": torch.tensor([1.0, 0.0])}])
-def test_rectified_flow_refuses_it(given: dict[str, Any], golden_model: Any) -> None:
+@pytest.mark.parametrize("outside", [{"custom_sampler": heun}, {"custom_sigmas": torch.tensor([1.0, 0.0])}])
+def test_rectified_flow_refuses_it(outside: dict[str, Any], golden_model: Any) -> None:
     with pytest.raises(InputError, match="takes its own steps"):
-        make(golden_model("turbo"), **given)
+        make(golden_model("turbo"), **outside)
     with pytest.raises(InputError, match="takes its own steps"):
-        make_audio(golden_model("turbo"), audio_request(prompt="rain", **given), device="cpu")
+        make_audio(golden_model("turbo"), audio_request(prompt="rain", **outside), device="cpu")
 
 
-def test_a_sampler_that_gives_something_else_is_named(golden_model: Any) -> None:
+def test_a_sampler_with_a_wrong_result_is_named(golden_model: Any) -> None:
     with pytest.raises(InputError, match="custom_sampler returned NoneType"):
         make(golden_model("maf"), custom_sampler=lambda *arguments: None)

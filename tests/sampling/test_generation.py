@@ -38,7 +38,7 @@ def test_seeds_and_the_callers_random_state(kind: str, golden_model: Any) -> Non
 
 
 def test_a_negative_prompt_draws_its_random_numbers_even_unguided(golden_model: Any) -> None:
-    """Its mask is drawn before the Brownian path, so that a seed means what it means as published."""
+    """Its mask is drawn before the Brownian path, so that a seed gives the published result."""
     arguments = {
         "steps": 3,
         "cfg_scale": 1,
@@ -69,7 +69,7 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("kind", ["maf", "mmdit", "turbo"])
-def test_a_callback_that_raises_ends_the_run_and_the_model_goes_on(kind: str, golden_model: Any) -> None:
+def test_a_callback_that_raises_ends_the_run_and_the_model_stays_usable(kind: str, golden_model: Any) -> None:
     model, steps = golden_model(kind), []
 
     def stop(info: StepInfo) -> None:

@@ -57,9 +57,7 @@ from audiox_ext.pipeline.generate import generate_diffusion_cond
         ({"mask_args": {}}, "there is no init_audio"),
     ],
 )
-def test_bad_arguments_are_refused_with_a_sentence(
-    arguments: dict[str, Any], message: str, golden_model: Any
-) -> None:
+def test_bad_arguments_are_explained(arguments: dict[str, Any], message: str, golden_model: Any) -> None:
     settings = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "device": "cpu", **arguments}
     with pytest.raises(InputError, match=message):
         generate_diffusion_cond(golden_model("base"), **settings)
@@ -75,7 +73,7 @@ def test_init_audio_in_the_other_order(golden_model: Any) -> None:
     assert torch.equal(first, second)
 
 
-def test_a_mmdit_network_makes_no_less_than_its_own_length(golden_model: Any) -> None:
+def test_an_mmdit_network_never_makes_less_than_its_own_length(golden_model: Any) -> None:
     with pytest.raises(InputError, match="makes at least 81920 samples"):
         generate_diffusion_cond(golden_model("mmdit"), conditioning={}, sample_size=40960, device="cpu")
 

@@ -1,4 +1,4 @@
-"""Guidance in a part of the run alone."""
+"""Guidance in only a part of the run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_steps_outside_are_made_by_one_pass(
     assert batch_sizes == sizes
 
 
-def test_so_it_is_with_rectified_flow(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_with_rectified_flow(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = golden_model("turbo")
     monkeypatch.setattr(model, "config", dataclasses.replace(model.config, few_step_count=None))
     batch_sizes = counted(model, monkeypatch)
@@ -94,7 +94,7 @@ def test_outside_it_is_the_conditional_prediction(kind: str, negative: bool, gol
 
 
 @torch.no_grad()
-def test_the_context_of_the_conditional_alone_is_not_made_anew(golden_model: Any) -> None:
+def test_the_context_of_the_conditional_alone_is_not_rebuilt(golden_model: Any) -> None:
     for kind in ("maf", "mmdit"):
         context = torch.randn(1, 384, 32, generator=torch.Generator().manual_seed(1))
         guidance = Guidance(scale=5.0, times=(0.2, 0.8))
@@ -109,8 +109,8 @@ def test_the_context_of_the_conditional_alone_is_not_made_anew(golden_model: Any
 
 
 @torch.no_grad()
-def test_merged_tokens_go_along(golden_model: Any) -> None:
-    """Where the negative context has fewer different tokens than the other, or more."""
+def test_merged_tokens_work_too(golden_model: Any) -> None:
+    """The negative context has fewer distinct tokens than the other, or more."""
     generator = torch.Generator().manual_seed(1)
     x, t = torch.randn(1, 4, 160, generator=generator), torch.full((1,), 0.5)
     network = golden_model("maf").network
@@ -122,7 +122,7 @@ def test_merged_tokens_go_along(golden_model: Any) -> None:
         assert_close_l2(guided(x, t), GuidedVelocity(network, positive)(x, t), 1e-6)
 
 
-def test_windows_go_along(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_work_too(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = golden_model("maf")
     batch_sizes = counted(model, monkeypatch)
     arguments = WANTED | {"steps": 4, "sample_size": 400 * 512, "window_batch": 8}
@@ -156,7 +156,7 @@ def test_the_whole_run_is_the_default_bit_for_bit(golden_model: Any) -> None:
         (float("nan"), 1.0),
     ],
 )
-def test_senseless_intervals_are_refused(interval: Any, golden_model: Any) -> None:
+def test_invalid_intervals_are_refused(interval: Any, golden_model: Any) -> None:
     with pytest.raises(InputError, match="both must be from 0 to 1, and the end must come after the start"):
         generate_diffusion_cond(
             golden_model("maf"), guidance_start=interval[0], guidance_end=interval[1], **WANTED

@@ -71,7 +71,7 @@ def run(name: str, mask: Tensor, init: Tensor = INIT, steps: int = STEPS, **more
 
 
 def free_run(name: str) -> Tensor:
-    """The same without anything to keep."""
+    """The same run without a mask."""
     if name == "euler":
         return sample_euler(flow_velocity, normal(7), steps=STEPS)
     random = RandomNumbers.from_seed(1)
@@ -90,12 +90,12 @@ def test_0_stays_exactly_and_1_is_a_new_sound(name: str) -> None:
     mask[100:300] = 1
     result = run(name, mask)
     assert torch.equal(result[..., mask == 0], INIT[..., mask == 0])
-    # Nothing ties the latents of this denoiser together, so that what is new is as new as without a mask.
+    # This denoiser treats latents independently, so new latents are distributed as without a mask.
     assert_close_l2(result[..., mask == 1], free_run(name)[..., mask == 1], 1e-6)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_mask_a_batch_item(name: str) -> None:
+def test_each_batch_item_has_its_own_mask(name: str) -> None:
     mask = torch.zeros(2, 400)
     mask[1] = 1
     result = run(name, mask)
@@ -104,11 +104,11 @@ def test_a_mask_a_batch_item(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_more_strength_the_further_from_the_original(name: str) -> None:
+def test_a_higher_strength_moves_further_from_the_original(name: str) -> None:
     strengths = (0.0, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0)
     errors = [relative_l2(run(name, torch.full((400,), s)), INIT) for s in strengths]
     assert errors[0] == 0
-    # A student's re-noising forgets everything above some strength: there the error only stays.
+    # A student's re-noising forgets everything above some strength: there the error stays constant.
     assert all(low < high + (1e-4 if name == "few" else 0) for low, high in pairwise(errors)), errors
     assert errors[1] > 0.05
     assert errors[-1] > 0.9
@@ -147,7 +147,7 @@ def test_a_strength_is_a_variation_from_that_noise_level(name: str, strength: fl
 
 
 @pytest.mark.parametrize("name", MULTI_STEP)
-def test_a_latent_that_becomes_free_is_not_thrown_by_what_was_held(name: str) -> None:
+def test_a_latent_that_becomes_free_ignores_what_was_held(name: str) -> None:
     """A region that is freed early keeps no trace of an original ten times too loud, even at few steps."""
     loud = INIT * 10
     result = run(name, torch.full((400,), 0.97), init=loud, steps=12)
@@ -166,7 +166,7 @@ def test_the_preview_shows_what_is_held(name: str) -> None:
     assert same[0] > 300
 
 
-def test_noise_levels_and_times_are_each_others_inverse() -> None:
+def test_noise_levels_and_times_are_inverse() -> None:
     for strength in (0.01, 0.25, 0.5, 0.75, 0.999, 1.0):
         assert noise_time(noise_level(strength, 0.3, 500), 0.3, 500) == pytest.approx(strength)
     assert noise_level(1, 0.3, 500) == 500
@@ -177,12 +177,12 @@ def test_noise_levels_and_times_are_each_others_inverse() -> None:
 
 
 @pytest.mark.parametrize("strength", [0, -0.1, 1.01, math.nan])
-def test_senseless_strengths_are_refused(strength: float) -> None:
+def test_invalid_strengths_are_refused(strength: float) -> None:
     with pytest.raises(InputError, match=f"The denoising strength is {strength}"):
         noise_level(strength, 0.3, 500)
 
 
-def test_senseless_bounds_are_refused() -> None:
+def test_invalid_bounds_are_refused() -> None:
     with pytest.raises(InputError, match=r"sigma_min is 5 and sigma_max 0\.3"):
         noise_level(0.5, 5, 0.3)
 

@@ -60,7 +60,7 @@ def test_rectified_flow_inpainting_is_exact_outside(few: bool) -> None:
         ({"maskend": float("nan")}, "maskend must lie in"),
     ],
 )
-def test_senseless_masks_are_refused(mask: dict[str, float], message: str, golden_model: Any) -> None:
+def test_invalid_masks_are_refused(mask: dict[str, float], message: str, golden_model: Any) -> None:
     with pytest.raises(InputError, match=message):
         generate_diffusion_cond(
             golden_model("base"),

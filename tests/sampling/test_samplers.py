@@ -55,7 +55,7 @@ def exact_solution(sigma_end: float) -> Tensor:
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_deterministic_samplers_follow_the_known_solution(name: str) -> None:
     end = 0.01 if name in ("k-dpm-fast", "k-dpm-adaptive") else 0.0
-    limit = 3e-2 if name == "k-dpm-adaptive" else 5e-3  # its own tolerance is 1e-2 a step
+    limit = 3e-2 if name == "k-dpm-adaptive" else 5e-3  # its own tolerance is 1e-2 per step
     assert relative_l2(run(name, 90), exact_solution(end)) < limit
 
 
@@ -92,8 +92,8 @@ def test_the_sa_solver_without_its_noise_is_an_adams_method_of_its_order(
     assert coarse / fine > 2**3 * 0.9
 
 
-def test_sa_solver_renews_the_noise_that_tau_says() -> None:
-    """As `test_er_sde_renews_the_noise_that_its_scale_says`; with tau 1 little of the old noise is left."""
+def test_sa_solver_renews_the_noise_according_to_tau() -> None:
+    """Like the test of er-sde; with tau 1 little of the old noise is left."""
     high, low = 3.0, 1.0
     inputs: list[Tensor] = []
 
@@ -115,7 +115,7 @@ def test_sa_solver_renews_the_noise_that_tau_says() -> None:
         )
 
 
-def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
+def test_er_sde_renews_the_noise_according_to_its_scale() -> None:
     """A step of constant clean latents: the fraction of the old noise, and new noise for the rest."""
     high, low = 3.0, 1.0
     sigmas = torch.tensor([high, low, 0.0])
@@ -138,8 +138,8 @@ def test_er_sde_renews_the_noise_that_its_scale_says() -> None:
 @pytest.mark.parametrize(
     ("name", "draws"), [("dpmpp-2m", 0), ("dpmpp-3m", 0), ("unipc", 0), ("er-sde", 8), ("sa-solver", 8)]
 )
-def test_what_the_further_samplers_draw(name: str, draws: int) -> None:
-    """As their docstrings say; the generator stands where that many draws leave it."""
+def test_samplers_draw_the_documented_numbers(name: str, draws: int) -> None:
+    """As their docstrings say: the generator is in the state after that many draws."""
     numbers, expected = RandomNumbers.from_seed(0), RandomNumbers.from_seed(0)
     noise = torch.randn(1, 3, 40, generator=torch.Generator().manual_seed(7))
     sample_v(
@@ -214,7 +214,7 @@ def test_schedule_falls_from_the_largest_to_the_smallest_then_to_zero() -> None:
 @pytest.mark.parametrize(
     ("low", "high"), [(0.0, 5.0), (5.0, 0.3), (1.0, 1.0), (-1.0, 5.0), (0.3, math.inf), (math.nan, 5)]
 )
-def test_senseless_bounds_are_refused(low: float, high: float) -> None:
+def test_invalid_bounds_are_refused(low: float, high: float) -> None:
     with pytest.raises(InputError, match="sigma_min must be above 0 and below sigma_max"):
         run("k-heun", 4, sigma_min=low, sigma_max=high)
 
@@ -230,7 +230,7 @@ def test_euler_follows_a_straight_line_exactly() -> None:
     assert_close_l2(result, clean, 1e-5)
 
 
-def test_a_network_that_gives_nothing_ends_the_adaptive_sampler() -> None:
+def test_a_network_that_returns_nan_ends_the_adaptive_sampler() -> None:
     noise = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="not a number"):
         sample_v(

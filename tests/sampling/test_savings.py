@@ -79,7 +79,7 @@ def test_the_zero_context_costs_nothing_and_changes_nothing(kind: str, golden_mo
 @pytest.mark.parametrize("kind", DIT)
 @torch.no_grad()
 def test_merged_tokens_are_attended_to_as_before(kind: str, golden_model: Any) -> None:
-    """Two items whose runs differ in place and number, one with hardly any."""
+    """Two items whose runs of equal tokens differ in place and number, one with hardly any."""
     network = golden_model(kind).network
     context = draw(2, 40, network.config.cond_token_dim)
     context[0, 5:30] = context[0, 5]
@@ -165,7 +165,7 @@ def test_a_quick_linear_layer_follows_autocast() -> None:
         assert layer(draw(20, 768)).dtype == torch.bfloat16
 
 
-def test_weights_that_are_cast_or_patched_first_go_the_hosts_way() -> None:
+def test_weights_that_are_cast_or_patched_first_use_the_hosts_layer() -> None:
     class Host:
         class Linear(nn.Linear):
             comfy_cast_weights = False
@@ -186,7 +186,7 @@ def test_weights_that_are_cast_or_patched_first_go_the_hosts_way() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_networks_attend_with_the_hosts_attention(kind: str, golden_model: Any) -> None:
-    """Where there is a bias, it is given."""
+    """A bias, if there is one, is passed on."""
     from audiox_ext.model import build_network
 
     config, called = golden_model(kind).config, []
@@ -227,7 +227,7 @@ def test_conditioning_equals_the_published_algorithm(kind: str, golden_model: An
 
 
 @torch.no_grad()
-def test_text_is_encoded_no_further_than_it_goes(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_encoded_only_to_its_end(golden_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     conditioner = golden_model("maf").conditioner.conditioners["text_prompt"]
     lengths: list[int] = []
     forward = conditioner.text_encoder.model.forward

@@ -49,7 +49,7 @@ def test_karras_is_even_in_the_seventh_root() -> None:
 
 
 def test_beta_takes_quantiles_over_the_networks_time() -> None:
-    """Integrated here: the share of the distribution below each time is that of the steps still to come."""
+    """Integrated here: the fraction of the distribution below each time is the fraction of steps left."""
     times = [noise_time(float(sigma), LOW, HIGH) for sigma in noise_levels(11, LOW, HIGH, "beta")[:-1]]
     # With u = v^(1 / 0.6) the density's pole at 0 is gone; the one at 1 is met by symmetry.
     v = (torch.arange(400_000, dtype=torch.float64) + 0.5) / 400_000
@@ -71,7 +71,7 @@ def test_align_your_steps_is_the_list_where_steps_and_bounds_are_the_lists() -> 
 
 
 @pytest.mark.parametrize("name", SCHEDULE_NAMES)
-def test_every_schedule_makes_a_sound_of_its_own(name: str, golden_model: Any) -> None:
+def test_every_schedule_makes_a_different_sound(name: str, golden_model: Any) -> None:
     def make(**more: Any) -> Tensor:
         return generate_diffusion_cond(
             golden_model("maf"),
@@ -109,19 +109,19 @@ def test_an_unknown_schedule_is_named_with_the_known_ones(golden_model: Any) -> 
     "levels",
     [[5.0], [[5.0, 1.0]], [1.0, 5.0, 0.0], [5.0, 5.0, 0.0], [5.0, -1.0], [math.inf, 1.0], [0.0, 0.0]],
 )
-def test_levels_that_make_no_sense_are_refused(levels: Any) -> None:
+def test_invalid_noise_levels_are_refused(levels: Any) -> None:
     with pytest.raises(InputError, match="sigmas must be"):
         check_sigmas(torch.tensor(levels))
 
 
-def test_levels_that_cannot_be_told_apart_are_refused() -> None:
+def test_indistinguishable_noise_levels_are_refused() -> None:
     with pytest.raises(InputError, match=r"250 steps of beta from 0\.3001 to 0\.3 are too close together"):
         noise_levels(250, 0.3, 0.3001, "beta")
     with pytest.raises(InputError, match="with rho 1000"):
         noise_levels(50, 0.3, 500.0, rho=1000.0)
 
 
-def test_the_strength_of_a_variation_is_that_of_given_levels(golden_model: Any) -> None:
+def test_the_strength_of_a_variation_applies_to_custom_sigmas(golden_model: Any) -> None:
     model, sound = golden_model("base"), torch.zeros(1, 8000)
     for levels, lowest in (([500.0, 80.0, 5.0, 0.0], 5.0), ([40.0, 1.0], 1.0)):
         bounds = lowest, levels[0]
@@ -130,14 +130,14 @@ def test_the_strength_of_a_variation_is_that_of_given_levels(golden_model: Any) 
                 init_audio=(sound, 8000), init_strength=strength, custom_sigmas=torch.tensor(levels)
             )
             assert init_noise_level(model, request.settings) == pytest.approx(noise_level(strength, *bounds))
-    # The least strength is above the last level, wherever that is.
+    # The lowest strength is above the last noise level, wherever that is.
     request = audio_request(
         init_audio=(sound, 8000), init_strength=0.01, custom_sigmas=torch.tensor([500.0, 80.0, 5.0, 0.0])
     )
     assert bool(torch.isfinite(make_audio(model, request, device="cpu")).all())
 
 
-def test_a_part_of_given_levels() -> None:
+def test_a_part_of_custom_sigmas() -> None:
     sigmas = torch.tensor([10.0, 5.0, 2.0, 1.0, 0.0])
     assert levels_below(sigmas, 10.0) is sigmas
     assert levels_below(sigmas, 50.0) is sigmas
@@ -145,7 +145,7 @@ def test_a_part_of_given_levels() -> None:
     assert levels_below(sigmas, 2.0).tolist() == [2.0, 1.0, 0.0]
 
 
-def test_given_levels_are_the_run(golden_model: Any) -> None:
+def test_custom_sigmas_define_the_run(golden_model: Any) -> None:
     """They give the same result as the schedule they come from, and work with variations."""
     steps: list[tuple[int, int]] = []
     arguments: dict[str, Any] = {"conditioning": {"text_prompt": "rain"}, "seed": 2, "device": "cpu"}
@@ -167,9 +167,9 @@ def test_given_levels_are_the_run(golden_model: Any) -> None:
     assert relative_l2(near, far) > 0.1
 
 
-@pytest.mark.parametrize(("start", "said"), [(14.6, True), (400.0, False)])
-def test_levels_that_begin_far_too_low_are_spoken_of(
-    start: float, said: bool, golden_model: Any, caplog: Any
+@pytest.mark.parametrize(("start", "is_logged"), [(14.6, True), (400.0, False)])
+def test_custom_sigmas_that_begin_far_too_low_are_logged(
+    start: float, is_logged: bool, golden_model: Any, caplog: Any
 ) -> None:
     generate_diffusion_cond(
         golden_model("maf"),
@@ -179,11 +179,11 @@ def test_levels_that_begin_far_too_low_are_spoken_of(
         device="cpu",
         return_latents=True,
     )
-    assert ("start at 14.6, and the model expects a start at 500" in caplog.text) == said
+    assert ("start at 14.6, and the model expects a start at 500" in caplog.text) == is_logged
 
 
 @pytest.mark.parametrize("name", ["dpmpp-3m-sde", "dpmpp-2m", "dpmpp-3m", "unipc", "er-sde", "k-heun"])
-def test_levels_need_not_end_at_zero(name: str, golden_model: Any) -> None:
+def test_custom_sigmas_need_not_end_at_zero(name: str, golden_model: Any) -> None:
     latents = generate_diffusion_cond(
         golden_model("maf"),
         custom_sigmas=torch.tensor([80.0, 20.0, 5.0, 1.0]),

@@ -43,7 +43,7 @@ def test_a_window_gets_the_video_and_sound_of_its_span(golden_model: Any) -> Non
     assert late["video_prompt"]["video_tensors"][0, :, 0, 0, 0].tolist() == list(range(290 % 256, 300 % 256))
     assert torch.equal(late["video_prompt"]["video_sync_frames"][0, -1], segments[0, -1])
     assert torch.equal(late["audio_prompt"], sound[:, -80000:])
-    # A video that has ended stands still; a short sound is an example for every window.
+    # A video that has ended stands still; a short sound is the audio prompt of every window.
     short = {"video_prompt": {"video_tensors": numbers[:, :50]}, "audio_prompt": sound[:, :9000]}
     cut = cut_to_window(short, config, 30.0)
     assert cut["video_prompt"]["video_tensors"][0, :, 0, 0, 0].tolist() == [49]
@@ -80,7 +80,7 @@ def test_the_conditioners_see_each_windows_span(golden_model: Any, monkeypatch: 
 def test_a_picture_is_encoded_once_for_a_minute(
     golden_model: Any, monkeypatch: Any, kind: str, times: int
 ) -> None:
-    """Models with sync features encode the video again per window, while features last: here for two more."""
+    """Models with sync features encode the video again for each window that has features: here two more."""
     model, encoded_prompts = golden_model(kind), []
     module = model.conditioner.conditioners["video_prompt"]
     forward = module.forward
@@ -97,7 +97,7 @@ def test_a_picture_is_encoded_once_for_a_minute(
     assert len(encoded_prompts) == times
 
 
-def test_what_is_not_cut_stays_the_same_object(golden_model: Any) -> None:
+def test_uncut_prompts_stay_the_same_object(golden_model: Any) -> None:
     config, cuts = golden_model("maf").config, {}
     item = {"video_prompt": {"video_tensors": frames(50, 1)[None], "video_sync_frames": sync(1)}}
     whole, *others = [
@@ -109,7 +109,7 @@ def test_what_is_not_cut_stays_the_same_object(golden_model: Any) -> None:
 
 
 def test_a_single_frame_serves_a_minute(golden_model: Any) -> None:
-    """The picture is held, and the sound lasts as long as asked."""
+    """The picture is held, and the sound has the requested length."""
     model = golden_model("turbo")
     features = VideoFeatures(frames=frames(50, 1)[:1], sync=sync(1), duration=0.04, fps=25)
     sound = make_audio(
@@ -119,10 +119,10 @@ def test_a_single_frame_serves_a_minute(golden_model: Any) -> None:
 
 
 def test_a_long_video_gets_features_for_all_of_it() -> None:
-    """Sync features in pieces are those of the whole; the first 10 s are those of a 10 s video."""
+    """Sync features in pieces equal those of the whole; the first 10 s equal those of a 10 s video."""
     calls: list[int] = []
 
-    def encode(pixels: Tensor) -> Tensor:  # tells a segment by its first frame, as Synchformer does
+    def encode(pixels: Tensor) -> Tensor:  # identifies a segment by its first frame, as Synchformer does
         calls.append(pixels.shape[1])
         first = pixels[0, :, 0, 0, 0].unfold(0, 16, 8)[:, 0]
         return first.repeat_interleave(8).reshape(1, -1, 1)
@@ -142,7 +142,7 @@ def test_a_long_video_gets_features_for_all_of_it() -> None:
     assert torch.equal(long.frames[:50], short.frames)
 
 
-def test_the_length_that_is_looked_at() -> None:
+def test_the_length_of_video_that_is_used() -> None:
     clip = ImageSequence(torch.zeros(1000, 2, 2, 3), 10)  # 100 s
     assert seconds_to_cover(clip, at_least=10) == 100
     assert seconds_to_cover(clip, at_least=10, time_range=TimeRange(start=70)) == 30
@@ -152,7 +152,7 @@ def test_the_length_that_is_looked_at() -> None:
     assert seconds_to_cover(ImageSequence(torch.zeros(9000, 1, 1, 3), 10), at_least=10) == 600
 
 
-def test_a_long_audio_prompt_is_heard_to_its_end(golden_model: Any) -> None:
+def test_a_long_audio_prompt_is_used_to_its_end(golden_model: Any) -> None:
     call: dict[str, Any] = {}
 
     def generate(model: Any, **arguments: Any) -> Tensor:

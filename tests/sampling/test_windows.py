@@ -87,7 +87,7 @@ def test_two_windows_blend_as_by_hand(kind: str, at_once: int, golden_model: Any
         torch.full((batch,), 0.4),
         context_like(model, batch, 2),
     )
-    # In batches like those of the windows: a product rounds otherwise in a batch of another size.
+    # In batches like those of the windows: rounding depends on the batch size.
     together = min(at_once, 2)
     guided = GuidedVelocity(model.network, torch.cat([context] * together), guidance=Guidance(scale=4.0))
     parts = torch.cat([x[..., :n], x[..., n - overlap :]]).split(batch * together)
@@ -170,7 +170,7 @@ def test_equal_seeds_give_equal_long_sounds(kind: str, golden_model: Any) -> Non
     assert steps == [(1, round(2.2 * native(model))), (2, round(2.2 * native(model)))]
     assert torch.equal(first, make(3))
     assert relative_l2(make(4), first) > 0.1
-    assert relative_l2(make(3, window_batch=1), first) < 1e-4  # how many at once changes rounding only
+    assert relative_l2(make(3, window_batch=1), first) < 1e-4  # the batch size changes only the rounding
     assert relative_l2(make(3, window_overlap=5.0), first) > 1e-4
 
 
@@ -194,7 +194,7 @@ def test_every_sampler_makes_long_sounds(golden_model: Any) -> None:
         assert bool(torch.isfinite(latents).all())
 
 
-def test_windows_of_one_context_share_what_is_made_of_it(golden_model: Any, monkeypatch: Any) -> None:
+def test_windows_of_one_context_share_its_preparation(golden_model: Any, monkeypatch: Any) -> None:
     """The base model encodes a missing audio prompt as an empty one, so text alone is one context."""
     model, prepared = golden_model("base"), []
     prepare = model.network.prepare_context
@@ -227,7 +227,7 @@ def test_windows_of_one_context_share_what_is_made_of_it(golden_model: Any, monk
         ({"sample_size": 100 * 512}, "makes at least 81920 samples"),
     ],
 )
-def test_bad_windows_get_a_sentence(arguments: dict[str, Any], message: str, golden_model: Any) -> None:
+def test_bad_windows_are_explained(arguments: dict[str, Any], message: str, golden_model: Any) -> None:
     with pytest.raises(InputError, match=message):
         generate_diffusion_cond(golden_model("mmdit"), conditioning={}, device="cpu", **arguments)
 
@@ -242,7 +242,7 @@ def test_an_exception_in_the_middle_ends_a_long_run(golden_model: Any) -> None:
     assert make_audio(golden_model("turbo"), request, device="cpu").shape == (1, 2, 160000)
 
 
-def test_the_default_window_batch_is_said_where_it_is_chosen() -> None:
+def test_the_default_window_batch_is_documented() -> None:
     from audiox_ext.pipeline.settings import GenerationSettings
 
     assert f"default {windows_module.DEFAULT_BATCH}" in (GenerationSettings.__doc__ or "")

@@ -1,4 +1,4 @@
-"""The demo: what it reports of true and of wrong sounds, its film, and all of it on the pack's model."""
+"""The demo: its report on right and wrong sounds, its film, and a whole run with the pack's model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_film_in_the_examples_is_what_the_tool_writes(tmp_path: Path) -> Non
     for file in (FILM, tmp_path / "again.mp4"):
         stored = pictures_of(file)
         assert stored.shape == drawn.shape
-        # Compression and 4:2:0 colours; a film one picture late would be off at the blows.
+        # Compression and 4:2:0 colours; a film that is one frame late would differ at the blows.
         assert np.abs(stored - drawn).mean() < 3
         assert np.abs(stored - drawn).mean(axis=(1, 2, 3)).max() < 4
 
@@ -120,7 +120,7 @@ def test_another_videos_onsets_are_listed(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo's folder and what it printed, on a machine with no model and no network."""
     out = tmp_path_factory.mktemp("demo")
     env = {**os.environ, "PYTHONPATH": str(ROOT), "AUDIOX_MODELS": str(out / "none"), "HF_HUB_OFFLINE": "1"}
@@ -131,8 +131,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-def test_it_makes_a_sound_and_a_film_without_anything_else(made: tuple[Path, str]) -> None:
-    out, output = made
+def test_it_makes_a_sound_and_a_film_without_anything_else(demo_run: tuple[Path, str]) -> None:
+    out, output = demo_run
     assert {path.name for path in out.iterdir()} == {"demo.mp4", "demo.png", "words.png", "words.wav"}
     assert read_audio(out / "words.wav")[0].shape == (2, 312 * 512)
     assert read_audio(out / "demo.mp4")[0].shape[1] / RATE == pytest.approx(film_scene().seconds, abs=0.1)
@@ -141,14 +141,14 @@ def test_it_makes_a_sound_and_a_film_without_anything_else(made: tuple[Path, str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["words.wav", "demo.mp4"])
-def test_what_it_makes_is_audible_and_does_not_clip(name: str, made: tuple[Path, str]) -> None:
-    sound, rate = read_audio(made[0] / name)
+def test_its_sounds_are_audible_and_do_not_clip(name: str, demo_run: tuple[Path, str]) -> None:
+    sound, rate = read_audio(demo_run[0] / name)
     assert measure_loudness(sound, rate) == pytest.approx(LOUDNESS, abs=0.2)
     assert measure_peak(sound) <= -1
 
 
 @pytest.mark.slow
-def test_what_it_makes_is_what_was_asked(made: tuple[Path, str]) -> None:
-    _, output = made
+def test_its_sounds_match_the_request(demo_run: tuple[Path, str]) -> None:
+    _, output = demo_run
     assert "WRONG" not in output
     assert re.search(r"[34] of 4 are heard within 80 ms\.", output)
