@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from golden_cases import assert_close_l2, golden_path
+from random_loras import random_lora
 
+from audiox_ext.checkpoints.lora import set_loras
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.model import compile_network, compiler_problem
+from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.sampling.guidance import Guidance, GuidedVelocity
 
 
@@ -59,6 +62,25 @@ def test_other_lengths_and_batches_are_not_recompiled(kind: str, golden_model: A
             shorter, fewer = 0, 0
         compare(batch, native - shorter, tokens - fewer, equal)
     assert counters["unique_graphs"] == before
+
+
+@pytest.mark.slow
+def test_a_compiled_network_uses_the_merged_loras() -> None:
+    need_a_compiler()
+    model, plain = (get_pretrained_model(golden_path("maf"), accept_cc_by_nc=True)[0] for _ in range(2))
+    lora = random_lora(model)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    counters = torch._dynamo.utils.counters["stats"]
+    assert compile_network(model, "cpu")
+    settings: dict[str, Any] = {"steps": 2, "conditioning": {"text_prompt": "rain"}, "seed": 1}
+    for loras in ([], [(lora, 1.0)], []):
+        latents = []
+        for either in (model, plain):
+            set_loras(either, loras)
+            latents.append(generate_diffusion_cond(either, device="cpu", return_latents=True, **settings))
+        assert_close_l2(*latents, 1e-4)
+    assert 1 <= counters["unique_graphs"] <= 3, "compiled again for other weights"
 
 
 def test_without_a_compiler_the_network_is_left_as_it_was(

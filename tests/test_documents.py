@@ -335,6 +335,19 @@ def test_python_examples_import_and_call_what_exists(document: str, code: str) -
         assert {keyword.arg for keyword in call.keywords} <= accepted, ast.unparse(call)
 
 
+@pytest.mark.slow
+def test_python_examples_pass_the_type_check(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="NO mypy: the types in the documents' examples were not checked")
+    # The blocks of one document follow each other, as a reader runs them.
+    for document, code in python_examples():
+        with (tmp_path / f"{Path(document).stem}.py").open("a", encoding="utf-8") as file:
+            file.write(code)
+    files = sorted(map(str, tmp_path.iterdir()))
+    command = [sys.executable, "-m", "mypy", "--follow-imports", "silent", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_python_page_names_public_classes() -> None:
     pytest.importorskip("torch", reason="NO torch: the names on the Python page were not checked")
     import audiox_ext
