@@ -175,7 +175,8 @@ def _introduction(subject: dict[str, Any], results: Sequence[Result]) -> str:
     legend = (
         f"One evaluation is one pass through the network for one sound; a guided step takes two.{seconds} "
         f"Unless stated otherwise, a row is the preset {BASE} with seed 0 and one setting changed. The table "
-        "of presets shows how much results vary with the seed alone."
+        "of presets shows how much results vary with the seed alone. Fréchet distance and diversity depend "
+        "on the features of the classifier: compare them only within one study."
     )
     return f"# Samplers, steps and guidance, measured\n\n{origin}\n\n{legend}"
 
