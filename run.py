@@ -164,8 +164,8 @@ def get_interpreter(venv: Path) -> Path:
 
 
 def build_environment(comfyui: Path | None) -> dict[str, str]:
-    """Copy the caller's environment without what makes Python import from elsewhere or always compile."""
-    excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")
+    """Copy the caller's environment variables without those that make Python import from elsewhere."""
+    excluded = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
     variables = {name: value for name, value in os.environ.items() if name not in excluded}
     variables["PYTHONNOUSERSITE"] = "1"
     if comfyui:
@@ -262,8 +262,8 @@ def run_demo(arguments: list[str]) -> int:
 def run_tests(arguments: list[str]) -> int:
     """Run lint, type checks and tests; all of them, even if one fails."""
     comfyui = find_comfyui()
-    python = set_up(comfyui)
-    variables = build_environment(comfyui)
+    python, variables = set_up(comfyui), build_environment(comfyui)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of the tests compiles torch
     if comfyui is None:
         show("\nNO COMFYUI FOUND: tests that need it are skipped. Set COMFYUI_DIR to a checkout to run them.")
     type_check_folder = create_type_check_folder(python)
