@@ -78,46 +78,44 @@ def views(server: ComfyServer, pictures: Path, selva_dir: Path | None) -> dict[s
     return views
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_no_node_is_missing_or_red(
-    name: str, views: dict[str, Any], pictures: Path, selva_dir: Path | None
-) -> None:
-    if name == NEEDS_SELVA and selva_dir is None:
+@pytest.fixture
+def view(name: str, views: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The frontend's view of the example `name`."""
+    if name == NEEDS_SELVA and name not in views:
         pytest.skip("NO SELVA PACK: set SELVA_DIR")
-    assert {"AudioXLoadModel", "AudioXSample"} <= {node["type"] for node in views[name]["nodes"]}
-    assert [node for node in views[name]["nodes"] if node["wrong"] or not node["known"]] == []
-    assert views[name]["dialogs"] == []
+    return views[name]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_node_is_missing_or_red(name: str, view: dict[str, Any], pictures: Path) -> None:
+    assert {"AudioXLoadModel", "AudioXSample"} <= {node["type"] for node in view["nodes"]}
+    assert [node for node in view["nodes"] if node["wrong"] or not node["known"]] == []
+    assert view["dialogs"] == []
     assert (pictures / f"{name}.png").stat().st_size > 20000
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_nodes_have_room_and_do_not_overlap(name: str, views: dict[str, Any], selva_dir: Path | None) -> None:
-    if name == NEEDS_SELVA and selva_dir is None:
-        pytest.skip("NO SELVA PACK: set SELVA_DIR")
+def test_nodes_have_room_and_do_not_overlap(name: str, view: dict[str, Any]) -> None:
     saved = json.loads((PACK / "examples" / f"{name}.json").read_text())["nodes"]
     sizes = {node["id"]: node["size"] for node in saved}
-    for node in views[name]["nodes"]:
+    for node in view["nodes"]:
         assert node["size"] == pytest.approx(sizes[node["id"]], abs=1), (
             f"{node['type']} did not keep its size"
         )
         assert node["needs"] <= node["size"][1] + 1, node["type"]
-    for one, other in combinations(views[name]["nodes"], 2):
+    for one, other in combinations(view["nodes"], 2):
         (x, y, width, height), (left, top, across, down) = one["box"], other["box"]
         apart = x + width <= left or left + across <= x or y + height <= top or top + down <= y
         assert apart, f"{one['type']} lies over {other['type']}"
-    assert views[name]["note fits"]
+    assert view["note fits"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_frontend_makes_our_api_form_of_it(
-    name: str, views: dict[str, Any], selva_dir: Path | None
-) -> None:
-    if name == NEEDS_SELVA and selva_dir is None:
-        pytest.skip("NO SELVA PACK: set SELVA_DIR")
+def test_the_frontend_makes_our_api_form_of_it(name: str, view: dict[str, Any]) -> None:
     api = json.loads((PACK / "examples" / "api" / f"{name}.json").read_text())
     previews = {"video-preview", "audioUI"}  # widgets that the frontend adds for itself
     prompt = {
         node_id: (node["class_type"], {k: v for k, v in node["inputs"].items() if k not in previews})
-        for node_id, node in views[name]["prompt"].items()
+        for node_id, node in view["prompt"].items()
     }
     assert prompt == {node_id: (node["class_type"], node["inputs"]) for node_id, node in api.items()}
