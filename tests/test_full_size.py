@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_runs import measure_in_copies
 
 ROOT = Path(__file__).parent.parent
 needs_linux = pytest.mark.skipif(
@@ -28,31 +27,19 @@ write_random_checkpoint(Path(sys.argv[1]), config, form="ckpt")
 """
 
 RUN = """
-import json, os, sys, time
 import torch
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from benchmarks.models import random_prompt
 
-def measure(folder, precision, inputs):
-    open("/proc/self/clear_refs", "w").write("5")  # reset the peak
-    model, _ = get_pretrained_model(folder, accept_cc_by_nc=True, precision=precision)
+def measure(precision, inputs):
+    reset_peak()
+    model, _ = get_pretrained_model(sys.argv[2], accept_cc_by_nc=True, precision=precision)
     wave = generate_diffusion_cond(
         model, steps=1, cfg_scale=7, conditioning=random_prompt(model, inputs), seed=1, device="cpu"
     )
-    lines = open("/proc/self/status").read().splitlines()
-    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     report = {"finite": bool(torch.isfinite(wave).all()), "std": float(wave.std())}
-    print(json.dumps({**report, "shape": list(wave.shape), "peak_bytes": peak}), flush=True)
-
-for precision, inputs in json.loads(sys.argv[2]):
-    # A process for each, because memory that was freed is used again; a copy of this one starts at once.
-    if os.fork() == 0:
-        try:
-            measure(sys.argv[1], precision, inputs)
-        finally:
-            os._exit(0)
-    os.wait()
+    return {**report, "shape": list(wave.shape), "peak_bytes": resident("VmHWM")}
 """
 CONVERT = """
 import sys
@@ -62,25 +49,11 @@ convert_checkpoint(sys.argv[1], Path(sys.argv[2]), precision="bf16", accept_cc_b
 """
 
 
-def run(script: str, *arguments: object) -> str:
-    """What a script prints in a process of its own."""
-    result = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # threads do not survive a fork
-    )
+def run(script: str, *arguments: object) -> None:
+    """Run a script in a process of its own."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
-def measure(folder: Path, cases: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The sound's shape and spread and the peak of memory, for each precision and kind of prompt."""
-    lines = run(RUN, folder, json.dumps(cases)).splitlines()
-    assert len(lines) == len(cases)
-    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What `measure` finds, for each of `LIMITS`."""
-    return dict(zip(LIMITS, measure(folder, list(LIMITS)), strict=True))
+    """The sound's shape and spread and the peak of memory, for each of `LIMITS`."""
+    return dict(zip(LIMITS, measure_in_copies(RUN, LIMITS, folder), strict=True))
 
 
 @pytest.mark.slow
@@ -114,7 +87,7 @@ def test_full_size_needs_little_more_than_the_largest_part(case: tuple[str, str]
 @needs_linux
 def test_a_converted_checkpoint_needs_less(folder: Path, tmp_path: Path) -> None:
     run(CONVERT, folder, tmp_path / "new")
-    (report,) = measure(tmp_path / "new", [("bf16", "text")])
+    (report,) = measure_in_copies(RUN, [("bf16", "text")], tmp_path / "new")
     peak = report["peak_bytes"] / 2**30
     assert peak < 3.1, f"peak of {peak:.2f} GiB"
     shutil.rmtree(tmp_path / "new")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_runs import measure_in_copies
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -210,31 +208,18 @@ def test_changing_loaded_weights_leaves_the_file(tiny_folder: Any) -> None:
 
 
 LOAD = """
-import json, os, sys
 import torch, transformers.models.t5, tokenizers, safetensors.torch  # noqa: what a load imports
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 
-def resident(name):
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
 def measure(folder, precision):
     before = resident("VmRSS")
-    open("/proc/self/clear_refs", "w").write("5")  # reset the peak
-    model, _ = get_pretrained_model(folder, precision=precision)
+    reset_peak()
+    model, _ = get_pretrained_model(folder, precision=precision, accept_cc_by_nc=True)
     peak = resident("VmHWM")
     weights = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
-    print(json.dumps({"peak": peak - before, "model": sum(weights.values())}), flush=True)
+    return {"peak": peak - before, "model": sum(weights.values())}
 
-get_pretrained_model(sys.argv[1])  # so that what comes with the first model is in memory
-for folder, precision in json.loads(sys.argv[2]):
-    # A process for each, because memory that was freed is used again; a copy of this one starts at once.
-    if os.fork() == 0:
-        try:
-            measure(folder, precision)
-        finally:
-            os._exit(0)
-    os.wait()
+get_pretrained_model(sys.argv[2])  # so that what comes with the first model is in memory
 """
 LOADS = [
     ("ckpt", torch.float32, "fp32"),
@@ -274,21 +259,7 @@ def mid_size(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def reports(mid_size: Any, tiny_folder: Any) -> list[dict[str, int]]:
     """What each of `LOADS` needed."""
     cases = [(str(mid_size(form, stored)), precision) for form, stored, precision in LOADS]
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tiny_folder("maf")), json.dumps(cases)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "AUDIOX_ACCEPT_CC_BY_NC": "1",
-            "OMP_NUM_THREADS": "1",
-        },  # threads do not survive a fork
-    )
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(LOADS), done.stderr[-3000:]
-    return [json.loads(line) for line in lines]
+    return measure_in_copies(LOAD, cases, tiny_folder("maf"))
 
 
 @pytest.mark.slow

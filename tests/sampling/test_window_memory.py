@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_runs import measure_in_copies
 from golden_cases import golden_path, relative_l2, tone
 from torch import Tensor
 from window_inputs import native
@@ -221,45 +220,30 @@ def test_a_long_run_can_be_cancelled_at_every_pass(golden_model: Any, monkeypatc
     assert model.placement.freed == []
 
 
+# MiB that the making of latents adds to the process at its peak. The latents themselves are 1 kB/s.
 MEASURE = """
-import pathlib, re, sys
-import torch
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.pipeline.generate import generate_diffusion_cond
 from audiox_ext.sampling.windows import WindowedVelocity
-torch.set_num_threads(1)
+
 # What is kept of contexts is bounded; the bound is as small here as the model is.
 WindowedVelocity.__init__.__kwdefaults__["prepared_limit"] = 8 * 2**20
-model, _ = get_pretrained_model(sys.argv[1])
-size = int(sys.argv[2]) * 16000 // 512 * 512
-# Not getrusage: that peak is inherited from the process that starts this one.
-status = pathlib.Path("/proc/self/status")
-used = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) // 1024
-before = used()
-generate_diffusion_cond(model, seed=1, sample_size=size, conditioning={"text_prompt": "a"},
-                                device="cpu", return_latents=True, window_batch=int(sys.argv[3]))
-print(before, used())
+
+def measure(seconds, at_once):
+    model, _ = get_pretrained_model(sys.argv[2])
+    size = seconds * 16000 // 512 * 512
+    before = resident("VmHWM")
+    generate_diffusion_cond(model, seed=1, sample_size=size, conditioning={"text_prompt": "a"},
+                            device="cpu", return_latents=True, window_batch=at_once)
+    return (resident("VmHWM") - before) // 2**20
 """
-
-
-def measure_memory(folder: Path, seconds: int, at_once: int) -> int:
-    """MiB that the making of latents adds to the process at its peak. The latents themselves are 1 kB/s."""
-    printed = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(folder), str(seconds), str(at_once)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    before, after = map(int, printed)
-    return after - before
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_hardly_grows_with_length(tiny_folder: Any) -> None:
     """180 s take within 1.5 times what 30 s take; with all windows at once they would not."""
-    folder = tiny_folder("turbo")
-    short, long, unbounded = (measure_memory(folder, *sizes) for sizes in ((30, 2), (180, 2), (180, 100)))
+    sizes = ((30, 2), (180, 2), (180, 100))
+    short, long, unbounded = measure_in_copies(MEASURE, sizes, tiny_folder("turbo"), exact=True)
     assert long <= 1.5 * short
     assert unbounded > 1.5 * short
