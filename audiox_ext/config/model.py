@@ -103,7 +103,7 @@ class ModelConfig:
         if unknown:
             raise ConfigError(
                 f"config.json: cross_attention_cond_ids names {', '.join(unknown)}, but there is no such "
-                f"conditioner. There are: {', '.join(self.conditioners)}."
+                f"conditioner. Choose from {', '.join(self.conditioners)}."
             )
         prompt_latents = (
             round(self.conditioning_seconds * self.sample_rate) // self.autoencoder.downsampling_ratio

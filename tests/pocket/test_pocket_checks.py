@@ -23,7 +23,7 @@ def scene_of(kind: str, **asked: object) -> Scene:
         scene = draw_scene(seed, kinds=[kind])
         if all(getattr(scene.parts[0].description, name) == value for name, value in asked.items()):
             return scene
-    raise AssertionError(f"There is no scene of {kind} with {Description(**asked)}.")
+    raise AssertionError(f"No scene of {kind} has {Description(**asked)}.")
 
 
 def sound_of(kind: str, **asked: object) -> np.ndarray:

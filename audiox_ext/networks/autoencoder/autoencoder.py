@@ -79,7 +79,7 @@ class Autoencoder(nn.Module):
             decodes: False builds no decoder, for a conditioner that only encodes.
 
         Raises:
-            ConfigError: The sizes make no network, or a spectral encoder lacks its decoder.
+            ConfigError: The sizes of a half are inconsistent, or a spectral encoder lacks its decoder.
         """
         super().__init__()
         self.config = config

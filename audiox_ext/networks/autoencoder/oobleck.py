@@ -138,7 +138,7 @@ class OobleckEncoder(nn.Module):
             device: Device of the weights.
 
         Raises:
-            ConfigError: The sizes make no network.
+            ConfigError: `c_mults` and `strides` differ in length, or a stride is below 2.
         """
         super().__init__()
         _check_strides("encoder", config.c_mults, config.strides)
@@ -276,7 +276,7 @@ def _widths(channels: int, c_mults: tuple[int, ...]) -> list[int]:
 
 
 def _check_strides(part: str, c_mults: tuple[int, ...], strides: tuple[int, ...]) -> None:
-    """Raise `ConfigError` for sizes that make no network."""
+    """Raise `ConfigError` unless each stage has a width and a stride of at least 2."""
     if len(c_mults) != len(strides):
         raise ConfigError(
             f"config.json: the {part} has {len(c_mults)} c_mults but {len(strides)} strides; "
