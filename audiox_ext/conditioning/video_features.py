@@ -262,9 +262,14 @@ def _mask_overlay(
         if match is None:
             raise mask_count_error(count, times, intervals)
         first = match
-    frame_size = (info.height, info.width)
     return MaskOverlay(
-        mask, times=times, first=first, frame_size=frame_size, size=FRAME_SIZE, resize=settings.resize
+        mask,
+        times=times,
+        first=first,
+        frame_size=(info.height, info.width),
+        size=FRAME_SIZE,
+        resize=settings.resize,
+        pixel_aspect=info.pixel_aspect,
     )
 
 

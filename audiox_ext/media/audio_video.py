@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError, MediaError
-from .containers import MediaSource, open_media, seconds_per_tick, source_name, video_stream
+from .containers import MediaSource, find_clock, open_media, source_name, video_stream
 from .encoding import AAC, FLAC, MP3, OPUS, PCM, AudioEncoder, open_output
+from .tracks.assembly import SoundAssembly
+from .tracks.layouts import mix_by_names
+from .tracks.samples import SampleReader
 from .waveforms import check_waveform
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.frame import AudioFrame
-    from av.audio.stream import AudioStream
-    from av.container import InputContainer
 
 log = logging.getLogger(__name__)
 
-_FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
 _AUDIO_FILES = {
     ".wav": ("wav", PCM),
     ".flac": ("flac", FLAC),
@@ -43,21 +44,38 @@ def read_audio(source: MediaSource) -> tuple[Tensor, int]:
 
     Integer samples are divided by full scale; floating-point samples stay as they are. All decoded samples
     are kept, including the padding at the end of an AAC track. Damaged packets are skipped, with a warning.
+    Gaps in the file's times become silence; recordings that were joined follow each other.
 
     Args:
         source: A path or a seekable binary file, in any format that PyAV reads.
 
     Returns:
-        The waveform (C, S), float32 in -1..1, and its sample rate in hertz.
+        The waveform (C, S), float32 in -1..1, with the channels in the order of the file, and its sample rate
+        in hertz.
 
     Raises:
         MediaError: The file cannot be read or has no audio.
     """
-    with open_media(source) as container:
-        if not container.streams.audio:
-            raise MediaError(f"{source_name(source)} has no audio. Choose a file with an audio track.")
-        waveform, rate, _ = _decode_first_track(container, source)
-    return waveform, rate
+    track = _read_first_track(source)
+    return torch.from_numpy(track.samples), track.rate
+
+
+def read_stereo(source: MediaSource) -> tuple[Tensor, int]:
+    """Like `read_audio`, but mix surround sound to stereo by the names of its channels.
+
+    A waveform alone does not say whether four channels are quad or 4.0; the file does.
+
+    Args:
+        source: A path or a seekable binary file, in any format that PyAV reads.
+
+    Returns:
+        The waveform (1 or 2, S), float32, and its sample rate in hertz. Channels without names are not mixed.
+
+    Raises:
+        MediaError: The file cannot be read or has no audio.
+    """
+    track = _read_first_track(source)
+    return track.mix(), track.rate
 
 
 def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
@@ -67,19 +85,19 @@ def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
         source: A path or a seekable binary file.
 
     Returns:
-        The waveform (C, S), its sample rate in hertz, and its start in seconds after the first frame (may be
-        negative), by the file's timestamps. None if the video has no audio.
+        The waveform (1 or 2, S), mixed as by `read_stereo`, its sample rate in hertz, and its start in
+        seconds after the first frame (may be negative), by the file's timestamps. None if the video has no
+        audio.
 
     Raises:
         MediaError: The file cannot be read or has no video.
     """
     with open_media(source) as container:
-        stream = video_stream(container, source)
-        origin = (stream.start_time or 0) * seconds_per_tick(stream)
+        origin = find_clock(source).origin(video_stream(container, source)) or 0.0
         if not container.streams.audio:
             return None
-        waveform, rate, start = _decode_first_track(container, source)
-    return waveform, rate, start - origin
+    track = _read_first_track(source)
+    return track.mix(), track.rate, track.start - origin
 
 
 def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
@@ -117,35 +135,60 @@ def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
         encoder.close()
 
 
-def _decode_first_track(container: InputContainer, source: MediaSource) -> tuple[Tensor, int, float]:
-    """((C, S), rate, time of the first sample in seconds) of the first audio track."""
-    chunks: list[np.ndarray] = []
-    rate, start = 0, 0.0
-    for frame in _decoded_frames(container, container.streams.audio[0]):
-        samples = _to_float(frame)
-        if chunks and (len(samples) != len(chunks[0]) or frame.sample_rate != rate):
-            raise MediaError(
-                f"{source_name(source)} changes midway from {len(chunks[0])} channels at {rate} Hz to "
-                f"{len(samples)} at {frame.sample_rate} Hz. Convert it to a single format first."
-            )
-        if not chunks:
-            start = frame.time or 0.0
-        chunks.append(samples)
-        rate = frame.sample_rate
-    if not chunks:
+@dataclass(frozen=True)
+class _SoundTrack:
+    """A decoded audio track.
+
+    Attributes:
+        samples: (C, S) float32.
+        rate: Hertz.
+        start: Time of the first sample, in seconds of the file.
+        names: FFmpeg's name of each channel.
+    """
+
+    samples: np.ndarray
+    rate: int
+    start: float
+    names: list[str]
+
+    def mix(self) -> Tensor:
+        """(1 or 2, S), or all channels if they have no names."""
+        mixed = mix_by_names(self.samples, self.names) if len(self.samples) > 2 else None
+        return torch.from_numpy(self.samples if mixed is None else mixed)
+
+
+def _read_first_track(source: MediaSource) -> _SoundTrack:
+    """Decode the first audio track of a file."""
+    clock = find_clock(source)
+    with open_media(source) as container:
+        if not container.streams.audio:
+            raise MediaError(f"{source_name(source)} has no audio. Choose a file with an audio track.")
+        stream = container.streams.audio[0]
+        reader, assembly, names = SampleReader(), None, []
+        for frame in _decoded_frames(clock.demux(container, stream)):
+            channels, rate, time = frame.layout.nb_channels, frame.sample_rate, frame.time
+            if assembly is None:
+                assembly = SoundAssembly(rate, channels, time or 0.0)
+                names = [channel.name for channel in frame.layout.channels]
+            elif (channels, rate) != (assembly.channels, assembly.rate):
+                raise MediaError(
+                    f"{source_name(source)} changes midway from {assembly.channels} channels at "
+                    f"{assembly.rate} Hz to {channels} at {rate} Hz. Convert it to a single format first."
+                )
+            assembly.add(reader.read(frame), time)
+    if assembly is None:
         raise MediaError(
             f"No audio of {source_name(source)} can be decoded. The file is damaged or incomplete. Choose "
             "another file."
         )
-    return torch.from_numpy(np.concatenate(chunks, axis=1)), rate, start
+    return _SoundTrack(assembly.join(), assembly.rate, assembly.start, names)
 
 
-def _decoded_frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+def _decoded_frames(packets: Iterator[Any]) -> Iterator[AudioFrame]:
     """All audio frames. Damaged packets are skipped, with one warning."""
     import av
 
     damaged = 0
-    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
@@ -156,16 +199,3 @@ def _decoded_frames(container: InputContainer, stream: AudioStream) -> Iterator[
             damaged += 1
     if damaged:
         log.warning("Skipped %d audio packets that cannot be decoded.", damaged)
-
-
-def _to_float(frame: AudioFrame) -> np.ndarray:
-    """One decoded frame -> (C, S) float32."""
-    sample_format = frame.format.packed.name  # "s16" for both "s16" and "s16p"
-    array = frame.to_ndarray()
-    if not frame.format.is_planar:
-        array = array.reshape(-1, len(frame.layout.channels)).T
-    if sample_format not in _FULL_SCALE:
-        return array.astype(np.float32)
-    scale = _FULL_SCALE[sample_format]
-    offset = scale if sample_format == "u8" else 0
-    return ((array.astype(np.float64) - offset) / scale).astype(np.float32)

@@ -6,12 +6,19 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import MediaError
+from .tracks.clock import Clock, needs_search, read_clock
+from .tracks.ends import find_end, seek
+from .tracks.orientation import Orientation, read_orientation
+from .tracks.rates import find_pixel_aspect, frame_rate, seconds_per_tick
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer
@@ -26,6 +33,8 @@ TOLERANCE = 1e-6
 _SHORTEST_SEEK = 1.0
 # Seconds. Without an index (MPEG-TS) a seek lands between keyframes: retries start this much earlier.
 _RETRY_OFFSETS = (0.0, 2.0, 10.0)
+# Seconds. The tick of FLV and Matroska, which round; coarser ticks are those of a frame rate, and exact.
+_LONGEST_ROUNDED_TICK = 0.001
 
 MediaSource = str | Path | BinaryIO
 """A path, or a seekable binary file."""
@@ -70,28 +79,66 @@ def source_name(source: MediaSource) -> str:
     return str(source) if isinstance(source, str | Path) else "The file in memory"
 
 
+@dataclass(frozen=True)
+class Film:
+    """An open video.
+
+    Attributes:
+        container: The file.
+        stream: Its video track.
+        clock: The times of its tracks.
+        frames: (time, frame) pairs in display order, at least one; times are seconds since the start of the
+            track.
+        fps: Average frames per second; 0 if unknown.
+        pixel_aspect: Width / height of a stored pixel as it is shown.
+        orientation: How the stored pictures are shown.
+        tolerance: Seconds by which a picture may be later than its time says, because the file rounds.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    clock: Clock
+    frames: Iterator[tuple[float, VideoFrame]]
+    fps: float
+    pixel_aspect: Fraction
+    orientation: Orientation
+    tolerance: float
+
+    def find_end(self, *, at_least: float, stop: float = math.inf) -> float:
+        """Find where the video ends; uses up the frames. See `ends.find_end`.
+
+        Args:
+            at_least: Seconds; a lower bound, from the frames that were already decoded.
+            stop: Seconds; packets are read only up to here.
+
+        Returns:
+            Seconds since the start of the track.
+        """
+        return find_end(self.container, self.stream, self.clock, at_least=at_least, stop=stop)
+
+
 @contextmanager
 def open_frames(
     source: MediaSource, start: float = 0.0, check_cancelled: Callable[[], None] | None = None
-) -> Iterator[tuple[InputContainer, VideoStream, Iterator[tuple[float, VideoFrame]]]]:
+) -> Iterator[Film]:
     """Open a video and decode from the frame that is on screen at `start`, or from a little earlier.
 
     Args:
         source: A path or a seekable binary file.
-        start: Seconds since the start of the stream.
+        start: Seconds since the start of the track.
         check_cancelled: Called for every decoded frame; may raise.
 
     Yields:
-        The container, its video stream, and an iterator over at least one (time, frame) pair in display
-        order; times are seconds since the start of the stream.
+        The open video, with at least one frame.
 
     Raises:
         MediaError: The file cannot be read, or no frame of it can be decoded.
     """
-    for seek_to in _seek_points(start):
+    clock = find_clock(source)
+    for seek_to in _seek_points(start) if clock.is_continuous else [None]:
         with open_media(source) as container:
             stream = video_stream(container, source)
-            timed_frames = _timed_frames(container, stream, seek_to, check_cancelled)
+            timed_frames = _timed_frames(container, stream, clock, seek_to, check_cancelled)
             first = next(timed_frames, None)
             if seek_to is not None and (first is None or first[0] > start + TOLERANCE):
                 continue  # the seek landed too late; the last seek point is None, the beginning
@@ -100,8 +147,47 @@ def open_frames(
                     f"No frame of {source_name(source)} can be decoded. The file is damaged or "
                     "incomplete. Choose another file."
                 )
-            yield container, stream, chain([first], timed_frames)
+            yield Film(
+                container,
+                stream,
+                clock,
+                chain([first], timed_frames),
+                frame_rate(stream),
+                find_pixel_aspect(stream),
+                read_orientation(first[1]),
+                _rounding(stream),
+            )
             return
+
+
+def find_clock(source: MediaSource) -> Clock:
+    """Read the times of a file's tracks, all packets if its format can restart or jump.
+
+    Raises:
+        MediaError: The file cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return _find_clock(source)
+    with suppress(OSError):
+        state = Path(source).stat()
+        return _find_clock_of_path(str(source), state.st_mtime_ns, state.st_size)
+    return _find_clock(source)
+
+
+@lru_cache(maxsize=64)
+def _find_clock_of_path(path: str, modified: int, size: int) -> Clock:
+    """Like `_find_clock`, once for each state of a file."""
+    return _find_clock(path)
+
+
+def _find_clock(source: MediaSource) -> Clock:
+    with open_media(source) as container:
+        if isinstance(source, str | Path):
+            size = Path(source).stat().st_size
+        else:
+            size = source.seek(0, 2)
+            source.seek(0)
+        return read_clock(container, source_name(source)) if needs_search(container, size) else Clock()
 
 
 def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:
@@ -120,27 +206,7 @@ def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:
     raise MediaError(f"{source_name(source)} contains {content}. Choose a file with a video track.")
 
 
-def frame_rate(stream: VideoStream) -> float:
-    """Average frames per second; 0 if unknown."""
-    return float(stream.average_rate or stream.guessed_rate or 0)
-
-
-def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns (0..3) that bring a frame upright; always 0 in older PyAV."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
-
-
-def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> None:
-    """Seek to the keyframe at or before `seconds` of the stream, if the container supports it."""
-    import av
-
-    try:
-        container.seek(round((stream.start_time or 0) + seconds / seconds_per_tick(stream)), stream=stream)
-    except av.error.FFmpegError as error:
-        log.debug("No seek to %s s: %s", seconds, error)
-
-
-def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _decoded_frames(container: InputContainer, stream: VideoStream, clock: Clock) -> Iterator[VideoFrame]:
     """All frames from here on, in display order. Damaged packets are skipped, with one warning."""
     import av
 
@@ -148,7 +214,7 @@ def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[
     # decoding times in display order instead.
     unstamped = "avi" in container.format.name.split(",")
     times: deque[int | None] = deque()
-    packets, broken = container.demux(stream), 0
+    packets, broken = clock.demux(container, stream), 0
     try:
         while True:
             try:
@@ -175,83 +241,36 @@ def _decoded_frames(container: InputContainer, stream: VideoStream) -> Iterator[
             log.warning("Skipped %d video packets that cannot be decoded.", broken)
 
 
-def seconds_per_tick(stream: VideoStream) -> float:
-    """Seconds per unit of the stream's timestamps."""
-    assert stream.time_base is not None, "a demuxed stream has a time base"
-    return float(stream.time_base)
-
-
-def frame_seconds(frame: VideoFrame, fps: float) -> float:
-    """Seconds that a frame stays on screen: its own duration if it has one, else 1 / fps."""
-    ticks = getattr(frame, "duration", 0) or 0  # older PyAV has no such attribute
-    base = frame.time_base
-    return float(ticks * base) if ticks > 0 and base else 1 / (fps or 25.0)
-
-
-def video_end(
-    container: InputContainer, stream: VideoStream, *, at_least: float, stop: float = math.inf
-) -> float:
-    """Find where a video ends, from the header, or else from the remaining packets.
-
-    Args:
-        container: The open file.
-        stream: Its video stream.
-        at_least: Seconds; a lower bound, from the frames that were already decoded.
-        stop: Seconds; packets are read only up to here.
-
-    Returns:
-        Seconds since the start of the stream.
-    """
-    origin = (stream.start_time or 0) * seconds_per_tick(stream)
-    if stream.duration:
-        return max(at_least, stream.duration * seconds_per_tick(stream))
-    tagged = _parse_clock(stream.metadata.get("DURATION", ""))  # Matroska has no field for a track's length
-    if tagged is not None:
-        return max(at_least, tagged - origin)
-    if container.duration:
-        return max(at_least, ((container.start_time or 0) + container.duration) / 1e6 - origin)
-    end = at_least
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * seconds_per_tick(stream) - origin)
-        elif packet.size:  # a bare stream: count its frames
-            end += 1 / (frame_rate(stream) or 25.0)
-        if end > stop:
-            break
-    return end
-
-
-def _parse_clock(text: str) -> float | None:
-    """'00:01:02.500' -> 62.5; None if it is not a time."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except ValueError:
-        return None
-
-
 def _timed_frames(
     container: InputContainer,
     stream: VideoStream,
+    clock: Clock,
     seek_to: float | None = None,
     check_cancelled: Callable[[], None] | None = None,
 ) -> Iterator[tuple[float, VideoFrame]]:
     """(seconds since the start of the stream, frame) pairs, from the keyframe before `seek_to` on."""
-    origin = stream.start_time  # None in bare streams: count from the first frame, without seeking
+    origin = clock.origin(stream)  # None in bare streams: count from the first frame, without seeking
     if seek_to is not None and origin is not None:
-        _seek(container, stream, seek_to)
+        seek(container, stream, seek_to)
     rate = frame_rate(stream) or 25.0
     time = -1 / rate
-    for frame in _decoded_frames(container, stream):
+    for frame in _decoded_frames(container, stream, clock):
         if check_cancelled is not None:
             check_cancelled()
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is None:
             time += 1 / rate
         else:
-            origin = stamp if origin is None else origin
-            time = (stamp - origin) * seconds_per_tick(stream)
+            seconds = stamp * seconds_per_tick(stream)
+            origin = seconds if origin is None else origin
+            time = seconds - origin
         yield time, frame
+
+
+def _rounding(stream: VideoStream) -> float:
+    """Seconds by which a time in a file may be later than the true one."""
+    tick = seconds_per_tick(stream)
+    return TOLERANCE + (tick / 2 if tick <= _LONGEST_ROUNDED_TICK + TOLERANCE else 0.0)
 
 
 def _seek_points(start: float) -> list[float | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..files import write_atomically
-from .containers import frame_rate, quarter_turns
+from .containers import Film
+from .tracks.colours import to_yuv420
 from .waveforms import conform_audio
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import OutputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,10 @@ AAC = AudioCodec(
 
 @contextmanager
 def open_output(
-    path: Path, container: str, options: dict[str, str] | None = None
+    path: Path,
+    container: str,
+    options: dict[str, str] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Iterator[OutputContainer]:
     """Open a container for writing. The file appears at `path` when the block ends without an error.
 
@@ -84,6 +87,7 @@ def open_output(
         path: The file.
         container: FFmpeg's name of the format.
         options: Options of the muxer.
+        finish: Called with the complete file before it appears.
 
     Yields:
         The container.
@@ -96,13 +100,13 @@ def open_output(
     if not path.parent.is_dir():
         raise MediaError(f"There is no folder {path.parent} to write {path.name} to. Create it first.")
     try:
-        with (
-            write_atomically(path, error=MediaError) as temporary,
-            av.open(
+        with write_atomically(path, error=MediaError) as temporary:
+            with av.open(
                 str(temporary.absolute()), "w", format=container, container_options=options or {}
-            ) as output,
-        ):
-            yield output
+            ) as output:
+                yield output
+            if finish is not None:
+                finish(temporary)
     except av.error.FFmpegError as error:
         raise MediaError(
             f"{path} cannot be written ({error}). Check the free space and the permissions of its folder."
@@ -166,63 +170,95 @@ class AudioEncoder:
 
 
 class VideoEncoder:
-    """The video track of a container: upright, with the colours of the source."""
+    """The video track of a container: upright, with the colours and the shape of the source's pixels.
+
+    Attributes:
+        stream: The track.
+    """
 
     def __init__(
-        self, output: OutputContainer, encoders: tuple[str, ...], source: VideoStream, first: VideoFrame
+        self, output: OutputContainer, encoders: tuple[str, ...], source: Film, first: VideoFrame
     ) -> None:
         """Add the track to a container.
 
         Args:
             output: The container.
             encoders: FFmpeg's names; the first that this build of FFmpeg has is used.
-            source: The stream that the frames come from.
-            first: Any frame of it, for the size and rotation.
+            source: The video that the frames come from.
+            first: Any frame of it, for the size and the colours.
         """
         self._output = output
-        turns = quarter_turns(first)
-        self._rotation = _rotation_graph(source, turns) if turns else None
+        self._orientation = source.orientation
+        self._turning: tuple[Any, Any] = (None, None)
         name = next(name for name in encoders if _can_encode(name))
-        rate = Fraction(frame_rate(source) or 25.0).limit_denominator(60000)
+        rate = Fraction(source.fps or 25.0).limit_denominator(60000)
         stream: Any = output.add_stream(name, rate=rate, options=dict(_ENCODER_OPTIONS.get(name, {})))
-        width, height = (first.height, first.width) if turns % 2 else (first.width, first.height)
-        stream.width, stream.height = (
-            max(2, width // 2 * 2),
-            max(2, height // 2 * 2),
-        )  # yuv420p needs even sides
+        width, height, aspect = first.width, first.height, source.pixel_aspect
+        if self._orientation.transposed:
+            width, height, aspect = height, width, 1 / aspect
+        # yuv420p needs even sides.
+        stream.width, stream.height = max(2, width // 2 * 2), max(2, height // 2 * 2)
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = _CLOCK
-        for tag in ("colorspace", "color_range", "color_primaries", "color_trc"):
-            setattr(stream.codec_context, tag, getattr(source.codec_context, tag))
-        self._stream = stream
+        context = stream.codec_context
+        context.time_base = _CLOCK
+        context.sample_aspect_ratio = aspect
+        sample = to_yuv420(first, 2, 2)
+        context.colorspace, context.color_range = sample.colorspace, sample.color_range
+        for tag in ("color_primaries", "color_trc"):
+            setattr(context, tag, getattr(source.stream.codec_context, tag))
+        self.stream = stream
+        self._latest = -1  # ticks
+        self._durations: dict[int, int] = {}  # in ticks, by the time of the frame
 
-    def write(self, frame: VideoFrame, time: float) -> None:
-        """Encode one frame that appears at `time` (seconds)."""
-        if self._rotation is not None:  # phone clips are rotated by metadata alone
-            self._rotation.push(frame)
-            frame = self._rotation.pull()
-        stream = self._stream
-        frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
-        frame.pts, frame.time_base, frame.pict_type = round(time / _CLOCK), _CLOCK, 0
-        self._output.mux(stream.encode(frame))
+    def write(self, frame: VideoFrame, time: float, duration: float) -> None:
+        """Encode one frame.
+
+        Args:
+            frame: A decoded frame, as it is stored in the source.
+            time: Seconds at which it appears.
+            duration: Seconds for which it is shown.
+        """
+        stream, ticks = self.stream, round(time / _CLOCK)
+        if ticks <= self._latest:  # two pictures of a damaged file share a time: the first is shown
+            return
+        self._latest = ticks
+        frame = to_yuv420(self._turn(frame), stream.width, stream.height)
+        frame.pts, frame.time_base, frame.pict_type = ticks, _CLOCK, 0
+        self._durations[ticks] = max(1, round((time + duration) / _CLOCK) - ticks)
+        self._mux(stream.encode(frame))
 
     def close(self) -> None:
         """Flush the encoder."""
-        self._output.mux(self._stream.encode(None))
+        self._mux(self.stream.encode(None))
+
+    def _mux(self, packets: list[Any]) -> None:
+        """Pass packets on; encoders drop the durations of frames, and the last one cannot be guessed."""
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._output.mux(packet)
+
+    def _turn(self, frame: VideoFrame) -> VideoFrame:
+        """Bring a frame upright: phone clips are turned by metadata alone."""
+        if self._orientation.is_upright:
+            return frame
+        kind = (frame.width, frame.height, frame.format.name)
+        if self._turning[0] != kind:
+            self._turning = kind, _filter_graph(frame, self._orientation.filters())
+        graph = self._turning[1]
+        colours = frame.colorspace, frame.color_range
+        graph.push(frame)
+        frame = graph.pull()
+        frame.colorspace, frame.color_range = colours
+        return frame
 
 
-def _rotation_graph(source: VideoStream, turns: int) -> Any:
-    """A filter graph that turns frames counter-clockwise by quarter turns (1..3)."""
+def _filter_graph(frame: VideoFrame, filters: list[tuple[str, str | None]]) -> Any:
+    """A chain of FFmpeg's filters for frames like this one."""
     import av
 
     graph = av.filter.Graph()
-    filters: dict[int, list[tuple[str, str | None]]] = {
-        1: [("transpose", "cclock")],
-        2: [("hflip", None), ("vflip", None)],
-        3: [("transpose", "clock")],
-    }
-    nodes = [graph.add_buffer(template=source)]
-    nodes += [graph.add(name, argument) for name, argument in filters[turns]]
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_CLOCK)]
+    nodes += [graph.add(name, argument) for name, argument in filters]
     graph.link_nodes(*nodes, graph.add("buffersink")).configure()
     return graph
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -20,15 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .containers import (
-    TOLERANCE,
-    MediaSource,
-    frame_rate,
-    frame_seconds,
-    open_frames,
-    quarter_turns,
-    video_end,
-)
+from .containers import TOLERANCE, Film, MediaSource, open_frames
+from .tracks.colours import read_pixels
+from .tracks.rates import frame_seconds
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.video.frame import VideoFrame
@@ -189,15 +184,16 @@ def sample_frames(
             sampler, source, limit, lambda image: _resize_image(image, size, resize), check_cancelled
         )
         return SampledFrames(sampler.frames, min(limit, end) - start, float(source.fps))
-    with open_frames(source, start, check_cancelled) as (container, stream, timed_frames):
-        sampler.take(timed_frames, limit, lambda frame: _resize_frame(frame, size, resize))
-        fps = frame_rate(stream)
+    with open_frames(source, start, check_cancelled) as film:
+        sampler.tolerance = film.tolerance
+        sampler.take(film.frames, limit, lambda frame: _resize_frame(frame, film, size, resize))
         if sampler.exhausted:
-            end = sampler.latest_time + frame_seconds(sampler.held, fps)
+            end = sampler.latest_time + frame_seconds(sampler.held, film.fps)
+            end = film.find_end(at_least=end)
         else:
-            end = video_end(container, stream, at_least=sampler.latest_time, stop=limit)
+            end = film.find_end(at_least=sampler.latest_time, stop=limit)
     _ensure_before_end(start, end)
-    return SampledFrames(sampler.frames, min(limit, end) - start, fps)
+    return SampledFrames(sampler.frames, min(limit, end) - start, film.fps)
 
 
 def _sample_images(
@@ -242,6 +238,7 @@ class _FrameSampler:
         self.held: Any = None  # the source frame that is on screen: a VideoFrame or an image
         self._held_since = 0.0
         self.latest_time = 0.0  # of the latest source frame that passed by
+        self.tolerance = TOLERANCE
         self.exhausted = False  # whether the source ended before all frames were collected
 
     def take(
@@ -267,7 +264,7 @@ class _FrameSampler:
         transformed: dict[FrameTransform | None, Tensor] = {}
         for index, (rate, out) in enumerate(zip(self._rates, self.frames, strict=True)):
             first = stop = self._filled[index]
-            while stop < len(out) and self.start + stop / rate + TOLERANCE < until:
+            while stop < len(out) and self.start + stop / rate + self.tolerance < until:
                 stop += 1
             if stop > first:
                 small = shrink(self.held) if small is None else small
@@ -316,24 +313,33 @@ def _resize_image(image: Tensor, size: int, resize: Resize) -> Tensor:
     return _resize_pixels(image.mul(255).round().to(torch.uint8).expand(-1, -1, 3), size, resize)
 
 
-def _resize_frame(frame: VideoFrame, size: int, resize: Resize) -> Tensor:
-    """A decoded frame -> (3, size, size) uint8, upright."""
-    # RGB has no matrix of its own, but older PyAV uses the source's matrix only if another is named here.
-    pixels = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
-    small = _resize_pixels(torch.from_numpy(pixels), size, resize)
-    turns = quarter_turns(frame)
-    return torch.rot90(small, turns, dims=(1, 2)) if turns else small  # resizing commutes with turning
+def _resize_frame(frame: VideoFrame, film: Film, size: int, resize: Resize) -> Tensor:
+    """A decoded frame of a film -> (3, size, size) uint8, upright."""
+    small = _resize_pixels(torch.from_numpy(read_pixels(frame)), size, resize, film.pixel_aspect)
+    return film.orientation.apply(small, height_axis=1)  # resizing commutes with turning
 
 
-def _resize_pixels(pixels: Tensor, size: int, resize: Resize) -> Tensor:
+def _resize_pixels(pixels: Tensor, size: int, resize: Resize, aspect: Fraction = Fraction(1)) -> Tensor:
     """(H, W, 3) uint8 -> (3, size, size) uint8.
 
     torch's uint8 kernel stays within one step of rounded float arithmetic and is ten times as fast.
     """
     if resize == "crop":
         height, width = pixels.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        pixels = pixels[top : top + side, left : left + side]
+        pixels = pixels[find_centre_square(height, width, aspect)]
     batch = pixels.permute(2, 0, 1)[None]
     return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)[0]
+
+
+def find_centre_square(height: int, width: int, aspect: Fraction = Fraction(1)) -> tuple[slice, slice]:
+    """Find the rows and columns of the largest centred square, as it is shown.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+        aspect: Width / height of a pixel as it is shown.
+    """
+    side = min(Fraction(height), width * aspect)
+    rows, columns = max(1, round(side)), max(1, round(side / aspect))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)

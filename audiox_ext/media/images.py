@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import MediaError
-from .containers import open_frames, quarter_turns
+from .containers import open_frames
 from .probing import read_packet_times
+from .tracks.colours import read_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,11 +107,10 @@ def _decode_masks(path: Path) -> Iterator[Image]:
     """The frames of a video in grey, upright."""
     from PIL import Image
 
-    with open_frames(path) as (_, _, timed_frames):
-        for _, frame in timed_frames:
+    with open_frames(path) as film:
+        for _, frame in film.frames:
             # By way of RGB: grey alone would keep the video's range, where white is 235.
-            pixels = frame.to_ndarray(format="rgb24", dst_colorspace="ITU601")
-            upright = np.ascontiguousarray(np.rot90(pixels, quarter_turns(frame)))
+            upright = np.ascontiguousarray(film.orientation.apply(read_pixels(frame)))
             yield Image.fromarray(upright).convert("L")
 
 

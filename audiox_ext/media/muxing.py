@@ -10,27 +10,21 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..errors import InputError
-from .containers import (
-    TOLERANCE,
-    MediaSource,
-    frame_rate,
-    frame_seconds,
-    open_frames,
-    open_media,
-    seconds_per_tick,
-    source_name,
-    video_stream,
-)
+from .containers import TOLERANCE, MediaSource, find_clock, open_frames, open_media, source_name, video_stream
 from .encoding import AAC, OPUS, AudioCodec, AudioEncoder, VideoEncoder, open_output
 from .frames import TimeRange
 from .probing import probe_video
+from .tracks.matroska import reserve_room, set_display_size
+from .tracks.rates import find_pixel_aspect, frame_rate, frame_seconds, seconds_per_tick
+from .tracks.tags import choose_codec_tag, copy_chapters, needs_free_tags, read_tags, read_track_tags
 from .waveforms import check_waveform, conform_audio
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
@@ -49,19 +43,42 @@ class _VideoFormat:
         audio: The audio codec.
         encoders: Video encoders; the first that this build of FFmpeg has is used.
         muxer_options: Options of the container.
+        codecs: FFmpeg's names of the video codecs that players expect in it; empty: any that it can hold.
+        orientations: Whether players turn and mirror its pictures as it asks.
     """
 
     container: str
     audio: AudioCodec
     encoders: tuple[str, ...] = ("libx264", "h264", "mpeg4")
     muxer_options: tuple[tuple[str, str], ...] = ()
+    codecs: frozenset[str] = frozenset()
+    orientations: bool = False
 
 
 _FASTSTART = (("movflags", "+faststart"),)  # the index first, so that a browser can start immediately
+_MP4_CODECS = frozenset({"h264", "hevc", "av1", "vvc", "vp9", "mpeg4", "mpeg2video", "mpeg1video"})
+_MOV_CODECS = _MP4_CODECS - {"vp9"} | {
+    *(
+        "prores",
+        "mjpeg",
+        "png",
+        "qtrle",
+        "dnxhd",
+        "rawvideo",
+        "v210",
+        "dvvideo",
+        "h263",
+        "jpeg2000",
+        "cfhd",
+        "hap",
+    ),
+    *("svq1", "svq3", "cinepak", "rpza", "8bps", "smc"),
+}
+_MP4 = _VideoFormat("mp4", AAC, muxer_options=_FASTSTART, codecs=_MP4_CODECS, orientations=True)
 _VIDEO_FORMATS = {
-    ".mp4": _VideoFormat("mp4", AAC, muxer_options=_FASTSTART),
-    ".m4v": _VideoFormat("mp4", AAC, muxer_options=_FASTSTART),
-    ".mov": _VideoFormat("mov", AAC, muxer_options=_FASTSTART),
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": _VideoFormat("mov", AAC, muxer_options=_FASTSTART, codecs=_MOV_CODECS, orientations=True),
     ".mkv": _VideoFormat("matroska", AAC),
     ".webm": _VideoFormat("webm", OPUS, encoders=("libvpx-vp9",)),
 }
@@ -79,10 +96,12 @@ def choose_video_suffix(video: MediaSource) -> str:
     """
     import av
 
+    is_turned = probe_video(video).is_turned
     with open_media(video) as source:
         stream = video_stream(source, video)
         for suffix in (".mp4", ".webm", ".mkv"):
-            with suppress(ValueError, av.error.FFmpegError):
+            with suppress(_CannotCopyError, ValueError, av.error.FFmpegError):
+                _ensure_copyable(source, stream, _VIDEO_FORMATS[suffix], is_turned)
                 # Only the header is written: it shows whether the container takes the codec.
                 with av.open(io.BytesIO(), "w", format=_VIDEO_FORMATS[suffix].container) as trial:
                     trial.add_stream_from_template(stream, opaque=True)
@@ -104,10 +123,12 @@ def replace_audio_track(
 ) -> None:
     """Write a video, or a part of it, with the waveform as its only audio track.
 
-    Packets of a whole video are copied unchanged. A part of a video, or a codec that the new container cannot
-    hold, is encoded (H.264; VP9 for .webm), because players disagree about packets that are cut anywhere but
-    at a keyframe. Either way every frame keeps its time; the first is at 0, where the waveform starts as
-    well. Other tracks (subtitles, data) are dropped.
+    Packets of a whole video are copied unchanged, with what they say about colours, shape and orientation.
+    The video is encoded (H.264; VP9 for .webm) if only a part of it is used, because players disagree about
+    packets that are cut anywhere but at a keyframe, or if the new container cannot hold it as it is; the log
+    says why. Either way every frame keeps its time, its colours and its proportions. The first frame is at
+    0, where the waveform starts as well. Transparent pixels are encoded over black. The title, the date and
+    other tags are kept, and the chapters. Other tracks (subtitles, data) are dropped.
 
     Args:
         video: A path or a seekable binary file.
@@ -117,7 +138,7 @@ def replace_audio_track(
         out: .mp4, .m4v, .mov or .mkv (AAC audio), or .webm (Opus). May be the same file as `video`.
         start: Seconds into the video at which the output begins.
         duration: Seconds of video to write; None: to the end.
-        metadata: Tags for the file.
+        metadata: Tags for the file, in addition to its own.
         check_cancelled: Called for every frame or packet; may raise.
 
     Raises:
@@ -140,14 +161,16 @@ def replace_audio_track(
     waveform = check_waveform(waveform, rate)
     audio_rate = video_format.audio.rate_for(int(rate))
     audio = conform_audio(waveform, rate, target_rate=audio_rate), audio_rate
-    job = _Job(out, video_format, audio, dict(metadata or {}), check_cancelled or _do_nothing)
+    with open_media(video) as source:
+        tags = {**read_tags(source), **(metadata or {})}
+    job = _Job(out, video_format, audio, tags, check_cancelled or _do_nothing)
     half_a_frame = 0.5 / (info.fps or 25.0)
     if start == 0 and (duration is None or duration > info.duration - half_a_frame):
         try:
-            _copy_video(video, job)
+            _copy_video(video, job, info.is_turned)
             return
         except _CannotCopyError as reason:
-            log.info("Encoding the video of %s instead of copying it: %s.", source_name(video), reason)
+            log.warning("The video of %s is encoded, not copied: %s.", source_name(video), reason)
     _encode_video(video, job, time_range)
 
 
@@ -159,26 +182,54 @@ class _Job:
         out: The file.
         video_format: The kind of file.
         audio: (2, S) and its sample rate.
-        metadata: Tags for the file.
+        tags: Tags for the file.
         check_cancelled: Called for every frame or packet; may raise.
     """
 
     out: Path
     video_format: _VideoFormat
     audio: tuple[Tensor, int]
-    metadata: dict[str, str]
+    tags: dict[str, str]
     check_cancelled: Callable[[], None]
 
     @contextmanager
-    def open(self) -> Iterator[OutputContainer]:
-        """Open the output and write its metadata."""
+    def open(self) -> Iterator[_Output]:
+        """Open the output and give it its tags."""
         options = dict(self.video_format.muxer_options)
-        if self.metadata and self.video_format.container in ("mp4", "mov"):
-            # Without this flag these formats drop unknown tags.
+        if self.video_format.container in ("mp4", "mov") and needs_free_tags(self.tags):
             options["movflags"] = options.get("movflags", "") + "+use_metadata_tags"
-        with open_output(self.out, self.video_format.container, options) as output:
-            output.metadata.update(self.metadata)
+        output = _Output()
+        with open_output(self.out, self.video_format.container, options, output.finish) as output.container:
+            output.container.metadata.update(self.tags)
             yield output
+
+
+@dataclass
+class _Output:
+    """A file that is being written.
+
+    Attributes:
+        container: The open file.
+    """
+
+    container: OutputContainer = field(init=False)
+    _display_size: tuple[int, int] | None = None
+
+    def shape_pixels(self, stream: Any, aspect: Fraction) -> None:
+        """Tell players how wide the pixels of a video are, where the encoded pictures need not say so.
+
+        Args:
+            stream: The video track, before the header is written.
+            aspect: Width / height of a pixel as it is shown, upright.
+        """
+        if aspect != 1 and self.container.format.name in ("matroska", "webm"):
+            reserve_room(stream)
+            self._display_size = max(1, round(stream.width * aspect)), stream.height
+
+    def finish(self, path: Path) -> None:
+        """Complete the closed file."""
+        if self._display_size is not None:
+            set_display_size(path, *self._display_size)
 
 
 def _do_nothing() -> None:
@@ -189,28 +240,60 @@ class _CannotCopyError(Exception):
     """The video packets do not fit the new container; the message gives the reason."""
 
 
-def _copy_video(video: MediaSource, job: _Job) -> None:
+def _ensure_copyable(
+    source: InputContainer, stream: VideoStream, video_format: _VideoFormat, is_turned: bool
+) -> None:
+    """Raise _CannotCopyError if the packets of a video would not be shown as they are in a format."""
+    codec = _codec_name(stream)
+    if "avi" in source.format.name.split(","):
+        raise _CannotCopyError("AVI stores no display times")
+    if video_format.codecs and codec not in video_format.codecs:
+        raise _CannotCopyError(f"few players show {codec} in {video_format.container}")
+    if is_turned and not video_format.orientations:
+        raise _CannotCopyError(f"{video_format.container} cannot say how its pictures are turned")
+
+
+def _codec_name(stream: VideoStream) -> str:
+    """FFmpeg's name of a codec, whichever decoder it uses."""
+    return str(getattr(stream.codec_context.codec, "canonical_name", stream.codec_context.name))
+
+
+def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
     """Copy all video packets, and encode the audio beside them."""
     import av
 
+    clock = find_clock(video)
     # The output is the outer context: when it is renamed, perhaps onto the source, the source is closed.
     with job.open() as output, open_media(video) as source:
         stream = video_stream(source, video)
-        if "avi" in source.format.name.split(","):
-            raise _CannotCopyError("AVI stores no display times")
+        _ensure_copyable(source, stream, job.video_format, is_turned)
+        start = clock.origin(stream) or 0.0
         try:
-            copy = output.add_stream_from_template(stream, opaque=True)  # without an encoder
-            encoder = AudioEncoder(output, job.video_format.audio, *job.audio)
-            output.start_encoding()
+            # Without an encoder.
+            copy: Any = output.container.add_stream_from_template(stream, opaque=True)
+            tag = choose_codec_tag(source, stream, job.video_format.container)
+            if tag:
+                copy.codec_context.codec_tag = tag
+            copy.metadata.update(read_track_tags(stream))
+            copy.codec_context.sample_aspect_ratio = find_pixel_aspect(stream)
+            output.shape_pixels(copy, find_pixel_aspect(stream))
+            encoder = AudioEncoder(output.container, job.video_format.audio, *job.audio)
+            copy_chapters(source, output.container, origin=start, start=0.0, end=math.inf)
+            output.container.start_encoding()
         except (ValueError, av.error.FFmpegError) as error:
-            raise _CannotCopyError(str(error)) from error
-        origin, seconds, end = stream.start_time or 0, seconds_per_tick(stream), 0.0
-        for packet in _timed_packets(source, stream):
+            raise _CannotCopyError(
+                f"{job.video_format.container} cannot hold {_codec_name(stream)}"
+            ) from error
+        seconds, end = seconds_per_tick(stream), 0.0
+        origin = round(start / seconds)
+        for packet in _timed_packets(clock.demux(source, stream), stream):
             job.check_cancelled()
             packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, copy
+            if packet.is_discard and not (job.video_format.container in ("mp4", "mov") and packet.pts < 0):
+                raise _CannotCopyError("it hides some of its pictures")
             end = max(end, (packet.pts + packet.duration) * seconds)
             encoder.write(max(0.0, packet.dts * seconds))
-            output.mux(packet)
+            output.container.mux(packet)
         encoder.write(end)
         encoder.close()
 
@@ -218,39 +301,45 @@ def _copy_video(video: MediaSource, job: _Job) -> None:
 def _encode_video(video: MediaSource, job: _Job, time_range: TimeRange) -> None:
     """Encode the frames on screen during the time range, at their own times, and the audio beside them."""
     limit = math.inf if time_range.duration is None else time_range.start + time_range.duration
-    with (
-        job.open() as output,
-        open_frames(video, time_range.start, job.check_cancelled) as (_, source, timed_frames),
-    ):
-        time, pending = next(timed_frames)
-        frames = VideoEncoder(output, job.video_format.encoders, source, pending)
-        encoder = AudioEncoder(output, job.video_format.audio, *job.audio)
-        pending_time, end = 0.0, time + frame_seconds(pending, frame_rate(source))
-        for time, frame in timed_frames:
+    with job.open() as output, open_frames(video, time_range.start, job.check_cancelled) as film:
+        time, pending = next(film.frames)
+        frames = VideoEncoder(output.container, job.video_format.encoders, film, pending)
+        turned = film.orientation.transposed
+        output.shape_pixels(frames.stream, 1 / film.pixel_aspect if turned else film.pixel_aspect)
+        encoder = AudioEncoder(output.container, job.video_format.audio, *job.audio)
+        origin = film.clock.origin(film.stream) or 0.0
+        copy_chapters(film.container, output.container, origin=origin, start=time_range.start, end=limit)
+        pending_time, end = 0.0, time + frame_seconds(pending, film.fps)
+        for time, frame in film.frames:
             if time >= limit - TOLERANCE:
                 end = limit
                 break
-            if time > time_range.start + TOLERANCE:  # else the pending frame is over before the range starts
-                frames.write(pending, pending_time)
+            if (
+                time > time_range.start + film.tolerance
+            ):  # else the pending frame is over before the range starts
+                next_time = time - time_range.start
+                frames.write(pending, pending_time, next_time - pending_time)
                 encoder.write(pending_time)
-                pending_time = time - time_range.start
-            pending, end = frame, time + frame_seconds(frame, frame_rate(source))
+                pending_time = next_time
+            pending, end = frame, time + frame_seconds(frame, film.fps)
         if end <= time_range.start:  # the file is shorter than its header says
             raise InputError(
                 f"start is {time_range.start:g} s, but the video ends at {end:.6g} s. Choose an "
                 "earlier start."
             )
-        frames.write(pending, pending_time)
+        length = min(end, limit) - time_range.start
+        frames.write(pending, pending_time, length - pending_time)
         frames.close()
-        encoder.write(min(end, limit) - time_range.start)
+        encoder.write(length)
         encoder.close()
 
 
-def _timed_packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
-    """The packets of a video, with the times that some containers omit: muxers need all of them."""
+def _timed_packets(packets: Iterator[Any], stream: VideoStream) -> Iterator[Any]:
+    """The packets of a video, with the times that some containers omit: muxers need all of them, in order."""
     frame_ticks = round(1 / ((frame_rate(stream) or 25.0) * seconds_per_tick(stream)))
     waiting: list[Any] = []  # Matroska omits the first decoding times, as many as it reorders frames
-    for packet in _packets(container, stream):
+    latest: int | None = None
+    for packet in _undamaged(packets):
         if packet.pts is None:
             raise _CannotCopyError("its packets have no display times")
         packet.duration = packet.duration or frame_ticks  # 0 in MPEG-TS
@@ -259,17 +348,21 @@ def _timed_packets(container: InputContainer, stream: VideoStream) -> Iterator[A
             continue
         for distance, earlier in enumerate(reversed(waiting)):
             earlier.dts = packet.dts - distance * frame_ticks
-        yield from waiting
+        for ready in waiting:
+            if latest is not None and ready.dts <= latest:  # recordings that were joined overlap by a little
+                ready.dts = latest + 1
+                ready.pts = max(ready.pts, ready.dts)
+            latest = ready.dts
+            yield ready
         waiting = []
     if waiting:
         raise _CannotCopyError("its packets have no decoding times")
 
 
-def _packets(container: InputContainer, stream: Any) -> Iterator[Any]:
-    """The packets of one stream, up to the first damage, with a warning."""
+def _undamaged(packets: Iterator[Any]) -> Iterator[Any]:
+    """Packets up to the first damage, with a warning."""
     import av
 
-    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)

@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from .containers import TOLERANCE
-from .frames import Resize
+from .frames import Resize, find_centre_square
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class MaskOverlay:
         frame_size: tuple[int, int],
         size: int,
         resize: Resize,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         """Prepare the overlay, and warn of an empty or stretched mask.
 
@@ -106,9 +108,11 @@ class MaskOverlay:
             frame_size: (height, width) of the source's frames, upright.
             size: Side of the resized frames in pixels.
             resize: The way the frames are resized.
+            pixel_aspect: Width / height of the source's pixels as they are shown.
         """
         self._mask, self._times, self._first = mask, times, first
         self._frame_size, self._size, self._resize = frame_size, size, resize
+        self._pixel_aspect = pixel_aspect
         # The current mask: the fraction of each pixel that it keeps, and the grey that it adds. In numpy,
         # which works in this thread: torch would wake its thread pool for each of these small steps.
         self._index = -1
@@ -144,9 +148,9 @@ class MaskOverlay:
         """(H, W) -> (size, size), 0..1 in steps of 1/255, cropped and resized like the frame."""
         if self._resize == "crop":
             height, width = self._frame_size
-            side = min(height, width)
-            rows = _scale_slice(slice((height - side) // 2, (height + side) // 2), len(mask) / height)
-            columns = _scale_slice(slice((width - side) // 2, (width + side) // 2), mask.shape[1] / width)
+            rows, columns = find_centre_square(height, width, self._pixel_aspect)
+            rows = _scale_slice(rows, len(mask) / height)
+            columns = _scale_slice(columns, mask.shape[1] / width)
             mask = mask[rows, columns]
         small = F.interpolate(
             self._to_bytes(mask)[None, None], size=(self._size, self._size), mode="bilinear", antialias=True

@@ -5,18 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
-from .containers import (
-    frame_rate,
-    frame_seconds,
-    open_frames,
-    open_media,
-    quarter_turns,
-    seconds_per_tick,
-    video_end,
-    video_stream,
-)
+from .containers import find_clock, open_frames, open_media, video_stream
 from .frames import ImageSequence, VideoSource
+from .tracks.rates import frame_rate, frame_seconds, seconds_per_tick
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +24,8 @@ class VideoInfo:
         width: Pixels as displayed.
         height: Pixels as displayed.
         has_audio: Whether the file has an audio track.
+        pixel_aspect: Width / height of a pixel as displayed; not 1 in anamorphic films (DV, DVD).
+        is_turned: Whether the file asks players to turn or mirror its pictures.
     """
 
     duration: float
@@ -38,11 +33,13 @@ class VideoInfo:
     width: int
     height: int
     has_audio: bool
+    pixel_aspect: Fraction = Fraction(1)
+    is_turned: bool = False
 
     @property
     def aspect_ratio(self) -> float:
         """Width / height as displayed."""
-        return self.width / max(1, self.height)
+        return float(self.width * self.pixel_aspect / max(1, self.height))
 
 
 def probe_video(source: VideoSource) -> VideoInfo:
@@ -58,17 +55,19 @@ def probe_video(source: VideoSource) -> VideoInfo:
         return VideoInfo(
             duration=source.duration, fps=source.fps, width=width, height=height, has_audio=False
         )
-    with open_frames(source) as (container, stream, timed_frames):
-        time, frame = next(timed_frames)
-        width, height = frame.width, frame.height
-        if quarter_turns(frame) % 2:
-            width, height = height, width
+    with open_frames(source) as film:
+        time, frame = next(film.frames)
+        width, height, aspect = frame.width, frame.height, film.pixel_aspect
+        if film.orientation.transposed:
+            width, height, aspect = height, width, 1 / aspect
         return VideoInfo(
-            duration=video_end(container, stream, at_least=time + frame_seconds(frame, frame_rate(stream))),
-            fps=frame_rate(stream),
+            duration=film.find_end(at_least=time + frame_seconds(frame, film.fps)),
+            fps=film.fps,
             width=width,
             height=height,
-            has_audio=bool(container.streams.audio),
+            has_audio=bool(film.container.streams.audio),
+            pixel_aspect=aspect,
+            is_turned=not film.orientation.is_upright,
         )
 
 
@@ -89,11 +88,12 @@ def read_packet_times(source: VideoSource) -> list[float]:
     import av
 
     stamps: list[int | None] = []
+    clock = find_clock(source)
     with open_media(source) as container:
         stream = video_stream(container, source)
         unstamped = "avi" in container.format.name.split(",")  # its display times are guesses
         try:
-            for packet in container.demux(stream):
+            for packet in clock.demux(container, stream):
                 if packet.size and not packet.is_discard:
                     stamps.append(packet.dts if unstamped or packet.pts is None else packet.pts)
         except av.error.FFmpegError as error:  # the decoder stops at the same place
@@ -101,8 +101,9 @@ def read_packet_times(source: VideoSource) -> list[float]:
         known = sorted(stamp for stamp in stamps if stamp is not None)
         if len(known) < len(stamps) or not known:  # a bare stream: count its frames
             return [index / (frame_rate(stream) or 25.0) for index in range(len(stamps))]
-        origin = known[0] if stream.start_time is None else stream.start_time
-        return [(stamp - origin) * seconds_per_tick(stream) for stamp in known]
+        start, tick = clock.origin(stream), seconds_per_tick(stream)
+        origin = known[0] * tick if start is None else start
+        return [stamp * tick - origin for stamp in known]
 
 
 def decode_frame_times(source: VideoSource, check_cancelled: Callable[[], None] | None = None) -> list[float]:
@@ -120,5 +121,5 @@ def decode_frame_times(source: VideoSource, check_cancelled: Callable[[], None] 
     """
     if isinstance(source, ImageSequence):
         return read_packet_times(source)
-    with open_frames(source, check_cancelled=check_cancelled) as (_, _, timed_frames):
-        return sorted(time for time, _ in timed_frames)
+    with open_frames(source, check_cancelled=check_cancelled) as film:
+        return sorted(time for time, _ in film.frames)

@@ -153,7 +153,7 @@ def test_a_start_after_the_end_of_an_incomplete_file_is_refused(tmp_path: Path) 
     )
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "in.mkv").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="the video ends at"):
+    with pytest.raises(InputError, match=r"only 0\.\d+ s long"):
         replace_audio_track(tmp_path / "in.mkv", stereo(), 44100, tmp_path / "out.mkv", start=2.5)
     assert not (tmp_path / "out.mkv").exists()
 

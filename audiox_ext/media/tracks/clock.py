@@ -1,0 +1,302 @@
+"""One clock for the picture and the sound of a file: restarts become continuous, empty jumps are closed.
+
+In recordings that are joined end to end (dash cams, streams, broadcasts) times start again in the middle; in
+interrupted ones they jump ahead. Every part keeps its picture and its sound together, and begins where the
+part before it ends. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
+    from av.container import InputContainer
+
+log = logging.getLogger(__name__)
+
+# Seconds. Times that go back by less than this are not a restart: they are rounded and interleaved.
+_JITTER = 0.2
+# Seconds without any packet after which the times of a streaming format have jumped; FFmpeg's own limit.
+_STREAMED_JUMP = 10.0
+# Seconds, for the other formats: they may show a picture for minutes.
+_STORED_JUMP = 600.0
+# Formats that are written packet by packet, beside those that FFmpeg marks as discontinuous.
+_STREAMED = {"flv", "live_flv", "asf"}
+# Bytes. Files of the other formats are searched for jumps only up to this size, because all of it is read.
+_LARGEST_SEARCH = 1 << 28
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A correction of one track's times.
+
+    Attributes:
+        packet: Number of the track's first packet that it applies to.
+        seconds: Seconds to add.
+    """
+
+    packet: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The corrections of a file's times.
+
+    Attributes:
+        shifts: The corrections of each track by its index, in order; empty if the file's times are right.
+        starts: When each track begins, by its index; empty unless all packets were read.
+        ends: When each track ends by its packets; empty unless all packets were read.
+        counts: The number of packets of each track; empty unless all packets were read.
+    """
+
+    shifts: dict[int, tuple[Shift, ...]] = field(default_factory=dict)
+    starts: dict[int, float] = field(default_factory=dict)
+    ends: dict[int, float] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the file's own times are right, so that it can be searched by time."""
+        return not self.shifts
+
+    def origin(self, stream: Any) -> float | None:
+        """Read when a track begins; None for a bare stream, whose packets have no times."""
+        if self.shifts and stream.index in self.starts:
+            return self.starts[stream.index]
+        if stream.start_time is None:
+            return None
+        return float(stream.start_time * stream.time_base)
+
+    def demux(self, container: InputContainer, stream: Any) -> Iterator[Any]:
+        """Read the packets of a track with their corrected times.
+
+        Args:
+            container: The open file, at its beginning unless the clock is continuous.
+            stream: One of its audio or video tracks.
+
+        Yields:
+            The packets in file order, then an empty one.
+        """
+        if stream.index not in self.shifts:
+            yield from container.demux(stream)
+            return
+        shifts = [
+            (shift.packet, round(shift.seconds / stream.time_base)) for shift in self.shifts[stream.index]
+        ]
+        ticks, count = 0, 0
+        for packet in container.demux(stream):
+            if packet.size:
+                ticks = next((ticks for first, ticks in reversed(shifts) if count >= first), 0)
+                count += 1
+            if packet.dts is not None:
+                packet.dts += ticks
+            if packet.pts is not None:
+                near = packet.dts if packet.dts is not None else packet.pts + ticks
+                # Pictures are stored before those that they follow on screen: a jump may lie in between.
+                choices = {0, ticks, *(ticks for _, ticks in shifts)}
+                packet.pts = min((packet.pts + choice for choice in choices), key=lambda pts: abs(pts - near))
+            yield packet
+
+
+def needs_search(container: InputContainer, size: int) -> bool:
+    """Whether all packets of a file must be read to know its times.
+
+    Args:
+        container: The open file.
+        size: Its size in bytes.
+    """
+    if _is_discontinuous(container):
+        return True
+    unknown = container.duration is None or container.duration / 1e6 > _STORED_JUMP
+    return (unknown or _can_be_joined(container)) and size <= _LARGEST_SEARCH
+
+
+def read_clock(container: InputContainer, name: str) -> Clock:
+    """Read all packets of a file and find where its times restart or jump.
+
+    Args:
+        container: A file that was just opened; its packets are used up.
+        name: The name of the file, for the log.
+
+    Returns:
+        The clock. Damage ends the search, as it ends the file for those who read it.
+    """
+    import av
+
+    streamed = _is_discontinuous(container)
+    jump = _STREAMED_JUMP if streamed else _STORED_JUMP
+    search = _Search(jump=jump, restarts=streamed or _can_be_joined(container))
+    tracks = _timed_tracks(container)
+    try:
+        for packet in container.demux(tracks):
+            if packet.size:
+                search.add(packet)
+    except av.error.FFmpegError as error:
+        log.debug("%s: %s", name, error)
+    return search.finish(name)
+
+
+def _is_discontinuous(container: InputContainer) -> bool:
+    """Whether times of a format can restart or jump without anything being wrong."""
+    from av.format import Flags
+
+    flagged = Flags.ts_discont in Flags(container.format.flags)
+    return flagged or bool(set(container.format.name.split(",")) & _STREAMED)
+
+
+def _can_be_joined(container: InputContainer) -> bool:
+    """Whether files of a format that are put end to end are read as one."""
+    return "matroska" in container.format.name
+
+
+def _timed_tracks(container: InputContainer) -> list[Any]:
+    """The audio and video tracks, without cover art, whose times say nothing."""
+    from av.stream import Disposition
+
+    tracks: Sequence[Any] = [*container.streams.video, *container.streams.audio]
+    return [track for track in tracks if not track.disposition & Disposition.attached_pic]
+
+
+@dataclass
+class _Track:
+    """One track within one part of the file. Decoding times unless stated, in seconds of the file.
+
+    Attributes:
+        packet: Number of the track's first packet in the part.
+        first: When the first packet is decoded.
+        last: When the last packet is decoded.
+        duration: Of the last packet.
+        usual: Duration of a packet that seems long because a jump follows it.
+        first_shown: When the first picture is shown, or the first sound heard.
+        last_shown: When the last one is.
+    """
+
+    packet: int
+    first: float
+    last: float
+    duration: float = 0.0
+    usual: float = 0.0
+    first_shown: float = math.inf
+    last_shown: float = -math.inf
+
+    def add(self, time: float, shown: float, duration: float) -> None:
+        """Add a packet of the part."""
+        if time > self.last:
+            self.usual = time - self.last
+        self.last, self.duration = max(self.last, time), duration or self.usual
+        self.first_shown = min(self.first_shown, shown)
+        self.last_shown = max(self.last_shown, shown)
+
+    def length_of_last(self, jump: float) -> float:
+        """Seconds from the last packet to the next part."""
+        return self.duration if self.duration < jump else self.usual
+
+
+@dataclass
+class _Part:
+    """A stretch of the file without restart or jump."""
+
+    tracks: dict[int, _Track] = field(default_factory=dict)
+
+    @property
+    def first(self) -> float:
+        return min(track.first for track in self.tracks.values())
+
+    @property
+    def last(self) -> float:
+        return max(track.last for track in self.tracks.values())
+
+
+class _Search:
+    """Sorts the packets of a file into parts."""
+
+    def __init__(self, *, jump: float, restarts: bool) -> None:
+        self._jump, self._restarts = jump, restarts
+        self._parts: list[_Part] = [_Part()]
+        self._current: dict[int, int] = {}  # the part that each track is in
+        self._counts: dict[int, int] = {}
+        # Matroska omits the first decoding times: number of the first such packet, and when it is shown.
+        self._undated: dict[int, tuple[int, float]] = {}
+
+    def add(self, packet: Any) -> None:
+        """Add the next packet of the file."""
+        index, base = packet.stream.index, packet.time_base
+        number = self._counts.get(index, 0)
+        self._counts[index] = number + 1
+        if packet.is_discard or (packet.pts is None and packet.dts is None):
+            return
+        shown = float((packet.dts if packet.pts is None else packet.pts) * base)
+        if packet.dts is None:
+            first, earliest = self._undated.get(index, (number, shown))
+            self._undated[index] = first, min(earliest, shown)
+            return
+        time = float(packet.dts * base)
+        part = self._parts[self._find_part(index, time)]
+        first, earliest = self._undated.pop(index, (number, shown))
+        track = part.tracks.setdefault(index, _Track(first, time, time))
+        if abs(shown - time) > self._jump:  # a jump lies between: the picture is shown in the next part
+            shown = time
+        track.add(time, shown, float((packet.duration or 0) * base))
+        track.first_shown = min(track.first_shown, earliest)
+
+    def _find_part(self, index: int, time: float) -> int:
+        """The part that a packet belongs to; a new one after a restart or a jump."""
+        current = self._current.setdefault(index, len(self._parts) - 1)
+        track = self._parts[current].tracks.get(index)
+        if track is not None and self._is_break(self._parts[current], track, time):
+            later = range(current + 1, len(self._parts))
+            reached = (number for number in later if self._reaches(self._parts[number], time))
+            current = next(reached, len(self._parts))
+            if current == len(self._parts):
+                self._parts.append(_Part())
+            self._current[index] = current
+        return current
+
+    def _is_break(self, part: _Part, track: _Track, time: float) -> bool:
+        """Whether a track cannot go on at `time` in the same part."""
+        went_back = self._restarts and time < track.last - _JITTER
+        return went_back or time > part.last + self._jump
+
+    def _reaches(self, part: _Part, time: float) -> bool:
+        return part.first - self._jump <= time <= part.last + self._jump
+
+    def finish(self, name: str) -> Clock:
+        """Put the parts one after the other."""
+        shifts: dict[int, list[Shift]] = {}
+        starts: dict[int, float] = {}
+        ends: dict[int, float] = {}  # where decoding ends, to find the next part's place
+        shown: dict[int, float] = {}
+        for number, part in enumerate(self._parts):
+            if not part.tracks:
+                continue
+            offset = self._offset(part, ends) if number else 0.0
+            if number:
+                log.warning(
+                    "The times of %s change from %.2f to %.2f s in the middle. The rest follows directly, "
+                    "at %.2f s.",
+                    name,
+                    self._parts[number - 1].last,
+                    part.first,
+                    part.first + offset,
+                )
+            last = number == len(self._parts) - 1
+            for index, track in part.tracks.items():
+                length = track.duration if last else track.length_of_last(self._jump)
+                starts.setdefault(index, track.first_shown + offset)
+                ends[index] = track.last + length + offset
+                shown[index] = max(shown.get(index, -math.inf), track.last_shown + length + offset)
+                if number:
+                    shifts.setdefault(index, []).append(Shift(track.packet, offset))
+        fixed = {index: tuple(values) for index, values in shifts.items()}
+        return Clock(fixed, starts, shown, self._counts)
+
+    @staticmethod
+    def _offset(part: _Part, ends: dict[int, float]) -> float:
+        """The seconds that let a part follow without covering the end of any track."""
+        known = [ends[index] - track.first for index, track in part.tracks.items() if index in ends]
+        return max(known, default=max(ends.values(), default=part.first) - part.first)
