@@ -23,6 +23,7 @@ from .encoding import AAC, OPUS, AudioCodec, AudioEncoder, VideoEncoder, open_ou
 from .frames import TimeRange
 from .probing import probe_video
 from .tracks.matroska import reserve_room, set_display_size
+from .tracks.parameter_sets import FormatWatch
 from .tracks.rates import find_pixel_aspect, frame_rate, frame_seconds, seconds_per_tick
 from .tracks.tags import choose_codec_tag, copy_chapters, needs_free_tags, read_tags, read_track_tags
 from .waveforms import check_waveform, conform_audio
@@ -284,10 +285,12 @@ def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
             raise _CannotCopyError(
                 f"{job.video_format.container} cannot hold {_codec_name(stream)}"
             ) from error
-        seconds, end = seconds_per_tick(stream), 0.0
+        seconds, end, watch = seconds_per_tick(stream), 0.0, FormatWatch(stream)
         origin = round(start / seconds)
         for packet in _timed_packets(clock.demux(source, stream), stream):
             job.check_cancelled()
+            if watch.changes(packet):
+                raise _CannotCopyError("its picture format changes midway")
             packet.pts, packet.dts, packet.stream = packet.pts - origin, packet.dts - origin, copy
             if packet.is_discard and not (job.video_format.container in ("mp4", "mov") and packet.pts < 0):
                 raise _CannotCopyError("it hides some of its pictures")

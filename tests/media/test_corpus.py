@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -129,7 +130,7 @@ def test_turned_and_mirrored_films_stay_upright(matrix: tuple[int, ...], tmp_pat
 
 @pytest.mark.parametrize("name", ["mp4-libx264-yuv420p", "webm-libvpx-vp9-yuv420p", "avi-mpeg4-yuv420p"])
 def test_anamorphic_films_keep_their_shape(name: str, tmp_path: Path) -> None:
-    def squeeze(video: object) -> None:
+    def squeeze(video: Any) -> None:
         video.codec_context.sample_aspect_ratio = Fraction(4, 3)
 
     source = tmp_path / f"film{BY_NAME[name].suffix}"
@@ -177,7 +178,7 @@ def test_encoded_films_keep_their_colours(
         frame.colorspace, frame.color_range = matrix, colour_range
         return frame
 
-    def tag(video: object) -> None:
+    def tag(video: Any) -> None:
         if matrix:
             video.codec_context.colorspace, video.codec_context.color_range = matrix, colour_range
 
@@ -272,3 +273,41 @@ def test_a_jump_in_the_times_is_closed(name: str, tmp_path: Path) -> None:
     played = write_with_clicks(film, tmp_path / "out.mp4")
     assert played.codes == NUMBERS
     assert played.times[-1] == pytest.approx(2.96, abs=0.01)
+
+
+def test_joined_recordings_of_two_sizes_are_encoded(tmp_path: Path) -> None:
+    def enlarge(video: Any) -> None:
+        video.width, video.height = 2 * WIDTH, 2 * HEIGHT
+
+    def draw(number: int, width: int, height: int) -> np.ndarray:
+        return code_picture(number, 2 * WIDTH, 2 * HEIGHT)
+
+    later = [100 + number for number in NUMBERS]
+    small = write_film(tmp_path / "small.ts", TS)
+    large = write_film(tmp_path / "large.ts", TS, Film(numbers=later, picture=draw, setup=enlarge))
+    film = tmp_path / "film.ts"
+    film.write_bytes(small.read_bytes() + large.read_bytes())
+    played = write_with_clicks(film, tmp_path / "out.mp4", clicks=(1.0, 2.0, 4.0, 5.0))
+    assert played.codes == NUMBERS + later
+    assert f"{WIDTH}x{HEIGHT}" in played.report
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".ts", ".mp4"])
+def test_a_film_that_was_cut_off_is_as_long_as_what_is_left(suffix: str, tmp_path: Path) -> None:
+    kind = next(kind for kind in KINDS if kind.suffix == suffix)
+    whole = write_film(tmp_path / f"whole{suffix}", kind)
+    if suffix == ".mp4":  # its index must come first
+        replace_audio_track(whole, torch.zeros(2, RATE * SECONDS), RATE, tmp_path / "fast.mp4")
+        whole = tmp_path / "fast.mp4"
+    data = whole.read_bytes()
+    film = tmp_path / f"film{suffix}"
+    film.write_bytes(data[: round(len(data) * 0.7)])
+    length = probe_video(film).duration
+    assert 0.5 < length < SECONDS - 0.3
+    numbers = see(film)
+    before = numbers[-1] - 3  # the last pictures may need what is missing
+    assert numbers[:before] == NUMBERS[:before]
+    assert length == pytest.approx((numbers[-1] + 1) / FPS, abs=0.15)
+    wave = torch.full((2, RATE * SECONDS), 0.1)
+    replace_audio_track(film, wave, RATE, tmp_path / "out.mp4")
+    assert play(tmp_path / "out.mp4").codes[:before] == NUMBERS[:before]
