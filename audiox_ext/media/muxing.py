@@ -124,12 +124,11 @@ def replace_audio_track(
 ) -> None:
     """Write a video, or a part of it, with the waveform as its only audio track.
 
-    Packets of a whole video are copied unchanged, with what they say about colours, shape and orientation.
-    The video is encoded (H.264; VP9 for .webm) if only a part of it is used, because players disagree about
-    packets that are cut anywhere but at a keyframe, or if the new container cannot hold it as it is; the log
-    says why. Either way every frame keeps its time, its colours and its proportions. The first frame is at
-    0, where the waveform starts as well. Transparent pixels are encoded over black. The title, the date and
-    other tags are kept, and the chapters. Other tracks (subtitles, data) are dropped.
+    Packets of a whole video are copied unchanged. The video is encoded (H.264; VP9 for .webm) if only a part
+    of it is used, because players disagree about packets that are cut anywhere but at a keyframe, or if the
+    new container cannot hold it as it is; the log says why. Either way every frame keeps its time, its
+    colours and its proportions, and the file its tags and chapters. The first frame is at 0, where the
+    waveform starts as well. Transparent pixels are encoded over black. Other tracks are dropped.
 
     Args:
         video: A path or a seekable binary file.
@@ -152,8 +151,7 @@ def replace_audio_track(
         raise InputError(
             f"{out.name} does not end in a known video suffix. Use one of {', '.join(_VIDEO_FORMATS)}."
         )
-    time_range = TimeRange(start=start, duration=duration)
-    info = probe_video(video)
+    time_range, info = TimeRange(start=start, duration=duration), probe_video(video)
     if start >= info.duration:
         raise InputError(
             f"start is {start:g} s, but the video is only {info.duration:.6g} s long. Choose an "

@@ -26,7 +26,7 @@ _ABOUT_THE_FILE = {
     "variant_bitrate",
     "timecode",
 }
-# Tags that FFmpeg writes to their own place in .mp4 and .mov. It drops others unless told to keep all.
+# Tags that FFmpeg writes to their own place in .mp4 and .mov. It drops others by default.
 _KNOWN_TO_MP4 = {
     "title",
     "artist",
