@@ -49,7 +49,7 @@ class MergedLoras:
 
     Attributes:
         loras: Each LoRA with its strength.
-        originals: The weights as they were loaded, on the CPU, by name of the layer.
+        originals: The weights as they were loaded, on the CPU, by name of the network's parameter.
     """
 
     loras: tuple[tuple[MergedLora, float], ...] = ()

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiox_ext.checkpoints.lora_file import Lora, LoraInfo, LoraLayer, fingerprint, kind_of, target_shapes
+from audiox_ext.checkpoints.adapters.additions import LoraLayer
+from audiox_ext.checkpoints.lora_file import Lora, LoraInfo, fingerprint, kind_of, target_shapes
 
 
 def random_lora(

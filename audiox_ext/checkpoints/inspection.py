@@ -112,13 +112,14 @@ def inspect_lora(path: Path) -> dict[str, Any]:
         CheckpointError: the file cannot be read.
     """
     lora = read_lora(path)
-    tensors = [tensor for layer in lora.layers.values() for tensor in (layer.down, layer.up)]
+    tensors = [tensor for layer in lora.layers.values() for tensor in layer.tensors]
     return {
         "file": str(path),
         **asdict(lora.info),
         "needs_opt_in": is_non_commercial(lora.info.license),
         "rank": lora.rank,
-        "alphas": sorted({layer.alpha for layer in lora.layers.values()}),
+        "methods": sorted({layer.method for layer in lora.layers.values()}),
+        "alphas": sorted({layer.scale for layer in lora.layers.values() if layer.scale is not None}),
         "layers": list(lora.layers),
         "parameters": sum(tensor.numel() for tensor in tensors),
         "dtypes": _dtype_names(tensors),
@@ -128,12 +129,13 @@ def inspect_lora(path: Path) -> dict[str, Any]:
 def describe_lora(report: dict[str, Any]) -> str:
     """Format a report of `inspect_lora` as readable text."""
     model = f"{report['base'] or 'not named'} ({report['kind'] or 'kind not named'})"
-    alphas = ", ".join(f"{alpha:g}" for alpha in report["alphas"])
+    alphas = ", ".join(f"{alpha:g}" for alpha in report["alphas"]) or "not named"
     lines = [
         report["file"],
         f"  LoRA          {report['name']}",
         f"  for           {model}",
         _license_line(report),
+        f"  method        {', '.join(report['methods'])}",
         f"  matrices      {len(report['layers'])} layers, rank {report['rank']}, alpha {alphas}, "
         f"{report['parameters'] / 1e6:.2f} M values, {', '.join(report['dtypes'])}",
     ]

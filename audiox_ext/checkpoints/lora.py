@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,15 +19,26 @@ from ..devices import DevicePlacement, explain_out_of_memory
 from ..errors import InputError
 from ..license import check_license, is_non_commercial
 from ..mmap import release_pages
-from .lora_file import Lora, fingerprint, kind_of, read_lora, target_shapes
+from .adapters.base import WeightChange
+from .adapters.names import KNOWN_PREFIXES, LayerNames, find_parameters
+from .lora_file import Lora, fingerprint, kind_of, read_lora, shorten, target_shapes
 
 if TYPE_CHECKING:
     from ..model import AudioXModel
+    from ..networks.keys import Shapes
 
 log = logging.getLogger(__name__)
 
 LoraUse = tuple[Lora | str | Path, float]
 """A LoRA or its file, and its strength."""
+
+
+class _FittedLora(NamedTuple):
+    """A LoRA with its strength, and its changes by name of the network's parameter."""
+
+    lora: Lora
+    strength: float
+    changes: dict[str, WeightChange]
 
 
 def set_loras(model: AudioXModel, loras: Sequence[LoraUse] = (), *, accept_cc_by_nc: bool = False) -> None:
@@ -47,12 +59,14 @@ def set_loras(model: AudioXModel, loras: Sequence[LoraUse] = (), *, accept_cc_by
         InputError: a LoRA does not fit, or a strength is not a finite number: the model stays unchanged.
             Memory runs out, or a weight becomes too large for its type: all LoRAs are removed.
     """
-    selection = [(item if isinstance(item, Lora) else read_lora(item), strength) for item, strength in loras]
-    for lora, strength in selection:
+    selection: list[_FittedLora] = []
+    for item, strength in loras:
+        lora = item if isinstance(item, Lora) else read_lora(item)
         check_strength(strength)
         check_lora_license(lora, model, accept_cc_by_nc)
-        check_lora_fits(lora, model)
-    selection = [(lora, strength) for lora, strength in selection if strength]
+        changes = fit_lora(lora, model)
+        if strength:
+            selection.append(_FittedLora(lora, strength, changes))
     if model.placement is not None:
         # Otherwise offloaded weights would later return without the change.
         model.placement.free_memory(models=True)
@@ -88,15 +102,20 @@ def check_lora_license(lora: Lora, model: AudioXModel, accepted: bool) -> None:
     check_license(lora.info.license, f"the LoRA {lora.info.name}", accepted or model_needs_consent)
 
 
-def check_lora_fits(lora: Lora, model: AudioXModel) -> None:
-    """Check that a LoRA fits a model.
+def fit_lora(lora: Lora, model: AudioXModel) -> dict[str, WeightChange]:
+    """Find the weights of a model that a LoRA changes, and check that it fits them.
+
+    Returns:
+        The changes by name of the network's parameter.
 
     Raises:
         InputError: the LoRA does not fit; the message names the model it was trained on.
     """
-    reason = _describe_misfit(lora, model)
+    shapes = {name: tuple(weight.shape) for name, weight in model.network.named_parameters()}
+    names = find_parameters(lora.layers, shapes)
+    reason = _describe_misfit(lora, model, names) or _describe_shapes(lora, names, shapes)
     if not reason:
-        return
+        return {names.parameters[name]: change for name, change in lora.layers.items()}
     info = lora.info
     base_kind = f"a model of the kind {info.kind}" if info.kind else "an unknown model"
     base = f"{info.base} ({info.kind})" if info.base and info.kind else info.base or base_kind
@@ -111,53 +130,68 @@ def _name(model: AudioXModel) -> str:
     return model.folder.name if model.folder is not None else "this model"
 
 
-def _describe_misfit(lora: Lora, model: AudioXModel) -> str:
-    """Return why a LoRA does not fit this model, or an empty string."""
+def _describe_misfit(lora: Lora, model: AudioXModel, names: LayerNames) -> str:
+    """Return why a LoRA is not one of this model, or an empty string."""
     if lora.info.kind and lora.info.kind != kind_of(model.config):
         return "the kinds differ"
-    shapes = target_shapes(model.network)
-    unknown = [name for name in lora.layers if name not in shapes]
-    if unknown:
-        return f"the model lacks {len(unknown)} of the LoRA's {len(lora.layers)} layers, such as {unknown[0]}"
-    for name, layer in lora.layers.items():
-        if layer.shape != shapes[name]:
-            return f"{name} has the shape {layer.shape} in the LoRA and {shapes[name]} in the model"
-    if lora.info.fingerprint and lora.info.fingerprint != fingerprint(shapes):
+    if names.unknown:
+        return (
+            f"the model lacks {len(names.unknown)} of the LoRA's {len(lora.layers)} layers, such as "
+            f"{shorten(names.unknown)}. Names are read as the model's own, with the prefixes {KNOWN_PREFIXES}"
+        )
+    if names.ambiguous:
+        name, candidates = next(iter(names.ambiguous.items()))
+        return f"{name} could be {' or '.join(candidates)} in the model"
+    count = Counter(names.parameters.values())
+    twice = [name for name, parameter in names.parameters.items() if count[parameter] > 1]
+    if twice:
+        return f"it changes the same weight under several names: {shorten(twice)}"
+    if lora.info.fingerprint and lora.info.fingerprint != fingerprint(target_shapes(model.network)):
         return "the networks differ in layers or sizes"
     return ""
 
 
-def _merge(model: AudioXModel, selection: Sequence[tuple[Lora, float]]) -> None:
+def _describe_shapes(lora: Lora, names: LayerNames, shapes: Shapes) -> str:
+    """Return which change does not fit its weight, or an empty string."""
+    for name, change in lora.layers.items():
+        parameter = names.parameters[name]
+        if misfit := change.describe_misfit(tuple(shapes[parameter])):
+            return f"{parameter.removesuffix('.weight')} {misfit}"
+    return ""
+
+
+def _merge(model: AudioXModel, selection: Sequence[_FittedLora]) -> None:
     """Add LoRAs to the original weights."""
     merged, network = model.merged_loras, model.network
-    merged.loras = tuple(selection)
+    merged.loras = tuple((lora, strength) for lora, strength, _ in selection)
     placement = model.placement or DevicePlacement(next(network.parameters()).device)
     advice = "Use fewer LoRAs, or load the model with a lower precision"
     with explain_out_of_memory(placement, "LoRAs were merged into the weights", advice):
-        for name in target_shapes(network):
-            layer_loras = [(lora, strength) for lora, strength in selection if name in lora.layers]
-            if not layer_loras:
+        for name, weight in network.named_parameters():
+            used = [item for item in selection if name in item.changes]
+            if not used:
                 continue
-            weight = network.get_parameter(f"{name}.weight")
             precise_dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
             result = weight.data.to(precise_dtype, copy=True)
-            for lora, strength in layer_loras:
-                result += lora.layers[name].difference(strength, weight.device)
-            _check_range(name, result, weight.dtype, layer_loras)
+            for lora in used:
+                result += lora.changes[name].difference(lora.strength, result)
+            _check_range(name, result, weight.dtype, used)
             merged.originals[name] = original = weight.data.cpu()
             _put(weight, result.to(weight.dtype))
             release_pages(original)
-    for lora, strength in selection:
-        log.info("Applied the LoRA %s with strength %g.", lora.info.name, strength)
+    for lora in selection:
+        log.info("Applied the LoRA %s with strength %g.", lora.lora.info.name, lora.strength)
 
 
-def _check_range(name: str, values: Tensor, dtype: torch.dtype, loras: Sequence[tuple[Lora, float]]) -> None:
-    """Raise `InputError` if the merged weight of a layer is too large for its type."""
+def _check_range(name: str, values: Tensor, dtype: torch.dtype, loras: Sequence[_FittedLora]) -> None:
+    """Raise `InputError` if a merged weight is too large for its type."""
     largest, limit = float(values.abs().amax()), torch.finfo(dtype).max
     if not largest <= limit:
-        names = " and ".join(f"{lora.info.name} (strength {strength:g})" for lora, strength in loras)
+        names = " and ".join(f"{item.lora.info.name} (strength {item.strength:g})" for item in loras)
+        layer = name.removesuffix(".weight")
+        subject = f"the weight of {layer}" if layer != name else name
         raise InputError(
-            f"With {names} the weight of {name} reaches {largest:g}, more than the {limit:g} that "
+            f"With {names} {subject} reaches {largest:g}, more than the {limit:g} that "
             f"{str(dtype).removeprefix('torch.')} can hold. Lower the strength."
         )
 
@@ -167,7 +201,7 @@ def _restore(model: AudioXModel) -> None:
     merged = model.merged_loras
     merged.loras = ()
     for name in list(merged.originals):
-        weight = model.network.get_parameter(f"{name}.weight")
+        weight = model.network.get_parameter(name)
         _put(weight, merged.originals[name].to(weight.dtype))
         del merged.originals[name]
 

@@ -1,16 +1,15 @@
 """Reads and writes LoRAs: small matrices for a network's layers, in one .safetensors file.
 
-R rank, I inputs, O outputs, K width of a filter. Each layer `X` of the network has the tensors
-`diffusion_model.X.lora_A.weight` (R, I) or (R, I, K), `diffusion_model.X.lora_B.weight` (O, R) or (O, R, 1)
-and `diffusion_model.X.alpha`, a number. Its weight becomes W + strength * alpha / R * B A. Source: Hu et al.
-2021 (arXiv 2106.09685).
+R rank, I inputs, O outputs, K width of a filter. In a file of this program, each layer `X` of the network has
+the tensors `diffusion_model.X.lora_A.weight` (R, I) or (R, I, K), `diffusion_model.X.lora_B.weight` (O, R) or
+(O, R, 1) and `diffusion_model.X.alpha`, a number. Its weight becomes W + strength * alpha / R * B A. Files of
+other programs are read with the names and methods in `adapters`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from .adapters.additions import LoraLayer
+from .adapters.base import WeightChange
+from .adapters.names import KNOWN_PARTS, split_name
+from .adapters.parsing import build_changes, parse_peft_settings
 from .safetensors_writer import write_safetensors
 
 if TYPE_CHECKING:
@@ -29,10 +32,6 @@ if TYPE_CHECKING:
 PREFIX = "diffusion_model."
 VERSION = 1
 _VERSION_KEY = "audiox_lora"  # in the metadata
-# Prefixes of other programs: peft, and peft around a whole model.
-_PREFIXES = ("base_model.model.", "diffusion_model.", "model.model.")
-_PARTS = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up"}
-_TENSOR = re.compile(r"(.+)\.(lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,46 +62,18 @@ class LoraInfo:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LoraLayer:
-    """The matrices for one layer.
-
-    Attributes:
-        down: A, (R, I) or (R, I, K).
-        up: B, (O, R) or (O, R, 1).
-        alpha: the matrices are scaled by alpha / R.
-    """
-
-    down: Tensor
-    up: Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        """The rank R."""
-        return self.down.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the layer's weight, (O, I) or (O, I, K)."""
-        return (self.up.shape[0], *self.down.shape[1:])
-
-    def difference(self, strength: float, device: torch.device | str = "cpu") -> Tensor:
-        """Compute the change of the layer's weight, strength * alpha / R * B A, in float32."""
-        up, down = (part.to(device, torch.float32).flatten(1) for part in (self.up, self.down))
-        return (up @ down).mul_(strength * self.alpha / self.rank).reshape(self.shape)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Lora:
     """A LoRA in memory.
 
     Attributes:
         info: its metadata.
-        layers: LoRA layers by name of the network's layer, such as transformer.layers.0.self_attn.to_qkv.
+        layers: changes of weights by name of the network's layer, such as
+            transformer.layers.0.self_attn.to_qkv, or as the file names it. A name stands for the layer's
+            weight, `X.bias` for its bias.
     """
 
     info: LoraInfo
-    layers: dict[str, LoraLayer]
+    layers: Mapping[str, WeightChange]
 
     @property
     def rank(self) -> int:
@@ -157,7 +128,7 @@ def write_lora(path: Path, layers: Mapping[str, LoraLayer], info: LoraInfo) -> N
 
 
 def read_lora(path: str | Path) -> Lora:
-    """Read a LoRA, also with the names of other programs (lora_down, lora_up, and the prefixes of peft).
+    """Read a LoRA, also of other programs: what ComfyUI's own loader reads, see `adapters`.
 
     Raises:
         CheckpointError: the file is missing or damaged, is not a LoRA, or contains unsupported tensors.
@@ -165,30 +136,34 @@ def read_lora(path: str | Path) -> Lora:
     path = Path(path)
     metadata, tensors = _content(path)
     info = _info(metadata, path)
-    matrices: dict[str, dict[str, Tensor]] = {}
-    others: list[str] = []
+    try:
+        settings = parse_peft_settings(metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _damaged_metadata(path, error) from None
+    parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        match = _TENSOR.fullmatch(key)
-        if match:
-            name, part = _layer_name(match[1]), _PARTS[match[2]]
-        elif key.endswith(".alpha"):
-            name, part = _layer_name(key.removesuffix(".alpha")), "alpha"
-        else:
-            others.append(key)
-            continue
-        if part in matrices.setdefault(name, {}):
+        name, part = _split(key)
+        if part in parts.setdefault(name, {}):
             raise CheckpointError(
                 f"{path} contains two tensors for the same matrix of {name}. Choose another file."
             )
-        matrices[name][part] = tensor
-    if others:
-        raise CheckpointError(
-            f"{path} contains tensors other than a LoRA's matrices, which are not supported: "
-            f"{_shorten(others)}. Choose another file."
-        )
-    return Lora(
-        info=info, layers={name: _layer(path, name, parts) for name, parts in sorted(matrices.items())}
-    )
+        parts[name][part] = tensor
+    layers: dict[str, WeightChange] = {}
+    for name in sorted(parts):
+        changes = build_changes(str(path), name, parts[name], settings)
+        if twice := layers.keys() & changes.keys():
+            raise CheckpointError(
+                f"{path} contains several changes of {', '.join(sorted(twice))}. Choose another file."
+            )
+        layers |= changes
+    return Lora(info=info, layers=layers)
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Split a name that `_check_names` has let pass."""
+    names = split_name(key)
+    assert names is not None
+    return names
 
 
 def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -213,48 +188,22 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _check_names(path: Path, keys: list[str]) -> None:
-    """Raise `CheckpointError` if no tensor has the name of a LoRA's matrix."""
-    if not any(_TENSOR.fullmatch(key) for key in keys):
+    """Raise `CheckpointError` if no tensor has the name of a LoRA's part, or some have other names."""
+    parts = [split_name(key) for key in keys]
+    if not any(part is not None and part[1] != "alpha" for part in parts):
         raise CheckpointError(
             f"{path} is not a LoRA: none of its {len(keys)} tensors has a name such as *.lora_A.weight. "
             "Choose another file."
         )
-
-
-def _layer_name(key: str) -> str:
-    """Return the name of the network's layer, without the prefixes of other programs."""
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    return key
-
-
-def _layer(path: Path, name: str, parts: Mapping[str, Tensor]) -> LoraLayer:
-    """Combine and check the tensors of one layer."""
-    missing = [label for part, label in (("down", "lora_A"), ("up", "lora_B")) if part not in parts]
-    if missing:
+    others = [key for key, part in zip(keys, parts, strict=True) if part is None]
+    if others:
         raise CheckpointError(
-            f"{path} is incomplete: {name} has no {' and no '.join(missing)}. Choose another file."
+            f"{path} contains tensors other than a LoRA's matrices, which are not supported: "
+            f"{shorten(others)}. These are supported: {KNOWN_PARTS}. Choose another file."
         )
-    down, up, alpha = parts["down"], parts["up"], parts.get("alpha")
-    shapes = f"lora_A is {tuple(down.shape)} and lora_B {tuple(up.shape)}"
-    filters = down.dim() == 3 and up.dim() == 3 and up.shape[2] == 1
-    if not (filters or (down.dim() == up.dim() == 2)) or down.shape[0] != up.shape[1] or not down.numel():
-        raise CheckpointError(
-            f"{path}: for {name}, {shapes}. They must be (rank, in) and (out, rank), or for convolutions "
-            "(rank, in, width) and (out, rank, 1). Choose another file."
-        )
-    values = [down, up] if alpha is None else [down, up, alpha]
-    if not all(value.is_floating_point() and bool(value.float().isfinite().all()) for value in values):
-        raise CheckpointError(f"{path}: {name} contains values that are not finite numbers. Train it again.")
-    if alpha is not None and alpha.numel() != 1:
-        raise CheckpointError(
-            f"{path}: the alpha of {name} has the shape {tuple(alpha.shape)}, not one number."
-        )
-    # Without alpha nothing is scaled, as in other programs.
-    return LoraLayer(down=down, up=up, alpha=float(down.shape[0] if alpha is None else alpha))
 
 
-def _shorten(items: list[str]) -> str:
+def shorten(items: list[str]) -> str:
     """List the first three items, and the number of the others."""
     return ", ".join(sorted(items)[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
 
@@ -292,5 +241,10 @@ def _info(metadata: Mapping[str, str], path: Path) -> LoraInfo:
             steps=int(metadata.get("steps", "0")),
             dataset=metadata.get("dataset", ""),
         )
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"The metadata of {path} is damaged ({error}). Choose another file.") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _damaged_metadata(path, error) from None
+
+
+def _damaged_metadata(path: Path, error: Exception) -> CheckpointError:
+    """Return the error for metadata that cannot be parsed."""
+    return CheckpointError(f"The metadata of {path} is damaged ({error}). Choose another file.")

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from ..checkpoints.lora_file import LoraLayer, target_shapes
+from ..checkpoints.adapters.additions import LoraLayer
+from ..checkpoints.lora_file import target_shapes
 from ..errors import InputError
 from ..model import Network
 from .settings import LoraSettings

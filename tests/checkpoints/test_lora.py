@@ -16,12 +16,12 @@ from random_loras import explicit_weights, random_lora
 from torch import Tensor
 
 from audiox_ext import devices as placement
+from audiox_ext.checkpoints.adapters.additions import LoraLayer
 from audiox_ext.checkpoints.config_parser import parse_config, read_config
 from audiox_ext.checkpoints.lora import set_loras
 from audiox_ext.checkpoints.lora_file import (
     Lora,
     LoraInfo,
-    LoraLayer,
     fingerprint,
     kind_of,
     target_shapes,

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audiox_ext.checkpoints.lora_file import LoraInfo, LoraLayer, read_lora, write_lora
+from audiox_ext.checkpoints.adapters.additions import LoraLayer
+from audiox_ext.checkpoints.lora_file import LoraInfo, read_lora, write_lora
 from audiox_ext.errors import CheckpointError
 
 
@@ -95,8 +96,8 @@ A, B = torch.ones(4, 6), torch.ones(5, 4)
             r"alpha of x has the shape \(2,\), not one number",
         ),
         (
-            {"x.lora_A.weight": A, "x.lora_B.weight": B, "x.dora_scale": torch.ones(2)},
-            "tensors other than a LoRA's matrices, which are not supported: x.dora_scale",
+            {"x.lora_A.weight": A, "x.lora_B.weight": B, "x.scalar": torch.ones(2)},
+            "tensors other than a LoRA's matrices, which are not supported: x.scalar",
         ),
         (
             {"x.lora_A.weight": A, "x.lora_B.weight": B, "x.lora_down.weight": A.clone()},

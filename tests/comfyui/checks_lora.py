@@ -6,10 +6,12 @@ import gc
 import os
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.lora
 import comfy.model_management as mm
+import comfy.utils
 import folder_paths
 import torch
 from in_comfyui import BASE, EXTRACTOR, load, message, pack, run, sample, unplaced, video
@@ -71,6 +73,55 @@ def check_a_lora_is_what_the_formula_says_and_the_model_stays() -> None:
         assert places(plain) == where
         assert torch.equal(sample(variant), changed)
         assert torch.equal(sample(plain), exact)
+
+
+def check_every_method_gives_what_comfyui_makes_of_the_file() -> None:
+    files = sorted((LORAS / "methods").glob("*.safetensors"))
+    assert len(files) > 40
+    plain = load("tiny-mmdit", "fp32", accept=True)
+    sample(plain)
+    before = weights(plain)
+    network = SimpleNamespace(
+        state_dict=lambda: {f"diffusion_model.{key}": weight for key, weight in before.items()},
+        model_config=SimpleNamespace(unet_config={}),
+    )
+    names = comfy.lora.model_lora_keys_unet(network, {})
+    for file in files:
+        tensors, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
+        strength = float(metadata["strength"])
+        ((key, patch),) = comfy.lora.load_lora(tensors, names).items()
+        key = key.removeprefix("diffusion_model.")
+        expected = comfy.lora.calculate_weight([(strength, patch, 1.0, None, None)], before[key].clone(), key)
+        assert distance(expected, before[key]) > 1e-4, file.name
+        patcher = with_lora(plain, f"methods/{file.name}", strength).placement._patchers["network"]
+        ((patched, patches),) = patcher.patches.items()
+        assert patched == f"model.{key}", file.name
+        weight = comfy.lora.calculate_weight(patches, before[key].clone(), key)
+        assert distance(weight, expected) < 1e-6, file.name
+
+
+def check_methods_of_other_programs_are_applied_and_removed() -> None:
+    plain = load("tiny-mmdit", "fp32", accept=True)
+    exact, before = sample(plain), weights(plain)
+    used = [("OFT", 0.8), ("DoRA of inputs, LoRA", -0.5), ("LoHa", 1.5), ("set_weight", 0.5)]
+    chosen = [(f"methods/lora_unet_{name}.safetensors", strength) for name, strength in used]
+    variant = plain
+    for name, strength in chosen:
+        variant = with_lora(variant, name, strength)
+    changed = sample(variant)
+    assert distance(changed, exact) > 1e-3
+    direct, _ = pack("audiox_ext.checkpoints.pretrained").get_pretrained_model(plain.folder)
+    loras = [(LORAS / name, strength) for name, strength in chosen]
+    pack("audiox_ext.checkpoints.lora").set_loras(direct, loras, accept_cc_by_nc=True)
+    for key, weight in direct.network.named_parameters():
+        assert distance(weights(variant)[key], weight.detach()) < 1e-6, key
+    patcher = variant.placement._patchers["network"]
+    patcher.detach()
+    patcher.partially_load(patcher.load_device, patcher.model_size() // 3)
+    with unplaced():
+        assert distance(sample(variant), changed) < 1e-5
+    assert torch.equal(sample(plain), exact)
+    assert all(torch.equal(weight, before[key]) for key, weight in weights(plain).items())
 
 
 def check_loras_are_chained_and_strength_0_is_the_model() -> None:

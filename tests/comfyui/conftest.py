@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import videos
+from lora_methods import MethodFiles
 from random_loras import random_lora
 
 from audiox_ext.checkpoints.catalog import DEFAULT_MODEL
@@ -116,6 +117,29 @@ def _write_loras(models: Path, folder: Path) -> None:
         model, _ = get_pretrained_model(models / kind)
         lora = random_lora(model, seed, **info)
         write_lora(folder / f"{name}.safetensors", lora.layers, lora.info)
+    _write_lora_methods(models / "tiny-mmdit", folder / "methods")
+
+
+def _write_lora_methods(model: Path, folder: Path) -> None:
+    """Write a file of every method that ComfyUI reads, each for a linear layer and a convolution."""
+    from safetensors.torch import save_file
+
+    from audiox_ext.checkpoints.pretrained import get_pretrained_model
+
+    folder.mkdir()
+    network = get_pretrained_model(model)[0].network
+    layers = {
+        "lora_unet_": "transformer.layers.0.attn.qkv",
+        "diffusion_model.": "transformer.layers.1.ffn.w2",
+    }
+    for prefix, layer in layers.items():
+        stem = prefix + (layer.replace(".", "_") if prefix.endswith("_") else layer)
+        for method in MethodFiles(tuple(network.get_parameter(f"{layer}.weight").shape), axes=4):
+            if method.is_in_comfyui:
+                tensors = {f"{stem}.{end}": tensor.clone() for end, tensor in method.tensors.items()}
+                # ComfyUI scales the change of the others twice, or not at all.
+                metadata = {"strength": "0.7" if method.is_linear_in_comfyui else "1"}
+                save_file(tensors, folder / f"{prefix}{method.name}.safetensors", metadata)
 
 
 @pytest.fixture(scope="session")
