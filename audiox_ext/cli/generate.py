@@ -230,6 +230,7 @@ def _make(
     from ..pipeline.make_audio import make_audio
     from ..pipeline.request import AudioRequest
     from ..pipeline.settings import MAX_SECONDS, MIN_SECONDS, GenerationSettings
+    from ..pipeline.timeline import Timeline
 
     folders = model_folders(options)
     device = resolve_device(options.device)
@@ -240,6 +241,8 @@ def _make(
         settings=GenerationSettings(**settings_from(options) | (settings or {})),
         **inputs,
     )
+    if isinstance(request.prompt, Timeline):
+        print(f"The prompt is a {request.prompt}", file=sys.stderr)
     loras = read_loras(options)
     print(f"Loading {options.model}", file=sys.stderr)
     model, _ = get_pretrained_model(

@@ -24,7 +24,7 @@ from .generate import published_arguments
 from .request import AudioRequest, SoundWithRate, check_request
 from .settings import GenerationSettings, apply_preset, resolve_settings
 from .synthesis import EngineInputs, synthesise
-from .timeline import Timeline
+from .timeline import Timeline, resembles_timeline
 from .window_prompts import from_second
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def make_audio(
     settings = apply_preset(model, request.settings)
     request = replace(request, settings=settings)
     check_request(model, request)
+    _say_how_prompt_is_read(request.prompt)
 
     def run_engine(inputs: EngineInputs, step_callback: StepCallback | None) -> Tensor:
         inputs = replace(inputs, seeds=settings.item_seeds)
@@ -199,6 +200,17 @@ def _prompts_of(
     elif request.negative_prompt.strip():
         negative = [{"text_prompt": request.negative_prompt}]
     return EngineInputs(conditioning=[conditioning], negative_conditioning=negative)
+
+
+def _say_how_prompt_is_read(prompt: str | Timeline) -> None:
+    """Log that the prompt is a timeline, or could be meant as one."""
+    if isinstance(prompt, Timeline):
+        log.info("The prompt is a %s.", prompt)
+    elif resembles_timeline(prompt):
+        log.warning(
+            "The prompt is read as ordinary text, although a line begins with times from 0. In a timeline, "
+            "every line begins with its times; if it has only one line, write `0-4: rain`."
+        )
 
 
 def _text_prompt(request: AudioRequest, total: float, start: float) -> str | Timeline:

@@ -24,16 +24,27 @@ TOLERANCE = 0.05
 """Seconds by which borders may miss each other."""
 SHORTEST_SPAN = 0.1
 _LONGEST = 86400.0  # a day: what is more is a slip
+MOST_SPANS = 200
+"""Spans of a timeline. The network runs once per step for each of them."""
+_LONGEST_QUOTE = 500  # characters of the prompt in a message
 CROSSFADE = 0.5
 """Seconds over which one prompt gives way to the next, where the spans are long enough."""
 
 _DASH = "[-\u2010-\u2015\u2212]"
+# Each expression has one way to match any run of spaces: two would take quadratic time.
+_UNIT = r"(?:\s*s(?:ecs?|econds?)?)?"
 _SPAN_LIKE = re.compile(
-    rf"(\d[\d:.,]*)\s*s?\s*{_DASH}\s*(\d[\d:.,]*(?:e\d+)?\s*s?|end|inf(?:inity)?)(?!\w)", re.IGNORECASE
+    rf"(?P<start>[0-9][0-9:.,]*)(?P<unit>{_UNIT})\s*{_DASH}\s*"
+    rf"(?:(?P<end>[0-9][0-9:.,]*(?:e[0-9]+)?)(?P<end_unit>{_UNIT})|(?P<word>end|inf(?:inity)?))?(?!\w)"
+    r"(?P<colon>\s*:)?\s*",
+    re.IGNORECASE,
 )
-_BEGINS_AT_ZERO = re.compile(rf"0[0:.,]*\s*s?\s*{_DASH}")
-_TIME = r"(\d+(?::\d\d){0,2}(?:\.\d*)?)\s*s?"
-_SPAN = re.compile(rf"{_TIME}\s*{_DASH}\s*(?:{_TIME}|end)(?:\s*:)?(?:\s+(.*))?", re.IGNORECASE)
+_TIME = rf"([0-9]+(?::[0-9][0-9]){{0,2}}(?:\.[0-9]*)?){_UNIT}"
+_SPAN = re.compile(rf"{_TIME}\s*{_DASH}\s*(?:{_TIME}|end)(?:\s*:(.*)|\s(.*))?", re.IGNORECASE)
+_OTHER_UNIT = re.compile(
+    r"(?:mph|kph|kmh|km|km/h|m/s|bpm|[kmg]?hz|db|rpm|fps|percent|degrees|miles|minutes|hours|years)(?![\w/])|%|°",
+    re.IGNORECASE,
+)
 _HOW = "Write one line per span, such as `0-4 rain on a roof`, `4-9.5 thunder, close` or `9.5-end music`."
 
 
@@ -63,6 +74,14 @@ class Timeline:
 
     spans: tuple[Span, ...]
     is_part: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the number of spans. Raises `InputError`."""
+        _check_count(len(self.spans))
+
+    def __str__(self) -> str:
+        """Describe the timeline: "timeline of 3 lines"."""
+        return f"timeline of {len(self.spans)} line{'s' * (len(self.spans) != 1)}"
 
     @property
     def seconds(self) -> float | None:
@@ -152,8 +171,10 @@ class Timeline:
 def parse_timeline(text: str) -> Timeline | None:
     """Parse a text as a timeline.
 
-    A text is a timeline if its first line starts with a span from 0, or if most of several lines look like
-    spans. So "80-90 bpm techno" is an ordinary prompt, alone or below another line.
+    A text is a timeline if it has several lines, each begins with a span, and one of these spans starts at 0.
+    A single line needs a colon after its span, or a time that cannot be another number: `0-4: rain`,
+    `0-4s rain`, `0:00-0:04 rain` or `0-end rain`. A number with another unit is not a time. So "0-60 mph
+    acceleration" and "80-90 bpm techno" are ordinary prompts.
 
     Args:
         text: The prompt.
@@ -162,17 +183,14 @@ def parse_timeline(text: str) -> Timeline | None:
         The timeline, or None for an ordinary prompt.
 
     Raises:
-        InputError: For a timeline that is malformed, empty in places or out of order, or has gaps or
-            overlaps. The
-            message names the line.
+        InputError: For a timeline that is malformed, empty in places, out of order or too long, or has gaps
+            or overlaps. The message names the line.
     """
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.strip().startswith("#")
-    ]
-    if not _is_timeline([line for _, line in lines]):
+    lines = _read_lines(text)
+    # The first lines tell, however many follow.
+    if not _is_timeline([_SpanLike.of(line) for _, line in lines[: MOST_SPANS + 1]]):
         return None
+    _check_count(len(lines))
     spans: list[Span] = []
     for number, line in lines:
         span = _parse_span(number, line)
@@ -180,8 +198,8 @@ def parse_timeline(text: str) -> Timeline | None:
             spans[-1] = _joined(spans[-1], span)
         elif span.start > TOLERANCE:
             raise InputError(
-                f"Timeline, line {number} ({line!r}): the first span starts at {span.start:g} s. Let it "
-                "start at 0, or add a line before it."
+                f"Timeline, line {number} ({_quote(line)}): the first span starts at {span.start:g} s. Let "
+                "it start at 0, or add a line before it."
             )
         else:
             span = replace(span, start=0.0)
@@ -189,17 +207,86 @@ def parse_timeline(text: str) -> Timeline | None:
     return Timeline(spans=tuple(spans))
 
 
-def _is_timeline(lines: Sequence[str]) -> bool:
-    """Whether most lines look like spans, or the first starts at 0."""
-    if lines and _BEGINS_AT_ZERO.match(lines[0]):
+def resembles_timeline(text: str) -> bool:
+    """Whether an ordinary prompt has a line that could be the first of a timeline."""
+    spans = (_SpanLike.of(line) for _, line in _read_lines(text)[:MOST_SPANS])
+    return any(span is not None and span.begins for span in spans)
+
+
+def _check_count(count: int) -> None:
+    """Raise `InputError` for more lines than a timeline may have."""
+    if count > MOST_SPANS:
+        raise InputError(
+            f"The timeline has {count} lines, but at most {MOST_SPANS} are possible. Give several lines one "
+            "prompt, or make the sound in parts with AudioX Extend."
+        )
+
+
+def _read_lines(text: str) -> list[tuple[int, str]]:
+    """The lines with their numbers, without blank lines and comments."""
+    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+@dataclass(frozen=True)
+class _SpanLike:
+    """The begin of a line that looks like a span.
+
+    Attributes:
+        start: Start in seconds, infinite if it is not a time.
+        end: End in seconds, infinite if it is not a time.
+        begins: Whether a timeline can begin with it: it starts at 0 and has an end.
+        is_unmistakable: Whether it cannot be part of an ordinary prompt.
+    """
+
+    start: float
+    end: float
+    begins: bool
+    is_unmistakable: bool
+
+    @classmethod
+    def of(cls, line: str) -> _SpanLike | None:
+        """The begin of this line, None if it does not look like a span."""
+        match = _SPAN_LIKE.match(line)
+        if match is None or _OTHER_UNIT.match(line, match.end()):
+            return None
+        start, end = _estimate_seconds(match["start"]), _estimate_seconds(match["end"] or "")
+        begins = start <= TOLERANCE and bool(match["end"] or match["word"])
+        # A colon, 0:04, 4s, or `end`; "0-10 second countdown" could be a prompt.
+        units = {match[group].strip().lower() for group in ("unit", "end_unit") if match[group]}
+        is_unmistakable = bool(match["colon"] or match["word"] or ":" in match[0] or "s" in units)
+        return cls(start, end, begins, is_unmistakable)
+
+
+def _is_timeline(lines: Sequence[_SpanLike | None]) -> bool:
+    """Whether these lines are a timeline, perhaps with a mistake that is worth a message."""
+    spans = [span for span in lines if span is not None]
+    first = [span for span in spans if span.begins]
+    if not first:
+        return False
+    if len(spans) == len(lines) > 1 or any(span.is_unmistakable for span in first):
         return True
-    return len(lines) > 1 and 2 * sum(bool(_SPAN_LIKE.match(line)) for line in lines) > len(lines)
+    # Two spans that follow each other are meant as a timeline, even if a line between them is not a span.
+    return any(before.end == after.start < math.inf for before, after in pairwise(spans))
+
+
+def _estimate_seconds(text: str) -> float:
+    """Seconds of a time that may be malformed; then they are infinite."""
+    try:
+        return _sum_of_parts(text)
+    except ValueError:
+        return math.inf
+
+
+def _quote(line: str) -> str:
+    """A line for messages, not longer than is useful."""
+    return repr(line if len(line) <= _LONGEST_QUOTE else line[:_LONGEST_QUOTE] + "…")
 
 
 def _parse_span(number: int, line: str) -> Span:
     """The span of a line."""
     match = _SPAN.fullmatch(line)
-    where = f"Timeline, line {number} ({line!r})"
+    where = f"Timeline, line {number} ({_quote(line)})"
     if match is None:
         raise InputError(
             f"{where}: this line does not start with a valid span. {_HOW} Put a prompt without times on a "
@@ -216,7 +303,7 @@ def _parse_span(number: int, line: str) -> Span:
             f"{where}: it is {end - start:g} s long, but a span needs at least {SHORTEST_SPAN:g} s. Make it "
             "longer."
         )
-    prompt = (match[3] or "").strip()
+    prompt = (match[3] or match[4] or "").strip()
     if not prompt:
         raise InputError(f"{where}: the prompt is missing. Describe the sound after the times.")
     return Span(start=start, end=end, prompt=prompt, line=number)
@@ -224,13 +311,19 @@ def _parse_span(number: int, line: str) -> Span:
 
 def _seconds(text: str, where: str) -> float:
     """Seconds of a time such as 90 or 1:30."""
-    parts = [float(part) for part in text.split(":")]
-    if any(part >= 60 for part in parts[1:]):
+    if any(float(part) >= 60 for part in text.split(":")[1:]):
         raise InputError(f"{where}: {text} is not a valid time: minutes and seconds go up to 59. {_HOW}")
-    seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    seconds = _sum_of_parts(text)
     if not seconds <= _LONGEST:
+        text = text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
         raise InputError(f"{where}: {text} is after the latest possible time, {_LONGEST:g} s. {_HOW}")
     return seconds
+
+
+def _sum_of_parts(text: str) -> float:
+    """Add up seconds, minutes and hours. Raises `ValueError` for other texts."""
+    parts = [float(part) for part in text.split(":", 3)]
+    return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
 def _joined(before: Span, after: Span) -> Span:
@@ -259,4 +352,4 @@ def _joined(before: Span, after: Span) -> Span:
 def _span_text(span: Span) -> str:
     """The span as a line of the timeline."""
     end = "end" if span.end is None else f"{span.end:g}"
-    return repr(f"{span.start:g}-{end} {span.prompt}")
+    return _quote(f"{span.start:g}-{end} {span.prompt}")

@@ -290,13 +290,16 @@ def test_extend_adds_seconds(tiny_folder: Any, tmp_path: Path, track: Path) -> N
     assert torch.equal(after[:, -11 * rate :], before[:, -11 * rate :])
 
 
-def test_a_variation_and_a_timeline(tiny_folder: Any, tmp_path: Path, track: Path) -> None:
+def test_a_variation_and_a_timeline(
+    tiny_folder: Any, tmp_path: Path, track: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.wav"
     settings = ("--init-audio", track, "--init-strength", 0.3, "--prompt", "0-5 rain\n5-end wind")
     status = run("generate", "--model", tiny_folder("turbo"), *settings, "--steps", 1, "-o", out)
     assert status == 0
     waveform, rate = read_audio(out)
     assert waveform.shape[-1] == 12 * rate
+    assert "The prompt is a timeline of 2 lines" in capsys.readouterr().err
 
 
 def test_view_and_level(tmp_path: Path, track: Path, capsys: pytest.CaptureFixture[str]) -> None:

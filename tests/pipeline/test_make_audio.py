@@ -43,6 +43,24 @@ def test_none_means_the_models_own(golden_model: Any) -> None:
     assert "negative_conditioning" not in recorder.arguments
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("0-4 rain\n4-9 wind\n9-end hail", "The prompt is a timeline of 3 lines."),
+        ("0-4: rain", "The prompt is a timeline of 1 line."),
+        ("0-4 rain", "The prompt is read as ordinary text, although a line begins with times from 0."),
+        ("0-60 mph acceleration of a sports car", ""),
+    ],
+)
+def test_the_log_says_whether_the_prompt_is_a_timeline(
+    prompt: str, message: str, golden_model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        make_audio(golden_model("maf"), audio_request(prompt=prompt), generate=Recorder())
+    assert message in caplog.text
+    assert bool(message) == ("The prompt is" in caplog.text)
+
+
 def test_the_request_reaches_the_engine(golden_model: Any) -> None:
     recorder = Recorder()
     request = audio_request(

@@ -1,4 +1,4 @@
-"""Prompts that change with time: their text form, their weights, and the sound they make."""
+"""Prompts that change with time: their weights, and the sound they make."""
 
 from __future__ import annotations
 
@@ -23,85 +23,6 @@ def timeline(text: str) -> Timeline:
     parsed = parse_timeline(text)
     assert parsed is not None
     return parsed
-
-
-def spans(text: str) -> list[tuple[float, float | None, str]]:
-    return [(span.start, span.end, span.prompt) for span in timeline(text).spans]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("0-4 rain on a roof", [(0, 4, "rain on a roof")]),
-        (
-            "0-4 rain on a roof\n4-9.5 thunder, close\n9.5-end music",
-            [(0, 4, "rain on a roof"), (4, 9.5, "thunder, close"), (9.5, None, "music")],
-        ),
-        (
-            "# scene\n\n 0 \u2013 1:30: rain\n1:30 - 1:02:03.5  wind\n",
-            [(0, 90, "rain"), (90, 3723.5, "wind")],
-        ),
-        ("0:00-0:04 a\n0:04-END b: c-d", [(0, 4, "a"), (4, None, "b: c-d")]),
-        ("0-4s a\n4s-5s b", [(0, 4, "a"), (4, 5, "b")]),
-        ("0.02-4 a\n4.03-6 b\n5.98-7 c", [(0, 4.03, "a"), (4.03, 5.98, "b"), (5.98, 7, "c")]),
-        ("0-end 8-bit game music", [(0, None, "8-bit game music")]),
-    ],
-)
-def test_timelines_are_parsed(text: str, expected: Any) -> None:
-    assert spans(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "rain",
-        "80-90 bpm techno",
-        "8-bit game music",
-        "2-3x faster rain",
-        "rain\nthunder at 4-5 in the morning",
-        "# 0-4 rain\nwind",
-    ],
-)
-def test_ordinary_prompts_are_not_timelines(text: str) -> None:
-    assert parse_timeline(text) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "0-4 a\nrain",
-            r"line 2 \('rain'\): this line does not start with a valid span. Write one line per span",
-        ),
-        ("0-4 a\n\n4,5-6 b", r"line 3 \('4,5-6 b'\): this line does not start with a valid span"),
-        ("0-4 a\n4-1:75 b", "line 2 .*1:75 is not a valid time"),
-        ("0-4 a\n9-4 b", "line 2 .*it ends at 4 s but starts at 9 s"),
-        ("0-4 a\n4-4 b", "line 2 .*it ends at 4 s but starts at 4 s"),
-        ("0-4 a\n4-4.02 b", "line 2 .*it is 0.02 s long"),
-        ("0-4\n4-5 b", "line 1 .*the prompt is missing"),
-        ("0-4 a\n4.2-5 b", "line 2 .*from 4 to 4.2 s there is no prompt"),
-        ("0-4 a\n3.8-5 b", "line 2 .*it starts at 3.8 s, but line 1 ends at 4 s"),
-        ("0-4 a\n4-8 b\n2-3 c", "line 3 .*it starts before line 2. Sort the lines by time"),
-        ("2-4 a\n4-5 b", "line 1 .*the first span starts at 2 s"),
-        (
-            "0-inf rain",
-            r"line 1 \('0-inf rain'\): this line does not start with a valid span. Write one line per span",
-        ),
-        ("0-1e400 rain", "line 1 .*: this line does not start with a valid span. Write one line"),
-        ("0-4 a\n4-infinity b", "line 2 .*: this line does not start with a valid span. Write one line"),
-        (
-            f"0-4 a\n4-{'9' * 400} b",
-            "line 2 .*: 9{400} is after the latest possible time, 86400 s. Write one line",
-        ),
-        ("0-86401 a", "line 1 .*: 86401 is after the latest possible time, 86400 s"),
-        ("0-25:00:00 a", "line 1 .*: 25:00:00 is after the latest possible time, 86400 s"),
-        ("0-end a\n4-5 b", "line 1 .*only the last span may end at `end`, but line 2 follows"),
-    ],
-)
-def test_errors_name_their_line(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse_timeline(text)
 
 
 def test_a_timeline_is_as_long_as_the_sound() -> None:
@@ -238,11 +159,6 @@ def test_a_timeline_that_does_not_fit_is_explained(golden_model: Any) -> None:
         generate_diffusion_cond(model, conditioning=items, batch_size=2, **ARGUMENTS)
     with pytest.raises(InputError, match="A negative prompt holds for the whole sound"):
         sound_of(model, "rain", negative_conditioning={"text_prompt": two})
-
-
-def test_prompts_of_several_lines_need_not_be_timelines() -> None:
-    assert parse_timeline("techno\n120-130 bpm") is None
-    assert parse_timeline("a song\n1-2-3 count in\nloud") is None
 
 
 def test_errors_of_a_timeline_with_a_track_do_not_mention_the_duration() -> None:
