@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -170,7 +171,7 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Read the metadata and tensors of a file. They are copied: the file may be replaced during use."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for names that no file can have
         raise CheckpointError(f"There is no file {path}. Put the LoRA there, or choose another.")
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path} is not a .safetensors file, the only format of LoRAs. Choose another.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,7 @@ def read_loras(options: argparse.Namespace) -> list[tuple[Lora, float]]:
 def _split_strength(text: str) -> tuple[Path, float]:
     """Split FILE[:STRENGTH]; the name itself may contain a colon, such as after a drive letter."""
     file, _, strength = text.rpartition(":")
-    if not file or Path(text).is_file():
+    if not file or os.path.isfile(text):
         return Path(text), 1.0
     try:
         return Path(file), float(strength)
