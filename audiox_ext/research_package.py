@@ -17,7 +17,7 @@ from torch import Tensor
 from .checkpoints.catalog import PUBLISHED, PUBLISHED_LICENSE
 from .checkpoints.config_parser import parse_config
 from .conditioning.prompts import parse_video_prompt
-from .config import ModelConfig
+from .config import ClipConditionerConfig, ModelConfig
 from .devices import pick_best_device, resolve_device
 from .errors import AudioXError, InputError
 from .license import check_license
@@ -28,6 +28,7 @@ from .sampling.denoiser import StepCallback, StepInfo, part_of_run
 from .sampling.samplers import FURTHER_SAMPLERS
 from .sampling.schedules import DEFAULT_SCHEDULE
 
+_STUDENT = "AudioX-Turbo"
 _MODULES = {
     "get_pretrained_model": ("audiox", "audiox.models.pretrained"),
     "generate_diffusion_cond": ("audiox", "audiox.inference.generation"),
@@ -61,7 +62,7 @@ def upstream_get_pretrained_model(
 
     Raises:
         LicenseError: Without the licence.
-        InputError: If the package is missing, or the name is not one of the hub.
+        InputError: If the package is missing or cannot load this model, or the name is not one of the hub.
         AudioXError: If the package fails; the message contains its own.
     """
     repository = PUBLISHED[name].repository if name in PUBLISHED else name
@@ -69,6 +70,11 @@ def upstream_get_pretrained_model(
         raise InputError(
             f"The engine audiox loads models from the hub, which has no {name!r}. Choose one of "
             f"{', '.join(PUBLISHED)}, or the engine native."
+        )
+    if repository.lower() == PUBLISHED[_STUDENT].repository.lower():
+        raise InputError(
+            f"The engine audiox cannot load {name}: the research package expects a config.json and weights "
+            f"in another layout than {_STUDENT} has. Choose the engine native, or another model."
         )
     check_license(PUBLISHED_LICENSE if name in PUBLISHED else None, repository, accept_cc_by_nc)
     load = _find("get_pretrained_model")
@@ -151,7 +157,12 @@ def _supported_arguments(conditioning: Sequence[dict[str, Any]], arguments: dict
     schedule, sampler = take("schedule", None), arguments.get("sampler_type")
     guidance = take("guidance_start", 0.0), take("guidance_end", 1.0)
     custom = take("custom_sigmas", None), take("custom_sampler", None)
+    negative = [take(name, None) for name in ("negative_conditioning", "negative_conditioning_tensors")]
     unsupported = {
+        # Its masks have the wrong length then, which shows as an error about the sizes of tensors.
+        "use a negative prompt, because the research package fails with one": any(
+            value is not None for value in negative
+        ),
         "edit a track": take("latent_mask", None) is not None,
         "follow a timeline": any(isinstance(item.get("text_prompt"), Timeline) for item in conditioning),
         "use a whole audio prompt": not take("audio_prompt_masking", True),
@@ -163,7 +174,10 @@ def _supported_arguments(conditioning: Sequence[dict[str, Any]], arguments: dict
     }
     for action, is_requested in unsupported.items():
         if is_requested:
-            raise InputError(f"The engine audiox cannot {action}. Choose the engine native in the loader.")
+            raise InputError(
+                f"The engine audiox cannot {action}. Choose the engine native in the loader, or change this "
+                "setting."
+            )
     return arguments
 
 
@@ -178,10 +192,6 @@ def _call_package(
     """Waveforms of the package's function, whose errors become ours."""
     generate = _find("generate_diffusion_cond")
     items = [_complete(item, model.config, device) for item in conditioning]
-    if "negative_conditioning" in settings:
-        settings["negative_conditioning"] = [
-            _complete(item, model.config, device) for item in settings["negative_conditioning"]
-        ] * batch_size
     try:
         waveform = generate(
             model.model,
@@ -218,12 +228,13 @@ def _find(name: str) -> Callable[..., Any]:
 def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -> dict[str, Any]:
     """An item with empty inputs for missing prompts, cut to the trained duration."""
     item = cut_to_window(item, config, 0.0)
-    frames = round(config.conditioning_seconds * config.video_fps)
     samples = round(config.conditioning_seconds * config.sample_rate)
+    clip = _video_sizes(config)
+    size = clip.clip.image_size
     video = parse_video_prompt(item.get("video_prompt")) or {
-        "video_tensors": torch.zeros(1, frames, 3, 224, 224)
+        "video_tensors": torch.zeros(1, clip.frames, 3, size, size)
     }
-    video = {"video_sync_frames": torch.zeros(1, 240, 768), **video}
+    video = {"video_sync_frames": torch.zeros(1, clip.sync_tokens, clip.sync_dim), **video}
     video["video_tensors"] = video["video_tensors"].float()
     audio = item.get("audio_prompt")
     audio = torch.zeros(config.audio_channels, samples) if audio is None else audio
@@ -234,6 +245,15 @@ def _complete(item: dict[str, Any], config: ModelConfig, device: torch.device) -
         "seconds_start": item.get("seconds_start", 0),
         "seconds_total": item.get("seconds_total", config.conditioning_seconds),
     }
+
+
+def _video_sizes(config: ModelConfig) -> ClipConditionerConfig:
+    """The sizes of a video prompt, which the package takes with every request."""
+    for conditioner in config.conditioners.values():
+        if isinstance(conditioner, ClipConditionerConfig):
+            return conditioner
+    seconds, fps = config.conditioning_seconds, config.video_fps
+    return ClipConditionerConfig(with_sync=False, seconds=seconds, video_fps=fps)
 
 
 def _translated(callback: StepCallback, steps: int) -> Callable[[dict[str, Any]], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import types
@@ -108,6 +109,47 @@ def test_its_errors_are_reported_in_its_own_words(
 def test_a_local_folder_is_for_the_native_engine(package: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the hub, which has no 'my-model'"):
         upstream_get_pretrained_model("my-model", accept_cc_by_nc=True)
+
+
+@pytest.mark.parametrize("name", ["AudioX-Turbo", "HKUSTAudio/AudioX-Turbo", "hkustaudio/audiox-turbo"])
+def test_the_student_is_refused_before_anything_is_loaded(name: str, package: dict[str, Any]) -> None:
+    with pytest.raises(
+        InputError, match=rf"cannot load {name}: .* Choose the engine native, or another model"
+    ):
+        upstream_get_pretrained_model(name)
+    assert package == {}
+
+
+def test_a_negative_prompt_is_refused_before_the_package_runs(package: dict[str, Any]) -> None:
+    model, _ = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
+    package.clear()
+    request = audio_request(prompt="rain", negative_prompt="wind")
+    with pytest.raises(InputError, match="cannot use a negative prompt, because the research package fails"):
+        make_audio(model, request, generate=upstream_generate)
+    for name in ("negative_conditioning", "negative_conditioning_tensors"):
+        with pytest.raises(InputError, match="cannot use a negative prompt"):
+            upstream_generate(model, conditioning=[{"text_prompt": "rain"}], **{name: [{}]})
+    assert package == {}
+    upstream_generate(model, conditioning=[{"text_prompt": "rain"}], negative_conditioning=None)
+    assert "negative_conditioning" not in package
+
+
+def test_missing_inputs_have_the_sizes_of_the_configuration(
+    package: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copy.deepcopy(CONFIG)
+    video = next(c for c in config["model"]["conditioning"]["configs"] if c["id"] == "video_prompt")
+    video["config"] |= {"sync_dim": 96, "video_fps": 8, "clip_config": {"image_size": 64, "patch_size": 32}}
+    config["sample_rate"] = 16000
+    monkeypatch.setattr(
+        sys.modules["audiox"], "get_pretrained_model", lambda name: (torch.nn.Identity(), config)
+    )
+    model, _ = upstream_get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True)
+    upstream_generate(model, conditioning=[{"text_prompt": "rain"}])
+    (prompt,) = package["conditioning"]
+    assert prompt["video_prompt"]["video_tensors"].shape == (1, 80, 3, 64, 64)
+    assert prompt["video_prompt"]["video_sync_frames"].shape == (1, 240, 96)
+    assert prompt["audio_prompt"].shape == (1, 2, 160000)
 
 
 @pytest.mark.parametrize(
