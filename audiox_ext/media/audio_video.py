@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from .containers import MediaSource, find_clock, open_media, source_name, video_stream
-from .encoding import AAC, FLAC, MP3, OPUS, PCM, AudioEncoder, open_output
+from .encoding import AAC, FLAC, MP3, OPUS, PCM, PCM_FLOAT, AudioEncoder, open_output
 from .tracks.assembly import SoundAssembly
 from .tracks.layouts import mix_by_names
 from .tracks.samples import SampleReader
@@ -25,6 +25,8 @@ from .waveforms import check_waveform
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,17 @@ def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
     return track.mix(), track.rate, track.start - origin
 
 
-def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
+def holds_floats(source: MediaSource) -> bool:
+    """Whether the first audio track of a file is uncompressed floating point, as editors exchange it.
+
+    Raises:
+        MediaError: The file cannot be read or has no audio.
+    """
+    with open_media(source) as container:
+        return _first_stream(container, source).codec_context.name.startswith("pcm_f")
+
+
+def write_audio(path: str | Path, waveform: Tensor, rate: int, *, keep_floats: bool = False) -> None:
     """Write a waveform to an audio file. The file appears only once it is complete.
 
     The suffix chooses the format: .wav and .flac are 24-bit PCM at any rate with 1, 2, 6 or 8 channels.
@@ -111,6 +123,8 @@ def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
         path: The file to write.
         waveform: (C, S) floating point; values beyond -1..1 are clipped, with a warning in the log.
         rate: Sample rate in hertz.
+        keep_floats: Whether .wav holds 32-bit floating point instead, which keeps every value. Other formats
+            ignore this.
 
     Raises:
         InputError: The suffix is unknown, or the format cannot hold the waveform.
@@ -122,6 +136,8 @@ def write_audio(path: str | Path, waveform: Tensor, rate: int) -> None:
             f"{path.name} does not end in a known audio suffix. Use one of {', '.join(_AUDIO_FILES)}."
         )
     container, codec = _AUDIO_FILES[path.suffix.lower()]
+    if keep_floats and codec is PCM:
+        codec = PCM_FLOAT
     waveform = check_waveform(waveform, rate)
     if len(waveform) not in codec.channels:
         allowed = ", ".join(map(str, codec.channels))
@@ -161,9 +177,7 @@ def _read_first_track(source: MediaSource) -> _SoundTrack:
     """Decode the first audio track of a file."""
     clock = find_clock(source)
     with open_media(source) as container:
-        if not container.streams.audio:
-            raise MediaError(f"{source_name(source)} has no audio. Choose a file with an audio track.")
-        stream = container.streams.audio[0]
+        stream = _first_stream(container, source)
         reader, assembly, names = SampleReader(), None, []
         for frame in _decoded_frames(clock.demux(container, stream)):
             channels, rate, time = frame.layout.nb_channels, frame.sample_rate, frame.time
@@ -182,6 +196,13 @@ def _read_first_track(source: MediaSource) -> _SoundTrack:
             "another file."
         )
     return _SoundTrack(assembly.join(), assembly.rate, assembly.start, names)
+
+
+def _first_stream(container: InputContainer, source: MediaSource) -> AudioStream:
+    """The first audio track. Raises MediaError if there is none."""
+    if not container.streams.audio:
+        raise MediaError(f"{source_name(source)} has no audio. Choose a file with an audio track.")
+    return container.streams.audio[0]
 
 
 def _decoded_frames(packets: Iterator[Any]) -> Iterator[AudioFrame]:

@@ -66,6 +66,7 @@ class AudioCodec:
 _COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # 24 bits lose nothing audible, and unlike floating point they open in every player and editor.
 PCM = AudioCodec(name="pcm_s24le", sample_format="s32", channels=tuple(LAYOUTS))
+PCM_FLOAT = AudioCodec(name="pcm_f32le", sample_format="flt", channels=tuple(LAYOUTS))
 FLAC = AudioCodec(name="flac", sample_format="s32", channels=tuple(LAYOUTS))
 MP3 = AudioCodec(name="libmp3lame", sample_format="fltp", rates=_COMMON_RATES, bit_rate=320_000)
 OPUS = AudioCodec(name="libopus", sample_format="flt", rates=(48000,), bit_rate=192_000)
@@ -123,7 +124,7 @@ class AudioEncoder:
             output: The container.
             codec: The encoder.
             waveform: (C, S) float32, C one of codec.channels; resampled if the encoder does not support
-                `rate`, and clipped to -1..1 with a warning.
+                `rate`, and clipped to -1..1 with a warning unless the codec holds floating point.
             rate: Sample rate in hertz.
         """
         self._output, self._codec = output, codec
@@ -131,9 +132,10 @@ class AudioEncoder:
         if self._rate != rate:
             waveform = conform_audio(waveform, rate, target_rate=self._rate, channels=len(waveform))
         peak = float(waveform.abs().max())
-        if peak > 1:
+        if peak > 1 and codec is not PCM_FLOAT:
             log.warning("The waveform peaks at %.3f and is clipped to 1. Lower its gain to avoid this.", peak)
-        self._samples = waveform.clamp(-1, 1).numpy()
+            waveform = waveform.clamp(-1, 1)
+        self._samples = waveform.numpy()
         self._layout = LAYOUTS[len(waveform)]
         self._position = 0
         self._stream: Any = output.add_stream(codec.name, rate=self._rate, layout=self._layout)
@@ -164,7 +166,7 @@ class AudioEncoder:
     def _pack(self, chunk: np.ndarray) -> tuple[np.ndarray, str]:
         """(C, S) float32 -> an array for PyAV and its format. Integers are rounded here, not by FFmpeg."""
         if self._codec.sample_format != "s32":
-            return np.ascontiguousarray(chunk), "fltp"
+            return np.ascontiguousarray(chunk.T).reshape(1, -1), "flt"
         values = np.clip(np.rint(chunk.astype(np.float64) * 2**23), -(2**23), 2**23 - 1).astype(np.int32)
         return np.ascontiguousarray((values << 8).T).reshape(1, -1), "s32"
 

@@ -16,7 +16,7 @@ from videos import frame_times, write_video
 from waves import amplitude_at, decibels, sine, stereo
 
 from audiox_ext.errors import InputError, MediaError
-from audiox_ext.media.audio_video import read_audio, write_audio
+from audiox_ext.media.audio_video import holds_floats, read_audio, write_audio
 from audiox_ext.media.waveforms import conform_audio
 
 
@@ -164,3 +164,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_audio(tmp_path / "a.wav", stereo(), 22050)
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
     assert (tmp_path / "a.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
+def test_floating_point_wav_keeps_every_value(channels: int, tmp_path: Path) -> None:
+    wave = torch.randn(channels, 4800, generator=torch.Generator().manual_seed(1)) * 3
+    write_audio(tmp_path / "float.wav", wave, 48000, keep_floats=True)
+    assert torch.equal(read_audio(tmp_path / "float.wav")[0], wave)
+    assert holds_floats(tmp_path / "float.wav")
+    write_audio(tmp_path / "whole.wav", wave / 16, 48000)
+    assert not holds_floats(tmp_path / "whole.wav")
+    write_audio(tmp_path / "sound.flac", wave / 16, 48000, keep_floats=True)
+    assert not holds_floats(tmp_path / "sound.flac")
