@@ -1,8 +1,18 @@
 """Errors with messages for users. Each says what is wrong, with the value, and what to do next."""
 
+from .utf8 import escape_surrogates
+
 
 class AudioXError(Exception):
     """Base of all errors that this package raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        """Store a message as valid UTF-8, whatever file names or prompts it quotes.
+
+        Args:
+            message: sentences for the user.
+        """
+        super().__init__(escape_surrogates(message))
 
 
 class InputError(AudioXError, ValueError):

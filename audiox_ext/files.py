@@ -1,9 +1,12 @@
-"""Writes files and folders atomically: readers find the complete old version or the complete new one."""
+"""Writes files and folders atomically: readers find the complete old version or the complete new one.
+
+Checks beforehand whether a place can be written to, so that long work is not lost, and says why if it cannot.
+"""
 
 from __future__ import annotations
 
 import errno
-import logging
+import itertools
 import os
 import shutil
 import uuid
@@ -12,10 +15,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import AudioXError, InputError
+from .utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _MARK = ".partial"
+_NAME_LENGTH = 40  # characters of a file's name in its temporary name, which must not become too long
+_TRIAL_BYTES = 4096  # a full disk still accepts an empty file
+_PERMISSIONS = "Choose another folder, or mend its permissions. Another program may have the file open."
+_ADVICE = {
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "Its disk can only be read. Choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EINVAL: "Choose a name without special characters, or another folder.",
+    errno.EFBIG: "The disk does not hold files of this size. Choose a folder on another disk.",
+    errno.ENOTDIR: "A part of the path is a file. Choose another folder.",
+    errno.EEXIST: "A part of the path is a file. Choose another folder.",
+    errno.ENOENT: "The folder does not exist any more. Create it, or choose another one.",
+}
 
 
 @contextmanager
@@ -46,11 +64,7 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
     except AudioXError:
         raise
     except OSError as problem:
-        if problem.errno == errno.ENOSPC:
-            message = f"The disk of {path} is full ({problem}). Free some space, or choose another folder."
-        else:
-            message = f"{path} cannot be written ({problem}). Choose another folder, or mend its permissions."
-        raise error(message) from None
+        raise error(explain_os_error(path, problem)) from None
     finally:
         _remove(temporary)
 
@@ -75,6 +89,79 @@ def try_to_write(path: Path, write: Callable[[Path], None]) -> bool:
         return False
 
 
+def check_file_writable(path: Path) -> None:
+    """Check that a file can be written or replaced, by writing and deleting a small file beside it.
+
+    Missing parent folders are no obstacle, because `write_atomically` creates them.
+
+    Raises:
+        InputError: the path is a folder or a read-only file, or nothing can be written beside it.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder. Give the name of a file in it.")
+    if os.path.isfile(path) and not os.access(path, os.W_OK):
+        raise InputError(
+            f"{path} exists and is read-only. Choose another name, or allow changes to the file."
+        )
+    _check_place(path, path.parent)
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Check that a folder exists or can be created, and that files can be written into it.
+
+    A missing folder is missing afterwards, too.
+
+    Raises:
+        InputError: the path is a file, or nothing can be written there.
+    """
+    _check_place(folder, folder)
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Check that `size` bytes are free in a folder, which may not exist yet.
+
+    Raises:
+        InputError: there is less space.
+    """
+    place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    free = shutil.disk_usage(place).free
+    if free < size:
+        raise InputError(
+            f"{folder} has {free / 1e9:.2f} GB free, but {size / 1e9:.2f} GB are needed. Free some space, or "
+            "choose a folder on another disk. Nothing was written."
+        )
+
+
+def find_home() -> Path:
+    """Return the home folder, or the working folder for a user without one, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        log.warning(
+            "Your home folder is unknown, so models are kept below %s. Set HOME or AUDIOX_MODELS.", Path.cwd()
+        )
+        return Path.cwd()
+
+
+def is_about_disk(problem: OSError) -> bool:
+    """Whether an error of the system is about a disk: full, read-only or without permission."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def explain_os_error(path: Path, problem: OSError) -> str:
+    """Return sentences that say why a file or folder cannot be written, and what to do.
+
+    Args:
+        path: the place that the user named.
+        problem: the error of the system.
+    """
+    reason = problem.strerror or problem
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {path} is full ({reason}). Free some space, or choose another folder."
+    advice = _ADVICE.get(problem.errno or 0, "Choose another folder.")
+    return f"{path} cannot be written ({reason}). {advice}"
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a path is one of `write_atomically`; such files remain after a crash."""
     return _MARK in path.suffixes
@@ -82,7 +169,40 @@ def is_temporary(path: Path) -> bool:
 
 def _hidden(path: Path, mark: str) -> Path:
     """A unique hidden name beside `path`, because several processes may write to the same place."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{mark}{path.suffix}")
+    return path.with_name(f".{path.name[:_NAME_LENGTH]}.{uuid.uuid4().hex}{mark}{path.suffix}")
+
+
+def _check_place(path: Path, folder: Path) -> None:
+    """Write a small file into a folder, and delete it and the folders that this needed.
+
+    Args:
+        path: the place that the user named, which is the folder or a file in it.
+        folder: the folder.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    missing = _list_missing_folders(folder)
+    trial = _hidden(folder / path.name, _MARK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.lstat()  # fails if the name is too long or not allowed
+        with trial.open("xb") as file:
+            file.write(bytes(_TRIAL_BYTES))
+    except OSError as problem:
+        raise InputError(explain_os_error(path, problem)) from None
+    finally:
+        _remove(trial)
+        for place in missing:
+            with suppress(OSError):  # not created, or in use by now
+                place.rmdir()
+
+
+def _list_missing_folders(folder: Path) -> list[Path]:
+    """List a folder and those above it that do not exist, from the inside out."""
+    places = (folder, *folder.parents)
+    return list(itertools.takewhile(lambda place: not os.path.lexists(place), places))
 
 
 def _replace_folder(path: Path, replacement: Path) -> None:
@@ -107,7 +227,8 @@ def _flush(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     """Delete a file or a folder, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what remains must not hide the error that is being reported
+            path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ pages that were read; the next access reads them from the file again. On other s
 from __future__ import annotations
 
 import ctypes
-import logging
 import mmap
 import os
 import sys
@@ -18,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-log = logging.getLogger(__name__)
+from .utf8 import get_logger
+
+log = get_logger(__name__)
 
 _DONTNEED = 4  # MADV_DONTNEED of <sys/mman.h>, the same on all Linux machines that torch runs on
 _SLICE = 4 * 2**20  # values per slice

@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = ("audiox_ext", "nodes", "pocket")
 # Modules at the root of the engine that share a box with others.
 SHARED_BOXES = {"devices": "model"} | dict.fromkeys(
-    ("config", "model_info", "errors", "files", "license", "mmap", "random_numbers"), "base"
+    ("config", "model_info", "errors", "files", "license", "mmap", "random_numbers", "utf8"), "base"
 )
 
 

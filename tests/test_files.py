@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from unprivileged import read_only_folder
 
 from audiox_ext.errors import InputError, MediaError
-from audiox_ext.files import is_temporary, try_to_write, write_atomically
+from audiox_ext.files import (
+    check_file_writable,
+    check_folder_writable,
+    check_space,
+    explain_os_error,
+    is_temporary,
+    try_to_write,
+    write_atomically,
+)
 
 
 def full_disk() -> OSError:
@@ -126,3 +136,96 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(
     assert "is kept" in caplog.text
     assert path.read_text() == "good"
     assert names(tmp_path) == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("check", [check_file_writable, check_folder_writable])
+def test_places_that_can_be_written_stay_as_they_are(tmp_path: Path, check: Callable[[Path], None]) -> None:
+    check(tmp_path / "new" / "folder" / "a.txt")
+    (tmp_path / "other").mkdir()
+    check(tmp_path / "other" / "a.txt")
+    assert names(tmp_path) == ["other"]
+    assert names(tmp_path / "other") == []
+
+
+def test_what_cannot_become_a_file_is_refused_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    long = tmp_path / ("x" * 300 + ".wav")
+    for path, message in (
+        (tmp_path / "folder", r"folder is a folder\. Give the name of a file in it"),
+        (tmp_path / "file" / "a.txt", r"a\.txt cannot be written \(.*\)\. A part of the path is a file"),
+        (tmp_path / "file" / "deeper" / "a.txt", r"A part of the path is a file"),
+        (tmp_path / "link" / "a.txt", r"a\.txt cannot be written"),
+        (long, r"\(File name too long\)\. Choose a shorter name"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_file_writable(path)
+    with pytest.raises(InputError, match="A part of the path is a file"):
+        check_folder_writable(tmp_path / "file")
+    assert names(tmp_path) == ["file", "folder", "link"]
+
+
+def test_a_read_only_folder_is_refused_beforehand() -> None:
+    with read_only_folder() as folder:
+        for check in (check_file_writable, check_folder_writable):
+            with pytest.raises(InputError, match=r"Permission denied\)\. Choose another folder, or mend"):
+                check(folder / "new.wav")
+        assert names(folder) == ["old.wav"]
+
+
+def test_a_read_only_file_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.wav").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may change every file
+    with pytest.raises(InputError, match=r"a\.wav exists and is read-only\. Choose another name"):
+        check_file_writable(tmp_path / "a.wav")
+
+
+def test_a_full_disk_is_noticed_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise full_disk()
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(InputError, match=r"The disk of .* is full .*No space left.*Free some space"):
+        check_file_writable(tmp_path / "a.txt")
+
+
+def test_missing_space_is_said_in_gigabytes(tmp_path: Path) -> None:
+    check_space(tmp_path / "new" / "folder", 1)
+    with pytest.raises(InputError, match=r"has .* GB free, but 1000000000\.00 GB are needed"):
+        check_space(tmp_path / "new", 10**18)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "is full"),
+        (errno.EDQUOT, "is full"),
+        (errno.EROFS, "can only be read"),
+        (errno.EACCES, "permissions"),
+        (errno.EFBIG, "files of this size"),
+        (errno.EIO, "Choose another folder"),
+    ],
+)
+def test_each_cause_has_its_own_advice(number: int, advice: str) -> None:
+    sentence = explain_os_error(Path("a.wav"), OSError(number, os.strerror(number)))
+    assert advice in sentence
+    assert os.strerror(number) in sentence
+    assert ("full" in sentence) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_parent_that_is_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="A part of the path is a file"),
+        write_atomically(tmp_path / "file" / "a.txt") as temporary,
+    ):
+        temporary.touch()
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 240 + ".wav")
+    check_file_writable(path)
+    with write_atomically(path) as temporary:
+        temporary.touch()
+    assert path.is_file()

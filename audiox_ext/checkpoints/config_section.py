@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from ..utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Known keys without influence on inference; they are not logged.
 _SILENT = {

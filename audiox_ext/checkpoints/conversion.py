@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import InputError
-from ..files import write_atomically
+from ..files import check_folder_writable, check_space, write_atomically
 from ..license import check_license
 from ..model import AudioXModel
 from ..networks.keys import module_key
@@ -31,7 +31,7 @@ from .catalog import (
 from .config_parser import parse_config, read_model_config
 from .encoders import text_encoder_names
 from .pretrained import DTYPES
-from .safetensors_writer import check_space, write_safetensors
+from .safetensors_writer import write_safetensors
 from .state_dict import fold_weight_norm
 from .weights import dtypes_of, read_fitting_checkpoint, used_keys
 
@@ -128,13 +128,14 @@ def add_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
 
 
 def _check_target(target: Path, files: CheckpointFiles, *, in_place: bool, force: bool) -> None:
-    """Raise `InputError` where a conversion would overwrite files, unless `force` allows it."""
+    """Raise `InputError` if the target cannot be written, or if files would be lost without `force`."""
     weights, config = target / WEIGHTS, target / "config.json"
     existing = next((path for path in (weights, config) if path.exists()), None)
     if existing is not None and not force and not (in_place and existing == config):
         raise InputError(f"{existing} exists already. Choose another folder, or replace it with --force.")
     if weights.exists() and weights.samefile(files.weights):
         raise InputError(f"{weights} is the source of this conversion. Choose another folder.")
+    check_folder_writable(target)
 
 
 def _source(files: CheckpointFiles) -> str:

@@ -5,7 +5,6 @@ Merged LoRAs do not slow down generation.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from ..devices import DevicePlacement, explain_out_of_memory
 from ..errors import InputError
 from ..license import check_license, is_non_commercial
 from ..mmap import release_pages
+from ..utf8 import get_logger
 from .adapters.base import WeightChange
 from .adapters.names import KNOWN_PREFIXES, LayerNames, find_parameters
 from .lora_file import Lora, fingerprint, kind_of, read_lora, shorten, target_shapes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..model import AudioXModel
     from ..networks.keys import Shapes
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LoraUse = tuple[Lora | str | Path, float]
 """A LoRA or its file, and its strength."""

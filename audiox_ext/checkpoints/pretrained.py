@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from ..model import AudioXModel, compile_network, set_block_dtype
 from ..model_info import StoredModel
 from ..networks.layers import Operations
 from ..networks.operations import PlainOperations
+from ..utf8 import get_logger
 from .catalog import (
     ALL_PATTERNS,
     PUBLISHED,
@@ -35,7 +35,7 @@ from .encoders import attach_text_encoder
 from .state_dict import can_defer_folding
 from .weights import load_weights
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

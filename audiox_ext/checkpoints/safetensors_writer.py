@@ -7,7 +7,6 @@ its documentation.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import write_atomically
+from ..files import check_space, write_atomically
 from ..mmap import iterate_slices
+from ..utf8 import escape_surrogates
 
 _NAMES = {
     torch.float64: "F64",
@@ -47,7 +47,7 @@ def write_safetensors(
         path: the file.
         tensors: on the CPU, by key.
         dtypes: the types in the file by key, by default the tensor's own.
-        metadata: texts for the file's header.
+        metadata: texts for the file's header; they become valid UTF-8.
 
     Raises:
         InputError: a value is too large for its type, the disk is full, or the file cannot be written.
@@ -68,20 +68,6 @@ def write_safetensors(
             _write(file, key, tensors[key], stored_dtypes[key])
 
 
-def check_space(folder: Path, size: int) -> None:
-    """Check that `size` bytes are free in a folder.
-
-    Raises:
-        InputError: there is less space.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise InputError(
-            f"{folder} has {free / 1e9:.2f} GB free, but {size / 1e9:.2f} GB are needed. Free some space, or "
-            "choose a folder on another disk. Nothing was written."
-        )
-
-
 def _header(
     tensors: Mapping[str, Tensor],
     dtypes: Mapping[str, torch.dtype],
@@ -89,7 +75,8 @@ def _header(
     metadata: Mapping[str, str],
 ) -> tuple[bytes, int]:
     """Return the file's header and the size of all tensors in bytes."""
-    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    texts = {name: escape_surrogates(text) for name, text in sorted(metadata.items())}
+    entries: dict[str, Any] = {"__metadata__": texts}
     offset = 0
     for key in order:
         size = tensors[key].numel() * dtypes[key].itemsize

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..utf8 import get_logger
 from .common import add_command, add_device, check_paths, check_suffix, model_folders
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..model_info import StoredModel
     from .common import Commands
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _PLAIN_SECONDS = 10.0  # of features that are not extracted for a certain model
 

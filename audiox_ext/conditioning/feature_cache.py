@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -23,12 +22,13 @@ from torch import Tensor
 from ..errors import AudioXError, InputError
 from ..files import is_temporary, write_atomically
 from ..media.frames import ImageSequence, VideoSource
+from ..utf8 import get_logger
 from .video_features import VideoFeatures
 
 if TYPE_CHECKING:
     from ..media.object_mask import ObjectMask
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 FORMAT = 1  # raise it whenever the same settings begin to give other features
 

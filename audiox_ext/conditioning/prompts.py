@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..config import ClipConditionerConfig, ModelConfig, TextConditionerConfig
 from ..errors import InputError
+from ..utf8 import replace_surrogates
 
 # The keys of a video prompt, with the names under which callers may give them.
 _VIDEO_KEYS = {
@@ -47,7 +48,7 @@ def parse_prompts(name: str, config: ModelConfig, conditioning: Sequence[Mapping
 
 
 def parse_text_prompt(value: Any) -> str:
-    """Return a text prompt; None becomes "".
+    """Return a text prompt as valid UTF-8; None becomes "".
 
     Raises:
         InputError: The value is not a string.
@@ -56,7 +57,7 @@ def parse_text_prompt(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise InputError(f"text_prompt is of type {type(value).__name__}. It must be a string.")
-    return value
+    return replace_surrogates(value)
 
 
 def parse_video_prompt(value: Any) -> dict[str, Tensor] | None:

@@ -5,7 +5,6 @@ T frames, N sync tokens, H height, W width, C channels, D width of the sync feat
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from ..errors import InputError
 from ..media.frames import FrameTransform, Resize, TimeRange, Trim, VideoSource, sample_frames
 from ..media.object_mask import MaskOverlay, ObjectMask, find_first_frame, mask_count_error
 from ..media.probing import decode_frame_times, probe_video, read_packet_times
+from ..utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 FRAME_SIZE = 224  # pixels per side, for both encoders
 SyncEncoder = Callable[[Tensor], Tensor]

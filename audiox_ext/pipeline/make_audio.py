@@ -5,7 +5,6 @@ B batch, C channels, S samples.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from ..errors import InputError
 from ..media.waveforms import check_waveform, conform_audio
 from ..model_info import ModelFacts
 from ..sampling.denoiser import StepCallback, noise_level, part_of_run
+from ..utf8 import get_logger
 from .edit_track import WindowJob, edit_track
 from .generate import published_arguments
 from .request import AudioRequest, SoundWithRate, check_request
@@ -30,7 +30,7 @@ from .window_prompts import from_second
 if TYPE_CHECKING:
     from ..model import AudioXModel
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 PublishedGenerate = Callable[..., Tensor]

@@ -5,7 +5,6 @@ B batch, C latent channels, L latents.
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,9 +21,10 @@ from ..sampling.inpainting import Inpainting, MaskArguments, StrengthInpainting,
 from ..sampling.rectified_flow import sample_euler, sample_few_steps
 from ..sampling.samplers import sample_v
 from ..sampling.schedules import levels_below, noise_levels
+from ..utf8 import get_logger
 from .settings import GenerationSettings, is_number
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

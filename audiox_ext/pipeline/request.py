@@ -15,6 +15,7 @@ from ..media.waveforms import check_mixable
 from ..model_info import ModelFacts
 from ..sampling.external import check_accepts_external
 from ..sampling.samplers import check_can_inpaint
+from ..utf8 import replace_surrogates
 from .editing import SHORTEST, AudioEdit
 from .settings import MAX_SECONDS, GenerationSettings, check_duration
 from .timeline import Timeline, parse_timeline
@@ -50,9 +51,15 @@ class AudioRequest:
     settings: GenerationSettings = field(default_factory=GenerationSettings)
 
     def __post_init__(self) -> None:
-        """Parse the prompt, and check everything that needs no model. Raises `InputError`."""
+        """Make the prompts valid UTF-8, parse them, and check everything that needs no model.
+
+        Raises:
+            InputError: The request cannot be carried out.
+        """
         if isinstance(self.prompt, str):
-            object.__setattr__(self, "prompt", parse_timeline(self.prompt) or self.prompt)
+            prompt = replace_surrogates(self.prompt)
+            object.__setattr__(self, "prompt", parse_timeline(prompt) or prompt)
+        object.__setattr__(self, "negative_prompt", replace_surrogates(self.negative_prompt))
         if parse_timeline(self.negative_prompt) is not None:
             raise InputError(
                 "The negative prompt is a timeline, and only the prompt can be one. Write what to avoid "

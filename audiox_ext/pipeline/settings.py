@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,9 +16,10 @@ from ..model_info import ModelFacts
 from ..sampling.denoiser import check_sigma_bounds
 from ..sampling.external import ExternalSampler, check_accepts_external
 from ..sampling.schedules import DEFAULT_SCHEDULE, SCHEDULE_NAMES, bounds_of, check_sigmas
+from ..utf8 import get_logger
 from .editing import MIN_STRENGTH
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_SEED = 2**64 - 1
 MAX_SECONDS = 600.0

@@ -5,7 +5,6 @@ B batch, N context tokens, D their width.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +17,11 @@ from ..errors import InputError
 from ..model import AudioXModel
 from ..random_numbers import RandomNumbers
 from ..sampling.windows import Piece, WindowPlan
+from ..utf8 import get_logger
 from .timeline import Timeline
 from .window_prompts import Cuts, cut_to_window
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _OTHER_KEYS = {"seconds_start", "seconds_total"}
 """Keys of published prompts that no conditioner here uses."""

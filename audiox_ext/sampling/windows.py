@@ -12,7 +12,6 @@ context tokens, D their width.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +24,10 @@ from ..devices import Placement
 from ..errors import InputError, is_out_of_memory
 from ..model import Network
 from ..networks.block_cache import BlockCache
+from ..utf8 import get_logger
 from .guidance import NO_GUIDANCE, Guidance, GuidedVelocity
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Crossfade = Literal["cosine", "linear"]
 DEFAULT_BATCH = 4

@@ -6,7 +6,6 @@ D width.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +21,13 @@ from ..files import try_to_write
 from ..media.frames import TimeRange
 from ..model import AudioXModel
 from ..random_numbers import RandomNumbers
+from ..utf8 import get_logger
 from .audio_clips import Clip
 
 if TYPE_CHECKING:
     from ..conditioning.video_features import SyncEncoder
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Some conditioners mask a random part of their prompt, even of an empty one, so several draws are kept.
 _DRAWS = 4

@@ -7,7 +7,6 @@ B batch, C channels, S samples, L latents, S = L * downsampling_ratio.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -18,13 +17,14 @@ from torch.nn import functional as F
 
 from ...config import AutoencoderConfig, SpectralEncoderConfig
 from ...errors import ConfigError, is_out_of_memory
+from ...utf8 import get_logger
 from ..keys import published_shapes
 from ..layers import DeviceLike, Operations
 from .oobleck import OobleckDecoder, OobleckEncoder
 from .spectral import REACH, LatentMap, check_spectral_sizes, measure_spectrum, read_latent_map
 from .tiling import Check, Free, decode_in_chunks, encode_in_chunks
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _CHUNK = 32  # latents
 
