@@ -10,6 +10,7 @@ from typing import Any
 
 from audiox_ext.cli.common import add_device
 from audiox_ext.cli.main import run_command
+from audiox_ext.files import check_folder_writable
 
 _INITIAL_MODEL_HELP = {
     "autoencoder": "folder of a model with a waveform autoencoder, whose decoder alone is trained further",
@@ -103,6 +104,7 @@ def _train(options: argparse.Namespace) -> None:
     def report(line: str) -> None:
         print(line, flush=True)
 
+    check_folder_writable(options.output)
     config = read_training_config(options.config)
     device = resolve_device(options.device)
     if options.part == "autoencoder":
@@ -132,6 +134,7 @@ def _dataset(options: argparse.Namespace) -> None:
     from .world.kinds import KNOWN_KINDS
     from .world.preview import write_items
 
+    check_folder_writable(options.folder)
     split: Split = "held out" if options.split == "held-out" else "training"
     kinds = tuple(name.strip() for name in options.kinds.split(",")) if options.kinds else KNOWN_KINDS
     dataset = Dataset(
@@ -161,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset(commands, common)
     add_train(commands, common)
-    return run_command(parser.parse_args(arguments), "pocket")
+    return run_command(parser, arguments, "pocket")
 
 
 if __name__ == "__main__":

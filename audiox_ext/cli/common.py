@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import check_file_writable
 
 if TYPE_CHECKING:
     from ..checkpoints.catalog import ModelFolders
@@ -109,21 +110,37 @@ def model_folders(options: argparse.Namespace) -> ModelFolders:
 
 
 def check_paths(options: argparse.Namespace) -> None:
-    """Check that inputs exist and the output can be created, before any long work.
+    """Check that inputs exist and the output can be written, before any long work.
 
     Raises:
-        InputError: an input does not exist, or the output's folder does not, or the output is a folder.
+        InputError: an input does not exist, the output's folder does not exist, or one of the files in
+            `list_outputs` cannot be written.
     """
     for name in _INPUTS:
         path: Path | None = getattr(options, name, None)
-        is_folder = name in _MAY_BE_FOLDERS and path is not None and path.is_dir()
-        if path is not None and not path.is_file() and not is_folder:
-            option = name if name in _POSITIONAL else f"--{name.replace('_', '-')}"
-            raise InputError(f"{option}: there is no file {path}. Check the path.")
-    if not options.output.parent.is_dir():
-        raise InputError(f"--output: the folder {options.output.parent} does not exist. Create it first.")
-    if options.output.is_dir():
-        raise InputError(f"--output: {options.output} is a folder. Give the name of a file in it.")
+        if path is None or os.path.isfile(path) or (name in _MAY_BE_FOLDERS and os.path.isdir(path)):
+            continue
+        option = name if name in _POSITIONAL else f"--{name.replace('_', '-')}"
+        raise InputError(f"{option}: there is no file {path}. Check the path.")
+    folder = options.output.parent
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"--output: {folder} is a file, not a folder. Choose another folder.")
+    if not os.path.isdir(folder):
+        raise InputError(f"--output: the folder {folder} does not exist. Create it first.")
+    for path in list_outputs(options):
+        try:
+            check_file_writable(path)
+        except InputError as error:
+            raise InputError(f"--output: {error}") from None
+
+
+def list_outputs(options: argparse.Namespace) -> list[Path]:
+    """Return the files that a command will write: those of a batch have numbers, from 1."""
+    output: Path = options.output
+    count = getattr(options, "batch", 1)
+    if count <= 1:
+        return [output]
+    return [output.with_name(f"{output.stem}_{index + 1}{output.suffix}") for index in range(count)]
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.catalog import DEFAULT_MODEL
 from ..errors import InputError
+from ..files import check_space
+from ..utf8 import get_logger
 from .common import (
     add_command,
     add_consent,
@@ -18,6 +19,7 @@ from .common import (
     add_loras,
     check_paths,
     check_suffix,
+    list_outputs,
     model_folders,
     read_loras,
 )
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from ..sampling.denoiser import StepInfo
     from .common import Commands
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
+
+_BYTES_PER_SAMPLE = 3  # of a channel in a .wav file
 
 
 def add_generate(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -262,9 +266,19 @@ def _make(
         duration = max(MIN_SECONDS, min(features.duration, MAX_SECONDS))
         request = replace(request, settings=replace(request.settings, duration=duration))
     request = replace(request, features=features)
+    check_space(options.output.parent, _estimate_bytes(options, model, request))
     with _Bar(options.steps or model.defaults.steps) as bar:
         waveforms = make_audio(model, request, device=device, callback=bar)
     _write(options, model, request, waveforms)
+
+
+def _estimate_bytes(options: argparse.Namespace, model: AudioXModel, request: AudioRequest) -> int:
+    """Return the least number of bytes that the results take: exact for .wav, else 0."""
+    if options.output.suffix.lower() != ".wav":
+        return 0
+    channels = model.config.audio_channels if request.edit is None else request.edit.waveform.shape[-2]
+    samples = int(request.seconds(model) * request.rate(model))
+    return _BYTES_PER_SAMPLE * channels * samples * request.settings.batch
 
 
 def _write(options: argparse.Namespace, model: AudioXModel, request: AudioRequest, waveforms: Tensor) -> None:
@@ -276,10 +290,7 @@ def _write(options: argparse.Namespace, model: AudioXModel, request: AudioReques
     is_video = options.output.suffix.lower() in VIDEO_SUFFIXES
     if is_video:
         _say_if_cut(options, duration)
-    for index, waveform in enumerate(waveforms):
-        path = options.output
-        if len(waveforms) > 1:
-            path = path.with_name(f"{path.stem}_{index + 1}{path.suffix}")
+    for path, waveform in zip(list_outputs(options), waveforms, strict=True):
         if is_video:
             replace_audio_track(options.video, waveform, rate, path, start=options.start, duration=duration)
         else:

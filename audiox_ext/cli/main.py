@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import AudioXError
+from ..utf8 import get_logger
 from .finetune import add_train
 from .generate import add_edit, add_extend, add_generate
 from .inspect import add_convert, add_inspect, add_level, add_view
+from .streams import forgiving_output
 from .video import add_extract
+
+log = get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,31 +28,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `run_command`.
     """
-    return run_command(_parser().parse_args(arguments), "audiox_ext")
+    return run_command(_parser(), arguments, "audiox_ext")
 
 
-def run_command(options: argparse.Namespace, program: str) -> int:
-    """Run a parsed command.
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, program: str) -> int:
+    """Parse and run a command.
 
     Args:
-        options: parsed arguments; `options.run` is the command's function.
+        parser: parser of all commands; it sets `run`, the command's function, and `command`, its name.
+        arguments: words of the command line, by default those of this process.
         program: name to print before an error.
 
     Returns:
         The exit status: 0 on success, 1 after an error, which is printed to stderr, 130 when interrupted.
     """
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
-    )
-    try:
-        options.run(options)
-    except AudioXError as error:
-        print(f"{program} {options.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. No incomplete file was left behind.", file=sys.stderr)
-        return 130
-    return 0
+    with forgiving_output():
+        options = parser.parse_args(arguments)
+        logging.basicConfig(
+            level=logging.INFO if options.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+        )
+        try:
+            options.run(options)
+        except (AudioXError, OSError) as error:
+            if not isinstance(error, AudioXError):
+                log.info("The system reported an error:", exc_info=True)
+            print(f"{program} {options.command}: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nInterrupted. No incomplete file was left behind.", file=sys.stderr)
+            return 130
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -108,9 +108,9 @@ def open_output(
                 yield output
             if finish is not None:
                 finish(temporary)
-    except av.error.FFmpegError as error:
+    except av.error.FFmpegError as error:  # one of the system has been explained by write_atomically
         raise MediaError(
-            f"{path} cannot be written ({error}). Check the free space and the permissions of its folder."
+            f"{path} cannot be encoded as {container} ({error}). Choose another format, such as .wav or .mkv."
         ) from error
 
 

@@ -10,7 +10,6 @@ If last.ckpt exists, training resumes from it, with the same result as without t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ from ..checkpoints.conversion import add_license, write_changed_model
 from ..checkpoints.pretrained import Precision, get_pretrained_model
 from ..devices import DevicePlacement
 from ..errors import AudioXError, InputError
-from ..files import write_atomically
+from ..files import check_file_writable, check_folder_writable, check_space, write_atomically
 from ..model import AudioXModel
+from ..utf8 import get_logger
 from .audio_folder import AudioFolder, read_audio_folder
 from .clip_dataset import ClipBatches, hash_content, load_encoded_clips, make_validation_batches, split_clips
 from .clip_encoder import EncodedClip
@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from .callbacks import OnStep
     from .objective import BaseModel, NetworkTraining
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _CAPTIONS_IN_LORA = 10
+_CHECKPOINT_BYTES = 16  # per trained parameter: its value, its average, and two moments of the optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ def train_lora(
     from .lora_layers import add_adapters, disable_adapters, extract_adapters, require_peft
 
     require_peft()
+    check_file_writable(path)
     from ..checkpoints.lora_file import LoraInfo, fingerprint, kind_of, target_shapes, write_lora
 
     # The network's own weights are frozen, so they may be bf16 beside matrices in float32.
@@ -163,6 +165,8 @@ def finetune(
         LicenseError: the model's licence was not accepted.
     """
     require_lightning()
+    if (request.output / "model").is_file():
+        raise InputError(f"{request.output / 'model'} is a file. Delete it, or choose another output folder.")
     session = _Session(request, settings, report, on_step, "fp32")
     model = session.model
     for parameter in model.network.parameters():
@@ -201,6 +205,7 @@ class _Session:
     ) -> None:
         """Read the folders, load the model in a precision, and encode the sounds."""
         self.request, self.settings, self.report, self.on_step = request, settings, report, on_step
+        check_folder_writable(request.output)
         folder = read_audio_folder(request.dataset, request.default_caption)
         second = request.preservation_dataset
         preservation_folder = None if second is None else read_audio_folder(second)
@@ -209,10 +214,8 @@ class _Session:
         self.files = find_files(self.model.folder)
         self.base_name = self.model.folder.name
         self.license: str | None = add_license(read_model_config(self.files), self.files).get("license")
-        try:
-            request.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{request.output} cannot be created ({error}). Choose another.") from None
+        check_space(request.output, self._estimate_bytes())
+        request.output.mkdir(parents=True, exist_ok=True)
         size = self.files.weights.stat().st_size
         self.identity = {"model": f"{self.base_name} ({size} bytes)", "set of sounds": hash_content(folder)}
         self.clips, self.sentences = self._encode(folder, "clips.pt")
@@ -238,6 +241,13 @@ class _Session:
             model.placement = DevicePlacement(request.device)
         _check_trainable(model)
         return model
+
+    def _estimate_bytes(self) -> int:
+        """Return the least number of bytes that the training writes; 0 for a LoRA, which is small."""
+        if not isinstance(self.settings, FinetuneSettings):
+            return 0
+        trained = sum(parameter.numel() for parameter in self.model.network.parameters())
+        return _CHECKPOINT_BYTES * trained + self.files.weights.stat().st_size
 
     @contextmanager
     def use_seed(self) -> Iterator[None]:
