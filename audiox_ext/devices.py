@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import getpass
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -13,8 +16,9 @@ from torch import Tensor, nn
 
 from .errors import InputError, is_out_of_memory
 from .mmap import release_module_pages
+from .utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Placement(Protocol):
@@ -152,6 +156,18 @@ def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iter
         raise InputError(
             f"Memory ran out while {doing}. {advice}, or free memory that other programs use. ({error})"
         ) from None
+
+
+def provide_compiler_cache() -> None:
+    """Name a cache folder for torch's compiler if torch cannot: a user without a name makes it fail.
+
+    That happens in containers, when a module of torch is first used, whether or not anything is compiled.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        folder = Path(tempfile.gettempdir()) / f"torchinductor_{getattr(os, 'getuid', lambda: 'unknown')()}"
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def pick_best_device() -> torch.device:

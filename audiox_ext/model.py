@@ -5,7 +5,6 @@ B batch, N context tokens, D their width.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from .conditioning.conditioners import MultiConditioner
 from .conditioning.prompt_cache import PromptCache, cache_key
 from .conditioning.prompts import parse_prompts
 from .config import AudioAutoencoderConditionerConfig, ModelConfig
-from .devices import Placement
+from .devices import Placement, provide_compiler_cache
 from .model_info import ModelFacts
 from .networks.autoencoder.autoencoder import Autoencoder, estimate_encoding_bytes
 from .networks.dit import DiffusionTransformer
@@ -28,8 +27,9 @@ from .networks.layers import DeviceLike, Operations
 from .networks.maf import MultimodalAdaptiveFusion
 from .networks.mmdit import MultimodalDiffusionTransformer
 from .random_numbers import RandomNumbers
+from .utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Network = DiffusionTransformer | MultimodalDiffusionTransformer
 
@@ -87,6 +87,7 @@ class AudioXModel(nn.Module, ModelFacts):
             rest_operations: Layer classes of the other parts, which are float32; by default `operations`.
         """
         super().__init__()
+        provide_compiler_cache()
         self.config = config
         self.folder: Path | None = None
         self.placement: Placement | None = None

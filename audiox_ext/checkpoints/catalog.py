@@ -6,7 +6,6 @@ Nothing here reads weights.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +14,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError, ModelNotFoundError
-from ..files import is_temporary
+from ..files import explain_os_error, find_home, is_about_disk, is_temporary
+from ..utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt")
 _STUDENT = "audiox_turbo/audiox_turbo"
@@ -78,7 +78,7 @@ class ModelFolders:
     @classmethod
     def default(cls) -> ModelFolders:
         """Return the folders outside ComfyUI: $AUDIOX_MODELS if set, otherwise ~/.cache/audiox."""
-        return cls.below(Path(os.environ.get("AUDIOX_MODELS") or Path.home() / ".cache" / "audiox"))
+        return cls.below(Path(os.environ.get("AUDIOX_MODELS") or find_home() / ".cache" / "audiox"))
 
     @classmethod
     def below(cls, root: Path) -> ModelFolders:
@@ -150,7 +150,9 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
     Raises:
         InputError: `name` is not a valid name.
     """
-    path = Path(name).expanduser()
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # no such user, or no home folder
+        path = path.expanduser()
     if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
         return path
     # Every folder that `list_models` offers is a valid name, whatever characters it has.
@@ -329,10 +331,9 @@ def download_repository(repository: str, patterns: Sequence[str], folder: Path) 
 
     Raises:
         ModelNotFoundError: the hub cannot be reached, the repository does not exist or needs a login, or the
-            disk is full. The message names the page and the folder for a download by hand.
+            folder cannot be written. The message names the page and the folder for a download by hand.
     """
     from huggingface_hub import model_info, snapshot_download
-    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError
 
     log.info("Downloading %s to %s", repository, folder)
     page = f"https://huggingface.co/{repository}"
@@ -343,21 +344,8 @@ def download_repository(repository: str, patterns: Sequence[str], folder: Path) 
         listing = [file.rfilename for file in model_info(repository).siblings or []]
         names = _select(listing, patterns)
         snapshot_download(repo_id=repository, allow_patterns=names, local_dir=str(folder))
-    except GatedRepoError:
-        raise ModelNotFoundError(
-            f"{page} needs a login. Accept its terms there, run `hf auth login`, and try again."
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelNotFoundError(
-            f"There is no repository {repository} on the Hugging Face hub. Check the name."
-        ) from None
     except Exception as error:  # the hub's client raises errors of several HTTP libraries
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFoundError(
-            f"{repository} could not be downloaded ({reason}). Check the network connection and the free "
-            f"disk space, then try again: the download resumes. Or download the files from {page} yourself "
-            f"and put them into {folder}."
-        ) from None
+        raise ModelNotFoundError(_explain_failure(error, repository, folder)) from None
     if not names:
         raise ModelNotFoundError(
             f"{page} has no files of an AudioX model (config.json and weights). Check the name."
@@ -369,6 +357,32 @@ def download_repository(repository: str, patterns: Sequence[str], folder: Path) 
         )
     clear_download_mark(folder)
     return folder
+
+
+def _explain_failure(error: Exception, repository: str, folder: Path) -> str:
+    """Return sentences that say why a download failed, and what to do."""
+    from huggingface_hub.utils import GatedRepoError, RepositoryNotFoundError
+
+    page = f"https://huggingface.co/{repository}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, GatedRepoError):
+        return f"{page} needs a login. Accept its terms there, run `hf auth login`, and try again."
+    if status in (401, 403):  # the hub also answers 401 for repositories that do not exist
+        return (
+            f"The hub refuses access to {repository} (HTTP {status}): it does not exist, it is private or "
+            "gated, or your token is wrong. Check the name. If it is right, accept the terms on "
+            f"{page}, run `hf auth login` with a token that may read it, and try again."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return f"There is no repository {repository} on the Hugging Face hub. Check the name."
+    if isinstance(error, OSError) and is_about_disk(error):
+        return explain_os_error(folder, error)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"{repository} could not be downloaded ({reason}). Check the network connection and the free "
+        f"disk space, then try again: the download resumes. Or download the files from {page} yourself "
+        f"and put them into {folder}."
+    )
 
 
 def _select(listing: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from checkpoint_copies import folders
+from unprivileged import read_only_folder
 
 from audiox_ext.checkpoints import catalog
 from audiox_ext.checkpoints import pretrained as pretrained_module
@@ -140,3 +142,41 @@ def test_files_added_by_hand_after_a_failed_download_load(
     shutil.copytree(copy_of("maf"), root / "AudioX-MAF", dirs_exist_ok=True)
     get_pretrained_model("AudioX-MAF", accept_cc_by_nc=True, folders=folders(root))
     assert not [path for path in (root / "AudioX-MAF").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message"),
+    [
+        ("HfHubHTTPError", 401, r"refuses access to a/b \(HTTP 401\).*private or gated.*`hf auth login`"),
+        ("RepositoryNotFoundError", 401, r"\(HTTP 401\).*Check the name.*`hf auth login`"),
+        ("HfHubHTTPError", 403, r"\(HTTP 403\).*https://huggingface\.co/a/b.*token that may read it"),
+        ("GatedRepoError", 403, r"https://huggingface\.co/a/b needs a login\. Accept its terms"),
+        ("RepositoryNotFoundError", 404, r"There is no repository a/b on the Hugging Face hub"),
+        ("HfHubHTTPError", 500, r"a/b could not be downloaded \(Server Error\)\. Check the network"),
+    ],
+)
+def test_a_refused_download_says_how_to_get_access(
+    kind: str, status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    error = getattr(huggingface_hub.errors, kind)
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+
+    def refuse(name: str) -> None:
+        raise error("Server Error\nmore", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "model_info", refuse)
+    with pytest.raises(ModelNotFoundError, match=message):
+        catalog.download_repository("a/b", ("*",), tmp_path / "m")
+
+
+def test_a_download_into_a_read_only_folder_blames_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name: pytest.fail("the hub was asked"))
+    with (
+        read_only_folder() as folder,
+        pytest.raises(ModelNotFoundError, match=r"\(Permission denied\)\. Choose another folder"),
+    ):
+        catalog.download_repository("a/b", ("*",), folder / "m")
