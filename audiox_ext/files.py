@@ -192,6 +192,8 @@ def _check_place(path: Path, folder: Path) -> None:
             file.write(bytes(_TRIAL_BYTES))
     except OSError as problem:
         raise InputError(explain_os_error(path, problem)) from None
+    except ValueError:  # a lone surrogate, or a zero byte
+        raise InputError(f"{str(path)!r} is not a possible name on this system. Choose another.") from None
     finally:
         _remove(trial)
         for place in missing:
@@ -230,5 +232,5 @@ def _remove(path: Path) -> None:
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):  # what remains must not hide the error that is being reported
+        with suppress(OSError, ValueError):  # what remains must not hide the error that is being reported
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from ..errors import AudioXError, InputError, MediaError
 from ..media.audio_video import read_audio, read_soundtrack
 from ..media.containers import open_media, video_stream
 from ..media.waveforms import conform_audio
+from ..utf8 import escape_surrogates
 from .audio_folder import AudioFolder, CaptionedFile, list_some
 
 _SILENT_PEAK = 10 ** (-60 / 20)  # -60 dBFS
@@ -138,7 +139,7 @@ class ClipSummary:
             sentences.append(f"{self.silent_parts} silent parts of long files are skipped.")
         if self.skipped:
             sentences.append(f"{len(self.skipped)} files are skipped: {list_some(self.skipped)}.")
-        return sentences
+        return [escape_surrogates(sentence) for sentence in sentences]
 
 
 def cut_clips(folder: AudioFolder, shape: ClipShape, summary: ClipSummary) -> Iterator[Clip]:

@@ -126,7 +126,7 @@ def split_clips(
 
 def hash_content(folder: AudioFolder) -> str:
     """Return a hash that changes when files are added, removed, replaced or captioned differently."""
-    return _hash(json.dumps([(f.name, f.path.stat().st_size, f.caption) for f in folder.files]))
+    return _hash(json.dumps([(f.name, f.path.stat().st_size, *f.captions) for f in folder.files]))
 
 
 def load_encoded_clips(
@@ -218,9 +218,9 @@ def _make_cache_key(model: AudioXModel, folder: AudioFolder, shape: ClipShape, n
         (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
         for path in (weights, *(file.path for file in folder.files))
     ]
-    captions = [file.caption for file in folder.files]
+    captions = [file.captions for file in folder.files]
     return _hash(json.dumps([stamps, captions, repr(shape), note]))
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

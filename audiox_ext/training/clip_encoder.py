@@ -6,6 +6,7 @@ D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,10 +67,11 @@ class EncodedClip:
     Attributes:
         name: name for messages.
         file: name of the file in its folder.
-        caption: caption of the file.
+        caption: first caption of the file.
         mean: mean of the latents, (C, L).
         deviation: standard deviation of the latents, (C, L).
-        contexts: several draws per kind of prompt: "text", and for videos also "video" and "both".
+        contexts: several draws per kind of prompt, with the captions in turn: "text", and for videos also
+            "video" and "both".
     """
 
     name: str
@@ -120,9 +122,16 @@ class ClipEncoder:
         if clip.has_pictures and self._uses_videos:
             prompts["video_prompt"] = self._make_video_prompt(clip)
             kinds |= {"video": ("video_prompt",), "both": ("text_prompt", "video_prompt")}
-        tokens = self._encode_prompts(prompts, _make_random(0))
+        first = self._encode_prompts(prompts, _make_random(0))
+        others = ({"text_prompt": caption} for caption in clip.file.other_captions)
+        tokens = [first, *({**first, **self._encode_prompts(other, _make_random(0))} for other in others)]
+        # A multiple of the captions, so that each is drawn equally often.
+        count = math.ceil(_DRAWS / len(tokens)) * len(tokens)
         contexts = {
-            kind: tuple(self._assemble(empty, tokens, names) for empty in self._empty_tokens)
+            kind: tuple(
+                self._assemble(self._empty_tokens[draw % _DRAWS], tokens[draw % len(tokens)], names)
+                for draw in range(count)
+            )
             for kind, names in kinds.items()
         }
         return EncodedClip(

@@ -27,7 +27,7 @@ from ..devices import DevicePlacement
 from ..errors import AudioXError, InputError
 from ..files import check_file_writable, check_folder_writable, check_space, write_atomically
 from ..model import AudioXModel
-from ..utf8 import get_logger
+from ..utf8 import escape_surrogates, get_logger
 from .audio_folder import AudioFolder, read_audio_folder
 from .clip_dataset import ClipBatches, hash_content, load_encoded_clips, make_validation_batches, split_clips
 from .clip_encoder import EncodedClip
@@ -138,7 +138,7 @@ def train_lora(
     with training.apply_result():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_lora(path, extract_adapters(model.network, settings.scale), info)
-        report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        session.report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         return session.make_result(path, training)
 
 
@@ -182,7 +182,7 @@ def finetune(
         with write_atomically(folder) as temporary:
             write_changed_model(session.files, temporary, state, dtype)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        report(f"{folder}: {size / 1e6:.1f} MB")
+        session.report(f"{folder}: {size / 1e6:.1f} MB")
         return session.make_result(folder, training)
 
 
@@ -204,7 +204,8 @@ class _Session:
         precision: Precision,
     ) -> None:
         """Read the folders, load the model in a precision, and encode the sounds."""
-        self.request, self.settings, self.report, self.on_step = request, settings, report, on_step
+        self.request, self.settings, self.on_step = request, settings, on_step
+        self.report: Report = lambda line: report(escape_surrogates(line))
         check_folder_writable(request.output)
         folder = read_audio_folder(request.dataset, request.default_caption)
         second = request.preservation_dataset

@@ -12,16 +12,11 @@ from audiox_ext.media.encoding import open_output
 
 
 def test_content_that_a_format_refuses_is_blamed_on_the_format(tmp_path: Path) -> None:
-    with (
-        pytest.raises(
-            MediaError, match=r"x\.webm cannot be encoded as webm .* Choose another format"
-        ) as caught,
-        open_output(tmp_path / "x.webm", "webm") as output,
-    ):
-        output.add_stream("pcm_s24le", rate=16000)
-        output.start_encoding()
-    assert "space" not in str(caught.value)
-    assert "permission" not in str(caught.value)
+    import av
+
+    message = r"x\.webm cannot be encoded as webm \(Invalid argument.*\)\. Choose another format, such as"
+    with pytest.raises(MediaError, match=message), open_output(tmp_path / "x.webm", "webm"):
+        av.error.err_check(-errno.EINVAL)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,1 @@
+"""Reads the captions of a user's sounds."""
