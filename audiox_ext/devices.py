@@ -20,6 +20,9 @@ from .utf8 import get_logger
 
 log = get_logger(__name__)
 
+# In one linear layer. Measured: docs/performance.md, "Threads".
+_MULTIPLICATIONS_PER_THREAD = 25_000_000
+
 
 class Placement(Protocol):
     """Brings a part of a model to the device that it runs on."""
@@ -156,6 +159,20 @@ def explain_out_of_memory(placement: Placement, doing: str, advice: str) -> Iter
         raise InputError(
             f"Memory ran out while {doing}. {advice}, or free memory that other programs use. ({error})"
         ) from None
+
+
+def choose_thread_count(width: int, positions: int, available: int) -> int:
+    """Return how many threads of the processor speed up a network.
+
+    Args:
+        width: width of the network.
+        positions: positions in a pass: latents per item times items.
+        available: the highest number, 1 or more.
+
+    Returns:
+        1 for a small network, in which waking a thread takes as long as its work; at most `available`.
+    """
+    return max(1, min(available, width * width * positions // _MULTIPLICATIONS_PER_THREAD))
 
 
 def provide_compiler_cache() -> None:

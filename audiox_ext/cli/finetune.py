@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import add_command, add_consent, add_device, model_folders
+from .threads import add_threads, limited_threads
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,7 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     )
     add_consent(command)
     add_device(command)
+    add_threads(command)
 
 
 def _add_settings(command: argparse.ArgumentParser, *, learning_rate: float) -> None:
@@ -197,7 +199,8 @@ def _train_lora(options: argparse.Namespace) -> None:
     )
     name = options.name or options.output.resolve().name
     path = options.output / f"{name.removesuffix('.safetensors')}.safetensors"
-    train_lora(_request(options, device), settings, path=path, report=_report)
+    with limited_threads(options, settings.batch_size):
+        train_lora(_request(options, device), settings, path=path, report=_report)
 
 
 def _finetune(options: argparse.Namespace) -> None:
@@ -211,7 +214,8 @@ def _finetune(options: argparse.Namespace) -> None:
     device = resolve_device(options.device)
     settings = FinetuneSettings(**_settings(options, device))
     dtype = None if options.dtype is None else getattr(torch, options.dtype)
-    finetune(_request(options, device), settings, dtype=dtype, report=_report)
+    with limited_threads(options, settings.batch_size):
+        finetune(_request(options, device), settings, dtype=dtype, report=_report)
 
 
 def _report(line: str) -> None:

@@ -24,6 +24,7 @@ from .common import (
     read_loras,
 )
 from .options import add_sampling_options, add_window_options, settings_from
+from .threads import add_threads, limited_threads
 from .video import add_video_options, load_features
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     add_window_options(command)
     add_sampling_options(command)
     add_device(command)
+    add_threads(command)
     command.add_argument(
         "--precision",
         default="auto",
@@ -223,6 +225,12 @@ def _track(options: argparse.Namespace) -> AudioEdit:
 def _make(
     options: argparse.Namespace, inputs: dict[str, Any], settings: dict[str, Any] | None = None
 ) -> None:
+    """Make the audio and write it, with the number of threads that suits the model. See `_make_audio`."""
+    with limited_threads(options, max(1, options.batch)):
+        _make_audio(options, inputs, settings or {})
+
+
+def _make_audio(options: argparse.Namespace, inputs: dict[str, Any], settings: dict[str, Any]) -> None:
     """Load the model, make the audio, write it.
 
     inputs, settings: Fields of `AudioRequest` and `GenerationSettings` that only one command sets.
@@ -242,7 +250,7 @@ def _make(
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
-        settings=GenerationSettings(**settings_from(options) | (settings or {})),
+        settings=GenerationSettings(**settings_from(options) | settings),
         **inputs,
     )
     if isinstance(request.prompt, Timeline):

@@ -14,6 +14,7 @@ from .finetune import add_train
 from .generate import add_edit, add_extend, add_generate
 from .inspect import add_convert, add_inspect, add_level, add_view
 from .streams import forgiving_output
+from .threads import let_threads_sleep
 from .video import add_extract
 
 log = get_logger(__name__)
@@ -42,6 +43,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     Returns:
         The exit status: 0 on success, 1 after an error, which is printed to stderr, 130 when interrupted.
     """
+    let_threads_sleep()
     with forgiving_output():
         options = parser.parse_args(arguments)
         logging.basicConfig(
