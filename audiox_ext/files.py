@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import AudioXError, InputError
-from .utf8 import get_logger
+from .utf8 import get_logger, is_valid
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ _ADVICE = {
     errno.EFBIG: "The disk does not hold files of this size. Choose a folder on another disk.",
     errno.ENOTDIR: "A part of the path is a file. Choose another folder.",
     errno.EEXIST: "A part of the path is a file. Choose another folder.",
-    errno.ENOENT: "The folder does not exist any more. Create it, or choose another one.",
+    errno.ENOENT: "The folder does not exist any more. Create it, or choose another folder.",
 }
 
 
@@ -92,7 +92,7 @@ def try_to_write(path: Path, write: Callable[[Path], None]) -> bool:
 def check_file_writable(path: Path) -> None:
     """Check that a file can be written or replaced, by writing and deleting a small file beside it.
 
-    Missing parent folders are no obstacle, because `write_atomically` creates them.
+    Parent folders may be missing, because `write_atomically` creates them.
 
     Raises:
         InputError: the path is a folder or a read-only file, or nothing can be written beside it.
@@ -103,17 +103,20 @@ def check_file_writable(path: Path) -> None:
         raise InputError(
             f"{path} exists and is read-only. Choose another name, or allow changes to the file."
         )
+    if path.suffix == ".safetensors":
+        _check_encoding(path)
     _check_place(path, path.parent)
 
 
 def check_folder_writable(folder: Path) -> None:
-    """Check that a folder exists or can be created, and that files can be written into it.
+    """Check that a folder exists or can be created, and that models can be written into it.
 
     A missing folder is missing afterwards, too.
 
     Raises:
-        InputError: the path is a file, or nothing can be written there.
+        InputError: the path is a file or not valid UTF-8, or nothing can be written there.
     """
+    _check_encoding(folder)
     _check_place(folder, folder)
 
 
@@ -172,6 +175,14 @@ def _hidden(path: Path, mark: str) -> Path:
     return path.with_name(f".{path.name[:_NAME_LENGTH]}.{uuid.uuid4().hex}{mark}{path.suffix}")
 
 
+def _check_encoding(path: Path) -> None:
+    """Raise `InputError` for a path of a model that safetensors could not open."""
+    if not is_valid(str(path)):
+        raise InputError(
+            f"{path} is not valid UTF-8, as the path of a model file must be. Choose another name or folder."
+        )
+
+
 def _check_place(path: Path, folder: Path) -> None:
     """Write a small file into a folder, and delete it and the folders that this needed.
 
@@ -193,7 +204,9 @@ def _check_place(path: Path, folder: Path) -> None:
     except OSError as problem:
         raise InputError(explain_os_error(path, problem)) from None
     except ValueError:  # a lone surrogate, or a zero byte
-        raise InputError(f"{str(path)!r} is not a possible name on this system. Choose another.") from None
+        raise InputError(
+            f"{str(path)!r} is not a possible name on this system. Choose another name."
+        ) from None
     finally:
         _remove(trial)
         for place in missing:

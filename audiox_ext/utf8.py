@@ -9,6 +9,11 @@ from __future__ import annotations
 import logging
 
 
+def is_valid(text: str) -> bool:
+    """Whether a text has no lone surrogates."""
+    return escape_surrogates(text) == text
+
+
 def escape_surrogates(text: str) -> str:
     r"""Return a text for people: lone surrogates become visible escapes, such as \udce9.
 

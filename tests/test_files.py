@@ -190,6 +190,16 @@ def test_a_full_disk_is_noticed_beforehand(tmp_path: Path, monkeypatch: pytest.M
         check_file_writable(tmp_path / "a.txt")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="NO FILE NAMES outside UTF-8 on Windows")
+def test_paths_of_models_are_valid_utf8(tmp_path: Path) -> None:
+    for check, name in ((check_folder_writable, "caf\udce9"), (check_file_writable, "caf\udce9.safetensors")):
+        with pytest.raises(InputError, match=r"caf\\udce9.* is not valid UTF-8, as the path of a model file"):
+            check(tmp_path / name)
+    check_file_writable(tmp_path / "caf\udce9.wav")
+    with pytest.raises(InputError, match="is not a possible name on this system"):
+        check_file_writable(tmp_path / "caf\ud800.wav")
+
+
 def test_missing_space_is_said_in_gigabytes(tmp_path: Path) -> None:
     check_space(tmp_path / "new" / "folder", 1)
     with pytest.raises(InputError, match=r"has .* GB free, but 1000000000\.00 GB are needed"):

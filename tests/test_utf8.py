@@ -11,7 +11,7 @@ import pytest
 from audiox_ext import errors
 from audiox_ext.conditioning.prompts import parse_text_prompt
 from audiox_ext.pipeline.request import AudioRequest
-from audiox_ext.utf8 import escape_surrogates, get_logger, replace_surrogates
+from audiox_ext.utf8 import escape_surrogates, get_logger, is_valid, replace_surrogates
 
 ROOT = Path(__file__).parents[1]
 NAME = "caf\udce9.wav"  # the name b"caf\xe9.wav" on Linux
@@ -31,6 +31,7 @@ ERRORS = [value for value in vars(errors).values() if isinstance(value, type)]
 )
 def test_messages_show_an_escape_and_models_see_a_replacement(text: str, escaped: str, replaced: str) -> None:
     assert escape_surrogates(text) == escaped
+    assert is_valid(text) == (text == escaped)
     assert replace_surrogates(text) == replaced
 
 

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from ..errors import CheckpointError
 from ..mmap import convert_tensor, release_pages
 from ..networks.keys import Shapes
+from ..utf8 import is_valid
 
 _SHOWN = 8
 _SAFE_TORCH = (2, 6)  # the first version whose weights_only=True has no known bypass
@@ -111,6 +112,10 @@ def _torch_version() -> tuple[int, ...]:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     """Return the error for a file that cannot be read."""
+    if not is_valid(str(path)):
+        return CheckpointError(
+            f"{path} cannot be read, because its path is not valid UTF-8. Rename the file or its folder."
+        )
     size = path.stat().st_size if path.exists() else 0
     return CheckpointError(
         f"{path} ({size} bytes) is damaged or incomplete and cannot be read. Download it again. "

@@ -29,7 +29,7 @@ def forgiving_output() -> Iterator[None]:
 
 
 class _ForgivingStream(io.TextIOBase):
-    """A text stream that passes everything on to another one, and ignores its errors."""
+    """A text stream that writes to a second one, and ignores its errors."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

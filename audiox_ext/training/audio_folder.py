@@ -248,7 +248,7 @@ def _describe_unused(
             (f"Not read, because {table.name} has captions for their sounds", _names(from_table - read)),
             ("Not read, because their sounds have another caption file", _names(spare)),
             ("Not read, because no sound has their name", lonely),
-            ("Not used, because they are no sounds, videos or captions", unknown),
+            ("Not used, because they are neither sounds nor videos nor captions", unknown),
             ("Not used, because no table names the sounds in these subfolders", subfolders),
         )
         if items

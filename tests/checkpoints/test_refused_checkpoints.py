@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from checkpoint_copies import folders, read_copies
 
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.errors import CheckpointError, ConfigError, InputError, ModelNotFoundError
 
 
@@ -134,3 +136,15 @@ def test_a_text_encoder_name_cannot_leave_the_folder(name: str, copy_of: Any) ->
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="t5_model_name"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="NO FILE NAMES outside UTF-8 on Windows")
+def test_a_path_that_is_not_utf8_is_not_called_damaged(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    path = (tmp_path / "x.safetensors").rename(tmp_path / "caf\udce9.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"caf\\udce9\.safetensors cannot be read, because its path is not"
+    ):
+        read_tensors(path)

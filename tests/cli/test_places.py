@@ -1,4 +1,4 @@
-"""Commands notice before the work that a place cannot be written to, and finish whatever they are told."""
+"""Commands notice before the work that a place cannot be written to, and finish what they began."""
 
 from __future__ import annotations
 

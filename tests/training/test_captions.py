@@ -194,7 +194,7 @@ def test_what_is_not_used_is_named_with_the_reason(tmp_path: Path) -> None:
         "Not read, because their sounds have another caption file: wind.txt.",
         "Not read, because no sound has their name: "
         "lost 0.txt, lost 1.txt, lost 2.txt, lost 3.txt, lost 4.txt and 3 more.",
-        "Not used, because they are no sounds, videos or captions: cover.png.",
+        "Not used, because they are neither sounds nor videos nor captions: cover.png.",
         "Not used, because no table names the sounds in these subfolders: more.",
     )
 

@@ -147,9 +147,10 @@ def _read_csv(path: Path, names_a_file: Callable[[str], bool]) -> Iterator[tuple
 
 def _open_csv(text: str, delimiter: str) -> Any:
     """Return a reader of rows. Cells may contain line breaks inside quotation marks."""
-    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True)
+    if delimiter == "|":  # such tables quote nothing
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
 def _choose_delimiter(text: str, names_a_file: Callable[[str], bool]) -> tuple[str, bool]:
