@@ -29,6 +29,7 @@ def check_a_import_is_quick_and_light() -> None:
         ".audiox_ext.errors",
         ".audiox_ext.files",  # imports the standard library alone
         ".audiox_ext.license",
+        ".audiox_ext.utf8",  # likewise
         ".audiox_ext.checkpoints",  # the package itself, whose __init__ is empty
         ".audiox_ext.checkpoints.catalog",
     }
