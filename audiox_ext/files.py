@@ -43,7 +43,7 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
     An existing file or folder is replaced. If the block fails, it stays as it was and nothing else is left.
 
     Args:
-        path: The final place. Missing parent folders are created.
+        path: The final place. Missing parent folders are created. A link stays: its target is written.
         error: The class of the error that an OSError becomes.
 
     Yields:
@@ -52,6 +52,7 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
     Raises:
         AudioXError: The disk is full or the place cannot be written to. The class is `error`.
     """
+    path = _follow(path)
     temporary = _hidden(path, _MARK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,7 @@ def check_file_writable(path: Path) -> None:
     Raises:
         InputError: the path is a folder or a read-only file, or nothing can be written beside it.
     """
+    path = _follow(path)
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder. Give the name of a file in it.")
     if os.path.isfile(path) and not os.access(path, os.W_OK):
@@ -168,6 +170,14 @@ def explain_os_error(path: Path, problem: OSError) -> str:
 def is_temporary(path: Path) -> bool:
     """Whether a path is one of `write_atomically`; such files remain after a crash."""
     return _MARK in path.suffixes
+
+
+def _follow(path: Path) -> Path:
+    """Return the target of a link, because renaming would replace the link itself."""
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else path
+    if os.path.islink(target):
+        raise InputError(f"{path} is a link that leads back to itself. Remove it, or choose another name.")
+    return target
 
 
 def _hidden(path: Path, mark: str) -> Path:

@@ -239,3 +239,26 @@ def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     with write_atomically(path) as temporary:
         temporary.touch()
     assert path.is_file()
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link, target = tmp_path / "link.txt", tmp_path / "disk" / "target.txt"
+    link.symlink_to(target)
+    check_file_writable(link)
+    for text in ("first", "second"):  # the target is missing at first
+        with write_atomically(link) as temporary:
+            temporary.write_text(text)
+        assert link.is_symlink()
+        assert target.read_text() == text
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["target.txt"]
+
+
+def test_links_that_lead_to_each_other_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with (
+        pytest.raises(InputError, match="leads back to itself"),
+        write_atomically(tmp_path / "a") as temporary,
+    ):
+        temporary.write_text("text")

@@ -174,9 +174,9 @@ def _generate(options: argparse.Namespace) -> None:
 
     check_suffix(options.output, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
     _check_video(options)
-    from ..media.audio_video import read_audio
+    from ..media.audio_video import read_stereo
 
-    init = read_audio(options.init_audio) if options.init_audio else None
+    init = read_stereo(options.init_audio) if options.init_audio else None
     settings = {
         "duration": options.seconds or None,
         "short_sounds": options.short_sounds,
@@ -238,7 +238,7 @@ def _make_audio(options: argparse.Namespace, inputs: dict[str, Any], settings: d
     from ..checkpoints.lora import set_loras
     from ..checkpoints.pretrained import get_pretrained_model
     from ..devices import resolve_device
-    from ..media.audio_video import read_audio
+    from ..media.audio_video import read_stereo
     from ..pipeline.make_audio import make_audio
     from ..pipeline.request import AudioRequest
     from ..pipeline.settings import MAX_SECONDS, MIN_SECONDS, GenerationSettings
@@ -249,7 +249,7 @@ def _make_audio(options: argparse.Namespace, inputs: dict[str, Any], settings: d
     request = AudioRequest(
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
-        audio_prompt=read_audio(options.audio_prompt) if options.audio_prompt else None,
+        audio_prompt=read_stereo(options.audio_prompt) if options.audio_prompt else None,
         settings=GenerationSettings(**settings_from(options) | settings),
         **inputs,
     )
@@ -290,9 +290,10 @@ def _estimate_bytes(options: argparse.Namespace, model: AudioXModel, request: Au
 
 
 def _write(options: argparse.Namespace, model: AudioXModel, request: AudioRequest, waveforms: Tensor) -> None:
-    from ..media.audio_video import write_audio
+    from ..media.audio_video import holds_floats, write_audio
     from ..media.muxing import VIDEO_SUFFIXES, replace_audio_track
 
+    keep_floats = request.edit is not None and holds_floats(options.track)
     rate = request.rate(model)
     duration = waveforms.shape[-1] / rate
     is_video = options.output.suffix.lower() in VIDEO_SUFFIXES
@@ -302,7 +303,7 @@ def _write(options: argparse.Namespace, model: AudioXModel, request: AudioReques
         if is_video:
             replace_audio_track(options.video, waveform, rate, path, start=options.start, duration=duration)
         else:
-            write_audio(path, waveform, rate)
+            write_audio(path, waveform, rate, keep_floats=keep_floats)
         print(path)
 
 

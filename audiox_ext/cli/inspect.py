@@ -135,7 +135,7 @@ def _view(options: argparse.Namespace) -> None:
 
 def _level(options: argparse.Namespace) -> None:
     """Write the sound with a new loudness or peak, and print what changed."""
-    from ..media.audio_video import AUDIO_SUFFIXES, read_audio, write_audio
+    from ..media.audio_video import AUDIO_SUFFIXES, holds_floats, read_audio, write_audio
     from ..media.loudness import describe_gains, normalise
 
     check_suffix(options.output, AUDIO_SUFFIXES)
@@ -149,5 +149,5 @@ def _level(options: argparse.Namespace) -> None:
         target=options.peak if by_peak else options.loudness,
         ceiling=options.ceiling,
     )
-    write_audio(options.output, result, rate)
+    write_audio(options.output, result, rate, keep_floats=holds_floats(options.sound))
     print(f"{options.output}: {describe_gains(waveform[None], result[None], rate).partition(': ')[2]}")

@@ -5,7 +5,6 @@ C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MediaError
+from ..utf8 import get_logger
 from .containers import MediaSource, find_clock, open_media, source_name, video_stream
 from .encoding import AAC, FLAC, MP3, OPUS, PCM, PCM_FLOAT, AudioEncoder, open_output
 from .tracks.assembly import SoundAssembly
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _AUDIO_FILES = {
     ".wav": ("wav", PCM),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import MediaError
+from ..utf8 import get_logger
 from .tracks.clock import Clock, needs_search, read_clock
 from .tracks.ends import find_end, seek
 from .tracks.orientation import Orientation, read_orientation
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Seconds. Far above the rounding of i / fps in a double, far below the tick of any container.
 TOLERANCE = 1e-6

@@ -5,7 +5,6 @@ C channels, S samples.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..files import write_atomically
+from ..utf8 import get_logger
 from .containers import Film
 from .tracks.colours import to_yuv420
 from .waveforms import conform_audio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import OutputContainer
     from av.video.frame import VideoFrame
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ENCODER_OPTIONS = {
     "libx264": {"crf": "18", "preset": "fast"},

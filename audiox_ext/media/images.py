@@ -5,7 +5,6 @@ N images, H height, W width.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MediaError
+from ..utf8 import get_logger
 from .containers import open_frames
 from .probing import read_packet_times
 from .tracks.colours import read_pixels
@@ -24,7 +24,7 @@ from .tracks.colours import read_pixels
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 

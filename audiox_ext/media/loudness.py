@@ -5,7 +5,6 @@ C channels, S samples, B batch items. All channels get the same gain, so the ste
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..utf8 import get_logger
 from .waveforms import check_waveform
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Mode = Literal["peak", "loudness"]
 MODES: tuple[Mode, ...] = ("peak", "loudness")

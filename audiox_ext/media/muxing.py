@@ -6,7 +6,6 @@ C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
 from __future__ import annotations
 
 import io
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..utf8 import get_logger
 from .containers import TOLERANCE, MediaSource, find_clock, open_frames, open_media, source_name, video_stream
 from .encoding import AAC, OPUS, AudioCodec, AudioEncoder, VideoEncoder, open_output
 from .frames import TimeRange
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)

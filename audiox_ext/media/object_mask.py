@@ -8,7 +8,6 @@ N masks, H height, W width.
 
 from __future__ import annotations
 
-import logging
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -23,10 +22,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..utf8 import get_logger
 from .containers import TOLERANCE
 from .frames import Resize, find_centre_square
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 BACKGROUND = 127.5
 """The grey that replaces the background, in 0..255."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..utf8 import get_logger
 from .containers import find_clock, open_frames, open_media, video_stream
 from .frames import ImageSequence, VideoSource
 from .tracks.rates import frame_rate, frame_seconds, seconds_per_tick
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ C channels, S samples. Times are seconds, gains decibels.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..utf8 import get_logger
 from .audio_video import read_soundtrack
 from .containers import MediaSource
 from .muxing import replace_audio_track
 from .probing import probe_video
 from .waveforms import check_waveform, conform_audio
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

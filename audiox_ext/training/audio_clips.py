@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import AudioXError, InputError, MediaError
-from ..media.audio_video import read_audio, read_soundtrack
+from ..media.audio_video import read_soundtrack, read_stereo
 from ..media.containers import open_media, video_stream
 from ..media.waveforms import conform_audio
 from ..utf8 import escape_surrogates
@@ -195,7 +195,7 @@ def _read_sound(file: CaptionedFile) -> tuple[Tensor, int, float]:
     """Return (waveform, rate, seconds of pictures). The sound of a video starts at its first picture."""
     seconds = _measure_pictures(file) if file.may_be_video else 0.0
     if not seconds:
-        return *read_audio(file.path), 0.0
+        return *read_stereo(file.path), 0.0
     track = read_soundtrack(file.path)
     if track is None:
         raise InputError("a video without sound")

@@ -18,7 +18,7 @@ from audiox_ext.checkpoints.lora_file import write_lora
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.cli.main import main
 from audiox_ext.conditioning.feature_cache import read_features
-from audiox_ext.media.audio_video import read_audio, write_audio
+from audiox_ext.media.audio_video import holds_floats, read_audio, write_audio
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,6 +288,17 @@ def test_extend_adds_seconds(tiny_folder: Any, tmp_path: Path, track: Path) -> N
     (before, _), (after, rate) = read_audio(track), read_audio(out)
     assert after.shape[-1] == before.shape[-1] + 2 * rate
     assert torch.equal(after[:, -11 * rate :], before[:, -11 * rate :])
+
+
+def test_an_edit_keeps_floating_point_peaks(tiny_folder: Any, tmp_path: Path) -> None:
+    loud, out = tmp_path / "loud.wav", tmp_path / "out.wav"
+    noise = torch.randn(2, 4 * 22050, generator=torch.Generator().manual_seed(1))
+    write_audio(loud, noise, 22050, keep_floats=True)
+    model = ("--model", tiny_folder("turbo"), "--prompt", "rain", "--steps", 1)
+    assert run("edit", loud, *model, "--region", "2-3", "-o", out) == 0
+    assert torch.equal(read_audio(out)[0][:, : 2 * 22050], noise[:, : 2 * 22050])
+    assert run("level", loud, "--peak", 0, "-o", out) == 0
+    assert holds_floats(out)
 
 
 def test_a_variation_and_a_timeline(

@@ -5,11 +5,11 @@ C channels, S samples. Times are seconds.
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
-log = logging.getLogger(__name__)
+from ...utf8 import get_logger
+
+log = get_logger(__name__)
 
 # Seconds. Less is not a gap: times in files are rounded, and recorders are late by a few milliseconds.
 _TOLERANCE = 0.05

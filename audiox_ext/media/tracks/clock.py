@@ -7,16 +7,17 @@ part before it ends. Times are seconds.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ...utf8 import get_logger
+
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Seconds. Times that go back by less than this are not a restart: they are rounded and interleaved.
 _JITTER = 0.2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...utf8 import get_logger
 from .clock import Clock
 from .rates import frame_rate, seconds_per_tick
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Seconds before the claimed end of a file from which its last packets are read.
 _TAIL = 2.0
