@@ -41,7 +41,7 @@ class AudioXChooseVariation(io.ComfyNode):
             audio: a batch of sounds.
             index: position in the batch; negative numbers count from the end.
         """
-        waveform, _ = read_audio(audio, "audio")
+        waveform, rate = read_audio(audio, "audio")
         count = len(waveform)
         if not -count <= index < count:
             contents = "1 variation" if count == 1 else f"{count} variations"
@@ -51,4 +51,4 @@ class AudioXChooseVariation(io.ComfyNode):
             )
         # A copy: a view would keep the whole batch in memory.
         sound = waveform[index % count][None].clone()
-        return io.NodeOutput({**audio, "waveform": sound})
+        return io.NodeOutput({**audio, "waveform": sound, "sample_rate": rate})

@@ -61,4 +61,4 @@ class AudioXExtend(io.ComfyNode):
         from ..audiox_ext.pipeline.editing import extension
 
         waveform, rate = read_audio(audio, "audio")
-        return io.NodeOutput(extension(waveform.float().cpu(), rate, seconds, side))
+        return io.NodeOutput(extension(waveform, rate, seconds, side))

@@ -69,7 +69,8 @@ class AudioXLoudness(io.ComfyNode):
                 target,
             )
         louder = normalise(waveform, rate, mode=mode, target=target, ceiling=ceiling)
-        return io.NodeOutput({**audio, "waveform": louder}, describe_gains(waveform, louder, rate))
+        output = {**audio, "waveform": louder, "sample_rate": rate}
+        return io.NodeOutput(output, describe_gains(waveform, louder, rate))
 
 
 def _declare_widgets() -> list[io.Input]:

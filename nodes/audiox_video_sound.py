@@ -13,10 +13,10 @@ from comfy_api.latest import Input, InputImpl, Types, io, ui
 from ..audiox_ext.errors import InputError
 from .comfy.paths import build_workflow_metadata, choose_output_file, temporary_file
 from .comfy.progress import check_cancelled
-from .shared.audio_input import read_audio
+from .shared.audio_input import read_first_sound
 from .shared.choices import check_choice
 from .shared.sockets import Audio
-from .shared.video_input import find_video_file, is_edited
+from .shared.video_input import find_video_file, is_edited, require_video
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,21 +69,21 @@ class AudioXVideoSound(io.ComfyNode):
 
         check_choice("mode", mode, MODES)
         check_choice("length", length, LENGTHS)
-        waveform, rate = read_audio(audio, "audio")
+        sound = read_first_sound(audio, "audio")
         mix = Mix(
             start=start,
             gain=gain,
             original_gain=original_gain if mode == "mix" else None,
             shortest=length == "shortest",
         )
-        with _as_file(video) as clip:
+        with _as_file(require_video(video), with_sound=mode == "mix") as clip:
             info = probe_video(clip.source)
             # Frames that must be encoded again become H.264 in .mp4.
             suffix = ".mp4" if any(clip.trim) or mix.shortest else choose_video_suffix(clip.source)
             output = choose_output_file(filename_prefix, suffix, info.width, info.height)
             add_sound_to_video(
                 clip.source,
-                (waveform[0], rate),
+                sound,
                 output.path,
                 mix,
                 trim=clip.trim,
@@ -111,37 +111,44 @@ class _FileClip:
 
 
 @contextmanager
-def _as_file(video: Input.Video) -> Iterator[_FileClip]:
-    """Provide the file behind a VIDEO, or a temporary one if it has none or has edits."""
+def _as_file(video: Input.Video, *, with_sound: bool) -> Iterator[_FileClip]:
+    """Provide the file behind a VIDEO, or a temporary one if it has none or has edits.
+
+    with_sound: whether the video's own sound is needed; it may be in a file that is read only then.
+    """
     file = find_video_file(video)
     if file is not None:
         yield _FileClip(source=file.source, trim=file.trim)
         return
     sound = None
     if isinstance(video, InputImpl.VideoFromComponents) and not is_edited(video):
-        video, sound = _split_sound(video)
+        video, sound = _split_sound(video, with_sound=with_sound)
     with temporary_file(".mp4") as path:
         video.save_to(str(path))
         check_cancelled()
         yield _FileClip(source=path, sound=sound)
 
 
-def _split_sound(video: Input.Video) -> tuple[Input.Video, tuple[Tensor, int] | None]:
+def _split_sound(video: Input.Video, *, with_sound: bool) -> tuple[Input.Video, tuple[Tensor, int] | None]:
     """Separate a video's frames from its sound, which would otherwise be encoded twice.
 
-    H.264 needs an even size, so a row or column at the edge may be cut off.
+    H.264 needs an even size, so a row or column at the edge may be cut off. It holds neither grey alone nor
+    transparency.
     """
+    from ..audiox_ext.media.frames import ImageSequence, lay_over_black
+
     parts = video.get_components()
+    ImageSequence(parts.images, float(parts.frame_rate)).check()
     images = parts.images[:, : parts.images.shape[1] // 2 * 2, : parts.images.shape[2] // 2 * 2]
     if images.numel() == 0:
         raise InputError(
             f"video has images of shape {tuple(parts.images.shape)}. Connect images of at least 2 x 2 pixels."
         )
-    components = Types.VideoComponents(images=images, frame_rate=Fraction(parts.frame_rate), audio=None)
+    images, frame_rate = lay_over_black(images), Fraction(parts.frame_rate)
+    components = Types.VideoComponents(images=images, frame_rate=frame_rate, audio=None)
     sound = None
-    if parts.audio is not None:
-        waveform, rate = read_audio(parts.audio, "The sound of video")
-        sound = waveform[0], rate
+    if with_sound and parts.audio is not None:
+        sound = read_first_sound(parts.audio, "The sound of video")
     return InputImpl.VideoFromComponents(components), sound
 
 

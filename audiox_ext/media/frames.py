@@ -60,6 +60,10 @@ class ImageSequence:
             InputError: The images cannot be played as a video.
         """
         images, fps = self.images, self.fps
+        if not isinstance(images, Tensor):
+            raise InputError(
+                f"The images are a {type(images).__name__}, not a tensor. Connect images, or decode latents."
+            )
         if not (math.isfinite(fps) and fps > 0):
             raise InputError(f"fps of the images is {fps}. Give a frame rate above 0.")
         if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
@@ -302,15 +306,27 @@ def _past_the_end(start: float, end: float) -> str:
     return f"start is {start:g} s, but the video is only {end:.6g} s long. Choose an earlier start."
 
 
+def lay_over_black(images: Tensor) -> Tensor:
+    """Convert grey or RGBA images to RGB; transparent pixels, which may hide colours, become black.
+
+    Args:
+        images: (..., C) floating point in 0..1, C 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    Returns:
+        (..., 3), the same tensor if it is RGB.
+    """
+    if images.shape[-1] == 4:
+        return images[..., :3] * images[..., 3:]
+    return images.expand(*images.shape[:-1], 3)
+
+
 def _resize_image(image: Tensor, size: int, resize: Resize) -> Tensor:
     """(H, W, C) floating point 0..1 -> (3, size, size) uint8. Raises InputError for NaN."""
     image = image.detach().to("cpu", torch.float32)
     if image.isnan().any():
         raise InputError("An image contains NaN. Check the node that made it.")
-    image = image.clamp(0, 1)
-    if image.shape[-1] == 4:  # transparent pixels may hide colours: lay them over black
-        image = image[..., :3] * image[..., 3:]
-    return _resize_pixels(image.mul(255).round().to(torch.uint8).expand(-1, -1, 3), size, resize)
+    image = lay_over_black(image.clamp(0, 1))
+    return _resize_pixels(image.mul(255).round().to(torch.uint8), size, resize)
 
 
 def _resize_frame(frame: VideoFrame, film: Film, size: int, resize: Resize) -> Tensor:

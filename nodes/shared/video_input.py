@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import Input, InputImpl
 
 from ...audiox_ext.errors import InputError
+from .plain_numbers import read_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +60,7 @@ def read_clip(
     images: Tensor | None,
     *,
     fps: float,
-    video_info: dict[str, Any] | None,
+    video_info: Mapping[str, Any] | None,
     time_range: TimeRange,
     seconds: float,
     seconds_per_image: float = 0.0,
@@ -79,6 +81,8 @@ def read_clip(
         InputError: both or neither of video and images are connected, seconds_per_image is negative or not
             finite, or `video_info` has no frame rate.
     """
+    from torch import Tensor
+
     from ...audiox_ext.media.frames import ImageSequence
 
     if not (math.isfinite(seconds_per_image) and seconds_per_image >= 0):
@@ -90,9 +94,14 @@ def read_clip(
         raise InputError(f"Both video and images are connected. {hint}")
     _warn_about_unused_inputs(images, video_info, seconds_per_image)
     if video is not None:
-        return _read_video(video, time_range, seconds)
+        return _read_video(require_video(video), time_range, seconds)
     if images is None:
         raise InputError(f"Neither video nor images is connected. {hint}")
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"images is a {type(images).__name__}, not an IMAGE. A Video Helper Suite loader with a VAE "
+            "outputs latents: disconnect its vae."
+        )
     if seconds_per_image:
         return FrameClip(source=ImageSequence(images, 1 / seconds_per_image), time_range=time_range)
     return _read_images(
@@ -101,7 +110,7 @@ def read_clip(
 
 
 def _warn_about_unused_inputs(
-    images: Tensor | None, video_info: dict[str, Any] | None, seconds_per_image: float
+    images: Tensor | None, video_info: Mapping[str, Any] | None, seconds_per_image: float
 ) -> None:
     """Log a warning for each input that another input overrides."""
     if images is None:
@@ -138,6 +147,18 @@ def _read_video(video: Input.Video, time_range: TimeRange, seconds: float) -> Fr
     return FrameClip(
         source=ImageSequence(components.images, float(components.frame_rate)), time_range=time_range
     )
+
+
+def require_video(value: Input.Video) -> Input.Video:
+    """Return the value of a video input if it is a VIDEO, of ComfyUI or of another pack.
+
+    Raises:
+        InputError: the value is another object; the message names its type.
+    """
+    if hasattr(value, "get_components"):
+        return value
+    kind = "None" if value is None else f"a {type(value).__name__}"
+    raise InputError(f"video is {kind}, not a VIDEO. Connect Load Video, or Create Video for images.")
 
 
 def find_video_file(video: Input.Video) -> VideoFile | None:
@@ -195,10 +216,10 @@ def _trim_to_range(
     return trimmed, TimeRange(duration=length)
 
 
-def _read_loaded_fps(video_info: dict[str, Any]) -> float:
+def _read_loaded_fps(video_info: Mapping[str, Any]) -> float:
     """Return the frame rate that Video Helper Suite reports for the images that it loaded."""
-    fps = video_info.get("loaded_fps") if isinstance(video_info, dict) else None
-    if not isinstance(fps, int | float):
+    fps = read_number(video_info.get("loaded_fps")) if isinstance(video_info, Mapping) else None
+    if fps is None:
         raise InputError(
             "video_info has no loaded_fps. Connect the video_info output of the Video Helper Suite node "
             "that loaded the images, or disconnect it and set fps."
