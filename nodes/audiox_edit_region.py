@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..audiox_ext.errors import InputError
 from .shared.audio_input import read_audio
-from .shared.sockets import Audio, AudioXEditSocket, require_edit
+from .shared.sockets import Audio, AudioXEditSocket, refuse_none, require_edit
 
 if TYPE_CHECKING:
     from ..audiox_ext.pipeline.editing import AudioEdit
@@ -37,6 +37,7 @@ class AudioXEditRegion(io.ComfyNode):
         )
 
     @classmethod
+    @refuse_none
     def execute(
         cls,
         start: float,
@@ -60,7 +61,7 @@ class AudioXEditRegion(io.ComfyNode):
 
         if audio is not None and edit is None:
             waveform, rate = read_audio(audio, "audio")
-            earlier = AudioEdit(waveform=waveform.float().cpu(), rate=rate)
+            earlier = AudioEdit(waveform=waveform, rate=rate)
         elif edit is not None and audio is None:
             earlier = require_edit(edit)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from .shared.sockets import (
     AudioXModelHandle,
     AudioXModelSocket,
     WidgetValue,
+    refuse_none,
     require_model,
 )
 from .shared.state import FINGERPRINTS, SYNCHFORMERS
@@ -82,6 +84,7 @@ class AudioXExtractFeatures(io.ComfyNode):
         return FINGERPRINTS.fingerprint_synchformer()
 
     @classmethod
+    @refuse_none
     def execute(
         cls,
         start: float,
@@ -90,7 +93,7 @@ class AudioXExtractFeatures(io.ComfyNode):
         fps: float,
         video: Input.Video | None = None,
         images: Tensor | None = None,
-        video_info: dict[str, Any] | None = None,
+        video_info: Mapping[str, Any] | None = None,
         model: AudioXModelHandle | None = None,
         mask: Tensor | None = None,
         mask_strength: float = 1.0,

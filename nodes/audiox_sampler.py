@@ -21,6 +21,7 @@ from .shared.sockets import (
     Audio,
     AudioXModelHandle,
     ComfySampler,
+    refuse_none,
     require_edit,
     require_features,
     require_model,
@@ -63,6 +64,7 @@ class AudioXSample(io.ComfyNode):
         )
 
     @classmethod
+    @refuse_none
     def execute(
         cls,
         model: AudioXModelHandle,

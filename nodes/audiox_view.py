@@ -8,7 +8,7 @@ from comfy_api.latest import Input, io, ui
 
 from .comfy.progress import check_cancelled
 from .shared.audio_input import read_audio
-from .shared.sockets import Audio
+from .shared.sockets import Audio, refuse_none
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,7 @@ class AudioXView(io.ComfyNode):
         )
 
     @classmethod
+    @refuse_none
     def execute(
         cls,
         audio: Audio,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar
 
 from comfy_api.latest import io
 
@@ -35,6 +37,7 @@ AudioXModelSocket = io.Custom("AUDIOX_MODEL")
 AudioXFeaturesSocket = io.Custom("AUDIOX_FEATURES")
 AudioXEditSocket = io.Custom("AUDIOX_EDIT")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -55,6 +58,44 @@ class ComfySampler(Protocol):
 
     sampler_function: Callable[..., Any]
     extra_options: Mapping[str, Any]
+
+
+# What an optional input lacks if its value is None.
+_NOTHING = {
+    "audio": "no sound",
+    "audio_prompt": "no sound",
+    "init_audio": "no sound",
+    "video": "no video",
+    "images": "no images",
+    "video_info": "no information",
+    "mask": "no mask",
+    "features": "no features",
+    "edit": "no edit",
+}
+
+
+def refuse_none(execute: Callable[P, T]) -> Callable[P, T]:
+    """Make a node's `execute` refuse None in its optional inputs for sounds and pictures.
+
+    ComfyUI leaves an unconnected input out, so None means that the connected node output None, as Get Video
+    Components does for a video without sound. Taking it for unconnected would ignore what the user connected.
+
+    Args:
+        execute: the method; its parameters without a default are left to its own checks.
+    """
+    required = {name for name, it in signature(execute).parameters.items() if it.default is Parameter.empty}
+
+    @wraps(execute)
+    def checked(*args: P.args, **inputs: P.kwargs) -> T:
+        for name, nothing in _NOTHING.items():
+            if name in inputs and name not in required and inputs[name] is None:
+                raise InputError(
+                    f"{name} is None: the node connected to it gave {nothing}. Connect another node, or "
+                    f"disconnect {name}."
+                )
+        return execute(*args, **inputs)
+
+    return checked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -228,6 +228,33 @@ def check_a_sound_that_cannot_be_loaded_gives_its_cause() -> None:
         raise AssertionError(f"{passed!r} was caught")
 
 
+def check_none_is_not_taken_for_unconnected() -> None:
+    model, edit = load("tiny-maf"), {"start": 0.0, "end": 0.1, "feather": 0.0, "strength": 1.0}
+    image = torch.rand(1, 8, 8, 3)
+    runs: dict[str, Callable[[], Any]] = {
+        "audio_prompt": lambda: run("AudioXSample", model=model, audio_prompt=None, **SAMPLER),
+        "init_audio": lambda: run("AudioXSample", model=model, init_audio=None, **SAMPLER),
+        "features": lambda: run("AudioXSample", model=model, features=None, **SAMPLER),
+        "audio": lambda: run("AudioXEditRegion", audio=None, **edit),
+        "edit": lambda: run("AudioXEditRegion", audio=sound(1, 9000), edit=None, **edit),
+        "images": lambda: run("AudioXView", audio=sound(1, 9000), images=None, **VIEW),
+        "mask": lambda: run("AudioXExtractFeatures", **pack_inputs(images=image, mask=None)),
+        "video": lambda: run("AudioXExtractFeatures", **pack_inputs(images=image, video=None)),
+        "video_info": lambda: run("AudioXExtractFeatures", **pack_inputs(images=image, video_info=None)),
+    }
+    for name, call in runs.items():
+        text = message(call)
+        assert text.startswith(f"{name} is None: the node connected to it gave no "), text
+    assert "gave no sound" in message(runs["audio_prompt"])
+
+
+def pack_inputs(**inputs: Any) -> dict[str, Any]:
+    """The inputs of the feature extractor."""
+    from in_comfyui import EXTRACTOR
+
+    return EXTRACTOR | inputs
+
+
 def check_the_sound_inside_a_video_may_be_lazy_or_absent() -> None:
     images = torch.rand(24, 32, 48, 3, generator=torch.Generator().manual_seed(1))
 
