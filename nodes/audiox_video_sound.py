@@ -64,6 +64,7 @@ class AudioXVideoSound(io.ComfyNode):
         The arguments are the inputs; see their tooltips.
         """
         from ..audiox_ext.media.muxing import choose_video_suffix
+        from ..audiox_ext.media.pictures import check_film
         from ..audiox_ext.media.probing import probe_video
         from ..audiox_ext.media.soundtrack import Mix, add_sound_to_video
 
@@ -77,6 +78,7 @@ class AudioXVideoSound(io.ComfyNode):
             shortest=length == "shortest",
         )
         with _as_file(require_video(video), with_sound=mode == "mix") as clip:
+            check_film(clip.source)
             info = probe_video(clip.source)
             # Frames that must be encoded again become H.264 in .mp4.
             suffix = ".mp4" if any(clip.trim) or mix.shortest else choose_video_suffix(clip.source)
@@ -135,7 +137,7 @@ def _split_sound(video: Input.Video, *, with_sound: bool) -> tuple[Input.Video, 
     H.264 needs an even size, so a row or column at the edge may be cut off. It holds neither grey alone nor
     transparency.
     """
-    from ..audiox_ext.media.frames import ImageSequence, lay_over_black
+    from ..audiox_ext.media.pictures import ImageSequence, lay_over_black
 
     parts = video.get_components()
     ImageSequence(parts.images, float(parts.frame_rate)).check()

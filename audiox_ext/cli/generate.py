@@ -312,6 +312,7 @@ def _check_video(options: argparse.Namespace) -> None:
     from ..media.audio_video import AUDIO_SUFFIXES
     from ..media.images import is_image_path
     from ..media.muxing import VIDEO_SUFFIXES
+    from ..media.pictures import check_film
 
     suffix = options.output.suffix.lower()
     if suffix in VIDEO_SUFFIXES and options.video is None:
@@ -341,6 +342,8 @@ def _check_video(options: argparse.Namespace) -> None:
             f"{options.video.name} has no moving pictures to copy into {options.output.name}. Give a sound "
             f"file as the output ({', '.join(AUDIO_SUFFIXES)})."
         )
+    if suffix in VIDEO_SUFFIXES:
+        check_film(options.video)
 
 
 def _say_if_cut(options: argparse.Namespace, seconds: float) -> None:

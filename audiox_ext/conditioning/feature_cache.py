@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..errors import AudioXError, InputError
 from ..files import is_temporary, write_atomically
-from ..media.frames import ImageSequence, VideoSource
+from ..media.frames import VideoSource
+from ..media.pictures import ImageSequence
 from ..utf8 import get_logger
 from .video_features import VideoFeatures
 

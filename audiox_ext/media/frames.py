@@ -1,32 +1,35 @@
-"""Samples frames from a video or an image sequence at exact times, in one decoding pass.
+"""Samples frames from a video or from pictures at exact times, in one decoding pass.
 
 The frame at time t is the one on screen at t: the last frame whose timestamp is at most t. Before the first
 frame it is the first, past the end it is the last. Times are seconds from the start of the video stream, so
 variable frame rates need no special case. Each sampled frame is resized immediately and the original dropped:
 memory does not grow with the length or the size of the video.
 
-N images, T sampled frames, H height, W width, C channels.
+T sampled frames, H height, W width, C channels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
 from .containers import TOLERANCE, Film, MediaSource, open_frames
+from .pictures import ImageSequence, lay_over_black, open_animation
 from .tracks.colours import read_pixels
 from .tracks.rates import frame_seconds
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.video.frame import VideoFrame
+    from PIL.Image import Image
 
 Resize = Literal["squash", "crop"]
 Trim = tuple[float, float]
@@ -36,47 +39,8 @@ FrameTransform = Callable[[float, Tensor], Tensor]
 """(time of a source frame in seconds, resized frame (3, size, size) uint8) -> another such frame."""
 
 
-@dataclass(frozen=True)
-class ImageSequence:
-    """A batch of images that is played as a video.
-
-    Attributes:
-        images: (N, H, W, C) floating point, 0..1 (clamped); C is 1 (grey), 3 (RGB) or 4 (RGBA over black).
-        fps: Frames per second; for a slideshow, 1 / the seconds that each image is shown.
-    """
-
-    images: Tensor
-    fps: float
-
-    @property
-    def duration(self) -> float:
-        """Length in seconds."""
-        return len(self.images) / self.fps
-
-    def check(self) -> None:
-        """Check shape, type and frame rate.
-
-        Raises:
-            InputError: The images cannot be played as a video.
-        """
-        images, fps = self.images, self.fps
-        if not isinstance(images, Tensor):
-            raise InputError(
-                f"The images are a {type(images).__name__}, not a tensor. Connect images, or decode latents."
-            )
-        if not (math.isfinite(fps) and fps > 0):
-            raise InputError(f"fps of the images is {fps}. Give a frame rate above 0.")
-        if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
-            raise InputError(
-                f"The images have shape {tuple(images.shape)}. Connect a batch of shape (count, height, "
-                "width, channels) with at least one image and 1, 3 or 4 channels."
-            )
-        if not images.is_floating_point():
-            raise InputError(f"The images are {images.dtype}. Convert them to floating point in 0..1.")
-
-
 VideoSource = MediaSource | ImageSequence
-"""A path, a seekable binary file, or images that are played as a video."""
+"""A path or a seekable binary file of a film or an animated picture, or images that are played as a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +147,12 @@ def sample_frames(
         source.check()
     start, limit = time_range.in_source(trim)
     sampler = _FrameSampler(rates, seconds, start, size, transforms)
-    if isinstance(source, ImageSequence):
-        end = _sample_images(
-            sampler, source, limit, lambda image: _resize_image(image, size, resize), check_cancelled
-        )
-        return SampledFrames(sampler.frames, min(limit, end) - start, float(source.fps))
+    pictures = source if isinstance(source, ImageSequence) else open_animation(source)
+    if pictures is not None:
+        _ensure_before_end(start, pictures.duration)
+        frames = pictures.read_frames(check_cancelled, start + TOLERANCE)
+        sampler.take(frames, limit, lambda picture: _resize_picture(picture, size, resize))
+        return SampledFrames(sampler.frames, min(limit, pictures.duration) - start, float(pictures.fps))
     with open_frames(source, start, check_cancelled) as film:
         sampler.tolerance = film.tolerance
         sampler.take(film.frames, limit, lambda frame: _resize_frame(frame, film, size, resize))
@@ -198,27 +163,6 @@ def sample_frames(
             end = film.find_end(at_least=sampler.latest_time, stop=limit)
     _ensure_before_end(start, end)
     return SampledFrames(sampler.frames, min(limit, end) - start, film.fps)
-
-
-def _sample_images(
-    sampler: _FrameSampler,
-    source: ImageSequence,
-    limit: float,
-    shrink: Callable[[Tensor], Tensor],
-    check_cancelled: Callable[[], None] | None,
-) -> float:
-    """Pass the images through the sampler. Returns the end of the sequence in seconds."""
-    _ensure_before_end(sampler.start, source.duration)
-
-    def timed_images() -> Iterator[tuple[float, Tensor]]:
-        first = math.floor((sampler.start + TOLERANCE) * source.fps)
-        for index in range(first, len(source.images)):
-            if check_cancelled is not None:
-                check_cancelled()
-            yield index / source.fps, source.images[index]
-
-    sampler.take(timed_images(), limit, shrink)
-    return source.duration
 
 
 class _FrameSampler:
@@ -306,27 +250,15 @@ def _past_the_end(start: float, end: float) -> str:
     return f"start is {start:g} s, but the video is only {end:.6g} s long. Choose an earlier start."
 
 
-def lay_over_black(images: Tensor) -> Tensor:
-    """Convert grey or RGBA images to RGB; transparent pixels, which may hide colours, become black.
-
-    Args:
-        images: (..., C) floating point in 0..1, C 1 (grey), 3 (RGB) or 4 (RGBA).
-
-    Returns:
-        (..., 3), the same tensor if it is RGB.
-    """
-    if images.shape[-1] == 4:
-        return images[..., :3] * images[..., 3:]
-    return images.expand(*images.shape[:-1], 3)
-
-
-def _resize_image(image: Tensor, size: int, resize: Resize) -> Tensor:
-    """(H, W, C) floating point 0..1 -> (3, size, size) uint8. Raises InputError for NaN."""
-    image = image.detach().to("cpu", torch.float32)
-    if image.isnan().any():
+def _resize_picture(picture: Tensor | Image, size: int, resize: Resize) -> Tensor:
+    """(H, W, C) floating point 0..1, or RGB -> (3, size, size) uint8. Raises InputError for NaN."""
+    if not isinstance(picture, Tensor):
+        return _resize_pixels(torch.from_numpy(np.array(picture)), size, resize)
+    picture = picture.detach().to("cpu", torch.float32)
+    if picture.isnan().any():
         raise InputError("An image contains NaN. Check the node that made it.")
-    image = lay_over_black(image.clamp(0, 1))
-    return _resize_pixels(image.mul(255).round().to(torch.uint8), size, resize)
+    picture = lay_over_black(picture.clamp(0, 1))
+    return _resize_pixels(picture.mul(255).round().to(torch.uint8), size, resize)
 
 
 def _resize_frame(frame: VideoFrame, film: Film, size: int, resize: Resize) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import MediaError
 from ..utf8 import get_logger
 from .containers import open_frames
+from .pictures import flatten_image, open_animation
 from .probing import read_packet_times
 from .tracks.colours import read_pixels
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 # The longest shorter side in pixels; larger images are reduced.
 _IMAGE_SIDE = 448  # twice the input of the encoders
@@ -34,14 +35,15 @@ _MASK_SIDE = 224  # the input of the encoders: a video has thousands of masks
 
 
 def is_image_path(path: Path) -> bool:
-    """Whether a path is an image or a folder, rather than a video."""
-    return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
+    """Whether a path is an image or a folder, rather than a video; an animated image is a video."""
+    return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and open_animation(path) is None)
 
 
 def read_images(path: Path) -> Tensor:
     """Read an image, or all images of a folder in the order of their names (2 before 10).
 
-    Large images are reduced. Images of another size than the first are stretched to its size.
+    Large images are reduced. Images of another size than the first are stretched to its size. Transparent
+    pixels are black. Of a file with several pictures the first is used, with a warning in the log.
 
     Returns:
         (N, H, W, 3) float32 in 0..1.
@@ -55,6 +57,8 @@ def read_images(path: Path) -> Tensor:
 
 def read_masks(path: Path) -> Tensor:
     """Read masks by brightness from an image, a folder of images, or a video (one mask per frame).
+
+    Transparent pixels are black, so they belong to the background.
 
     The shorter side is at most 224 pixels: a minute at 25 frames per second takes 130 MB.
 
@@ -88,17 +92,15 @@ def _list_files(path: Path) -> list[Path]:
 
 def _open_images(files: Sequence[Path], mode: str) -> Iterator[Image]:
     """Images of a Pillow mode, upright, transparent pixels over black."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     for file in files:
         try:
             with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image)
-                if "A" in upright.getbands() or "transparency" in upright.info:
-                    # Transparent pixels may hide colours.
-                    black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
-                    upright = Image.alpha_composite(black, upright.convert("RGBA"))
-                yield upright.convert(mode)
+                # The further pictures in a phone's .jpg (MPO) are other sizes of the first.
+                if getattr(image, "is_animated", False) and image.format != "MPO":
+                    log.warning("%s has several pictures. Only the first is used.", file)
+                yield flatten_image(image, mode)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise MediaError(f"{file} cannot be read as an image ({error}). Choose another file.") from None
 
@@ -107,6 +109,10 @@ def _decode_masks(path: Path) -> Iterator[Image]:
     """The frames of a video in grey, upright."""
     from PIL import Image
 
+    animation = open_animation(path)
+    if animation is not None:
+        yield from (picture.convert("L") for _, picture in animation.read_frames())
+        return
     with open_frames(path) as film:
         for _, frame in film.frames:
             # By way of RGB: grey alone would keep the video's range, where white is 235.

@@ -8,7 +8,8 @@ from fractions import Fraction
 
 from ..utf8 import get_logger
 from .containers import find_clock, open_frames, open_media, video_stream
-from .frames import ImageSequence, VideoSource
+from .frames import VideoSource
+from .pictures import ImageSequence, open_animation
 from .tracks.rates import frame_rate, frame_seconds, seconds_per_tick
 
 log = get_logger(__name__)
@@ -55,6 +56,15 @@ def probe_video(source: VideoSource) -> VideoInfo:
         return VideoInfo(
             duration=source.duration, fps=source.fps, width=width, height=height, has_audio=False
         )
+    animation = open_animation(source)
+    if animation is not None:
+        return VideoInfo(
+            duration=animation.duration,
+            fps=animation.fps,
+            width=animation.width,
+            height=animation.height,
+            has_audio=False,
+        )
     with open_frames(source) as film:
         time, frame = next(film.frames)
         width, height, aspect = frame.width, frame.height, film.pixel_aspect
@@ -85,6 +95,9 @@ def read_packet_times(source: VideoSource) -> list[float]:
     """
     if isinstance(source, ImageSequence):
         return [index / source.fps for index in range(len(source.images))]
+    animation = open_animation(source)
+    if animation is not None:
+        return list(animation.times)
     import av
 
     stamps: list[int | None] = []
@@ -119,7 +132,7 @@ def decode_frame_times(source: VideoSource, check_cancelled: Callable[[], None] 
     Raises:
         MediaError: The file cannot be read.
     """
-    if isinstance(source, ImageSequence):
+    if isinstance(source, ImageSequence) or open_animation(source) is not None:
         return read_packet_times(source)
     with open_frames(source, check_cancelled=check_cancelled) as film:
         return sorted(time for time, _ in film.frames)

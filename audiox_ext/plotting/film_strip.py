@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..media.frames import ImageSequence, TimeRange, Trim, VideoSource, sample_frames
+from ..media.frames import TimeRange, Trim, VideoSource, sample_frames
+from ..media.pictures import ImageSequence, open_animation
 from ..media.probing import probe_video
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def sample_film_strip(
         return []
     settings: dict[str, Any] = {"trim": trim, "size": max(width, height), "check_cancelled": check_cancelled}
     step = seconds / count
-    if isinstance(source, ImageSequence) or step < _WORTH_A_SEEK:
+    without_seek = isinstance(source, ImageSequence) or open_animation(source) is not None
+    if without_seek or step < _WORTH_A_SEEK:
         sampled = sample_frames(
             source, rates=(count / seconds,), seconds=seconds, time_range=time_range, **settings
         )

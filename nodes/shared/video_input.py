@@ -144,9 +144,16 @@ def _read_video(video: Input.Video, time_range: TimeRange, seconds: float) -> Fr
     if is_edited(video) and _has_own_stream(video):
         video, time_range = _trim_to_range(video, time_range, seconds)
     components = video.get_components()
-    return FrameClip(
-        source=ImageSequence(components.images, float(components.frame_rate)), time_range=time_range
-    )
+    images = _lay_over_black(components.images, getattr(components, "alpha", None))
+    return FrameClip(source=ImageSequence(images, float(components.frame_rate)), time_range=time_range)
+
+
+def _lay_over_black(images: Tensor, alpha: Tensor | None) -> Tensor:
+    """Make the transparent pixels of a decoded video black, as they are in its file.
+
+    alpha: (N, H, W) or (N, H, W, 1), 1 where it is opaque; None without transparency and in older ComfyUI.
+    """
+    return images if alpha is None else images * alpha.reshape(*images.shape[:-1], 1)
 
 
 def require_video(value: Input.Video) -> Input.Video:

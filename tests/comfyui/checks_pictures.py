@@ -1,9 +1,10 @@
-"""Checks of grey and transparent pictures, and of what is no picture, at every IMAGE and VIDEO input."""
+"""Checks of grey and transparent pictures, and of other values, at every IMAGE and VIDEO input."""
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import av
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from checks_finished_sounds import alike, put, tones
 from checks_view import VIEW
-from comfy_api.latest import InputImpl, Types
-from in_comfyui import EXTRACTOR, message, run, sound
+from comfy_api.latest import Input, InputImpl, Types
+from in_comfyui import BASE, EXTRACTOR, message, run, sound
+from PIL import Image
 
 FORMS = {"grey": 1, "RGB": 3, "RGBA": 4}
 
@@ -68,6 +70,53 @@ def check_sound_on_grey_and_transparent_pictures() -> None:
         assert np.abs(frame[16, 10] - 191).max() <= 3, (form, frame[16, 10])
         assert frame[16, 38].max() <= 3, (form, frame[16, 38])
         assert alike(path, tones()["waveform"][0, 0][:44100]) > 0.98
+
+
+def check_a_video_may_be_an_animated_picture() -> None:
+    shades = [Image.new("RGB", (48, 32), (shade, shade, shade)) for shade in (50, 150, 250)]
+    for suffix in ("webp", "gif", "png"):
+        path = BASE / "input" / f"moving.{suffix}"
+        settings = {"lossless": True} if suffix == "webp" else {}
+        shades[0].save(path, save_all=True, append_images=shades[1:], duration=[1000, 200, 800], **settings)
+        for source in (str(path), io.BytesIO(path.read_bytes())):
+            moving = InputImpl.VideoFromFile(source)
+            features, duration, fps = run("AudioXExtractFeatures", **EXTRACTOR | {"video": moving})
+            assert (round(duration, 6), round(fps, 6)) == (2.0, 1.5)
+            expected = torch.tensor([50] * 5 + [150] + [250] * 4)
+            assert (features.frames[:10, 0, 100, 100] - expected).abs().max() <= 1
+            view = run("AudioXView", audio=sound(1, 16000, 8000), **VIEW | {"video": moving})[0]
+            assert view.isfinite().all()
+            if suffix == "webp":
+                assert "is an animated WebP" in message(lambda moving=moving: put(video=moving))
+            else:
+                assert alike(put(video=moving), tones()["waveform"][0, 0]) > 0.98
+
+
+def check_transparent_pixels_of_a_decoded_video_are_black() -> None:
+    class Decoded(Input.Video):
+        """A video of newer ComfyUI, whose transparency is a mask beside the pictures."""
+
+        alpha: torch.Tensor
+
+        def get_components(self) -> Any:
+            return SimpleNamespace(
+                images=torch.ones(12, 32, 48, 3), alpha=self.alpha, frame_rate=Fraction(12), audio=None
+            )
+
+        def save_to(self, *arguments: Any, **settings: Any) -> None:
+            raise AssertionError("not asked for")
+
+        def as_trimmed(self, *arguments: Any, **settings: Any) -> Any:
+            raise AssertionError("not asked for")
+
+    alpha = torch.ones(12, 32, 48)
+    alpha[:, :, 24:] = 0
+    for form in (alpha, alpha[..., None]):
+        decoded = Decoded()
+        decoded.alpha = form
+        frames = run("AudioXExtractFeatures", **EXTRACTOR | {"video": decoded})[0].frames
+        assert frames[0, :, 100, 50].min() == 255
+        assert frames[0, :, 100, 170].max() == 0
 
 
 def check_what_is_no_picture_is_refused() -> None:
