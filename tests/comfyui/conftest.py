@@ -2,7 +2,8 @@
 
 Needs a ComfyUI checkout: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes contains this pack.
 $COMFYUI_PYTHON is the interpreter to run it with (default: the one that runs the tests). $SELVA_DIR or
-~/selva/ComfyUI-Prismaudio is the SelVA pack. Tests whose parts are missing are skipped with a message.
+~/selva/ComfyUI-Prismaudio is the SelVA pack, $VHS_DIR or ~/ComfyUI-VideoHelperSuite is Video Helper Suite,
+which needs opencv-python-headless and imageio-ffmpeg. Tests whose parts are missing are skipped with a message.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,7 +62,24 @@ def selva_dir() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vhs_dir() -> Path | None:
+    """Video Helper Suite, or None; also if a package that it needs is missing and its import would fail."""
+    folder = Path(os.environ.get("VHS_DIR") or Path.home() / "ComfyUI-VideoHelperSuite")
+    if not (folder / "videohelpersuite" / "nodes.py").is_file():
+        return None
+    code = "from importlib.util import find_spec; assert find_spec('cv2') and find_spec('imageio_ffmpeg')"
+    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+    done = subprocess.run([python, "-c", code], capture_output=True, check=False)
+    return folder if done.returncode == 0 else None
+
+
+@pytest.fixture(scope="session")
+def base(
+    comfyui_dir: Path,
+    selva_dir: Path | None,
+    vhs_dir: Path | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A base directory for ComfyUI: packs, tiny models with random weights, a video."""
     base = tmp_path_factory.mktemp("comfyui")
     for name in ("custom_nodes", "input", "output", "user/default"):
@@ -68,8 +88,9 @@ def base(comfyui_dir: Path, selva_dir: Path | None, tmp_path_factory: pytest.Tem
     # A name with a dot: users choose the name.
     shutil.copytree(PACK, base / "custom_nodes" / "AudioX-v1.0", ignore=ignore)
     _ensure_bundled_model(base / "custom_nodes" / "AudioX-v1.0" / "audiox_ext" / "models" / DEFAULT_MODEL)
-    if selva_dir is not None:
-        shutil.copytree(selva_dir, base / "custom_nodes" / selva_dir.name, ignore=ignore)
+    for neighbour in (selva_dir, vhs_dir):
+        if neighbour is not None:
+            shutil.copytree(neighbour, base / "custom_nodes" / neighbour.name, ignore=ignore)
     (base / "custom_nodes" / "foreign_pack.py").write_text(FOREIGN_PACK)
     shutil.copy(Path(__file__).with_name("selva_stand_in.py"), base / "custom_nodes")
     _write_models(base / "models" / "audiox")
