@@ -105,6 +105,7 @@ def prepare_lora_output(name: str) -> LoraOutput:
     Raises:
         InputError: the name is empty or points outside the LoRA folder.
     """
+    _check_file_name(name, "name")
     root = os.path.abspath(folder_paths.get_folder_paths("loras")[0])
     stem = name.strip().removesuffix(".safetensors")
     path = Path(os.path.abspath(os.path.join(root, f"{stem}.safetensors")))
@@ -121,6 +122,21 @@ def prepare_lora_output(name: str) -> LoraOutput:
 # Input, output, temporary and cached files
 
 
+def _check_file_name(text: str, input_name: str) -> None:
+    """Refuse characters that no file name can hold: a null, and half of an emoji that a client cut."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+    else:
+        half = ""
+    if half or "\0" in text:
+        raise InputError(
+            f"{input_name} is {text!r}, but no file name can hold the character {half or chr(0)!r}. Type the "
+            "name again without it."
+        )
+
+
 def resolve_input_folder(text: str, input_name: str) -> Path:
     """Resolve a folder typed into a node: an absolute path, or one relative to ComfyUI's input folder.
 
@@ -135,6 +151,7 @@ def resolve_input_folder(text: str, input_name: str) -> Path:
         raise InputError(
             f"{input_name} is empty. Enter a folder inside ComfyUI's input folder, or an absolute path."
         )
+    _check_file_name(text, input_name)
     path = Path(text.strip()).expanduser()
     if path.is_absolute():
         return path
@@ -170,6 +187,7 @@ def choose_output_file(prefix: str, suffix: str, width: int = 0, height: int = 0
     Raises:
         InputError: the prefix points outside the output folder.
     """
+    _check_file_name(prefix, "filename_prefix")
     root = os.path.abspath(folder_paths.get_output_directory())
     prefix = prefix.strip() or "AudioX"
     # Symbolic links that users placed in the folder are followed: only the name itself must stay inside.

@@ -192,6 +192,10 @@ def check_names_outside_the_output_folder_are_refused() -> None:
         assert "is outside the output folder" in text, text
     assert put(filename_prefix=" ").name == "AudioX_00001_.mp4"
     assert put(filename_prefix="deep/er/%width%x%height%").name == "320x180_00001_.mp4"
+    for prefix in ("half \ud83d", "null\0"):
+        text = message(lambda prefix=prefix: put(filename_prefix=prefix))
+        assert text.startswith(f"filename_prefix is {prefix!r}, but no file name can hold"), text
+        text.encode()
     for name in ("mode", "length"):
         assert "'nonsense'" in message(lambda name=name: put(**{name: "nonsense"}))
     assert "an empty batch" in message(

@@ -112,6 +112,16 @@ def check_what_cannot_be_trained_is_refused() -> None:
         assert "was distilled to sample in" in message(lambda: train(load("tiny-turbo"), name="x"))
 
 
+def check_names_that_no_file_can_have_are_refused() -> None:
+    fingerprint = pack("nodes.shared.fingerprints").fingerprint_folder
+    for name in ("half \ud83d", "null\0"):
+        for key in ("name", "dataset_folder", "keep_folder"):
+            inputs = {"name": "fine", key: name}
+            text = message(lambda inputs=inputs: train(load("tiny-maf"), **inputs))
+            assert text.startswith(f"{key} is {name!r}, but no file name can hold"), text
+        assert fingerprint(name) == ()
+
+
 def check_new_sounds_count_as_a_change() -> None:
     import nodes as comfy_nodes
 

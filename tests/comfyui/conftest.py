@@ -3,7 +3,7 @@
 Needs a ComfyUI checkout: $COMFYUI_DIR, ~/ComfyUI, or the one whose custom_nodes contains this pack.
 $COMFYUI_PYTHON is the interpreter to run it with (default: the one that runs the tests). $SELVA_DIR or
 ~/selva/ComfyUI-Prismaudio is the SelVA pack, $VHS_DIR or ~/ComfyUI-VideoHelperSuite is Video Helper Suite,
-which needs opencv-python-headless and imageio-ffmpeg. Tests whose parts are missing are skipped with a message.
+with opencv-python-headless and imageio-ffmpeg. Tests whose parts are missing are skipped with a message.
 """
 
 from __future__ import annotations

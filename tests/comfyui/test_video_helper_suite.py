@@ -1,4 +1,4 @@
-"""Tests beside the real Video Helper Suite ($VHS_DIR): its sounds and images here, our sounds in its files."""
+"""Tests beside the real Video Helper Suite ($VHS_DIR): its sounds and images here, our sound in its files."""
 
 from __future__ import annotations
 
