@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from .containers import TOLERANCE, Film, MediaSource, open_frames
-from .pictures import ImageSequence, lay_over_black, open_animation
+from .pictures import Animation, ImageSequence, lay_over_black, open_animation
 from .tracks.colours import read_pixels
 from .tracks.rates import frame_seconds
 
@@ -147,12 +148,12 @@ def sample_frames(
         source.check()
     start, limit = time_range.in_source(trim)
     sampler = _FrameSampler(rates, seconds, start, size, transforms)
-    pictures = source if isinstance(source, ImageSequence) else open_animation(source)
-    if pictures is not None:
-        _ensure_before_end(start, pictures.duration)
-        frames = pictures.read_frames(check_cancelled, start + TOLERANCE)
-        sampler.take(frames, limit, lambda picture: _resize_picture(picture, size, resize))
-        return SampledFrames(sampler.frames, min(limit, pictures.duration) - start, float(pictures.fps))
+    shrink = partial(_resize_picture, size=size, resize=resize)
+    if isinstance(source, ImageSequence):
+        return _sample_pictures(sampler, source, limit, shrink, check_cancelled)
+    animation = open_animation(source)
+    if animation is not None:
+        return _sample_pictures(sampler, animation, limit, shrink, check_cancelled)
     with open_frames(source, start, check_cancelled) as film:
         sampler.tolerance = film.tolerance
         sampler.take(film.frames, limit, lambda frame: _resize_frame(frame, film, size, resize))
@@ -163,6 +164,20 @@ def sample_frames(
             end = film.find_end(at_least=sampler.latest_time, stop=limit)
     _ensure_before_end(start, end)
     return SampledFrames(sampler.frames, min(limit, end) - start, film.fps)
+
+
+def _sample_pictures(
+    sampler: _FrameSampler,
+    pictures: ImageSequence | Animation,
+    limit: float,
+    shrink: Callable[[Any], Tensor],
+    check_cancelled: Callable[[], None] | None,
+) -> SampledFrames:
+    """Pass pictures through the sampler."""
+    _ensure_before_end(sampler.start, pictures.duration)
+    sampler.take(pictures.read_frames(check_cancelled, sampler.start + TOLERANCE), limit, shrink)
+    duration = min(limit, pictures.duration) - sampler.start
+    return SampledFrames(sampler.frames, duration, float(pictures.fps))
 
 
 class _FrameSampler:
