@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import Input, io
 
 from ..audiox_ext.errors import InputError
+from ..audiox_ext.utf8 import get_logger
 from .comfy.paths import get_model_folders, open_feature_cache
 from .comfy.progress import check_cancelled
 from .shared.choices import check_choice
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..audiox_ext.media.frames import Resize
     from ..audiox_ext.media.object_mask import ObjectMask
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RESIZE_MODES = ("squash", "crop")
 

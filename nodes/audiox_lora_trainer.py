@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
 from ..audiox_ext.errors import InputError
+from ..audiox_ext.utf8 import get_logger
 from .comfy.paths import LoraOutput, get_model_folders, prepare_lora_output, resolve_input_folder
 from .comfy.placement import outside_inference_mode
 from .comfy.progress import TrainingProgress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..audiox_ext.training.finetune import TrainingRequest
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class AudioXTrainLora(io.ComfyNode):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..audiox_ext.utf8 import get_logger
 from .shared.audio_input import read_audio
 from .shared.sockets import Audio
 
@@ -19,7 +19,7 @@ MODES = ("loudness", "peak")
 # dBFS. A lower peak is probably a mistake for a loudness in LUFS, such as the default.
 _QUIET_PEAK = -12.0
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class AudioXLoudness(io.ComfyNode):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import ComfyExtension, io
 
 from ..audiox_ext.license import DISABLE_VARIABLE, is_set
+from ..audiox_ext.utf8 import get_logger
 from .audiox_choose_variation import AudioXChooseVariation
 from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
@@ -20,7 +19,7 @@ from .audiox_video_sound import AudioXVideoSound
 from .audiox_view import AudioXView
 from .comfy.paths import register_model_folders
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 NODES: list[type[io.ComfyNode]] = [
     AudioXLoadModel,

@@ -51,11 +51,12 @@ def test_every_log_message_can_be_encoded(caplog: pytest.LogCaptureFixture) -> N
     assert len(log.filters) == 1
 
 
-def test_the_engine_takes_its_loggers_from_one_place() -> None:
+def test_all_loggers_come_from_one_place() -> None:
     elsewhere = {"utf8.py", "trainer.py"}  # trainer.py silences the loggers of another package
     wrong = [
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "audiox_ext").rglob("*.py")
+        for folder in ("audiox_ext", "nodes")
+        for path in (ROOT / folder).rglob("*.py")
         if path.name not in elsewhere
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "getLogger"

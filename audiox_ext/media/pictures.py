@@ -7,7 +7,6 @@ N images, H height, W width, C channels.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..errors import InputError, MediaError
+from ..utf8 import get_logger
 from .containers import MediaSource, source_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Browsers show a frame without a time, or with one this short, for a tenth of a second.
 _SHORTEST_FRAME, _UNTIMED_FRAME = 0.0101, 0.1

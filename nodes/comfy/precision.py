@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +10,9 @@ import comfy.ops
 import torch
 
 from ...audiox_ext.errors import InputError
+from ...audiox_ext.utf8 import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16", "fp16", "fp8")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import comfy.model_management as mm
 import comfy.utils
 from comfy.cli_args import args
 
+from ...audiox_ext.utf8 import get_logger
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ...audiox_ext.sampling.denoiser import StepInfo
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def check_cancelled() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 import comfy.model_management as mm
 import torch
 
-log = logging.getLogger(__name__)
+from ...audiox_ext.utf8 import get_logger
+
+log = get_logger(__name__)
 
 
 def unload_all_models() -> None:

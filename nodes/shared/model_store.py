@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from ...audiox_ext.checkpoints.catalog import find_model_folder, list_models
+from ...audiox_ext.utf8 import get_logger
 from ..comfy.paths import get_model_folders
 from ..comfy.placement import ComfyPlacement, get_network_device, outside_inference_mode
 from ..comfy.precision import PRECISIONS, Precision, choose_precision, pick_float32_layers
@@ -14,7 +14,7 @@ from .choices import check_choice
 from .fingerprints import DownloadAwareFingerprints, Fingerprint, fingerprint_model_files
 from .sockets import ENGINES, AudioXModelHandle, Engine
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class LoaderSettings(NamedTuple):

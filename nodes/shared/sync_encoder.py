@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from ...audiox_ext.utf8 import get_logger
 from ..comfy.placement import ComfyPlacement, outside_inference_mode
 from ..comfy.precision import pick_float32_layers
 from ..comfy.progress import check_cancelled
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...audiox_ext.networks.vision.synchformer import Synchformer
     from .sockets import AudioXModelHandle
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Six segments at a time, about 100 MB each in float32 at the published size, and the frames themselves.
 _ACTIVATION_BYTES = 1 << 30

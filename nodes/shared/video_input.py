@@ -5,7 +5,6 @@ N images, H height, W width.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import Input, InputImpl
 
 from ...audiox_ext.errors import InputError
+from ...audiox_ext.utf8 import get_logger
 from .plain_numbers import read_number
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...audiox_ext.media.containers import MediaSource
     from ...audiox_ext.media.frames import TimeRange, Trim, VideoSource
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
