@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import comfy_api.latest._io as comfy_io_module
 import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl, Types
@@ -121,7 +122,8 @@ def check_what_the_node_shows_and_the_workflow_in_the_file() -> None:
     assert node.OUTPUT_NODE
     prompt, workflow = {"7": {"class_type": "AudioXVideoSound"}}, {"nodes": []}
     hidden = {comfy_io.Hidden.prompt: prompt, comfy_io.Hidden.extra_pnginfo: {"workflow": workflow}}
-    clone = node.PREPARE_CLASS_CLONE(hidden)
+    newer = hasattr(comfy_io_module.HiddenHolder, "from_v3_data")
+    clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": hidden} if newer else hidden)
     with torch.inference_mode():
         output = clone.EXECUTE_NORMALIZED(video=video(), audio=tones(), **ON_VIDEO)
     path = Path(output.result[0].get_stream_source())
@@ -153,6 +155,9 @@ def check_videos_that_are_no_plain_file_are_written_first() -> None:
 
         def save_to(self, path: Any, *arguments: Any, **settings: Any) -> None:
             video().save_to(path)
+
+        def as_trimmed(self, *arguments: Any, **settings: Any) -> Any:
+            raise AssertionError("not asked for")
 
     class Cropped(InputImpl.VideoFromFile):
         """An edited video of newer ComfyUI: its stream is the whole file."""

@@ -101,6 +101,9 @@ def check_no_encoding_to_memory_for_other_videos() -> None:
         def save_to(self, *arguments: Any, **settings: Any) -> None:
             raise AssertionError("not asked for")
 
+        def as_trimmed(self, *arguments: Any, **settings: Any) -> Any:
+            raise AssertionError("not asked for")
+
     assert round(run("AudioXExtractFeatures", video=Other(), **EXTRACTOR)[1], 2) == 2.0
 
 

@@ -233,6 +233,12 @@ def get_error(entry: dict[str, Any]) -> str:
     return f"no error message in {entry['status']}"
 
 
+def get_failed_node(entry: dict[str, Any]) -> str:
+    """Return the type of the node that failed in a history entry; "" if none did."""
+    errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
+    return errors[0]["node_type"] if errors else ""
+
+
 def get_files(entry: dict[str, Any], kind: str = "audio") -> list[dict[str, str]]:
     """Return the files of a kind that a prompt saved."""
     return [file for output in entry["outputs"].values() for file in output.get(kind, [])]

@@ -12,7 +12,7 @@ import torch
 
 from audiox_ext.media.audio_video import read_audio, write_audio
 
-from .comfy_server import ComfyServer, Prompt, get_files
+from .comfy_server import ComfyServer, Prompt, get_error, get_failed_node, get_files
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -156,10 +156,12 @@ def test_a_film_without_sound_gives_a_sentence(suite: ComfyServer) -> None:
     for name in AUDIO_INPUTS:
         prompt = give_to(name, ["0", 2])
         prompt["0"] = load(suite, "Load Video (Path)", video=str(silent))
-        message = suite.fail(prompt)
-        key = name.split(".")[1]
-        assert message.startswith(f"{key} cannot be loaded by the node connected to it: VHS failed"), message
+        entry = suite.wait(suite.queue(prompt))
+        message, key = get_error(entry), name.split(".")[1]
         assert "does not contain any stream" in message
+        if get_failed_node(entry) == "VHS_LoadVideoPath":
+            continue  # newer ComfyUI looks into every output, so the sound is read before our node runs
+        assert message.startswith(f"{key} cannot be loaded by the node connected to it: VHS failed"), message
         assert len(message) < 600
 
 

@@ -5,6 +5,7 @@ A small stand-in for the frontend's own conversion: nodes, links, widgets and no
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -21,6 +22,39 @@ def inputs_of(node_info: dict[str, Any]) -> dict[str, list[Any]]:
             kind, *options = node_info["input"][group][name]
             specs[name] = [kind, options[0] if options else {}]
     return specs
+
+
+def forget_additions(info: Info, workflow: dict[str, Any]) -> Info:
+    """A server's definitions without what its ComfyUI added to other packs' nodes since a workflow was saved.
+
+    Newer versions give nodes further optional inputs and outputs, and mark some as deprecated in their names.
+    Our own nodes stay as they are: a change to them must change the workflows.
+    """
+    info = dict(info)
+    for node in workflow["nodes"]:
+        kind = node["type"]
+        if kind in info and not kind.startswith("AudioX"):
+            known = {socket["name"] for socket in node["inputs"]}
+            spec = info[kind] = deepcopy(info[kind])
+            spec["input_order"] = {
+                group: [name for name in names if name in known]
+                for group, names in spec["input_order"].items()
+            }
+            for key in ("output", "output_name", "output_is_list"):
+                spec[key] = spec[key][: len(node["outputs"])]
+            spec["display_name"] = spec["display_name"].removesuffix(" (DEPRECATED)")
+    return info
+
+
+def find_grown_nodes(info: Info, workflow: dict[str, Any]) -> set[str]:
+    """Types of nodes to which the server's ComfyUI has added inputs: they are taller than in the workflow."""
+    return {
+        node["type"]
+        for node in workflow["nodes"]
+        if node["type"] in info
+        and not node["type"].startswith("AudioX")
+        and not inputs_of(info[node["type"]]).keys() <= {socket["name"] for socket in node["inputs"]}
+    }
 
 
 def is_widget(kind: object) -> bool:
