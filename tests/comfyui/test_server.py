@@ -194,6 +194,22 @@ def test_nothing_to_go_by_is_said(server: ComfyServer, example: Callable[..., Pr
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["rain \ud83d on a roof", "\ude00", "0-4 rain \ud83d\n4-9 wind", "\ud83d\ude00", "rain\0"],
+    ids=ascii,
+)
+def test_half_an_emoji_in_a_prompt_is_no_obstacle(
+    text: str, server: ComfyServer, example: Callable[..., Prompt]
+) -> None:
+    """As a client sends it that cuts texts after a number of UTF-16 units."""
+    settings = {"steps": 1, "seed": 5, "negative_prompt": text if "4-9" not in text else ""}
+    assert get_files(server.run(example("text_to_audio", "tiny-base", prompt=text, **settings)))
+    prompt = example("text_to_audio", "tiny-base", prompt=text, **settings)
+    prompt["1"]["inputs"]["model"] = text
+    assert "Choose one of" in complaint(server, prompt) or "not in" in complaint(server, prompt)
+
+
+@pytest.mark.parametrize(
     ("node", "name", "value", "words"),
     [
         ("1", "model", "../../../etc", "model"),
