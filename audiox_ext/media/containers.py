@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -17,6 +17,7 @@ from ..errors import MediaError
 from ..utf8 import get_logger
 from .tracks.clock import Clock, needs_search, read_clock
 from .tracks.ends import find_end, seek
+from .tracks.matroska import open_joined
 from .tracks.orientation import Orientation, read_orientation
 from .tracks.rates import find_pixel_aspect, frame_rate, seconds_per_tick
 
@@ -63,14 +64,15 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
         file = source
     if size == 0:
         raise MediaError(f"{source_name(source)} is empty (0 bytes). Choose another file.")
-    try:
-        container = av.open(file, metadata_errors="ignore")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{source_name(source)} cannot be read ({error}). It is not an audio or video file, or "
-            "it is damaged or incomplete. Choose another file."
-        ) from error
-    with container:
+    with ExitStack() as stack:
+        try:
+            binary = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
+            container = stack.enter_context(av.open(open_joined(binary) or file, metadata_errors="ignore"))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(
+                f"{source_name(source)} cannot be read ({error}). It is not an audio or video file, or "
+                "it is damaged or incomplete. Choose another file."
+            ) from error
         yield container
 
 
@@ -182,12 +184,8 @@ def _find_clock_of_path(path: str, modified: int, size: int) -> Clock:
 
 def _find_clock(source: MediaSource) -> Clock:
     with open_media(source) as container:
-        if isinstance(source, str | Path):
-            size = Path(source).stat().st_size
-        else:
-            size = source.seek(0, 2)
-            source.seek(0)
-        return read_clock(container, source_name(source)) if needs_search(container, size) else Clock()
+        # FFmpeg's own answer: moving a file in memory would move what FFmpeg reads.
+        return read_clock(container, source_name(source)) if needs_search(container) else Clock()
 
 
 def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -262,6 +262,8 @@ def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
     import av
 
     clock = find_clock(video)
+    with open_media(video) as source:
+        dates = clock.date_packets(source, video_stream(source, video))
     # The output is the outer context: when it is renamed, perhaps onto the source, the source is closed.
     with job.open() as output, open_media(video) as source:
         stream = video_stream(source, video)
@@ -285,7 +287,7 @@ def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
             ) from error
         seconds, end, watch = seconds_per_tick(stream), 0.0, FormatWatch(stream)
         origin = round(start / seconds)
-        for packet in _timed_packets(clock.demux(source, stream), stream):
+        for packet in _timed_packets(clock.demux(source, stream), stream, dates):
             job.check_cancelled()
             if watch.changes(packet):
                 raise _CannotCopyError("its picture format changes midway")
@@ -335,14 +337,22 @@ def _encode_video(video: MediaSource, job: _Job, time_range: TimeRange) -> None:
         encoder.close()
 
 
-def _timed_packets(packets: Iterator[Any], stream: VideoStream) -> Iterator[Any]:
-    """The packets of a video, with the times that some containers omit: muxers need all of them, in order."""
+def _timed_packets(packets: Iterator[Any], stream: VideoStream, dates: Sequence[int] | None) -> Iterator[Any]:
+    """The packets of a video, with the times that some containers omit: muxers need all of them, in order.
+
+    Args:
+        packets: All packets.
+        stream: Their track.
+        dates: Decoding times in ticks; None: those of the packets.
+    """
     frame_ticks = round(1 / ((frame_rate(stream) or 25.0) * seconds_per_tick(stream)))
-    waiting: list[Any] = []  # Matroska omits the first decoding times, as many as it reorders frames
+    waiting: list[Any] = []  # packets without decoding times
     latest: int | None = None
-    for packet in _undamaged(packets):
+    for number, packet in enumerate(_undamaged(packets)):
         if packet.pts is None:
             raise _CannotCopyError("its packets have no display times")
+        if dates is not None:
+            packet.dts = dates[number]
         packet.duration = packet.duration or frame_ticks  # 0 in MPEG-TS
         waiting.append(packet)
         if packet.dts is None:

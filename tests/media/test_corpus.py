@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from corpus import FPS, H264, HEIGHT, KINDS, RATE, SECONDS, TS, WIDTH, Film, Kind, write_film
-from independent import Playback, find_clicks, needs_ffmpeg, play
-from videos import code_picture, packets, read_code
+from independent import needs_ffmpeg, play
+from videos import code_picture, packets
+from watching import hear, see, write_with_clicks
 
-from audiox_ext.media.audio_video import read_soundtrack
 from audiox_ext.media.frames import TimeRange, sample_frames
 from audiox_ext.media.muxing import replace_audio_track
 from audiox_ext.media.probing import decode_frame_times, probe_video, read_packet_times
@@ -26,31 +25,6 @@ pytestmark = [pytest.mark.slow, needs_ffmpeg]
 NUMBERS = list(range(FPS * SECONDS))
 BY_NAME = {str(kind): kind for kind in KINDS}
 IRREGULAR = [Fraction(value, 100) for value in (0, 4, 10, 50, 54, 58, 120, 122, 200)]
-
-
-def see(path: Path, start: float = 0.0, seconds: float = SECONDS, rate: float = FPS) -> list[int]:
-    """The numbers that the model sees."""
-    frames = sample_frames(path, rates=(rate,), seconds=seconds, time_range=TimeRange(start=start)).frames[0]
-    return [read_code(frame) for frame in frames]
-
-
-def hear(path: Path) -> list[float]:
-    """When the clicks of the film's own sound begin, in seconds after the first picture."""
-    sound = read_soundtrack(path)
-    return [] if sound is None else find_clicks(*sound)
-
-
-def write_with_clicks(
-    path: Path, out: Path, clicks: Sequence[float] = (1.0, 2.0), start: float = 0.0
-) -> Playback:
-    """Give a film a new sound of clicks, and play it."""
-    wave = torch.zeros(2, round((max(clicks) + 1) * RATE))
-    for time in clicks:
-        wave[:, round(time * RATE) :][:, : RATE // 50] = 0.8
-    replace_audio_track(path, wave, RATE, out, start=start)
-    played = play(out)
-    assert played.clicks == pytest.approx(list(clicks), abs=0.03)
-    return played
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...utf8 import get_logger
+from .rates import frame_rate, seconds_per_tick
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 log = get_logger(__name__)
 
@@ -27,8 +30,14 @@ _STREAMED_JUMP = 10.0
 _STORED_JUMP = 600.0
 # Formats that are written packet by packet, beside those that FFmpeg marks as discontinuous.
 _STREAMED = {"flv", "live_flv", "asf"}
+# Formats without decoding times: FFmpeg guesses them, and wrongly after a restart.
+_UNDATED = {"matroska", "webm", "asf"}
+# Seconds after which the times of a format begin again at 0: they have 33 bits.
+_PERIODS = {"mpegts": 2**33 / 90000, "mpeg": 2**33 / 90000}
 # Bytes. Files of the other formats are searched for jumps only up to this size, because all of it is read.
 _LARGEST_SEARCH = 1 << 28
+# Seconds. The duration of a lone packet that has none.
+_SHORTEST_PART = 0.04
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Clock:
 
     def origin(self, stream: Any) -> float | None:
         """Read when a track begins; None for a bare stream, whose packets have no times."""
-        if self.shifts and stream.index in self.starts:
+        # FFmpeg's own start is a guess where there are no decoding times.
+        if stream.index in self.starts and (self.shifts or is_undated(stream.container)):
             return self.starts[stream.index]
         if stream.start_time is None:
             return None
@@ -81,15 +91,19 @@ class Clock:
             stream: One of its audio or video tracks.
 
         Yields:
-            The packets in file order, then an empty one.
+            The packets in file order, then an empty one. In files that joined recordings without decoding
+            times, they have none.
         """
         if stream.index not in self.shifts:
             yield from container.demux(stream)
             return
-        shifts = [
-            (shift.packet, round(shift.seconds / stream.time_base)) for shift in self.shifts[stream.index]
-        ]
-        ticks, count = 0, 0
+        correct = self._correct_undated if is_undated(container) else self._correct_dated
+        return (yield from correct(container, stream))
+
+    def _correct_dated(self, container: InputContainer, stream: Any) -> Iterator[Any]:
+        """`demux` of a file whose decoding times are true."""
+        shifts, count, ticks = self._ticks(stream), 0, 0
+        period = round(_period(container) / stream.time_base)
         for packet in container.demux(stream):
             if packet.size:
                 ticks = next((ticks for first, ticks in reversed(shifts) if count >= first), 0)
@@ -99,22 +113,68 @@ class Clock:
             if packet.pts is not None:
                 near = packet.dts if packet.dts is not None else packet.pts + ticks
                 # Pictures are stored before those that they follow on screen: a jump may lie in between.
-                choices = {0, ticks, *(ticks for _, ticks in shifts)}
+                choices = {0, ticks, ticks + period, *(ticks for _, ticks in shifts)}
                 packet.pts = min((packet.pts + choice for choice in choices), key=lambda pts: abs(pts - near))
             yield packet
 
+    def _correct_undated(self, container: InputContainer, stream: Any) -> Iterator[Any]:
+        """`demux` of a file without decoding times."""
+        shifts, count = self._ticks(stream), 0
+        half_a_jump = _jump(container) / 2 / stream.time_base
+        before, ticks, first = 0, 0, -math.inf
+        for packet in container.demux(stream):
+            if packet.size:
+                if shifts and count >= shifts[0][0]:
+                    before, ticks, first = ticks, shifts.pop(0)[1], packet.pts or 0
+                count += 1
+            packet.dts = None
+            if packet.pts is not None:  # a picture before the jump may be stored after it
+                packet.pts += ticks if packet.pts >= first - half_a_jump else before
+            yield packet
 
-def needs_search(container: InputContainer, size: int) -> bool:
+    def _ticks(self, stream: Any) -> list[tuple[int, int]]:
+        """The shifts of a track, in its own ticks."""
+        return [
+            (shift.packet, round(shift.seconds / stream.time_base)) for shift in self.shifts[stream.index]
+        ]
+
+    def date_packets(self, container: InputContainer, stream: VideoStream) -> list[int] | None:
+        """Find decoding times for the packets of `demux`, as an encoder would choose them.
+
+        Args:
+            container: The open file, at its beginning; its packets are used up.
+            stream: Its video track.
+
+        Returns:
+            Ticks of each packet in file order, ascending and at or before its display time; None if the file
+            has decoding times.
+        """
+        import av
+
+        if not is_undated(container):
+            return None
+        shown: list[int] = []
+        with suppress(av.error.FFmpegError):  # damage ends the file
+            for packet in self.demux(container, stream):
+                if packet.size:
+                    shown.append(packet.pts or 0)
+        order = sorted(range(len(shown)), key=shown.__getitem__)
+        delay = max((number - place for place, number in enumerate(order)), default=0)  # in packets
+        frame = max(1, round(1 / ((frame_rate(stream) or 25.0) * seconds_per_tick(stream))))
+        dates = [shown[number] for number in order[: len(shown) - delay]]
+        return [*(dates[0] - early * frame for early in range(delay, 0, -1)), *dates]
+
+
+def needs_search(container: InputContainer) -> bool:
     """Whether all packets of a file must be read to know its times.
 
     Args:
         container: The open file.
-        size: Its size in bytes.
     """
     if _is_discontinuous(container):
         return True
     unknown = container.duration is None or container.duration / 1e6 > _STORED_JUMP
-    return (unknown or _can_be_joined(container)) and size <= _LARGEST_SEARCH
+    return (unknown or _can_be_joined(container)) and container.size <= _LARGEST_SEARCH
 
 
 def read_clock(container: InputContainer, name: str) -> Clock:
@@ -129,9 +189,12 @@ def read_clock(container: InputContainer, name: str) -> Clock:
     """
     import av
 
-    streamed = _is_discontinuous(container)
-    jump = _STREAMED_JUMP if streamed else _STORED_JUMP
-    search = _Search(jump=jump, restarts=streamed or _can_be_joined(container))
+    search = _Search(
+        jump=_jump(container),
+        restarts=_is_discontinuous(container) or _can_be_joined(container),
+        undated=is_undated(container),
+        period=_period(container),
+    )
     tracks = _timed_tracks(container)
     try:
         for packet in container.demux(tracks):
@@ -155,6 +218,21 @@ def _can_be_joined(container: InputContainer) -> bool:
     return "matroska" in container.format.name
 
 
+def _jump(container: InputContainer) -> float:
+    """Seconds without any packet after which the times of a format have jumped."""
+    return _STREAMED_JUMP if _is_discontinuous(container) else _STORED_JUMP
+
+
+def is_undated(container: Any) -> bool:
+    """Whether the packets of a format have display times only."""
+    return bool(set(container.format.name.split(",")) & _UNDATED)
+
+
+def _period(container: InputContainer) -> float:
+    """Seconds after which the times of a format begin again; 0: never."""
+    return _PERIODS.get(container.format.name, 0.0)
+
+
 def _timed_tracks(container: InputContainer) -> list[Any]:
     """The audio and video tracks, without cover art, whose times say nothing."""
     from av.stream import Disposition
@@ -168,18 +246,18 @@ class _Track:
     """One track within one part of the file. Decoding times unless stated, in seconds of the file.
 
     Attributes:
-        packet: Number of the track's first packet in the part.
-        first: When the first packet is decoded.
         last: When the last packet is decoded.
+        wraps: From which packet on how many periods are added to the file's times.
+        is_open: Whether the part can begin in the middle of a group of pictures.
         duration: Of the last packet.
         usual: Duration of a packet that seems long because a jump follows it.
         first_shown: When the first picture is shown, or the first sound heard.
         last_shown: When the last one is.
     """
 
-    packet: int
-    first: float
     last: float
+    wraps: list[tuple[int, int]]
+    is_open: bool
     duration: float = 0.0
     usual: float = 0.0
     first_shown: float = math.inf
@@ -190,12 +268,13 @@ class _Track:
         if time > self.last:
             self.usual = time - self.last
         self.last, self.duration = max(self.last, time), duration or self.usual
-        self.first_shown = min(self.first_shown, shown)
+        if self.is_open or math.isinf(self.first_shown):  # what precedes a keyframe cannot be decoded
+            self.first_shown = min(self.first_shown, shown)
         self.last_shown = max(self.last_shown, shown)
 
     def length_of_last(self, jump: float) -> float:
         """Seconds from the last packet to the next part."""
-        return self.duration if self.duration < jump else self.usual
+        return (self.duration if self.duration < jump else self.usual) or _SHORTEST_PART
 
 
 @dataclass
@@ -206,7 +285,7 @@ class _Part:
 
     @property
     def first(self) -> float:
-        return min(track.first for track in self.tracks.values())
+        return min(track.first_shown for track in self.tracks.values())
 
     @property
     def last(self) -> float:
@@ -216,13 +295,13 @@ class _Part:
 class _Search:
     """Sorts the packets of a file into parts."""
 
-    def __init__(self, *, jump: float, restarts: bool) -> None:
+    def __init__(self, *, jump: float, restarts: bool, undated: bool, period: float) -> None:
         self._jump, self._restarts = jump, restarts
+        self._undated, self._period = undated, period
         self._parts: list[_Part] = [_Part()]
         self._current: dict[int, int] = {}  # the part that each track is in
         self._counts: dict[int, int] = {}
-        # Matroska omits the first decoding times: number of the first such packet, and when it is shown.
-        self._undated: dict[int, tuple[int, float]] = {}
+        self._ahead: dict[int, float] = {}  # when a picture of the next part is shown that was decoded before
 
     def add(self, packet: Any) -> None:
         """Add the next packet of the file."""
@@ -232,46 +311,64 @@ class _Search:
         if packet.is_discard or (packet.pts is None and packet.dts is None):
             return
         shown = float((packet.dts if packet.pts is None else packet.pts) * base)
-        if packet.dts is None:
-            first, earliest = self._undated.get(index, (number, shown))
-            self._undated[index] = first, min(earliest, shown)
-            return
-        time = float(packet.dts * base)
-        part = self._parts[self._find_part(index, time)]
-        first, earliest = self._undated.pop(index, (number, shown))
-        track = part.tracks.setdefault(index, _Track(first, time, time))
+        time = shown if self._undated or packet.dts is None else float(packet.dts * base)
+        part = self._parts[self._find_part(index, time, packet.is_keyframe)]
+        wraps = self._count_wraps(part, index, time)
+        time += wraps * self._period
+        if index not in part.tracks:
+            ahead = self._ahead.pop(index, math.inf)
+            part.tracks[index] = _Track(time, [(number, wraps)], not packet.is_keyframe, first_shown=ahead)
+        track = part.tracks[index]
+        if wraps != track.wraps[-1][1]:
+            track.wraps.append((number, wraps))
+        if self._undated and time < track.last - self._jump / 2:
+            return  # a picture before the jump that is stored after it
+        shown += self._periods(time - shown) * self._period
         if abs(shown - time) > self._jump:  # a jump lies between: the picture is shown in the next part
+            self._ahead[index] = min(shown, self._ahead.get(index, math.inf))
             shown = time
         track.add(time, shown, float((packet.duration or 0) * base))
-        track.first_shown = min(track.first_shown, earliest)
 
-    def _find_part(self, index: int, time: float) -> int:
+    def _find_part(self, index: int, time: float, is_keyframe: bool) -> int:
         """The part that a packet belongs to; a new one after a restart or a jump."""
         current = self._current.setdefault(index, len(self._parts) - 1)
         track = self._parts[current].tracks.get(index)
-        if track is not None and self._is_break(self._parts[current], track, time):
+        if track is not None and self._is_break(self._parts[current], index, time, is_keyframe):
             later = range(current + 1, len(self._parts))
-            reached = (number for number in later if self._reaches(self._parts[number], time))
+            reached = (number for number in later if self._reaches(self._parts[number], index, time))
             current = next(reached, len(self._parts))
             if current == len(self._parts):
                 self._parts.append(_Part())
             self._current[index] = current
         return current
 
-    def _is_break(self, part: _Part, track: _Track, time: float) -> bool:
+    def _is_break(self, part: _Part, index: int, time: float, is_keyframe: bool) -> bool:
         """Whether a track cannot go on at `time` in the same part."""
-        went_back = self._restarts and time < track.last - _JITTER
-        return went_back or time > part.last + self._jump
+        time += self._count_wraps(part, index, time) * self._period
+        went_back = time < part.tracks[index].last - _JITTER
+        if self._undated and not is_keyframe:  # without decoding times, pictures go back all the time
+            went_back = False
+        return (self._restarts and went_back) or time > part.last + self._jump
 
-    def _reaches(self, part: _Part, time: float) -> bool:
+    def _reaches(self, part: _Part, index: int, time: float) -> bool:
+        time += self._count_wraps(part, index, time) * self._period
         return part.first - self._jump <= time <= part.last + self._jump
+
+    def _count_wraps(self, part: _Part, index: int, time: float) -> int:
+        """The periods that bring a time near to what the part has."""
+        if not part.tracks:
+            return 0
+        near = part.tracks[index].last if index in part.tracks else part.last
+        return self._periods(near - time)
+
+    def _periods(self, seconds: float) -> int:
+        return round(seconds / self._period) if self._period else 0
 
     def finish(self, name: str) -> Clock:
         """Put the parts one after the other."""
         shifts: dict[int, list[Shift]] = {}
         starts: dict[int, float] = {}
-        ends: dict[int, float] = {}  # where decoding ends, to find the next part's place
-        shown: dict[int, float] = {}
+        ends: dict[int, float] = {}
         for number, part in enumerate(self._parts):
             if not part.tracks:
                 continue
@@ -289,15 +386,15 @@ class _Search:
             for index, track in part.tracks.items():
                 length = track.duration if last else track.length_of_last(self._jump)
                 starts.setdefault(index, track.first_shown + offset)
-                ends[index] = track.last + length + offset
-                shown[index] = max(shown.get(index, -math.inf), track.last_shown + length + offset)
-                if number:
-                    shifts.setdefault(index, []).append(Shift(track.packet, offset))
+                ends[index] = max(ends.get(index, -math.inf), track.last_shown + length + offset)
+                for packet, wraps in track.wraps:
+                    if number or wraps or index in shifts:
+                        shifts.setdefault(index, []).append(Shift(packet, offset + wraps * self._period))
         fixed = {index: tuple(values) for index, values in shifts.items()}
-        return Clock(fixed, starts, shown, self._counts)
+        return Clock(fixed, starts, ends, self._counts)
 
     @staticmethod
     def _offset(part: _Part, ends: dict[int, float]) -> float:
         """The seconds that let a part follow without covering the end of any track."""
-        known = [ends[index] - track.first for index, track in part.tracks.items() if index in ends]
+        known = [ends[index] - track.first_shown for index, track in part.tracks.items() if index in ends]
         return max(known, default=max(ends.values(), default=part.first) - part.first)

@@ -1,4 +1,6 @@
-"""Sets the shape of the pictures in a Matroska or WebM file, which PyAV cannot do.
+"""What FFmpeg and PyAV cannot do with Matroska and WebM files: read joined ones, set the shape of pictures.
+
+FFmpeg reads at most two recordings that were joined end to end. `open_joined` shows it a single long one.
 
 VP9 and AV1 do not say how wide a pixel is; the container does, by the size at which pictures are shown. The
 header is changed in place: `reserve_room` asks FFmpeg to write a longer name for the video track, and
@@ -7,16 +9,21 @@ header is changed in place: `reserve_room` asks FFmpeg to write a longer name fo
 
 from __future__ import annotations
 
+import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-_SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
+_EBML, _SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 _NAME, _WIDTH, _HEIGHT, _UNIT = 0x536E, 0x54B0, 0x54BA, 0x54B2
 _CRC, _VOID = 0xBF, 0xEC
 _ROOM = "\N{FIGURE SPACE}" * 12  # three bytes each: two sizes and longer lengths need at most 30
 _HEADER = 1 << 20  # bytes; tracks stand near the beginning
+_MAGIC = _EBML.to_bytes(4, "big")
+_START = 1 << 12  # bytes within which the header of a file ends and its segment begins
+_CHUNK = 1 << 22  # bytes that are searched at once
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,91 @@ def set_display_size(path: Path, width: int, height: int) -> None:
         tracks = _find(header, _SEGMENT, _TRACKS)
         file.seek(tracks.start)
         file.write(_rewrite_tracks(header, tracks, width, height))
+
+
+def open_joined(file: BinaryIO) -> _JoinedFile | None:
+    """Open a file of several recordings that were joined end to end as a single recording.
+
+    Args:
+        file: A binary file; it is left at its beginning.
+
+    Returns:
+        The file as FFmpeg can read it; None if it needs no change.
+    """
+    patches = dict(_find_joints(file))
+    file.seek(0)
+    return _JoinedFile(file, patches) if patches else None
+
+
+class _JoinedFile(io.RawIOBase):
+    """A file of which some stretches are replaced by others of the same length."""
+
+    def __init__(self, file: BinaryIO, patches: dict[int, bytes]) -> None:
+        super().__init__()
+        self._file, self._patches = file, patches
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._file.tell()
+        data = self._file.read(size)
+        for position, patch in self._patches.items():
+            first, last = max(start, position), min(start + len(data), position + len(patch))
+            if first < last:
+                piece = patch[first - position : last - position]
+                data = data[: first - start] + piece + data[last - start :]
+        return data
+
+
+def _find_joints(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Where each recording but the first begins, and what hides that it is another."""
+    size = file.seek(0, 2)
+    position = 0
+    while position < size:
+        file.seek(position)
+        start = file.read(_START)
+        segment = _read_segment(start)
+        if segment is None:
+            return
+        if position:
+            yield position, _void(segment.start) + _void(segment.content - segment.start)
+        length = segment.content - segment.start - 4
+        if segment.end - segment.content == (1 << 7 * length) - 1:  # a live recording: its length is unknown
+            position = _find_next(file, position + segment.content, size)
+        else:
+            position += segment.end
+
+
+def _read_segment(data: bytes) -> _Element | None:
+    """The segment at the beginning of a recording; None if there is none."""
+    if not data.startswith(_MAGIC):
+        return None
+    elements = _children(data + bytes(16), 0, len(data))  # the last header may be cut off
+    return elements[1] if len(elements) > 1 and elements[1].identifier == _SEGMENT else None
+
+
+def _find_next(file: BinaryIO, position: int, size: int) -> int:
+    """Where the next recording begins at or after a position; the size of the file if there is none."""
+    while position < size:
+        file.seek(position)
+        data = file.read(_CHUNK + _START)
+        found = data.find(_MAGIC)
+        while 0 <= found < _CHUNK:
+            if _read_segment(data[found : found + _START]) is not None:
+                return position + found
+            found = data.find(_MAGIC, found + 1)
+        position += _CHUNK
+    return size
 
 
 def _rewrite_tracks(data: bytes, tracks: _Element, width: int, height: int) -> bytes:
