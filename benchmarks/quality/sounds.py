@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -229,9 +230,10 @@ class EvaluationCounter(logging.Handler):
         Args:
             record: Message of the engine.
         """
-        if record.msg.startswith("%d of %d passes") and isinstance(record.args, tuple):
-            reused, passes, _ = record.args
-            self.total -= self._in_run * float(str(reused)) / float(str(passes)) * (1 - 1 / self.depth)
+        report = re.match(r"(\d+) of (\d+) passes", record.getMessage())
+        if report is not None:
+            reused, passes = map(int, report.groups())
+            self.total -= self._in_run * reused / passes * (1 - 1 / self.depth)
             self._in_run = 0
 
 
