@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import MediaError
 from ..utf8 import get_logger
-from .tracks.clock import Clock, needs_search, read_clock
+from .tracks.clock import Clock, read_clock, read_starts
 from .tracks.ends import find_end, seek
+from .tracks.formats import needs_search
 from .tracks.matroska import open_joined
 from .tracks.orientation import Orientation, read_orientation
 from .tracks.rates import find_pixel_aspect, frame_rate, seconds_per_tick
@@ -184,8 +185,17 @@ def _find_clock_of_path(path: str, modified: int, size: int) -> Clock:
 
 def _find_clock(source: MediaSource) -> Clock:
     with open_media(source) as container:
-        # FFmpeg's own answer: moving a file in memory would move what FFmpeg reads.
-        return read_clock(container, source_name(source)) if needs_search(container) else Clock()
+        search = needs_search(container)
+    search = search or _is_joined(source)  # the file must not move under FFmpeg
+    with open_media(source) as container:
+        return read_clock(container, source_name(source)) if search else read_starts(container)
+
+
+def _is_joined(source: MediaSource) -> bool:
+    """Whether a file consists of several recordings, by its structure."""
+    with ExitStack() as stack:
+        binary = stack.enter_context(open(source, "rb")) if isinstance(source, str | Path) else source
+        return open_joined(binary) is not None
 
 
 def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:

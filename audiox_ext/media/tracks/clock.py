@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...utf8 import get_logger
+from .formats import can_be_joined, is_discontinuous, is_undated, jump_seconds, period_seconds
 from .rates import frame_rate, seconds_per_tick
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
@@ -24,18 +25,6 @@ log = get_logger(__name__)
 
 # Seconds. Times that go back by less than this are not a restart: they are rounded and interleaved.
 _JITTER = 0.2
-# Seconds without any packet after which the times of a streaming format have jumped; FFmpeg's own limit.
-_STREAMED_JUMP = 10.0
-# Seconds, for the other formats: they may show a picture for minutes.
-_STORED_JUMP = 600.0
-# Formats that are written packet by packet, beside those that FFmpeg marks as discontinuous.
-_STREAMED = {"flv", "live_flv", "asf"}
-# Formats without decoding times: FFmpeg guesses them, and wrongly after a restart.
-_UNDATED = {"matroska", "webm", "asf"}
-# Seconds after which the times of a format begin again at 0: they have 33 bits.
-_PERIODS = {"mpegts": 2**33 / 90000, "mpeg": 2**33 / 90000}
-# Bytes. Files of the other formats are searched for jumps only up to this size, because all of it is read.
-_LARGEST_SEARCH = 1 << 28
 # Seconds. The duration of a lone packet that has none.
 _SHORTEST_PART = 0.04
 
@@ -59,7 +48,7 @@ class Clock:
 
     Attributes:
         shifts: The corrections of each track by its index, in order; empty if the file's times are right.
-        starts: When each track begins, by its index; empty unless all packets were read.
+        starts: When each track begins, by its index; those that were not looked for are missing.
         ends: When each track ends by its packets; empty unless all packets were read.
         counts: The number of packets of each track; empty unless all packets were read.
     """
@@ -102,8 +91,9 @@ class Clock:
 
     def _correct_dated(self, container: InputContainer, stream: Any) -> Iterator[Any]:
         """`demux` of a file whose decoding times are true."""
-        shifts, count, ticks = self._ticks(stream), 0, 0
-        period = round(_period(container) / stream.time_base)
+        shifts, count = self._ticks(stream), 0
+        period = round(period_seconds(container) / stream.time_base)
+        ticks = 0
         for packet in container.demux(stream):
             if packet.size:
                 ticks = next((ticks for first, ticks in reversed(shifts) if count >= first), 0)
@@ -120,7 +110,7 @@ class Clock:
     def _correct_undated(self, container: InputContainer, stream: Any) -> Iterator[Any]:
         """`demux` of a file without decoding times."""
         shifts, count = self._ticks(stream), 0
-        half_a_jump = _jump(container) / 2 / stream.time_base
+        half_a_jump = jump_seconds(container) / 2 / stream.time_base
         before, ticks, first = 0, 0, -math.inf
         for packet in container.demux(stream):
             if packet.size:
@@ -165,16 +155,24 @@ class Clock:
         return [*(dates[0] - early * frame for early in range(delay, 0, -1)), *dates]
 
 
-def needs_search(container: InputContainer) -> bool:
-    """Whether all packets of a file must be read to know its times.
+def read_starts(container: InputContainer) -> Clock:
+    """Find where the picture begins, without reading all packets, if FFmpeg can only guess that.
 
     Args:
-        container: The open file.
+        container: A file that was just opened; its first packets are used up.
+
+    Returns:
+        A clock without corrections.
     """
-    if _is_discontinuous(container):
-        return True
-    unknown = container.duration is None or container.duration / 1e6 > _STORED_JUMP
-    return (unknown or _can_be_joined(container)) and container.size <= _LARGEST_SEARCH
+    import av
+
+    pictures = [track for track in _timed_tracks(container) if track.type == "video"]
+    if pictures and is_undated(container):
+        with suppress(av.error.FFmpegError):
+            for packet in container.demux(pictures[0]):
+                if packet.pts is not None:
+                    return Clock(starts={packet.stream.index: float(packet.pts * packet.time_base)})
+    return Clock()
 
 
 def read_clock(container: InputContainer, name: str) -> Clock:
@@ -189,13 +187,14 @@ def read_clock(container: InputContainer, name: str) -> Clock:
     """
     import av
 
-    search = _Search(
-        jump=_jump(container),
-        restarts=_is_discontinuous(container) or _can_be_joined(container),
-        undated=is_undated(container),
-        period=_period(container),
-    )
     tracks = _timed_tracks(container)
+    search = _Search(
+        jump=jump_seconds(container),
+        restarts=is_discontinuous(container) or can_be_joined(container),
+        undated=is_undated(container),
+        period=period_seconds(container),
+        seconds={track.index: float(track.time_base) for track in tracks},
+    )
     try:
         for packet in container.demux(tracks):
             if packet.size:
@@ -203,34 +202,6 @@ def read_clock(container: InputContainer, name: str) -> Clock:
     except av.error.FFmpegError as error:
         log.debug("%s: %s", name, error)
     return search.finish(name)
-
-
-def _is_discontinuous(container: InputContainer) -> bool:
-    """Whether times of a format can restart or jump without anything being wrong."""
-    from av.format import Flags
-
-    flagged = Flags.ts_discont in Flags(container.format.flags)
-    return flagged or bool(set(container.format.name.split(",")) & _STREAMED)
-
-
-def _can_be_joined(container: InputContainer) -> bool:
-    """Whether files of a format that are put end to end are read as one."""
-    return "matroska" in container.format.name
-
-
-def _jump(container: InputContainer) -> float:
-    """Seconds without any packet after which the times of a format have jumped."""
-    return _STREAMED_JUMP if _is_discontinuous(container) else _STORED_JUMP
-
-
-def is_undated(container: Any) -> bool:
-    """Whether the packets of a format have display times only."""
-    return bool(set(container.format.name.split(",")) & _UNDATED)
-
-
-def _period(container: InputContainer) -> float:
-    """Seconds after which the times of a format begin again; 0: never."""
-    return _PERIODS.get(container.format.name, 0.0)
 
 
 def _timed_tracks(container: InputContainer) -> list[Any]:
@@ -277,7 +248,7 @@ class _Track:
         return (self.duration if self.duration < jump else self.usual) or _SHORTEST_PART
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """A stretch of the file without restart or jump."""
 
@@ -295,7 +266,10 @@ class _Part:
 class _Search:
     """Sorts the packets of a file into parts."""
 
-    def __init__(self, *, jump: float, restarts: bool, undated: bool, period: float) -> None:
+    def __init__(
+        self, *, jump: float, restarts: bool, undated: bool, period: float, seconds: dict[int, float]
+    ) -> None:
+        self._seconds = seconds  # per tick of each track
         self._jump, self._restarts = jump, restarts
         self._undated, self._period = undated, period
         self._parts: list[_Part] = [_Part()]
@@ -305,13 +279,14 @@ class _Search:
 
     def add(self, packet: Any) -> None:
         """Add the next packet of the file."""
-        index, base = packet.stream.index, packet.time_base
+        index = packet.stream.index
+        seconds = self._seconds[index]
         number = self._counts.get(index, 0)
         self._counts[index] = number + 1
         if packet.is_discard or (packet.pts is None and packet.dts is None):
             return
-        shown = float((packet.dts if packet.pts is None else packet.pts) * base)
-        time = shown if self._undated or packet.dts is None else float(packet.dts * base)
+        shown = (packet.dts if packet.pts is None else packet.pts) * seconds
+        time = shown if self._undated or packet.dts is None else packet.dts * seconds
         part = self._parts[self._find_part(index, time, packet.is_keyframe)]
         wraps = self._count_wraps(part, index, time)
         time += wraps * self._period
@@ -322,12 +297,20 @@ class _Search:
         if wraps != track.wraps[-1][1]:
             track.wraps.append((number, wraps))
         if self._undated and time < track.last - self._jump / 2:
-            return  # a picture before the jump that is stored after it
+            self._extend_part_before(part, index, time)
+            return
         shown += self._periods(time - shown) * self._period
         if abs(shown - time) > self._jump:  # a jump lies between: the picture is shown in the next part
             self._ahead[index] = min(shown, self._ahead.get(index, math.inf))
             shown = time
-        track.add(time, shown, float((packet.duration or 0) * base))
+        track.add(time, shown, (packet.duration or 0) * seconds)
+
+    def _extend_part_before(self, part: _Part, index: int, time: float) -> None:
+        """Count a picture that is stored after a jump, but shown before it."""
+        earlier = self._parts[: self._parts.index(part)]
+        before = next((one.tracks[index] for one in reversed(earlier) if index in one.tracks), None)
+        if before is not None:
+            before.last_shown = max(before.last_shown, time)
 
     def _find_part(self, index: int, time: float, is_keyframe: bool) -> int:
         """The part that a packet belongs to; a new one after a restart or a jump."""

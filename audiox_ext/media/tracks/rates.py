@@ -9,6 +9,9 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+# Frames per second. More is a film of a few frames, or a mistake of FFmpeg's.
+_FASTEST = 1000
+
 
 def seconds_per_tick(stream: VideoStream) -> float:
     """Seconds per unit of the stream's timestamps."""
@@ -23,7 +26,8 @@ def frame_rate(stream: VideoStream) -> float:
     rates = [stream.average_rate, stream.guessed_rate]
     if Flags.no_timestamps in Flags(stream.container.format.flags):
         rates.reverse()  # a bare stream: the average is FFmpeg's default
-    return float(rates[0] or rates[1] or 0)
+    likely = [rate for rate in rates if rate and rate <= _FASTEST]  # raw DV: the average is its tick
+    return float(next((rate for rate in [*likely, *rates] if rate), 0))
 
 
 def frame_seconds(frame: VideoFrame, fps: float) -> float:

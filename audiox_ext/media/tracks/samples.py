@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.frame import AudioFrame
 
 _FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31}
+# Channels from which on PyAV reads past the planes of a frame.
+_MANY = 8
 
 
 class SampleReader:
@@ -30,6 +32,8 @@ class SampleReader:
             (C, S) float32. Integers are divided by full scale; floating point stays as it is.
         """
         channels = frame.layout.nb_channels
+        if frame.format.name == "fltp" and channels < _MANY:
+            return np.asarray(frame.to_ndarray(), np.float32)
         packed = [part.to_ndarray().reshape(-1, channels).T for part in self._pack(frame)]
         if not packed:
             return np.zeros((channels, 0), np.float32)
@@ -41,7 +45,7 @@ class SampleReader:
         return ((samples.astype(np.float64) - offset) / scale).astype(np.float32)
 
     def _pack(self, frame: AudioFrame) -> list[AudioFrame]:
-        """Interleave the channels: PyAV reads past the planes of a frame with 8 or more of them."""
+        """Interleave the channels: PyAV reads past the planes of a frame with many of them."""
         import av
 
         target = _packed_format(frame)
