@@ -73,7 +73,7 @@ def play(path: Path, width: int = 96, height: int = 72) -> Playback:
 
 def _run(path: Path, options: str) -> subprocess.CompletedProcess[bytes]:
     command = [str(find_ffmpeg()), "-hide_banner", "-i", str(path), *options.split()]
-    return subprocess.run(command, capture_output=True, check=True)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
 
 def _play_clicks(path: Path) -> list[float]:
