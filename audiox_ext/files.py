@@ -148,6 +148,13 @@ def find_home() -> Path:
         return Path.cwd()
 
 
+def expand_home(path: Path) -> Path:
+    """Replace `~` at the beginning of a path, unless there is no such user or no home folder."""
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
+
+
 def is_about_disk(problem: OSError) -> bool:
     """Whether an error of the system is about a disk: full, read-only or without permission."""
     return problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)

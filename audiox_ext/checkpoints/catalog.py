@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError, ModelNotFoundError
-from ..files import explain_os_error, find_home, is_about_disk, is_temporary
+from ..files import expand_home, explain_os_error, find_home, is_about_disk, is_temporary
 from ..utf8 import get_logger
 
 log = get_logger(__name__)
@@ -150,9 +150,7 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
     Raises:
         InputError: `name` is not a valid name.
     """
-    path = Path(name)
-    with contextlib.suppress(RuntimeError):  # no such user, or no home folder
-        path = path.expanduser()
+    path = expand_home(Path(name))
     if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
         return path
     # Every folder that `list_models` offers is a valid name, whatever characters it has.

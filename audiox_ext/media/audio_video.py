@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
+    from .tracks.clock import Clock
+
 log = get_logger(__name__)
 
 _AUDIO_FILES = {
@@ -94,11 +96,12 @@ def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
     Raises:
         MediaError: The file cannot be read or has no video.
     """
+    clock = find_clock(source)
     with open_media(source) as container:
-        origin = find_clock(source).origin(video_stream(container, source)) or 0.0
+        origin = clock.origin(video_stream(container, source)) or 0.0
         if not container.streams.audio:
             return None
-    track = _read_first_track(source)
+        track = _decode_first_track(container, source, clock)
     return track.mix(), track.rate, track.start - origin
 
 
@@ -169,27 +172,33 @@ class _SoundTrack:
 
     def mix(self) -> Tensor:
         """(1 or 2, S), or all channels if they have no names."""
-        mixed = mix_by_names(self.samples, self.names) if len(self.samples) > 2 else None
-        return torch.from_numpy(self.samples if mixed is None else mixed)
+        waveform = torch.from_numpy(self.samples)
+        is_surround = len(waveform) > 2 and waveform.numel() > 0
+        mixed = mix_by_names(waveform, self.names) if is_surround else None
+        return waveform if mixed is None else mixed
 
 
 def _read_first_track(source: MediaSource) -> _SoundTrack:
     """Decode the first audio track of a file."""
     clock = find_clock(source)
     with open_media(source) as container:
-        stream = _first_stream(container, source)
-        reader, assembly, names = SampleReader(), None, []
-        for frame in _decoded_frames(clock.demux(container, stream)):
-            channels, rate, time = frame.layout.nb_channels, frame.sample_rate, frame.time
-            if assembly is None:
-                assembly = SoundAssembly(rate, channels, time or 0.0)
-                names = [channel.name for channel in frame.layout.channels]
-            elif (channels, rate) != (assembly.channels, assembly.rate):
-                raise MediaError(
-                    f"{source_name(source)} changes midway from {assembly.channels} channels at "
-                    f"{assembly.rate} Hz to {channels} at {rate} Hz. Convert it to a single format first."
-                )
-            assembly.add(reader.read(frame), time)
+        return _decode_first_track(container, source, clock)
+
+
+def _decode_first_track(container: InputContainer, source: MediaSource, clock: Clock) -> _SoundTrack:
+    """Decode the first audio track of a file that was just opened."""
+    reader, assembly, names = SampleReader(), None, []
+    for frame in _decoded_frames(clock.demux(container, _first_stream(container, source))):
+        channels, rate, time = frame.layout.nb_channels, frame.sample_rate, frame.time
+        if assembly is None:
+            assembly = SoundAssembly(rate, channels, time or 0.0)
+            names = [channel.name for channel in frame.layout.channels]
+        elif (channels, rate) != (assembly.channels, assembly.rate):
+            raise MediaError(
+                f"{source_name(source)} changes midway from {assembly.channels} channels at "
+                f"{assembly.rate} Hz to {channels} at {rate} Hz. Convert it to a single format first."
+            )
+        assembly.add(reader.read(frame), time)
     if assembly is None:
         raise MediaError(
             f"No audio of {source_name(source)} can be decoded. The file is damaged or incomplete. Choose "

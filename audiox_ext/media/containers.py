@@ -49,6 +49,13 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
     Raises:
         MediaError: There is no such file, or it is not readable audio or video.
     """
+    with _open(source) as (container, _):
+        yield container
+
+
+@contextmanager
+def _open(source: MediaSource) -> Iterator[tuple[InputContainer, bool]]:
+    """`open_media`, and whether the file consists of several recordings, by its structure."""
     import av
 
     if isinstance(source, str | Path):
@@ -68,13 +75,14 @@ def open_media(source: MediaSource) -> Iterator[InputContainer]:
     with ExitStack() as stack:
         try:
             binary = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
-            container = stack.enter_context(av.open(open_joined(binary) or file, metadata_errors="ignore"))
+            joined = open_joined(binary)
+            container = stack.enter_context(av.open(joined or file, metadata_errors="ignore"))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError(
                 f"{source_name(source)} cannot be read ({error}). It is not an audio or video file, or "
                 "it is damaged or incomplete. Choose another file."
             ) from error
-        yield container
+        yield container, joined is not None
 
 
 def source_name(source: MediaSource) -> str:
@@ -184,18 +192,11 @@ def _find_clock_of_path(path: str, modified: int, size: int) -> Clock:
 
 
 def _find_clock(source: MediaSource) -> Clock:
-    with open_media(source) as container:
-        search = needs_search(container)
-    search = search or _is_joined(source)  # the file must not move under FFmpeg
-    with open_media(source) as container:
-        return read_clock(container, source_name(source)) if search else read_starts(container)
-
-
-def _is_joined(source: MediaSource) -> bool:
-    """Whether a file consists of several recordings, by its structure."""
-    with ExitStack() as stack:
-        binary = stack.enter_context(open(source, "rb")) if isinstance(source, str | Path) else source
-        return open_joined(binary) is not None
+    with _open(source) as (container, is_joined):
+        if not (is_joined or needs_search(container)):
+            return read_starts(container)
+    with open_media(source) as container:  # at its beginning again
+        return read_clock(container, source_name(source))
 
 
 def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:

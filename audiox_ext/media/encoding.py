@@ -20,7 +20,7 @@ from ..errors import MediaError
 from ..files import write_atomically
 from ..utf8 import get_logger
 from .containers import Film
-from .tracks.colours import to_yuv420
+from .tracks.colours import choose_yuv, to_yuv420
 from .waveforms import conform_audio
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
@@ -204,8 +204,7 @@ class VideoEncoder:
         context = stream.codec_context
         context.time_base = _CLOCK
         context.sample_aspect_ratio = aspect
-        sample = to_yuv420(first, 2, 2)
-        context.colorspace, context.color_range = sample.colorspace, sample.color_range
+        context.colorspace, context.color_range = choose_yuv(first)
         for tag in ("color_primaries", "color_trc"):
             setattr(context, tag, getattr(source.stream.codec_context, tag))
         self.stream = stream

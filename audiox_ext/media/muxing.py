@@ -262,12 +262,13 @@ def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
     import av
 
     clock = find_clock(video)
-    with open_media(video) as source:
-        dates = clock.date_packets(source, video_stream(source, video))
+    with open_media(video) as source:  # before there is an output: this may read all packets
+        stream = video_stream(source, video)
+        _ensure_copyable(source, stream, job.video_format, is_turned)
+        dates = clock.date_packets(source, stream) if clock.is_undated else None
     # The output is the outer context: when it is renamed, perhaps onto the source, the source is closed.
     with job.open() as output, open_media(video) as source:
         stream = video_stream(source, video)
-        _ensure_copyable(source, stream, job.video_format, is_turned)
         start = clock.origin(stream) or 0.0
         try:
             # Without an encoder.
@@ -317,9 +318,8 @@ def _encode_video(video: MediaSource, job: _Job, time_range: TimeRange) -> None:
             if time >= limit - TOLERANCE:
                 end = limit
                 break
-            if (
-                time > time_range.start + film.tolerance
-            ):  # else the pending frame is over before the range starts
+            # Otherwise the pending frame is over before the range starts.
+            if time > time_range.start + film.tolerance:
                 next_time = time - time_range.start
                 frames.write(pending, pending_time, next_time - pending_time)
                 encoder.write(pending_time)

@@ -12,20 +12,17 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .tracks.layouts import mix_by_names
 
-# ITU-R BS.775: centre and surround channels enter left and right at -3 dB, the LFE channel not at all.
-# The order is that of WAVE files: front left, right, centre, LFE, back (or side) left, right, ...
-_3DB = math.sqrt(0.5)
-_LEFT, _RIGHT, _BOTH, _NONE = (1.0, 0.0), (0.0, 1.0), (_3DB, _3DB), (0.0, 0.0)
-_SURROUND_LEFT, _SURROUND_RIGHT, _SURROUND_CENTRE = (_3DB, 0.0), (0.0, _3DB), (0.5, 0.5)
-_TO_STEREO = {
-    2: (_LEFT, _RIGHT),
-    3: (_LEFT, _RIGHT, _BOTH),
-    4: (_LEFT, _RIGHT, _SURROUND_LEFT, _SURROUND_RIGHT),
-    5: (_LEFT, _RIGHT, _BOTH, _SURROUND_LEFT, _SURROUND_RIGHT),
-    6: (_LEFT, _RIGHT, _BOTH, _NONE, _SURROUND_LEFT, _SURROUND_RIGHT),
-    7: (_LEFT, _RIGHT, _BOTH, _NONE, _SURROUND_CENTRE, _SURROUND_LEFT, _SURROUND_RIGHT),
-    8: (_LEFT, _RIGHT, _BOTH, _NONE, _SURROUND_LEFT, _SURROUND_RIGHT, _SURROUND_LEFT, _SURROUND_RIGHT),
+# Channels by their number, in the order of WAVE files.
+_WAVE_ORDER = {
+    2: ("FL", "FR"),
+    3: ("FL", "FR", "FC"),
+    4: ("FL", "FR", "BL", "BR"),
+    5: ("FL", "FR", "FC", "BL", "BR"),
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
 }
 
 
@@ -99,12 +96,12 @@ def check_mixable(waveform: Tensor, rate: int) -> None:
         InputError: It does not.
     """
     channels = len(check_waveform(waveform, rate))
-    if channels > max(_TO_STEREO):
+    if channels > max(_WAVE_ORDER):
         raise _too_many_channels(channels)
 
 
 def _too_many_channels(channels: int) -> InputError:
-    return InputError(f"The waveform has {channels} channels. Give 1 to {max(_TO_STEREO)}.")
+    return InputError(f"The waveform has {channels} channels. Give 1 to {max(_WAVE_ORDER)}.")
 
 
 def _mix_channels(waveform: Tensor, channels: int) -> Tensor:
@@ -113,13 +110,12 @@ def _mix_channels(waveform: Tensor, channels: int) -> Tensor:
         return waveform
     if len(waveform) == 1:
         return waveform.expand(channels, -1)
-    weights = _TO_STEREO.get(len(waveform))
-    if weights is None:
+    if len(waveform) not in _WAVE_ORDER:
         raise _too_many_channels(len(waveform))
     if len(waveform) > 2:
-        peak = max(1.0, float(waveform.abs().max()))
-        waveform = torch.tensor(weights).T @ waveform
-        waveform = waveform * (peak / max(peak, float(waveform.abs().max())))
+        mixed = mix_by_names(waveform, _WAVE_ORDER[len(waveform)])
+        assert mixed is not None, "these names are known"
+        waveform = mixed
     return waveform if channels == 2 else waveform.mean(dim=0, keepdim=True)
 
 

@@ -16,6 +16,7 @@ import folder_paths
 from comfy.cli_args import args
 
 from ...audiox_ext.errors import InputError
+from ...audiox_ext.files import expand_home
 
 if TYPE_CHECKING:
     from ...audiox_ext.checkpoints.catalog import ModelFolders
@@ -152,7 +153,7 @@ def resolve_input_folder(text: str, input_name: str) -> Path:
             f"{input_name} is empty. Enter a folder inside ComfyUI's input folder, or an absolute path."
         )
     _check_file_name(text, input_name)
-    path = Path(text.strip()).expanduser()
+    path = expand_home(Path(text.strip()))
     if path.is_absolute():
         return path
     root = os.path.abspath(folder_paths.get_input_directory())

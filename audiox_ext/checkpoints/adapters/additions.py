@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Product, WeightChange, compare_shapes, describe_shapes
+from .base import Product, ValuesChange, WeightChange, compare_shapes
 
 Matrix = Tensor | Product
 """A whole matrix, or a product."""
@@ -153,20 +153,10 @@ class KroneckerLayer(WeightChange):
         return torch.kron(first, second).mul_(strength * factor).reshape(weight.shape)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DifferenceLayer(WeightChange):
-    """The difference itself (diff, diff_b, w_norm, b_norm).
-
-    values: shaped like the weight.
-    """
-
-    values: Tensor
+class DifferenceLayer(ValuesChange):
+    """The difference itself (diff, diff_b, w_norm, b_norm)."""
 
     method = "diff"
-
-    def describe_misfit(self, shape: tuple[int, ...]) -> str:
-        """Return why the shapes differ, or an empty string."""
-        return "" if tuple(self.values.shape) == shape else describe_shapes(tuple(self.values.shape), shape)
 
     def difference(self, strength: float, weight: Tensor) -> Tensor:
         """Return the scaled difference."""

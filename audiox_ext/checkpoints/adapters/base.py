@@ -56,6 +56,20 @@ class WeightChange(ABC):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ValuesChange(WeightChange):
+    """A change by values that are shaped like the weight.
+
+    values: the values.
+    """
+
+    values: Tensor
+
+    def describe_misfit(self, shape: tuple[int, ...]) -> str:
+        """Return why the shapes differ, or an empty string."""
+        return "" if tuple(self.values.shape) == shape else describe_shapes(tuple(self.values.shape), shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
     """A matrix as the product of small ones.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Product, WeightChange, compare_shapes, describe_shapes
+from .base import Product, ValuesChange, WeightChange, compare_shapes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -191,20 +191,10 @@ class MagnitudeLayer(WeightChange):
         return changed.sub_(original).mul_(strength)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ReplacementLayer(WeightChange):
-    """Other values in place of the weight (set_weight).
-
-    values: shaped like the weight.
-    """
-
-    values: Tensor
+class ReplacementLayer(ValuesChange):
+    """Other values in place of the weight (set_weight)."""
 
     method = "set_weight"
-
-    def describe_misfit(self, shape: tuple[int, ...]) -> str:
-        """Return why the shapes differ, or an empty string."""
-        return "" if tuple(self.values.shape) == shape else describe_shapes(tuple(self.values.shape), shape)
 
     def difference(self, strength: float, weight: Tensor) -> Tensor:
         """Compute the scaled way from the weight to the new values."""

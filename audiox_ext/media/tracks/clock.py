@@ -51,12 +51,14 @@ class Clock:
         starts: When each track begins, by its index; those that were not looked for are missing.
         ends: When each track ends by its packets; empty unless all packets were read.
         counts: The number of packets of each track; empty unless all packets were read.
+        is_undated: Whether the format has no decoding times.
     """
 
     shifts: dict[int, tuple[Shift, ...]] = field(default_factory=dict)
     starts: dict[int, float] = field(default_factory=dict)
     ends: dict[int, float] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
+    is_undated: bool = False
 
     @property
     def is_continuous(self) -> bool:
@@ -66,7 +68,7 @@ class Clock:
     def origin(self, stream: Any) -> float | None:
         """Read when a track begins; None for a bare stream, whose packets have no times."""
         # FFmpeg's own start is a guess where there are no decoding times.
-        if stream.index in self.starts and (self.shifts or is_undated(stream.container)):
+        if stream.index in self.starts and (self.shifts or self.is_undated):
             return self.starts[stream.index]
         if stream.start_time is None:
             return None
@@ -86,8 +88,8 @@ class Clock:
         if stream.index not in self.shifts:
             yield from container.demux(stream)
             return
-        correct = self._correct_undated if is_undated(container) else self._correct_dated
-        return (yield from correct(container, stream))
+        correct = self._correct_undated if self.is_undated else self._correct_dated
+        yield from correct(container, stream)
 
     def _correct_dated(self, container: InputContainer, stream: Any) -> Iterator[Any]:
         """`demux` of a file whose decoding times are true."""
@@ -128,21 +130,18 @@ class Clock:
             (shift.packet, round(shift.seconds / stream.time_base)) for shift in self.shifts[stream.index]
         ]
 
-    def date_packets(self, container: InputContainer, stream: VideoStream) -> list[int] | None:
-        """Find decoding times for the packets of `demux`, as an encoder would choose them.
+    def date_packets(self, container: InputContainer, stream: VideoStream) -> list[int]:
+        """Find decoding times for the packets of an undated file, as an encoder would choose them.
 
         Args:
             container: The open file, at its beginning; its packets are used up.
             stream: Its video track.
 
         Returns:
-            Ticks of each packet in file order, ascending and at or before its display time; None if the file
-            has decoding times.
+            Ticks of each packet of `demux` in file order, ascending and at or before its display time.
         """
         import av
 
-        if not is_undated(container):
-            return None
         shown: list[int] = []
         with suppress(av.error.FFmpegError):  # damage ends the file
             for packet in self.demux(container, stream):
@@ -166,13 +165,16 @@ def read_starts(container: InputContainer) -> Clock:
     """
     import av
 
+    if not is_undated(container):
+        return Clock()
+    starts: dict[int, float] = {}
     pictures = [track for track in _timed_tracks(container) if track.type == "video"]
-    if pictures and is_undated(container):
-        with suppress(av.error.FFmpegError):
-            for packet in container.demux(pictures[0]):
-                if packet.pts is not None:
-                    return Clock(starts={packet.stream.index: float(packet.pts * packet.time_base)})
-    return Clock()
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(pictures[:1]) if pictures else ():
+            if packet.pts is not None:
+                starts[packet.stream.index] = float(packet.pts * packet.time_base)
+                break
+    return Clock(starts=starts, is_undated=True)
 
 
 def read_clock(container: InputContainer, name: str) -> Clock:
@@ -374,7 +376,7 @@ class _Search:
                     if number or wraps or index in shifts:
                         shifts.setdefault(index, []).append(Shift(packet, offset + wraps * self._period))
         fixed = {index: tuple(values) for index, values in shifts.items()}
-        return Clock(fixed, starts, ends, self._counts)
+        return Clock(fixed, starts, ends, self._counts, self._undated)
 
     @staticmethod
     def _offset(part: _Part, ends: dict[int, float]) -> float:

@@ -38,18 +38,28 @@ def to_yuv420(frame: VideoFrame, width: int, height: int) -> VideoFrame:
     """
     import av
 
+    matrix, colour_range = choose_yuv(frame)
     if _has_alpha(frame):
         frame = av.VideoFrame.from_ndarray(read_pixels(frame), format="rgb24")
-    if frame.format.is_rgb or frame.colorspace == _RGB:
-        yuv = frame.reformat(width, height, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        yuv.colorspace, yuv.color_range = _BT709, _LIMITED
-        return yuv
-    full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-    colour_range: Any = "JPEG" if full else "MPEG"
-    matrix = frame.colorspace
-    yuv = frame.reformat(width, height, "yuv420p", src_color_range=colour_range, dst_color_range=colour_range)
-    yuv.colorspace, yuv.color_range = matrix, _FULL if full else frame.color_range
+    limits: Any = "JPEG" if colour_range == _FULL else "MPEG"
+    if _is_rgb(frame):
+        yuv = frame.reformat(width, height, "yuv420p", dst_colorspace="ITU709", dst_color_range=limits)
+    else:
+        yuv = frame.reformat(width, height, "yuv420p", src_color_range=limits, dst_color_range=limits)
+    yuv.colorspace, yuv.color_range = matrix, colour_range
     return yuv
+
+
+def choose_yuv(frame: VideoFrame) -> tuple[int, int]:
+    """Choose FFmpeg's numbers of the matrix and the range that `to_yuv420` gives a frame."""
+    if _is_rgb(frame) or _has_alpha(frame):
+        return _BT709, _LIMITED
+    is_full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+    return frame.colorspace, _FULL if is_full else frame.color_range
+
+
+def _is_rgb(frame: VideoFrame) -> bool:
+    return frame.format.is_rgb or frame.colorspace == _RGB
 
 
 def _has_alpha(frame: VideoFrame) -> bool:

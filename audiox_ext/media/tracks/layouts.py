@@ -7,8 +7,10 @@ LFE channel not at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
+import torch
+from torch import Tensor
 
 _3DB = math.sqrt(0.5)
 # Left and right shares by FFmpeg's names of channels; all others lie in the centre of the rear.
@@ -25,11 +27,11 @@ _SHARES = {
 }
 
 
-def mix_by_names(samples: np.ndarray, names: list[str]) -> np.ndarray | None:
+def mix_by_names(waveform: Tensor, names: Sequence[str]) -> Tensor | None:
     """Mix to stereo, scaled down as a whole if that would clip.
 
     Args:
-        samples: (C, S) float32.
+        waveform: (C, S) float32.
         names: FFmpeg's name of each channel.
 
     Returns:
@@ -37,7 +39,6 @@ def mix_by_names(samples: np.ndarray, names: list[str]) -> np.ndarray | None:
     """
     if not all(name in _SHARES for name in names):
         return None
-    shares = np.array([_SHARES[name] for name in names], np.float32).T
-    mixed = shares @ samples
-    before, after = (float(np.abs(part).max(initial=1.0)) for part in (samples, mixed))
-    return np.asarray(mixed * (before / max(before, after)), np.float32)
+    peak = max(1.0, float(waveform.abs().max()))
+    mixed = torch.tensor([_SHARES[name] for name in names]).T @ waveform
+    return mixed * (peak / max(peak, float(mixed.abs().max())))

@@ -221,7 +221,7 @@ def _element(identifier: int, content: bytes) -> bytes:
 def _void(length: int) -> bytes:
     """An element that means nothing, of a length in bytes: 0, or 2 and more."""
     if length < 0 or length == 1:
-        raise ValueError(f"There is no room of {length} bytes.")
+        raise ValueError(f"A gap of {length} bytes cannot be filled.")
     if length == 0:
         return b""
     size = 1 if length < 128 else 4
