@@ -1,14 +1,19 @@
 """Writes files and folders atomically: readers find the complete old version or the complete new one.
 
-Checks beforehand whether a place can be written to, so that long work is not lost, and says why if it cannot.
+What a killed run leaves behind is removed by the next run that writes to the same folder. Checks beforehand
+whether a place can be written to, so that long work is not lost, and says why if it cannot.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import itertools
 import os
+import re
 import shutil
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +25,13 @@ from .utf8 import get_logger, is_valid
 log = get_logger(__name__)
 
 _MARK = ".partial"
+_OLD = f".old{_MARK}"  # of a folder that is being replaced
 _NAME_LENGTH = 40  # characters of a file's name in its temporary name, which must not become too long
+_OLD_NAME_BYTES = 190  # the same for folders that are being replaced, whose whole name has to be restored
+_LEFTOVER = re.compile(r"\.(?P<name>.*)\.[0-9a-f]{32}(?P<old>\.old)?\.partial(\.[^.]*)?", re.DOTALL)
+_LEFTOVER_SECONDS = 3600  # a younger file may be of a program that is still writing
+_REPLACEMENTS = 3  # attempts, because another process may put the old folder back in between
+_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>
 _TRIAL_BYTES = 4096  # a full disk still accepts an empty file
 _PERMISSIONS = "Choose another folder, or mend its permissions. Another program may have the file open."
 _ADVICE = {
@@ -56,6 +67,7 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
     temporary = _hidden(path, _MARK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         yield temporary
         _flush(temporary)
         if path.is_dir():
@@ -179,6 +191,41 @@ def is_temporary(path: Path) -> bool:
     return _MARK in path.suffixes
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs of `write_atomically` left in a folder, and complete their replacements.
+
+    Only hidden files and folders with the names that `write_atomically` gives are removed, and only an hour
+    after their last change: younger ones may be in use.
+    """
+    restore_replaced(folder)
+    for path, _ in _list_leftovers(folder):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _LEFTOVER_SECONDS:
+                _remove(path)
+
+
+def restore_replaced(folder: Path) -> None:
+    """Put back the folders whose replacement was killed after the old one had been renamed."""
+    replaced = [(path, match["name"]) for path, match in _list_leftovers(folder) if match["old"]]
+    with suppress(OSError):  # another process may do the same
+        replaced.sort(key=lambda item: item[0].stat().st_mtime, reverse=True)
+    for path, name in replaced:
+        if name and not os.path.lexists(folder / name):
+            with suppress(OSError):
+                path.rename(folder / name)
+                log.warning("%s was being replaced when a program ended. The old one is back.", folder / name)
+
+
+def _list_leftovers(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """List the temporary files and folders of `write_atomically` in a folder."""
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith(".") and _MARK in name]
+    except (OSError, ValueError):
+        return []
+    matches = ((name, _LEFTOVER.fullmatch(name)) for name in names)
+    return [(folder / name, match) for name, match in matches if match]
+
+
 def _follow(path: Path) -> Path:
     """Return the target of a link, because renaming would replace the link itself."""
     target = Path(os.path.realpath(path)) if os.path.islink(path) else path
@@ -189,7 +236,10 @@ def _follow(path: Path) -> Path:
 
 def _hidden(path: Path, mark: str) -> Path:
     """A unique hidden name beside `path`, because several processes may write to the same place."""
-    return path.with_name(f".{path.name[:_NAME_LENGTH]}.{uuid.uuid4().hex}{mark}{path.suffix}")
+    name = path.name[:_NAME_LENGTH]
+    if mark == _OLD and len(os.fsencode(path.name)) <= _OLD_NAME_BYTES:
+        return path.with_name(f".{path.name}.{uuid.uuid4().hex}{mark}")
+    return path.with_name(f".{name}.{uuid.uuid4().hex}{_MARK}{path.suffix}")
 
 
 def _check_encoding(path: Path) -> None:
@@ -211,6 +261,8 @@ def _check_place(path: Path, folder: Path) -> None:
         InputError: nothing can be written there.
     """
     missing = _list_missing_folders(folder)
+    if not missing:
+        remove_leftovers(folder)  # they may be what fills the disk
     trial = _hidden(folder / path.name, _MARK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -238,15 +290,35 @@ def _list_missing_folders(folder: Path) -> list[Path]:
 
 
 def _replace_folder(path: Path, replacement: Path) -> None:
-    """Rename a folder into the place of another; only a file can be replaced in one step."""
-    old = _hidden(path, f".old{_MARK}")
-    path.rename(old)
-    try:
-        replacement.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
+    """Replace a folder by another. On Linux this is one step; elsewhere only files are replaced in one."""
+    if _exchange(path, replacement):
+        return  # the old folder now has the temporary name
+    old = _hidden(path, _OLD)
+    for remaining in reversed(range(_REPLACEMENTS)):
+        path.rename(old)
+        with suppress(OSError):
+            os.utime(old)  # its age as a leftover counts from now
+        try:
+            replacement.rename(path)
+            break
+        except OSError:
+            if not remaining or not os.path.isdir(path):
+                with suppress(FileNotFoundError):  # another process has put it back
+                    old.rename(path)
+                raise
     _remove(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two files or folders swap their names in one step; return whether that was possible."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):  # not in every C library
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return bool(rename(_WORKING_FOLDER, names[0], _WORKING_FOLDER, names[1], _EXCHANGE) == 0)
 
 
 def _flush(path: Path) -> None:
@@ -259,7 +331,7 @@ def _flush(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     """Delete a file or a folder, if there is one."""
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError, ValueError):  # what remains must not hide the error that is being reported
