@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from .comfy.consent import read_consent
 from .comfy.precision import PRECISIONS, Precision
 from .shared.fingerprints import Fingerprint
 from .shared.model_store import LoaderSettings, list_model_names
@@ -61,11 +62,11 @@ class AudioXLoadModel(io.ComfyNode):
             model: the model's name.
             precision: number format of the network.
             engine: the code that runs the model.
-            accept_cc_by_nc: whether the user accepts the non-commercial licence.
+            accept_cc_by_nc: whether the user accepts the non-commercial licence; only True does.
             compile: whether to compile the network.
         """
         return io.NodeOutput(
-            MODELS.load(LoaderSettings(model, precision, engine, bool(accept_cc_by_nc), compile))
+            MODELS.load(LoaderSettings(model, precision, engine, read_consent(accept_cc_by_nc), compile))
         )
 
 

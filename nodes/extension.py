@@ -17,6 +17,7 @@ from .audiox_model_loader import AudioXLoadModel
 from .audiox_sampler import AudioXSample
 from .audiox_video_sound import AudioXVideoSound
 from .audiox_view import AudioXView
+from .comfy.consent import register_consent_check
 from .comfy.paths import register_model_folders
 
 log = get_logger(__name__)
@@ -42,10 +43,12 @@ class AudioXExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return the nodes; ComfyUI calls this once at start.
 
-        Also registers the model folders, because ComfyUI 0.3.64 never calls `on_load`.
+        Also registers the model folders and the check of consent, because ComfyUI 0.3.64 never calls
+        `on_load`.
         """
         if is_set(DISABLE_VARIABLE):
             log.info("AudioX: %s is set, so no AudioX nodes are registered.", DISABLE_VARIABLE)
             return []
         register_model_folders()
+        register_consent_check({AudioXLoadModel.define_schema().node_id})
         return NODES
