@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .diffusion.training_module import DiffusionTraining
     from .training.initial_model import InitialModel
 
-
+_PARTS = ("autoencoder/autoencoder.safetensors", "sync/synchformer.safetensors")
 _CAPTIONS = 20_000  # that a tokenizer is made for
 _MEASURED_SOUNDS = 192  # for the mean and deviation of latents, or the components of strengths
 
@@ -80,7 +80,10 @@ def train_autoencoder(
                 "itself: leave out --initial-model."
             )
         return _build_from_waves(config, folder, device, report)
-    initial = None if start is None else read_initial_model(start, config).model.pretransform.state_dict()
+    initial = None
+    if start is not None:
+        model = read_initial_model(start, config).model
+        initial, config = model.pretransform.state_dict(), config.inherit_licenses(model.config.license)
     return _train_waves(config, config.model.autoencoder, folder / "autoencoder", initial, device, report)
 
 
@@ -115,7 +118,7 @@ def _train_waves(
     if initial is None:
         scale = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
         report(f"Latents divided by {float(scale.min()):.3g} to {float(scale.max()):.3g}.")
-    write_autoencoder(plain, result)
+    write_autoencoder(plain, result, config.model.license)
     return result
 
 
@@ -149,7 +152,7 @@ def _build_from_waves(
     build_decoder(autoencoder, inner, rate, LatentMap.fit(spectra, sizes.latent_dim))
     result = folder / "autoencoder" / "autoencoder.safetensors"
     result.parent.mkdir(parents=True, exist_ok=True)
-    write_autoencoder(autoencoder, result)
+    write_autoencoder(autoencoder, result, config.inherit_licenses(files=[trained]).model.license)
     return result
 
 
@@ -215,7 +218,7 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
     _fit(module, batches, held_out, place, device, report)
     result = place / "synchformer.safetensors"
     with module.average.apply():
-        write_synchformer(module.synchformer, result)
+        write_synchformer(module.synchformer, result, config.model.license)
     return result
 
 
@@ -257,6 +260,9 @@ def train_diffusion(
     settings, place = config.diffusion, folder / "diffusion"
     words = folder / "captions"
     initial = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
+    followed = None if teacher is None else read_teacher(teacher, config, device)
+    licenses = [source.license for source in (initial, followed) if source is not None]
+    config = config.inherit_licenses(*licenses, files=[folder / name for name in _PARTS])
     autoencoder, synchformer = _trained_parts(config, folder, initial)
     tokenizer = _tokenizer(config, words / "tokenizer.json")
     torch.manual_seed(settings.seed)
@@ -267,8 +273,7 @@ def train_diffusion(
     except RuntimeError as error:  # of load_state_dict
         source = folder / "autoencoder" if start is None else start
         raise TrainingError(f"{source} does not fit this configuration ({error}).") from None
-    if teacher is not None:
-        module.teacher = read_teacher(teacher, config, device)
+    module.teacher = followed
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     if initial is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
         ensure_captions_learnt(module, words / "captions.safetensors", report)

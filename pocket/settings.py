@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from audiox_ext.checkpoints.untrusted.headers import add_header_licenses
 from audiox_ext.config import AutoencoderConfig, ModelConfig
 from audiox_ext.errors import ConfigError
+from audiox_ext.license import find_strictest
 from audiox_ext.training.settings import RunSettings, check_minimum
 
 from .world.dataset import Dataset, Split
@@ -230,6 +233,19 @@ class TrainingConfig:
     def balanced_dataset(self, split: Split) -> Dataset:
         """Sounds of all kinds in equal numbers, for autoencoders, which must represent every kind."""
         return replace(self.dataset(split, film_fraction=0), kinds=tuple(dict.fromkeys(self.data.kinds)))
+
+    def inherit_licenses(self, *licenses: str | None, files: Sequence[Path] = ()) -> TrainingConfig:
+        """Return this configuration with the strictest of its licence and those of what it is trained from.
+
+        Args:
+            licenses: Licences of models; None counts as non-commercial.
+            files: Weights files; those that name no licence change nothing.
+        """
+        name = add_header_licenses(find_strictest([self.model.license, *licenses]), files)
+        if name == self.model.license:
+            return self
+        config_json = {**self.config_json, "license": name}
+        return replace(self, config_json=config_json, model=replace(self.model, license=name))
 
     def conditioner(self, kind: type[T]) -> T | None:
         """The configuration of the model's conditioner of a type, or None."""

@@ -16,7 +16,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from audiox_ext.checkpoints.config_parser import parse_autoencoder_config, parse_config, read_config
+from audiox_ext.checkpoints.config_parser import parse_autoencoder_config, parse_config
+from audiox_ext.checkpoints.untrusted.json_files import read_config
 from audiox_ext.config import (
     AudioAutoencoderConditionerConfig,
     ClipConditionerConfig,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from audiox_ext.checkpoints.config_parser import parse_config, read_config
+from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.untrusted.json_files import read_config
 from audiox_ext.config import AudioAutoencoderConditionerConfig, ClipConditionerConfig
 from audiox_ext.errors import ConfigError
 from tools.random_checkpoint import build_tiny_config
@@ -59,7 +60,7 @@ def test_the_form_of_the_audio_conditioner_is_read_from_its_fields() -> None:
         ("sample_rate", ..., "sample_rate is missing"),
         ("sample_rate", "fast", "sample_rate must be int, got 'fast'"),
         ("sample_rate", True, "sample_rate must be int, got True"),
-        ("sample_rate", 0, "sample_rate must be above 0"),
+        ("sample_rate", 0, "sample_rate must be from 1 to 768000, got 0"),
         ("video_fps", 0, r"video_fps must lie in \[0.1, 240\], got 0"),
         ("video_fps", float("nan"), "video_fps must lie in"),
         ("model", [], "model must be an object, got list"),

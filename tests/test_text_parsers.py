@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from audiox_ext.checkpoints.config_parser import parse_config, read_config
+from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.checkpoints.lora_file import read_lora
+from audiox_ext.checkpoints.untrusted.json_files import read_config
 from audiox_ext.cli.common import read_loras
 from audiox_ext.cli.generate import _region
 from audiox_ext.errors import AudioXError

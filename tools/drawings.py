@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from audiox_ext.checkpoints.config_parser import parse_config, read_config
+from audiox_ext.checkpoints.config_parser import parse_config
+from audiox_ext.checkpoints.untrusted.json_files import read_config
 from audiox_ext.media.frames import TimeRange
 from audiox_ext.model_info import ModelFacts
 from audiox_ext.pipeline.edit_track import WindowJob, edit_track

@@ -14,16 +14,24 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError, ModelNotFoundError
-from ..files import expand_home, explain_os_error, find_home, is_about_disk, is_temporary
+from ..files import (
+    expand_home,
+    explain_os_error,
+    find_home,
+    is_about_disk,
+    is_temporary,
+    restore_replaced,
+)
 from ..utf8 import get_logger
+from .untrusted.names import check_encoder_name
 
 log = get_logger(__name__)
 
-_WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt")
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt")
 _STUDENT = "audiox_turbo/audiox_turbo"
 _VAE_NAMES = ("VAE", "vae", "pretransform/vae", "pretransform/VAE")
-_SYNCHFORMER_NAMES = ("synchformer_state_dict", "synchformer/synchformer_state_dict")
-_DOWNLOAD_MARK = ".audiox-fetching"  # holds the repository's name while the download is incomplete
+SYNCHFORMER_NAMES = ("synchformer_state_dict", "synchformer/synchformer_state_dict")
+DOWNLOAD_MARK = ".audiox-fetching"  # holds the repository's name while the download is incomplete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +127,9 @@ def list_models(folders: ModelFolders) -> list[str]:
 
 def _model_names(root: Path) -> list[str]:
     """List the model folders in `root`, none if it cannot be read."""
+    restore_replaced(root)
     try:
-        return sorted(path.name for path in root.iterdir() if path.is_dir() and holds_model(path))
+        return sorted(path.name for path in root.iterdir() if holds_model(path) and not is_temporary(path))
     except OSError:
         return []
 
@@ -151,6 +160,8 @@ def find_model_folder(name: str, folders: ModelFolders, allow_paths: bool) -> Pa
         InputError: `name` is not a valid name.
     """
     path = expand_home(Path(name))
+    for root in (*folders.audiox, path.parent) if allow_paths else folders.audiox:
+        restore_replaced(root)
     if allow_paths and path.is_dir() and (holds_model(path) or path.is_absolute() or name.startswith(".")):
         return path
     # Every folder that `list_models` offers is a valid name, whatever characters it has.
@@ -239,23 +250,10 @@ def find_synchformer(
     places: list[Path] = [near] if near is not None else []
     places += folders.synchformer
     for root in folders.audiox:
-        places += [root, *sorted(p for p in root.glob("*") if p.is_dir())]
+        places += [root, *sorted(p for p in root.glob("*") if p.is_dir() and not is_temporary(p))]
     places += _bundled_models(folders)
-    candidates = (_first_weights(place, _SYNCHFORMER_NAMES) for place in places)
+    candidates = (_first_weights(place, SYNCHFORMER_NAMES) for place in places)
     return next((path for path in candidates if path is not None and fits(path)), None)
-
-
-def check_encoder_name(name: str) -> None:
-    """Check that a text encoder's name stays in the model's folder.
-
-    Raises:
-        InputError: `name` is an absolute path or contains "..".
-    """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(
-            f"config.json: t5_model_name is {name!r}, which is outside the model's folder. Use t5-base, or "
-            "the name of a folder beside config.json."
-        )
 
 
 def find_text_encoder(name: str, folders: ModelFolders, near: Path | None) -> tuple[Path, Path] | None:
@@ -284,7 +282,7 @@ def find_text_encoder(name: str, folders: ModelFolders, near: Path | None) -> tu
 
 def _first_weights(folder: Path, stems: Iterable[str]) -> Path | None:
     """Return the first weights file with one of these names without suffix."""
-    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in _WEIGHT_SUFFIXES)
+    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in WEIGHT_SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -294,7 +292,7 @@ def _only_weights(folder: Path) -> Path | None:
     files = [
         path
         for path in sorted(folder.glob("*"))
-        if path.suffix in _WEIGHT_SUFFIXES
+        if path.suffix in WEIGHT_SUFFIXES
         and not path.stem.lower().startswith(other_parts)
         and not is_temporary(path)
     ]
@@ -304,7 +302,7 @@ def _only_weights(folder: Path) -> Path | None:
 def unfinished_repository(folder: Path) -> str | None:
     """Return the repository of an incomplete download into this folder, or None."""
     try:
-        repository = (folder / _DOWNLOAD_MARK).read_text(encoding="utf-8").strip()
+        repository = (folder / DOWNLOAD_MARK).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return repository if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) else None
@@ -313,7 +311,7 @@ def unfinished_repository(folder: Path) -> str | None:
 def clear_download_mark(folder: Path) -> None:
     """Mark a folder as complete, wherever its files came from."""
     with contextlib.suppress(OSError):
-        (folder / _DOWNLOAD_MARK).unlink(missing_ok=True)
+        (folder / DOWNLOAD_MARK).unlink(missing_ok=True)
 
 
 def download_repository(repository: str, patterns: Sequence[str], folder: Path) -> Path:
@@ -337,7 +335,7 @@ def download_repository(repository: str, patterns: Sequence[str], folder: Path) 
     page = f"https://huggingface.co/{repository}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _DOWNLOAD_MARK).write_text(repository, encoding="utf-8")
+        (folder / DOWNLOAD_MARK).write_text(repository, encoding="utf-8")
         # List the files first: without a network, snapshot_download returns an incomplete folder as complete.
         listing = [file.rfilename for file in model_info(repository).siblings or []]
         names = _select(listing, patterns)

@@ -6,7 +6,6 @@ once and ignored: published files contain keys without influence on inference.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,39 +30,39 @@ from ..config import (
 )
 from ..errors import ConfigError
 from .catalog import CheckpointFiles
-from .config_section import ConfigSection
+from .model_parts import list_weights
+from .untrusted.config_section import ConfigSection
+from .untrusted.headers import add_header_licenses
+from .untrusted.json_files import read_config
+from .untrusted.sizes import MAX_LAYERS, MAX_WIDTH
 
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read the JSON object in a config.json.
-
-    Raises:
-        ConfigError: the file is missing, unreadable or not JSON.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} is missing: every model needs its config.json beside the weights. Put it there."
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error}). Check its permissions.") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}). Download it again.") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} contains a {type(data).__name__}, not an object. Download it again.")
-    return data
+_MAX_RATE = 768_000  # hertz
+_MAX_SAMPLES = 600 * _MAX_RATE
+_MAX_TOKENS = 8192  # per prompt
+_MAX_STEPS = 10_000
+_MAX_FFT, _MAX_BANDS = 16_384, 1024
+_CLIP_LIMITS = {"num_hidden_layers": MAX_LAYERS, "image_size": 4096, "patch_size": 4096}
 
 
 def read_model_config(files: CheckpointFiles) -> dict[str, Any]:
     """Read the config.json of a checkpoint; for AudioX-Turbo, published without one, this package's own.
 
+    Its licence becomes the strictest of those in config.json and in the headers of the weights, and of the
+    encoders in the model's folder.
+
     Raises:
         ConfigError: the file is missing, unreadable or not JSON.
     """
-    if files.config is None and files.is_student:
-        return read_config(Path(__file__).parents[1] / "config" / "AudioX-Turbo.json")
-    return read_config(files.folder / "config.json")
+    own = files.config is None and files.is_student
+    data = read_config(
+        Path(__file__).parents[1] / "config" / "AudioX-Turbo.json" if own else files.folder / "config.json"
+    )
+    name = data.get("license")
+    if name is None or isinstance(name, str):
+        license_name = add_header_licenses(name, list_weights(files, data))
+        if license_name is not None and license_name != name:
+            return {"license": license_name} | data | {"license": license_name}
+    return data
 
 
 def parse_config(data: Mapping[str, Any]) -> ModelConfig:
@@ -87,8 +86,8 @@ def parse_config(data: Mapping[str, Any]) -> ModelConfig:
             )
     model.get("io_channels", int, 0)
     config = ModelConfig(
-        sample_rate=top.positive("sample_rate"),
-        sample_size=top.positive("sample_size"),
+        sample_rate=top.positive("sample_rate", high=_MAX_RATE),
+        sample_size=top.positive("sample_size", high=_MAX_SAMPLES),
         video_fps=video_fps,
         audio_channels=top.positive("audio_channels", 2),
         conditioning_seconds=seconds,
@@ -120,17 +119,17 @@ def parse_autoencoder_config(data: Any, where: str) -> AutoencoderConfig:
 
 def _few_steps(top: ConfigSection) -> int | None:
     """Return the number of steps that a few-step student was trained for."""
-    count = top.section("training", {}).get("dmd_sample_steps", (int, type(None)), None)
-    if count is not None and count < 1:
-        raise ConfigError(f"config.json: training.dmd_sample_steps must be at least 1, got {count}.")
-    return count
+    section = top.section("training", {})
+    if section.get("dmd_sample_steps", (int, type(None)), None) is None:
+        return None
+    return section.positive("dmd_sample_steps", high=_MAX_STEPS)
 
 
 def _sampling(section: ConfigSection) -> SamplingDefaults:
     """Parse this pack's own optional section with the sampling defaults of a model."""
     defaults = SamplingDefaults
     sampling = SamplingDefaults(
-        steps=section.positive("steps", defaults.steps),
+        steps=section.positive("steps", defaults.steps, _MAX_STEPS),
         cfg_scale=section.between("cfg_scale", 1, 100, defaults.cfg_scale),
         sampler_type=section.choice("sampler_type", SAMPLER_NAMES, defaults.sampler_type),
         sigma_min=section.between("sigma_min", 1e-3, 1e3, defaults.sigma_min),
@@ -149,10 +148,10 @@ def _network(diffusion: ConfigSection) -> NetworkConfig:
         type=kind,
         io_channels=section.positive("io_channels"),
         embed_dim=section.positive("embed_dim"),
-        depth=section.positive("depth"),
+        depth=section.positive("depth", high=MAX_LAYERS),
         num_heads=section.positive("num_heads"),
         cond_token_dim=section.positive("cond_token_dim"),
-        global_cond_dim=section.get("global_cond_dim", int, 0),
+        global_cond_dim=section.whole("global_cond_dim", 0, MAX_WIDTH, 0),
         project_cond_tokens=section.get("project_cond_tokens", bool, True),
         latent_seq_len=section.positive("_latent_seq_len", NetworkConfig.latent_seq_len),
     )
@@ -172,7 +171,7 @@ def _fusion(diffusion: ConfigSection) -> FusionConfig | None:
     fusion = FusionConfig(
         num_experts_per_modality=section.positive("num_experts_per_modality"),
         num_heads=section.positive("num_heads"),
-        num_fusion_layers=section.positive("num_fusion_layers"),
+        num_fusion_layers=section.positive("num_fusion_layers", high=MAX_LAYERS),
         dim=section.positive("dim", FusionConfig.dim),
     )
     section.log_unknown_keys()
@@ -211,7 +210,8 @@ def _encoder(section: ConfigSection) -> OobleckEncoderConfig | SpectralEncoderCo
     result: OobleckEncoderConfig | SpectralEncoderConfig
     if section.choice("type", ("oobleck", "strengths")) == "strengths":
         result = SpectralEncoderConfig(
-            in_channels=sizes.positive("in_channels"), sample_rate=sizes.positive("sample_rate")
+            in_channels=sizes.positive("in_channels"),
+            sample_rate=sizes.positive("sample_rate", high=_MAX_RATE),
         )
     else:
         result = OobleckEncoderConfig(
@@ -260,7 +260,7 @@ def _clip(kind: str, section: ConfigSection, seconds: float, video_fps: float) -
     tower_defaults, defaults = ClipVisionConfig(), ClipConditionerConfig
     tower_config = ClipVisionConfig(
         **{
-            name: tower.positive(name, getattr(tower_defaults, name))
+            name: tower.positive(name, getattr(tower_defaults, name), _CLIP_LIMITS.get(name, MAX_WIDTH))
             for name in ClipVisionConfig.__dataclass_fields__
             if name not in ("layer_norm_eps", "hidden_act")
         },
@@ -272,10 +272,10 @@ def _clip(kind: str, section: ConfigSection, seconds: float, video_fps: float) -
         with_sync=kind != "clip",
         video_fps=section.between("video_fps", 0.1, 240, video_fps),
         seconds=seconds,
-        out_features=section.positive("out_features", defaults.out_features),
+        out_features=section.positive("out_features", defaults.out_features, _MAX_TOKENS),
         clip=tower_config,
         temporal_dim=section.positive("temporal_dim", defaults.temporal_dim),
-        temporal_depth=section.positive("temporal_depth", defaults.temporal_depth),
+        temporal_depth=section.positive("temporal_depth", defaults.temporal_depth, MAX_LAYERS),
         temporal_heads=section.positive("temporal_heads", defaults.temporal_heads),
         temporal_dim_head=section.positive("temporal_dim_head", defaults.temporal_dim_head),
         sync_dim=section.positive("sync_dim", defaults.sync_dim),
@@ -287,7 +287,7 @@ def _text(kind: str, section: ConfigSection, seconds: float, video_fps: float) -
     defaults = TextConditionerConfig
     return TextConditionerConfig(
         t5_model_name=section.get("t5_model_name", str, defaults.t5_model_name),
-        max_length=section.positive("max_length", defaults.max_length),
+        max_length=section.positive("max_length", defaults.max_length, _MAX_TOKENS),
         dim=section.positive("dim", defaults.dim),
     )
 
@@ -297,11 +297,11 @@ def _mel(kind: str, section: ConfigSection, seconds: float, video_fps: float) ->
     defaults = MelConditionerConfig
     start, end = _mask_ratios(section, defaults.mask_ratio_start, defaults.mask_ratio_end)
     return MelConditionerConfig(
-        n_fft=section.positive("n_fft"),
-        hop_length=section.positive("hop_length"),
-        win_length=section.positive("win_length"),
-        n_mel_channels=section.positive("n_mel_channels"),
-        target_sample_rate=section.positive("target_sample_rate"),
+        n_fft=section.positive("n_fft", high=_MAX_FFT),
+        hop_length=section.positive("hop_length", high=_MAX_FFT),
+        win_length=section.positive("win_length", high=_MAX_FFT),
+        n_mel_channels=section.positive("n_mel_channels", high=_MAX_BANDS),
+        target_sample_rate=section.positive("target_sample_rate", high=_MAX_RATE),
         feature_dim=section.positive("feature_dim", defaults.feature_dim),
         mask_ratio_start=start,
         mask_ratio_end=end,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,14 @@ from .catalog import (
 )
 from .config_parser import parse_config, read_model_config
 from .encoders import text_encoder_names
+from .model_parts import list_encoders, list_parts, name_encoders, write_model_folder
 from .pretrained import DTYPES
-from .safetensors_writer import write_safetensors
+from .safetensors_writer import measure_safetensors, write_safetensors
 from .state_dict import fold_weight_norm
-from .weights import dtypes_of, read_fitting_checkpoint, used_keys
+from .weights import check_files, dtypes_of, read_fitting_checkpoint, used_keys
 
 WEIGHTS = "model.safetensors"
-_SYNCHFORMER = tuple(
-    f"{folder}synchformer_state_dict{suffix}"
-    for folder in ("", "synchformer/")
-    for suffix in (".safetensors", ".ckpt", ".pth", ".pt")
-)
+_BLOCK = 4096  # bytes that a file may take in addition to its content
 
 
 def convert_checkpoint(
@@ -55,7 +53,9 @@ def convert_checkpoint(
     """Write config.json and model.safetensors of a model on disk to a new folder.
 
     Weight-normalised convolutions are folded; tensors without influence stay as they are. The text encoder
-    and Synchformer are copied if they are in the model's own folder.
+    and Synchformer are copied if they are in the model's own folder. The whole model is written beside
+    `target` and checked before it gets its name. With `force` it replaces all parts of the model in `target`;
+    other files there stay.
 
     Args:
         name: the model's name, or the path of its folder.
@@ -79,18 +79,19 @@ def convert_checkpoint(
     data = add_license(read_model_config(files), files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
-    encoders = text_encoder_names(config)
+    text_encoder_names(config)  # raises an error for a name outside the folder
+    check_files(config, files)
     in_place = target.resolve() == folder.resolve()
     _check_target(target, files, in_place=in_place, force=force)
     state, dtypes = _convert_state(files, config, DTYPES[precision])
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{target} cannot be created ({error}). Choose another folder.") from None
-    metadata = {"source": _source(files), "dtype": precision}
-    _write_model(target, data, config, state, dtypes, metadata)
-    if not in_place:
-        _copy_encoders(folder, target, encoders)
+    model = _NewModel(data, config, state, dtypes, {"source": _source(files), "dtype": precision})
+    if in_place:
+        check_space(target, model.measure())
+        # First config.json, which differs by the licence alone: the folder holds the same model at all times.
+        model.write_config(target)
+        model.write_weights(target)
+    else:
+        _write_beside(target, model, folder)
     return target / WEIGHTS
 
 
@@ -98,6 +99,8 @@ def write_changed_model(
     files: CheckpointFiles, target: Path, changes: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> None:
     """Write a model with new values for some of its tensors to a new folder; everything else is copied.
+
+    A model in `target` is replaced as `convert_checkpoint` does it.
 
     Args:
         files: the model's files.
@@ -114,9 +117,8 @@ def write_changed_model(
         model = AudioXModel(config)
     state = read_fitting_checkpoint(model, files)
     dtypes = {key: dtype or state[key].dtype for key in changes}
-    target.mkdir(parents=True, exist_ok=True)
-    _write_model(target, data, config, {**state, **changes}, dtypes, {"finetuned_from": _source(files)})
-    _copy_encoders(files.folder, target, text_encoder_names(config))
+    new = _NewModel(data, config, {**state, **changes}, dtypes, {"finetuned_from": _source(files)})
+    _write_beside(target, new, files.folder)
 
 
 def add_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
@@ -130,12 +132,15 @@ def add_license(data: dict[str, Any], files: CheckpointFiles) -> dict[str, Any]:
 def _check_target(target: Path, files: CheckpointFiles, *, in_place: bool, force: bool) -> None:
     """Raise `InputError` if the target cannot be written, or if files would be lost without `force`."""
     weights, config = target / WEIGHTS, target / "config.json"
-    existing = next((path for path in (weights, config) if path.exists()), None)
-    if existing is not None and not force and not (in_place and existing == config):
+    present = [weights] if in_place else [weights, config, *list_parts(target)]
+    existing = next((path for path in present if path.exists()), None)
+    if existing is not None and not force:
         raise InputError(f"{existing} exists already. Choose another folder, or replace it with --force.")
     if weights.exists() and weights.samefile(files.weights):
         raise InputError(f"{weights} is the source of this conversion. Choose another folder.")
     check_folder_writable(target)
+    if not in_place and target.exists():
+        check_folder_writable(target.resolve().parent)  # the new model is written there
 
 
 def _source(files: CheckpointFiles) -> str:
@@ -157,27 +162,71 @@ def _convert_state(
     return folded | unused, {key: dtypes[module_key(key)] for key in folded}
 
 
-def _write_model(
-    target: Path,
-    data: Mapping[str, Any],
-    config: ModelConfig,
-    state: Mapping[str, Tensor],
-    dtypes: Mapping[str, torch.dtype],
-    metadata: Mapping[str, str],
-) -> None:
-    """Write model.safetensors and config.json."""
-    metadata = {"format": "pt", "license": config.license or "unknown", **metadata}
-    write_safetensors(target / WEIGHTS, state, dtypes, metadata)
-    with write_atomically(target / "config.json") as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class _NewModel:
+    """A model to be written.
+
+    Attributes:
+        data: its config.json.
+        config: the same, typed.
+        state: its tensors by key.
+        dtypes: the types in the file of those that are converted.
+        origin: further metadata for the file's header.
+    """
+
+    data: Mapping[str, Any]
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    dtypes: Mapping[str, torch.dtype]
+    origin: Mapping[str, str]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The texts in the file's header."""
+        return {"format": "pt", "license": self.config.license or "unknown", **self.origin}
+
+    @property
+    def text(self) -> str:
+        """The content of config.json."""
+        return json.dumps(self.data, indent=1) + "\n"
+
+    def measure(self) -> int:
+        """Return the size of both files in bytes."""
+        size = measure_safetensors(self.state, self.dtypes, self.metadata)
+        return size + len(self.text.encode()) + 2 * _BLOCK
+
+    def write_config(self, folder: Path) -> None:
+        """Write config.json."""
+        with write_atomically(folder / "config.json") as temporary:
+            temporary.write_text(self.text, encoding="utf-8")
+
+    def write_weights(self, folder: Path) -> None:
+        """Write model.safetensors."""
+        write_safetensors(folder / WEIGHTS, self.state, self.dtypes, self.metadata)
+
+    def check(self, folder: Path) -> None:
+        """Read what was written, and check that it is complete. Raises `AudioXError` if it is not."""
+        with torch.device("meta"):
+            model = AudioXModel(self.config)
+        read_fitting_checkpoint(model, find_files(folder))
 
 
-def _copy_encoders(folder: Path, target: Path, encoders: list[str]) -> None:
-    """Copy the text encoders and Synchformer if they are in the model's own folder."""
-    for name in (*encoders, *(name.split("/")[-1] for name in encoders), *_SYNCHFORMER):
-        source, copy = folder / name, target / name
-        if not source.exists() or copy.exists():
-            continue
-        check_space(target, sum(f.stat().st_size for f in (source, *source.rglob("*")) if f.is_file()))
-        with write_atomically(copy) as temporary:
-            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
+def _write_beside(target: Path, model: _NewModel, source: Path) -> None:
+    """Write a whole model, with the encoders in the source's folder, and let it replace that in `target`."""
+    names = list(dict.fromkeys([*text_encoder_names(model.config), *name_encoders(model.data)]))
+    encoders = list_encoders(source, names)
+    files = [file for path in encoders for file in (path, *path.rglob("*")) if file.is_file()]
+    size = model.measure() + sum(file.stat().st_size + _BLOCK for file in files)
+    check_space(target.resolve().parent, size)
+
+    def write(folder: Path) -> None:
+        """Write all parts."""
+        model.write_config(folder)
+        model.write_weights(folder)
+        for path in encoders:
+            copy = folder / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, copy)
+        model.check(folder)
+
+    write_model_folder(target, names, write)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..conditioning.conditioners import TextConditioner
 from ..conditioning.text_encoder import TextEncoder
 from ..config import ModelConfig, TextConditionerConfig
 from ..errors import CheckpointError, ConfigError, ModelNotFoundError
+from ..license import check_license
 from ..mmap import convert_tensor
 from ..model import AudioXModel
 from ..model_info import ModelFacts
@@ -24,12 +24,16 @@ from ..networks.vision.synchformer import Synchformer, SynchformerConfig
 from .catalog import (
     TEXT_ENCODERS,
     ModelFolders,
-    check_encoder_name,
     download_repository,
     find_synchformer,
     find_text_encoder,
 )
 from .state_dict import compare_keys, read_tensors, shapes_of
+from .untrusted.headers import read_license
+from .untrusted.json_files import MAX_TOKENIZER_BYTES, check_length, read_config
+from .untrusted.names import check_encoder_name
+from .untrusted.sizes import MAX_WIDTH, check_text_encoder_sizes
+from .untrusted.tensors import check_weights
 
 SYNCHFORMER_PREFIX = "vfeat_extractor."
 
@@ -56,10 +60,12 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
 
     Raises:
         CheckpointError: a file cannot be read.
+        ConfigError: config.json cannot be read, or its sizes are not those of the weights.
         ModelNotFoundError: the weights are missing.
     """
     from tokenizers import Tokenizer
 
+    check_length(tokenizer, MAX_TOKENIZER_BYTES)
     try:
         vocabulary = Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # tokenizers raises plain Exception
@@ -67,7 +73,7 @@ def load_text_encoder(weights: Path, tokenizer: Path) -> TextEncoder:
     config, file = (T5_BASE, weights)
     if weights.is_dir():
         file = weights / "model.safetensors"
-        config = _read_json(weights / "config.json")
+        config = read_config(weights / "config.json")
     return TextEncoder(_build_t5(config, file), vocabulary, int(config.get("d_model", 512)))
 
 
@@ -79,6 +85,7 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
         raise ModelNotFoundError(
             f"{file} is missing. Download the text encoder again (config.json and model.safetensors)."
         )
+    check_text_encoder_sizes(config, file.parent / "config.json", file)
     try:
         with torch.device("meta"):
             model = T5EncoderModel(T5Config(**{**config, "use_cache": False, "dropout_rate": 0.0}))
@@ -100,22 +107,12 @@ def _build_t5(config: dict[str, Any], file: Path) -> nn.Module:
     problems = compare_keys(shapes_of(state), shapes_of(expected), optional=tied)
     if problems:
         raise CheckpointError(f"{file} does not fit the config.json of the T5 encoder.{problems}")
+    check_weights(file, state)
     # A tensor with two names stays one tensor.
     distinct = {id(tensor): tensor for tensor in state.values()}
     floats = {number: convert_tensor(tensor, torch.float32) for number, tensor in distinct.items()}
     model.load_state_dict({key: floats[id(state[key])] for key in expected}, strict=True, assign=True)
     return accelerate_module(model.eval().requires_grad_(False))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a T5's config.json."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError(f"it contains a {type(data).__name__}")
-        return data
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Download the text encoder again.") from None
 
 
 def text_encoder_names(config: ModelConfig) -> list[str]:
@@ -130,7 +127,9 @@ def text_encoder_names(config: ModelConfig) -> list[str]:
     return names
 
 
-def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders, download: bool) -> None:
+def attach_text_encoder(
+    model: AudioXModel, folder: Path, folders: ModelFolders, *, download: bool, accept_cc_by_nc: bool
+) -> None:
     """Find, download if needed, and load the text encoder of a model's text conditioners.
 
     Args:
@@ -138,8 +137,10 @@ def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders,
         folder: its folder, searched first.
         folders: folders to search next.
         download: whether a missing encoder may be downloaded.
+        accept_cc_by_nc: consent to a non-commercial licence that the encoder's file names.
 
     Raises:
+        LicenseError: the encoder's licence needs consent.
         ModelNotFoundError: the encoder is neither on disk nor downloaded.
         CheckpointError: the encoder cannot be read or has the wrong width.
     """
@@ -157,6 +158,8 @@ def attach_text_encoder(model: AudioXModel, folder: Path, folders: ModelFolders,
                 f"The text encoder {name} is missing. Put config.json, model.safetensors and tokenizer.json "
                 f"into {target / short} (t5-base: https://huggingface.co/google-t5/t5-base)."
             )
+        weights = files[0] / "model.safetensors" if files[0].is_dir() else files[0]
+        check_encoder_license(weights, accept_cc_by_nc)
         encoder = load_text_encoder(*files)
         if encoder.width != width:
             raise CheckpointError(
@@ -194,6 +197,17 @@ def find_synchformer_for(facts: ModelFacts, folders: ModelFolders, near: Path | 
             return True
 
     return find_synchformer(folders, near, fits)
+
+
+def check_encoder_license(path: Path, accepted: object) -> None:
+    """Check that the user may use an encoder. Its file needs consent only if it names a licence that does.
+
+    Raises:
+        LicenseError: the encoder needs consent and there is none.
+    """
+    license_name = read_license(path)
+    if license_name is not None:
+        check_license(license_name, str(path), accepted)
 
 
 def convert_synchformer_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -254,6 +268,13 @@ def config_from_state(state: Mapping[str, Tensor], num_heads: int | None = None)
                 f"This Synchformer is {dim} wide, which is not divisible by 64. Pass its num_heads."
             )
         num_heads = dim // 64
+    blocks = {key.split(".")[1] for key in state if key.startswith("blocks.")}
+    sizes = (dim, patches, time_steps, patch_frames, patch_size, mlp_dim, num_heads)
+    if depth > len(blocks) or not all(1 <= size <= MAX_WIDTH for size in sizes):
+        raise CheckpointError(
+            f"These are not the weights of a Synchformer: its {len(blocks)} blocks have numbers up to "
+            f"{depth - 1}, and its sizes are {sizes}. Use synchformer_state_dict.pth or .safetensors."
+        )
     segment_frames = time_steps * patch_frames
     return SynchformerConfig(
         embed_dim=dim,
@@ -284,6 +305,7 @@ def load_synchformer(
     operations: Operations = None,
     dtype: torch.dtype | None = torch.float32,
     device: torch.device | str = "cpu",
+    accept_cc_by_nc: bool = False,
 ) -> Synchformer:
     """Load Synchformer's visual branch, in evaluation mode. No code in the file runs.
 
@@ -293,11 +315,14 @@ def load_synchformer(
         operations: the layer classes, by default torch's.
         dtype: type of the weights, None for the file's own.
         device: device for the weights.
+        accept_cc_by_nc: consent to a non-commercial licence that the file's header names.
 
     Raises:
+        LicenseError: the licence needs consent.
         CheckpointError: the file is missing, damaged or unsafe, or its keys or shapes differ from the
             network's.
     """
+    check_encoder_license(Path(path), accept_cc_by_nc)
     try:
         state = convert_synchformer_keys(read_tensors(path))
         model = Synchformer(config_from_state(state, num_heads), operations or nn, device="meta")
@@ -309,6 +334,7 @@ def load_synchformer(
     differences = compare_keys(shapes_of(state), published_shapes(model))
     if differences:
         raise CheckpointError(f"{path} does not fit Synchformer's visual branch.{differences}")
+    check_weights(Path(path), state)
     state = {key: convert_tensor(tensor, dtype or tensor.dtype).to(device) for key, tensor in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)

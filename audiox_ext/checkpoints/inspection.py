@@ -17,7 +17,7 @@ from .encoders import find_synchformer_for, text_encoder_names
 from .lora_file import read_lora
 from .pretrained import find_stored_model
 from .state_dict import shapes_of
-from .weights import describe_differences, read_checkpoint
+from .weights import check_files, describe_differences, read_checkpoint
 
 
 def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def inspect_checkpoint(name: str, folders: ModelFolders | None = None) -> dict[s
     stored = find_stored_model(name, folders)
     folder, config = stored.folder, stored.config
     files = find_files(folder)
+    check_files(config, files)
     with torch.device("meta"):
         model = AudioXModel(config)
     shapes = model.published_shapes()

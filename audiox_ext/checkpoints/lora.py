@@ -92,14 +92,14 @@ def check_strength(strength: float) -> None:
         )
 
 
-def check_lora_license(lora: Lora, model: AudioXModel, accepted: bool) -> None:
+def check_lora_license(lora: Lora, model: AudioXModel, accepted: object) -> None:
     """Check that the licence of a LoRA is accepted; consent to the model's own licence is enough.
 
     Raises:
         LicenseError: the licence is not accepted.
     """
-    model_needs_consent = is_non_commercial(model.config.license)
-    check_license(lora.info.license, f"the LoRA {lora.info.name}", accepted or model_needs_consent)
+    consent = True if is_non_commercial(model.config.license) else accepted
+    check_license(lora.info.license, f"the LoRA {lora.info.name}", consent)
 
 
 def fit_lora(lora: Lora, model: AudioXModel) -> dict[str, WeightChange]:

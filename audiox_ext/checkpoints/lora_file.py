@@ -25,6 +25,7 @@ from .adapters.base import WeightChange
 from .adapters.names import KNOWN_PARTS, split_name
 from .adapters.parsing import build_changes, parse_peft_settings
 from .safetensors_writer import write_safetensors
+from .untrusted.headers import check_header, license_of
 
 if TYPE_CHECKING:
     from ..config import ModelConfig
@@ -175,6 +176,7 @@ def _content(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(f"There is no file {path}. Put the LoRA there, or choose another.")
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"{path} is not a .safetensors file, the only format of LoRAs. Choose another.")
+    check_header(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             keys, metadata = list(file.keys()), dict(file.metadata() or {})
@@ -221,10 +223,10 @@ def _metadata(info: LoraInfo) -> dict[str, str]:
 
 
 def _info(metadata: Mapping[str, str], path: Path) -> LoraInfo:
-    """Parse the metadata that this program wrote; for other files return only the name."""
+    """Parse the metadata that this program wrote; for other files return only the name and the licence."""
     version = metadata.get(_VERSION_KEY)
     if version is None:
-        return LoraInfo(name=path.stem)
+        return LoraInfo(name=path.stem, license=license_of(metadata))
     if version != str(VERSION):
         raise CheckpointError(
             f"{path} has format version {version}, but only version {VERSION} is supported. Update AudioX."
@@ -236,7 +238,7 @@ def _info(metadata: Mapping[str, str], path: Path) -> LoraInfo:
             kind=metadata.get("kind", ""),
             base=metadata.get("base", ""),
             fingerprint=metadata.get("fingerprint", ""),
-            license=metadata.get("license") or None,
+            license=license_of(metadata),
             trigger=metadata.get("trigger", ""),
             captions=tuple(str(caption) for caption in captions),
             steps=int(metadata.get("steps", "0")),

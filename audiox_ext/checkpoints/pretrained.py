@@ -33,7 +33,7 @@ from .catalog import (
 from .config_parser import parse_config, read_model_config
 from .encoders import attach_text_encoder
 from .state_dict import can_defer_folding
-from .weights import load_weights
+from .weights import check_files, load_weights
 
 log = get_logger(__name__)
 
@@ -62,7 +62,7 @@ def get_pretrained_model(
 
     Args:
         name: a short name ("AudioX-Turbo"), a hub repository, or (with allow_paths) a local folder.
-        accept_cc_by_nc: your consent to the licence of non-commercial weights.
+        accept_cc_by_nc: your consent to the licence of non-commercial weights: True, and no other value.
         precision: precision of the network's weights; auto is the fastest of fp32, bf16 and fp16 on `device`.
         device: device that the model runs on.
         folders: folders to search, by default `ModelFolders.default()`.
@@ -78,7 +78,8 @@ def get_pretrained_model(
         compile: whether the network is compiled, see `compile_network`.
 
     Returns:
-        The model, on `device` (with offload: on the CPU until it runs), and its config.json.
+        The model, on `device` (with offload: on the CPU until it runs), and its config.json, with the
+        strictest licence that this file and the weights name.
 
     Raises:
         AudioXError: the model cannot be used. The subclass says why: `LicenseError`, `ModelNotFoundError`,
@@ -90,13 +91,14 @@ def get_pretrained_model(
     data = read_model_config(files)
     config = parse_config(data)
     check_license(config.license, folder.name, accept_cc_by_nc)
+    check_files(config, files)
     dtype = dtype or _choose_dtype(precision, device)
     _check_casting(operations, dtype, compute_dtype, block_dtype)
     model = _build(config, dtype, compute_dtype, block_dtype, operations, rest_operations)
     # Other layers and devices need the whole weights when they are moved.
     stays_on_cpu = operations is None and device.type == "cpu" and not offload
     load_weights(model, files, defer_folding=stays_on_cpu and can_defer_folding())
-    attach_text_encoder(model, folder, folders, download)
+    attach_text_encoder(model, folder, folders, download=download, accept_cc_by_nc=accept_cc_by_nc)
     clear_download_mark(folder)
     model.folder = folder
     log.info("Loaded %s (%s) from %s", folder.name, str(dtype).removeprefix("torch."), files.weights)

@@ -21,6 +21,9 @@ from ..errors import CheckpointError
 from ..mmap import convert_tensor, release_pages
 from ..networks.keys import Shapes
 from ..utf8 import is_valid
+from .untrusted.archives import check_archive
+from .untrusted.headers import check_header
+from .untrusted.tensors import check_sizes
 
 _SHOWN = 8
 _SAFE_TORCH = (2, 6)  # the first version whose weights_only=True has no known bypass
@@ -46,12 +49,15 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
         The tensors by key; all other values are left out.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or holds more than plain data.
+        CheckpointError: the file is missing or damaged, holds more than plain data, or claims more than it
+            holds.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist. Put the weights there, or choose another file.")
-    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+    check_structure(path)
+    is_pickle = not _is_safetensors(path)
+    content = _read_pickle(path) if is_pickle else _read_safetensors(path)
     if isinstance(content, Mapping):
         inside = (content[key] for key in nested if isinstance(content.get(key), Mapping))
         content = max((content, *inside), key=_tensor_count)
@@ -60,9 +66,26 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
             f"{path} contains a {type(content).__name__}, not a state dict. Download the file again, or "
             "choose a different file."
         )
-    return {
+    tensors = {
         key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)
     }
+    if is_pickle:
+        check_sizes(path, tensors)
+    return tensors
+
+
+def check_structure(path: Path) -> None:
+    """Check that a weights file can hold what it claims, without reading the weights.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    (check_header if _is_safetensors(path) else check_archive)(path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is a .safetensors file; everything else is read as a torch pickle."""
+    return path.suffix.lower() == ".safetensors"
 
 
 def _tensor_count(content: Mapping[Any, Any]) -> int:
@@ -99,7 +122,7 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or contains more than tensors and plain data, which is never loaded because "
-            f"it could run code. Download it again from a source you trust. ({_first_line(error)})"
+            f"it could run code. Download it again from a source you trust.{_name_code(error)}"
         ) from None
     except Exception as error:  # a damaged pickle can make the reader raise any error
         raise _damaged(path, error) from None
@@ -117,15 +140,18 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
             f"{path} cannot be read, because its path is not valid UTF-8. Rename the file or its folder."
         )
     size = path.stat().st_size if path.exists() else 0
+    # torch advises to switch its protection off; users should not read that here.
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    reason = type(error).__name__ if "weights" in line.lower() else line
     return CheckpointError(
-        f"{path} ({size} bytes) is damaged or incomplete and cannot be read. Download it again. "
-        f"({_first_line(error)})"
+        f"{path} ({size} bytes) is damaged or incomplete and cannot be read. Download it again. ({reason})"
     )
 
 
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _name_code(error: Exception) -> str:
+    """Return a sentence with the name of the code that a pickle asks for, if torch says it."""
+    match = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" (It asks for {match[1][:100]}.)" if match else ""
 
 
 def rename_parametrizations(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -245,7 +271,8 @@ def fold_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def fold_pair(g: Tensor, v: Tensor) -> Tensor:
     """Return g * v / ||v|| as in `fold_weight_norm`, and release the memory-mapped pages of v."""
-    dtype = torch.promote_types(v.dtype, torch.float32)
+    # Not `promote_types`, which does not know float8.
+    dtype = torch.float64 if v.dtype == torch.float64 else torch.float32
     source, v = v, convert_tensor(v, dtype)
     g = g.to(dtype).reshape(-1, *[1] * (v.dim() - 1))
     norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.dim())), keepdim=True)

@@ -9,12 +9,14 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..mmap import convert_tensor
 from ..model import AudioXModel
 from ..networks.keys import Shapes, module_key, published_key
 from .catalog import CheckpointFiles
 from .state_dict import (
+    check_structure,
     compare_keys,
     ensure_within_range,
     fold_at_first_use,
@@ -25,6 +27,8 @@ from .state_dict import (
     shapes_of,
     unfolded_shapes,
 )
+from .untrusted.sizes import count_least_values
+from .untrusted.tensors import check_weights
 
 _NESTED = ("state_dict", "model", "student", "student_state_dict")
 _STUDENT_PREFIXES = ("", "module.", "model.", "student.", "student.model.")
@@ -52,7 +56,8 @@ def read_fitting_checkpoint(model: AudioXModel, files: CheckpointFiles) -> dict[
     """Read a checkpoint's tensors, memory-mapped, and check that they fit the model.
 
     Raises:
-        CheckpointError: a file cannot be read, or keys or shapes differ; the message lists all differences.
+        CheckpointError: a file cannot be read, keys or shapes differ (the message lists all differences), or
+            a tensor is not usable as a weight.
     """
     shapes = model.published_shapes()
     state = read_checkpoint(files, shapes)
@@ -62,7 +67,29 @@ def read_fitting_checkpoint(model: AudioXModel, files: CheckpointFiles) -> dict[
             f"{files.weights} does not fit its config.json.{differences}\nUse the config.json that was "
             "published with these weights, or download both again."
         )
+    check_weights(files.weights, state, other_types=state.keys() - used_keys(model))
     return state
+
+
+def check_files(config: ModelConfig, files: CheckpointFiles) -> None:
+    """Check, before a model is built, that its files hold what they and its configuration claim.
+
+    Raises:
+        CheckpointError: a file is damaged, or they are too small, even with one byte per value.
+    """
+    paths = [path for path in (files.weights, files.vae) if path is not None]
+    for path in paths:
+        check_structure(path)
+    size, values = sum(path.stat().st_size for path in paths), count_least_values(config)
+    if values <= size:
+        return
+    for path in paths:
+        read_tensors(path, _NESTED)
+    raise CheckpointError(
+        f"{files.weights} does not fit its config.json, which describes a model of at least {values} values: "
+        f"{' and '.join(path.name for path in paths)} has only {size} bytes. Use the config.json that was "
+        "published with these weights, or download both again."
+    )
 
 
 def describe_differences(model: AudioXModel, file_shapes: Shapes, model_shapes: Shapes) -> str:

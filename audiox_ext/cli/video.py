@@ -182,7 +182,8 @@ def _sync_encoder(
         )
         return None, ""
     device = resolve_device(options.device)
-    network = load_synchformer(synchformer, device=device)
+    consent = getattr(options, "accept_cc_by_nc", False)
+    network = load_synchformer(synchformer, device=device, accept_cc_by_nc=consent)
 
     def encode(frames: Tensor) -> Tensor:
         """Run Synchformer on its device."""

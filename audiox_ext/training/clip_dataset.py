@@ -20,6 +20,7 @@ from ..conditioning.video_features import SyncEncoder
 from ..config import ClipConditionerConfig
 from ..devices import Placement
 from ..errors import MediaError
+from ..license import is_non_commercial
 from ..model import AudioXModel
 from ..networks.vision.synchformer import Synchformer
 from ..random_numbers import keyed_generator
@@ -201,7 +202,8 @@ def _choose_video_encoding(
 
     @cache
     def network() -> Synchformer:
-        return load_synchformer(weights)
+        # A non-commercial model has been loaded with consent.
+        return load_synchformer(weights, accept_cc_by_nc=is_non_commercial(model.config.license))
 
     @torch.no_grad()
     def encode(frames: torch.Tensor) -> torch.Tensor:

@@ -59,11 +59,15 @@ class SynchformerStore:
             fingerprint: identifies their content.
             owner: the model that keeps Synchformer in memory from the first call on.
         """
+        from ...audiox_ext.checkpoints.encoders import check_encoder_license
+
+        accepted = owner is not None and owner.accepted
 
         def encode(segments: Tensor) -> Tensor:
+            check_encoder_license(path, accepted)
             loaded = self._by_fingerprint.get(fingerprint)
             if loaded is None:
-                loaded = self._by_fingerprint[fingerprint] = load_synchformer_weights(path)
+                loaded = self._by_fingerprint[fingerprint] = load_synchformer_weights(path, accepted)
             if owner is not None:
                 self._by_owner[owner] = loaded
             device = loaded.placement.use("synchformer", loaded.network, _ACTIVATION_BYTES)
@@ -72,15 +76,16 @@ class SynchformerStore:
         return encode
 
 
-def load_synchformer_weights(path: Path) -> LoadedSynchformer:
+def load_synchformer_weights(path: Path, accepted: bool) -> LoadedSynchformer:
     """Load Synchformer.
 
     Args:
         path: its weights.
+        accepted: whether the user accepted a non-commercial licence.
     """
     from ...audiox_ext.checkpoints.encoders import load_synchformer
 
     with outside_inference_mode():
-        network = load_synchformer(path, operations=pick_float32_layers())
+        network = load_synchformer(path, operations=pick_float32_layers(), accept_cc_by_nc=accepted)
     log.info("AudioX: loaded Synchformer from %s.", path)
     return LoadedSynchformer(ComfyPlacement({"synchformer": network}), network)

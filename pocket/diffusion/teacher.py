@@ -42,6 +42,11 @@ class Teacher:
         self._model, self._fraction = model.to(device).eval().requires_grad_(False), fraction
         self._placement = DevicePlacement(device)
 
+    @property
+    def license(self) -> str | None:
+        """Licence of the teacher's weights, which its student inherits."""
+        return self._model.config.license
+
     @torch.no_grad()
     def target(
         self,

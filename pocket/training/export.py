@@ -24,32 +24,34 @@ if TYPE_CHECKING:
     from ..diffusion.training_module import DiffusionTraining
 
 
-def write_autoencoder(autoencoder: Autoencoder, path: Path) -> None:
+def write_autoencoder(autoencoder: Autoencoder, path: Path, license_name: str | None) -> None:
     """Write the weights of an autoencoder, float32, under the keys of the module, with weight norm folded.
 
     Args:
         autoencoder: Autoencoder, normalised or not.
         path: File to write.
+        license_name: Licence of the weights, for the file's header.
     """
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in plain_state(autoencoder).items()}
     with write_atomically(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, _metadata(license_name))
 
 
-def write_synchformer(synchformer: Synchformer, path: Path) -> None:
+def write_synchformer(synchformer: Synchformer, path: Path, license_name: str | None) -> None:
     """Write the weights of a sync encoder, float32, under the published keys.
 
     Args:
         synchformer: The sync encoder.
         path: File to write.
+        license_name: Licence of the weights, for the file's header.
     """
     from safetensors.torch import save_file
 
     state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
     with write_atomically(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, _metadata(license_name))
 
 
 def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
@@ -76,13 +78,19 @@ def _write(training: DiffusionTraining, folder: Path, dtype: torch.dtype) -> Non
     folder.mkdir()
     text = json.dumps(training.config.config_json, indent=1)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    save_file(_stored(published_state(training.model), dtype), folder / "model.safetensors")
+    metadata = _metadata(training.config.model.license)
+    save_file(_stored(published_state(training.model), dtype), folder / "model.safetensors", metadata)
     for module in training.model.conditioner.conditioners.values():
         if isinstance(module, TextConditioner) and module.text_encoder is not None:
             write_text_encoder(module.text_encoder, folder / module.config.t5_model_name, dtype)
     if training.synchformer is not None:
         state = synchformer_state(training.synchformer)
-        save_file(_stored(state, dtype), folder / "synchformer_state_dict.safetensors")
+        save_file(_stored(state, dtype), folder / "synchformer_state_dict.safetensors", metadata)
+
+
+def _metadata(license_name: str | None) -> dict[str, str]:
+    """The texts in the header of a file."""
+    return {"format": "pt", "license": license_name or "unknown"}
 
 
 def published_state(model: nn.Module) -> dict[str, Tensor]:

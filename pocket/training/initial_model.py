@@ -10,6 +10,7 @@ from audiox_ext.checkpoints.encoders import load_synchformer
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.errors import InputError
 from audiox_ext.files import write_atomically
+from audiox_ext.license import is_non_commercial
 from audiox_ext.model import AudioXModel
 from audiox_ext.networks.vision.synchformer import Synchformer
 
@@ -24,6 +25,11 @@ class InitialModel:
 
     model: AudioXModel
     synchformer: Synchformer | None
+
+    @property
+    def license(self) -> str | None:
+        """Licence of the weights, which what is trained from them inherits."""
+        return self.model.config.license
 
 
 def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | None = None) -> InitialModel:
@@ -56,4 +62,6 @@ def read_initial_model(folder: Path, config: TrainingConfig, tokenizer: Path | N
         raise InputError(
             f"{path} is missing: training this model needs its sync encoder. Put the file there."
         )
-    return InitialModel(model, load_synchformer(path) if needs_sync else None)
+    # A non-commercial model has been loaded with consent.
+    consent = is_non_commercial(model.config.license)
+    return InitialModel(model, load_synchformer(path, accept_cc_by_nc=consent) if needs_sync else None)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from audiox_ext import devices as placement
 from audiox_ext.checkpoints.adapters.additions import LoraLayer
-from audiox_ext.checkpoints.config_parser import parse_config, read_config
+from audiox_ext.checkpoints.config_parser import parse_config
 from audiox_ext.checkpoints.lora import set_loras
 from audiox_ext.checkpoints.lora_file import (
     Lora,
@@ -28,6 +28,7 @@ from audiox_ext.checkpoints.lora_file import (
     write_lora,
 )
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
+from audiox_ext.checkpoints.untrusted.json_files import read_config
 from audiox_ext.devices import DevicePlacement
 from audiox_ext.errors import CheckpointError, InputError, LicenseError
 from audiox_ext.model import AudioXModel

@@ -89,8 +89,14 @@ A, B = torch.ones(4, 6), torch.ones(5, 4)
         ({"x.lora_A.weight": A, "x.lora_B.weight": A}, r"lora_A is \(4, 6\) and lora_B \(4, 6\)"),
         ({"x.lora_A.weight": A[:0], "x.lora_B.weight": B[:, :0]}, r"lora_A is \(0, 6\)"),
         ({"x.lora_A.weight": A[..., None], "x.lora_B.weight": B}, r"lora_A is \(4, 6, 1\)"),
-        ({"x.lora_A.weight": A / 0, "x.lora_B.weight": B}, "x contains values that are not finite numbers"),
-        ({"x.lora_A.weight": A.int(), "x.lora_B.weight": B}, "not finite numbers"),
+        (
+            {"x.lora_A.weight": A / 0, "x.lora_B.weight": B},
+            "of x contains values that are not finite numbers",
+        ),
+        (
+            {"x.lora_A.weight": A.int(), "x.lora_B.weight": B},
+            "lora_A of x is of type int32, but must hold floating",
+        ),
         (
             {"x.lora_A.weight": A, "x.lora_B.weight": B, "x.alpha": torch.ones(2)},
             r"alpha of x has the shape \(2,\), not one number",

@@ -40,9 +40,9 @@ PAIR = {"x.lora_A.weight": A, "x.lora_B.weight": B}
         ({"x.diff": A, "x.dora_scale": B}, "x has dora_scale beside diff, which is not a known form of DoRA"),
         ({**PAIR, "x.lora_mid.weight": A}, r"lora_A is \(4, 6\) and lora_B \(5, 4\) and lora_mid \(4, 6\)"),
         ({**PAIR, "x.reshape_weight": torch.tensor([9, 6])}, r"changes the shape of the weight to \(9, 6\)"),
-        ({**PAIR, "x.alpha": torch.tensor(True)}, "not finite numbers"),
+        ({**PAIR, "x.alpha": torch.tensor(True)}, "alpha of x is of type bool, but must hold"),
         ({**PAIR, "x.alpha": torch.tensor(float("nan"))}, "not finite numbers"),
-        ({**PAIR, "x.dora_scale": torch.tensor(1j)}, "not finite numbers"),
+        ({**PAIR, "x.dora_scale": torch.tensor(1j)}, "dora_scale of x is of type complex64"),
     ],
 )
 def test_errors_say_what_is_wrong(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_student_without_configuration_gets_the_bundled_one(copy_of: Any) -> N
     folder = copy_of("turbo")
     (folder / "config.json").unlink()
     # The tiny golden weights cannot fit the full-size configuration, so the error shows which one is used.
-    with pytest.raises(CheckpointError, match=r"weight_v: file \(8, 4, 7\), model \(2048, 64, 7\)"):
+    with pytest.raises(CheckpointError, match="describes a model of at least 452283904 values"):
         get_pretrained_model(folder, accept_cc_by_nc=True)
 
 

@@ -17,7 +17,7 @@ def check_synchformer_lives_no_longer_than_its_model() -> None:
     encoder, store = pack("nodes.shared.sync_encoder"), pack("nodes.shared.state").SYNCHFORMERS
     path = BASE / "models" / "audiox" / "tiny-maf" / "synchformer_state_dict.safetensors"
     frames, loads, original = torch.zeros(1, 32, 3, 224, 224), [], encoder.load_synchformer_weights
-    encoder.load_synchformer_weights = lambda path: loads.append(path) or original(path)
+    encoder.load_synchformer_weights = lambda path, accepted: loads.append(path) or original(path, accepted)
     try:
         with torch.inference_mode():
             store.make_encoder(path, "alone", None)(frames)

@@ -267,9 +267,15 @@ class _Layer:
             is_number = tensor.is_floating_point() or (
                 part in ("alpha", "reshape_weight") and not tensor.is_complex() and tensor.dtype != torch.bool
             )
-            if not is_number or not bool(tensor.float().isfinite().all()):
+            name = f"{_LABELS.get(part, part)} of {self.name}"
+            if not is_number:
+                raise self._error(
+                    f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, but must hold "
+                    "floating-point numbers."
+                )
+            if not bool(tensor.float().isfinite().all()):
                 raise CheckpointError(
-                    f"{self.where}: {self.name} contains values that are not finite numbers. Train it again."
+                    f"{self.where}: {name} contains values that are not finite numbers. Train it again."
                 )
 
     def _alpha(self) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError
-from ..utf8 import get_logger
+from ...errors import ConfigError
+from ...utf8 import get_logger
+from .sizes import MAX_WIDTH
 
 log = get_logger(__name__)
 
@@ -28,6 +30,11 @@ _SILENT = {
     "use_snake",
 }
 _REQUIRED: Any = ...
+_MAX_TEXT = 200  # characters of a text, which may be the name of a folder
+_MAX_ITEMS = 32  # of a list
+_MAX_NUMBER = 1e15
+_SHOWN = reprlib.Repr()  # errors show long values in part
+_SHOWN.maxstring = _SHOWN.maxother = 60
 
 
 class ConfigSection:
@@ -65,39 +72,57 @@ class ConfigSection:
             # Python counts a bool as an int; a configuration does not.
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 names = " or ".join(k.__name__ for k in kinds)
-                raise self._error(key, f"must be {names}, got {value!r}")
+                raise self._error(key, f"must be {names}, got {_SHOWN.repr(value)}")
+            self._check_length(key, value)
         return value
+
+    def _check_length(self, key: str, value: Any) -> None:
+        """Raise `ConfigError` for a text or a list that is too long, or a text of several lines."""
+        limit = _MAX_TEXT if isinstance(value, str) else _MAX_ITEMS
+        if isinstance(value, (str, list)) and len(value) > limit:
+            unit = "characters" if isinstance(value, str) else "items"
+            raise self._error(key, f"has {len(value)} {unit}, but at most {limit} are allowed")
+        if isinstance(value, str) and any(ord(character) < ord(" ") for character in value):
+            raise self._error(key, f"is {_SHOWN.repr(value)}, which contains control characters")
 
     def number(self, key: str, default: Any = _REQUIRED) -> Any:
-        """Return an int or a float."""
-        return self.get(key, (int, float), default)
+        """Return an int or a float of at most 1e15, never NaN."""
+        return self.between(key, -_MAX_NUMBER, _MAX_NUMBER, default)
 
-    def positive(self, key: str, default: Any = _REQUIRED) -> int:
-        """Return an int above 0."""
+    def whole(self, key: str, low: int, high: int, default: Any = _REQUIRED) -> int:
+        """Return an int in [low, high]."""
         value = self.get(key, int, default)
-        if value <= 0:
-            raise self._error(key, f"must be above 0, got {value}")
+        if not low <= value <= high:
+            raise self._error(key, f"must be from {low} to {high}, got {_SHOWN.repr(value)}")
         return value
+
+    def positive(self, key: str, default: Any = _REQUIRED, high: int = MAX_WIDTH) -> int:
+        """Return an int in [1, high]; by default, `high` is the largest width."""
+        return self.whole(key, 1, high, default)
 
     def between(self, key: str, low: float, high: float, default: Any = _REQUIRED) -> float:
         """Return a number in [low, high]."""
-        value = self.number(key, default)
+        value = self.get(key, (int, float), default)
         if not low <= value <= high:
-            raise self._error(key, f"must lie in [{low}, {high}], got {value}")
+            raise self._error(key, f"must lie in [{low}, {high}], got {_SHOWN.repr(value)}")
         return value
 
     def names(self, key: str) -> tuple[str, ...]:
         """Return a list of strings."""
         values = self.get(key, list)
         if not all(isinstance(v, str) for v in values):
-            raise self._error(key, f"must be a list of names, got {values!r}")
+            raise self._error(key, f"must be a list of names, got {_SHOWN.repr(values)}")
+        for value in values:
+            self._check_length(key, value)
         return tuple(values)
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """Return a list of ints above 0, at least one."""
+        """Return a list of ints from 1 to the largest width, at least one."""
         values = self.get(key, list)
-        if not values or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
-            raise self._error(key, f"must be a list of whole numbers above 0, got {values!r}")
+        numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_WIDTH]
+        if not values or len(numbers) < len(values):
+            problem = f"must be a list of whole numbers from 1 to {MAX_WIDTH}"
+            raise self._error(key, f"{problem}, got {_SHOWN.repr(values)}")
         return tuple(values)
 
     def section(self, key: str, default: Any = _REQUIRED) -> ConfigSection:
@@ -108,7 +133,7 @@ class ConfigSection:
         """Return one of the allowed strings."""
         value = self.get(key, str, default)
         if value not in allowed:
-            raise self._error(key, f"is {value!r}. This version supports: {', '.join(allowed)}")
+            raise self._error(key, f"is {_SHOWN.repr(value)}. This version supports: {', '.join(allowed)}")
         return value
 
     def _error(self, key: str, problem: str) -> ConfigError:
@@ -120,4 +145,5 @@ class ConfigSection:
         """Log the keys that were not read, except for known ones without influence."""
         unknown = sorted(set(self._data) - self._read_keys - _SILENT)
         if unknown:
-            log.info("config.json: ignored unknown keys of %s: %s", self._path, ", ".join(unknown))
+            names = ", ".join(key[:_MAX_TEXT] for key in unknown[:_MAX_ITEMS])
+            log.info("config.json: ignored unknown keys of %s: %s", self._path, names)
