@@ -156,6 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command line arguments; None for those of the process.
     """
+    return run_command(build_parser(), arguments, "pocket")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m pocket", description="Make audiox-pocket, or a model like it."
     )
@@ -164,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset(commands, common)
     add_train(commands, common)
-    return run_command(parser, arguments, "pocket")
+    return parser
 
 
 if __name__ == "__main__":

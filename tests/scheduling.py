@@ -19,6 +19,7 @@ SHARED: dict[str, tuple[str, ...]] = {
         "pocket/test_pocket_checks.py",
     ),
     "trained": (
+        "pocket/test_inherited_licences.py",
         "pocket/test_trained_models.py",
         "pocket/test_training_interruptions.py",
         "pocket/test_training_runs.py",

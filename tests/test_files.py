@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from audiox_ext.files import (
     check_space,
     explain_os_error,
     is_temporary,
+    restore_replaced,
     try_to_write,
     write_atomically,
 )
@@ -264,3 +267,112 @@ def test_links_that_lead_to_each_other_are_explained(tmp_path: Path) -> None:
         write_atomically(tmp_path / "a") as temporary,
     ):
         temporary.write_text("text")
+
+
+HEX = "0123456789abcdef" * 2
+HOURS_AGO = time.time() - 2 * 3600
+
+
+def leave(path: Path, *, as_folder: bool = False, age: float = HOURS_AGO) -> Path:
+    """Create what a killed run leaves behind."""
+    if as_folder:
+        path.mkdir()
+        (path / "weights").touch()
+    else:
+        path.touch()
+    os.utime(path, (age, age))
+    return path
+
+
+def test_leftovers_of_killed_runs_are_removed_after_an_hour(tmp_path: Path) -> None:
+    leave(tmp_path / f".a.wav.{HEX}.partial.wav")
+    leave(tmp_path / f".model.{HEX}.partial", as_folder=True)
+    (tmp_path / "model").mkdir()
+    leave(tmp_path / f".model.{HEX}.old.partial", as_folder=True)
+    kept = [
+        leave(tmp_path / f".b.wav.{HEX}.partial.wav", age=time.time() - 3000),  # of another program
+        leave(tmp_path / f".new.{HEX}.partial", as_folder=True, age=time.time()),
+        *(
+            leave(tmp_path / name)
+            for name in (".notes.partial", "x.partial.wav", f".a.{HEX}.wav", f"a.{HEX}.partial")
+        ),
+        leave(tmp_path / f".a.{HEX[1:]}.partial"),
+    ]
+    with write_atomically(tmp_path / "c.txt") as temporary:
+        temporary.touch()
+    assert names(tmp_path) == sorted([*(path.name for path in kept), "c.txt", "model"])
+
+
+def test_a_link_with_the_name_of_a_leftover_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    (tmp_path / "inside").mkdir()
+    link = tmp_path / "inside" / f".a.{HEX}.partial"
+    link.symlink_to(tmp_path / "outside")
+    os.utime(link, (HOURS_AGO, HOURS_AGO), follow_symlinks=False)
+    check_folder_writable(tmp_path / "inside")
+    assert names(tmp_path / "inside") == []
+    assert names(tmp_path / "outside") == ["file"]
+
+
+def replace_folder(path: Path, name: str) -> None:
+    """Write a folder that contains one file."""
+    with write_atomically(path) as temporary:
+        temporary.mkdir()
+        (temporary / name).touch()
+
+
+def test_a_kill_between_the_renames_is_repaired_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a model.v1"
+    replace_folder(path, "old")
+    rename = Path.rename
+
+    def die(self: Path, target: Path) -> Path:
+        if (self / "new").exists():
+            raise SystemExit
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_exchange", lambda first, second: False)  # as on other systems than Linux
+        patch.setattr(Path, "rename", die)
+        with pytest.raises(SystemExit):
+            replace_folder(path, "new")
+    assert not path.exists()
+    restore_replaced(tmp_path)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == [path.name]
+
+
+def test_a_repair_by_another_process_does_not_disturb_a_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    replace_folder(path, "old")
+    rename, repairs = Path.rename, [tmp_path]
+
+    def repair_before(self: Path, target: Path) -> Path:
+        if (self / "new").exists() and repairs:
+            restore_replaced(repairs.pop())
+        return rename(self, target)
+
+    monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(Path, "rename", repair_before)
+    replace_folder(path, "new")
+    assert repairs == []
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="NO LINUX: folders are replaced in two steps"
+)
+def test_a_folder_is_never_missing_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_folder(tmp_path / "model", "old")
+    monkeypatch.delattr(Path, "rename")  # what would need two steps
+    replace_folder(tmp_path / "model", "new")
+    assert names(tmp_path / "model") == ["new"]
+    assert names(tmp_path) == ["model"]

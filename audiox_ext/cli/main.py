@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `run_command`.
     """
-    return run_command(_parser(), arguments, "audiox_ext")
+    return run_command(build_parser(), arguments, "audiox_ext")
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, program: str) -> int:
@@ -62,7 +62,7 @@ def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m audiox_ext",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..utf8 import get_logger
-from .common import add_command, add_device, check_paths, check_suffix, model_folders
+from .common import add_command, add_consent, add_device, check_paths, check_suffix, model_folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +93,7 @@ def add_extract(commands: Commands, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--synchformer", type=Path, metavar="FILE", help="Synchformer's weights (default: the ones on disk)"
     )
+    add_consent(command)
     add_device(command)
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="a .safetensors file"
@@ -182,8 +183,7 @@ def _sync_encoder(
         )
         return None, ""
     device = resolve_device(options.device)
-    consent = getattr(options, "accept_cc_by_nc", False)
-    network = load_synchformer(synchformer, device=device, accept_cc_by_nc=consent)
+    network = load_synchformer(synchformer, device=device, accept_cc_by_nc=options.accept_cc_by_nc)
 
     def encode(frames: Tensor) -> Tensor:
         """Run Synchformer on its device."""

@@ -13,7 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from audiox_ext.checkpoints.catalog import find_files
+from audiox_ext.checkpoints.catalog import (
+    DEFAULT_MODEL,
+    ModelFolders,
+    find_files,
+    find_model_folder,
+    list_models,
+)
 from audiox_ext.checkpoints.conversion import convert_checkpoint
 from audiox_ext.checkpoints.pretrained import get_pretrained_model
 from audiox_ext.checkpoints.state_dict import read_tensors, unfolded_shapes
@@ -21,7 +27,7 @@ from audiox_ext.cli.main import main
 from audiox_ext.errors import CheckpointError, InputError, LicenseError
 from audiox_ext.model import AudioXModel
 from audiox_ext.pipeline.generate import generate_diffusion_cond
-from tools.random_checkpoint import build_tiny_config, write_random_checkpoint
+from tools.random_checkpoint import build_tiny_config, write_random_checkpoint, write_tiny_checkpoint
 
 KINDS = ("base", "maf", "mmdit", "turbo")
 
@@ -245,3 +251,94 @@ def test_the_command_converts(tiny_folder: Any, tmp_path: Path, capsys: pytest.C
     assert main(["inspect", str(tmp_path / "new")]) == 0
     assert main(arguments) == 1
     assert "--force" in capsys.readouterr().err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files in a folder by their paths."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_replaced_model_keeps_no_part_of_the_old_one(tmp_path: Path) -> None:
+    first, second = (
+        write_tiny_checkpoint(tmp_path / name, "maf", seed=seed) for seed, name in enumerate("ab")
+    )
+    convert_checkpoint(str(first), tmp_path / "new")
+    convert_checkpoint(str(second), tmp_path / "new", force=True)
+    convert_checkpoint(str(second), tmp_path / "fresh")
+    assert contents(tmp_path / "new") == contents(tmp_path / "fresh")
+    shutil.rmtree(second / "text_encoder")
+    (second / "synchformer_state_dict.safetensors").unlink()
+    convert_checkpoint(str(second), tmp_path / "new", force=True)
+    assert sorted(contents(tmp_path / "new")) == ["config.json", "model.safetensors"]
+
+
+def test_other_files_in_a_replaced_folder_stay(tmp_path: Path) -> None:
+    model, target = write_tiny_checkpoint(tmp_path / "a", "base"), tmp_path / "new"
+    convert_checkpoint(str(model), target)
+    (target / "notes.txt").write_text("mine")
+    (target / "VAE.ckpt").write_text("of the old model")
+    (target / "more").mkdir()
+    (target / "more" / "lora.safetensors").write_text("mine")
+    (target / "link").symlink_to("notes.txt")
+    convert_checkpoint(str(model), target, force=True, precision="fp32")
+    assert (target / "notes.txt").read_text() == (target / "link").read_text() == "mine"
+    assert (target / "link").is_symlink()
+    assert (target / "more" / "lora.safetensors").read_text() == "mine"
+    assert not (target / "VAE.ckpt").exists()
+    assert header(target / "model.safetensors")["dtype"] == "fp32"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "new"]
+
+
+def test_parts_of_a_model_are_not_lost_without_force(tiny_folder: Any, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "synchformer_state_dict.pth").touch()
+    with pytest.raises(InputError, match=r"synchformer_state_dict\.pth exists already.*--force"):
+        convert_checkpoint(str(tiny_folder("base")), tmp_path / "new")
+
+
+def test_a_failed_replacement_leaves_the_old_model(
+    tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert_checkpoint(str(tiny_folder("base")), tmp_path / "new")
+    before = contents(tmp_path / "new")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)  # the text encoder comes after the weights
+    with pytest.raises(InputError, match="is full"):
+        convert_checkpoint(str(tiny_folder("mmdit")), tmp_path / "new", force=True)
+    assert contents(tmp_path / "new") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_space_for_the_encoders_is_needed_beforehand(
+    tiny_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder("base")
+    path = convert_checkpoint(str(folder), tmp_path / "measured", precision="fp32")
+    weights, usage = path.stat().st_size, namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, weights + 50_000))
+    with pytest.raises(InputError, match=r"GB free, but .* Nothing was written"):
+        convert_checkpoint(str(folder), tmp_path / "new", precision="fp32")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_that_was_being_replaced_is_found_again(tiny_folder: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder("base"), tmp_path / "models" / "mine"))
+    models = ModelFolders.below(tmp_path / "models")
+    hidden = folder.with_name(f".mine.{'0' * 32}.old.partial")
+    for find in (
+        lambda: find_model_folder("mine", models, False),
+        lambda: find_model_folder(str(folder), models, True),
+    ):
+        folder.rename(hidden)
+        assert find() == folder
+        assert not hidden.exists()
+    folder.rename(hidden)
+    assert list_models(models)[0] == "mine"
+
+
+def test_a_folder_that_is_being_written_is_not_offered(tiny_folder: Any, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder("base"), tmp_path / f".new.{'0' * 32}.partial")
+    assert list_models(ModelFolders.below(tmp_path))[0] == DEFAULT_MODEL
