@@ -63,6 +63,11 @@ def write_atomically(path: Path, error: type[AudioXError] = InputError) -> Itera
     Raises:
         AudioXError: The disk is full or the place cannot be written to. The class is `error`.
     """
+    with suppress(OSError):
+        try:
+            path.lstat()
+        except ValueError:  # a lone surrogate, or a zero byte
+            raise error(_explain_name(path)) from None
     path = _follow(path)
     temporary = _hidden(path, _MARK)
     try:
@@ -143,9 +148,10 @@ def check_space(folder: Path, size: int) -> None:
     place = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
     free = shutil.disk_usage(place).free
     if free < size:
+        digits = 2 if size > 1e9 else 4
         raise InputError(
-            f"{folder} has {free / 1e9:.2f} GB free, but {size / 1e9:.2f} GB are needed. Free some space, or "
-            "choose a folder on another disk. Nothing was written."
+            f"{folder} has {free / 1e9:.{digits}f} GB free, but {size / 1e9:.{digits}f} GB are needed. Free "
+            "some space, or choose a folder on another disk. Nothing was written."
         )
 
 
@@ -184,6 +190,11 @@ def explain_os_error(path: Path, problem: OSError) -> str:
         return f"The disk of {path} is full ({reason}). Free some space, or choose another folder."
     advice = _ADVICE.get(problem.errno or 0, "Choose another folder.")
     return f"{path} cannot be written ({reason}). {advice}"
+
+
+def _explain_name(path: Path) -> str:
+    """Return a sentence about a name that no file can have."""
+    return f"{str(path)!r} is not a possible name on this system. Choose another name."
 
 
 def is_temporary(path: Path) -> bool:
@@ -273,9 +284,7 @@ def _check_place(path: Path, folder: Path) -> None:
     except OSError as problem:
         raise InputError(explain_os_error(path, problem)) from None
     except ValueError:  # a lone surrogate, or a zero byte
-        raise InputError(
-            f"{str(path)!r} is not a possible name on this system. Choose another name."
-        ) from None
+        raise InputError(_explain_name(path)) from None
     finally:
         _remove(trial)
         for place in missing:

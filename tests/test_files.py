@@ -376,3 +376,10 @@ def test_a_folder_is_never_missing_while_it_is_replaced(
     replace_folder(tmp_path / "model", "new")
     assert names(tmp_path / "model") == ["new"]
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "caf\ud800.wav"])
+def test_a_name_that_no_file_can_have_is_explained(name: str, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="is not a possible name on this system"):
+        with write_atomically(tmp_path / name, error=MediaError) as temporary:
+            temporary.touch()

@@ -78,8 +78,7 @@ def get_pretrained_model(
         compile: whether the network is compiled, see `compile_network`.
 
     Returns:
-        The model, on `device` (with offload: on the CPU until it runs), and its config.json, with the
-        strictest licence that this file and the weights name.
+        The model, on `device` (with offload: on the CPU until it runs), and its config.json.
 
     Raises:
         AudioXError: the model cannot be used. The subclass says why: `LicenseError`, `ModelNotFoundError`,
@@ -93,7 +92,6 @@ def get_pretrained_model(
     check_license(config.license, folder.name, accept_cc_by_nc)
     check_files(config, files)
     dtype = dtype or _choose_dtype(precision, device)
-    _check_casting(operations, dtype, compute_dtype, block_dtype)
     model = _build(config, dtype, compute_dtype, block_dtype, operations, rest_operations)
     # Other layers and devices need the whole weights when they are moved.
     stays_on_cpu = operations is None and device.type == "cpu" and not offload
@@ -217,6 +215,7 @@ def _build(
     rest_operations: Operations,
 ) -> AudioXModel:
     """Build a model without weights, on the meta device."""
+    _check_casting(operations, dtype, compute_dtype, block_dtype)
     layers = operations or PlainOperations
     with torch.device("meta"):
         model = AudioXModel(config, layers, dtype, compute_dtype, rest_operations=rest_operations)

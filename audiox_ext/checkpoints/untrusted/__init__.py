@@ -1,1 +1,1 @@
-"""Checks of files from strangers: what they claim is compared with what they can hold, before it costs."""
+"""Checks of files from strangers: their claims are checked before memory or time is spent."""

@@ -15,7 +15,7 @@ _TIMES_USED = 4  # tensors may share values, as the two names of an embedding do
 
 
 def check_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Check that the tensors of a pickle are no larger than the file that holds them.
+    """Check that the file that holds the tensors of a pickle is large enough for them.
 
     Args:
         path: the file.
