@@ -135,7 +135,7 @@ def test_missing_space_is_noticed_before_sampling(
     line = ["generate", "--model", str(tiny_folder("maf")), "--prompt", "x", "--seconds", "2"]
     assert main([*line, "-o", str(tmp_path / "x.wav")]) == 1
     printed = capsys.readouterr().err
-    assert "has 0.00 GB free" in printed
+    assert "has 0.0000 GB free" in printed
     assert "Sampling" not in printed
     assert list(tmp_path.iterdir()) == []
 
