@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..media.muxing import VIDEO_SUFFIXES
 from ..utf8 import escape_surrogates
 from .captions.names import FolderNames
 from .captions.tables import TABLES, read_table
-from .captions.texts import clean_caption, read_text
+from .captions.texts import check_caption, clean_caption, read_text
 
 _SOUNDS = {*AUDIO_SUFFIXES, ".aac", ".ac3", ".aif", ".aiff", ".au", ".caf", ".mka", ".oga", ".wma", ".wv"}
 _VIDEOS = {*VIDEO_SUFFIXES, ".3gp", ".avi", ".flv", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".wmv"}
@@ -69,26 +69,32 @@ class AudioFolder:
     notes: tuple[str, ...]
 
 
-def read_audio_folder(folder: Path, default_caption: str = "") -> AudioFolder:
+def read_audio_folder(
+    folder: Path, default_caption: str = "", check_readable: Callable[[Path], None] = lambda path: None
+) -> AudioFolder:
     """List the sounds and videos directly in a folder, and those that its table names.
 
     Args:
         folder: folder to read.
         default_caption: caption for files without one; "" takes the words of their names.
+        check_readable: called with the folder and every link in it; raises `InputError` to refuse it.
 
     Raises:
         InputError: the folder does not exist or holds no sound, its table cannot be read, or a file has
             neither a caption nor words in its name.
     """
+    check_readable(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Name a folder of sounds, each with its caption.")
-    names = FolderNames(folder, _is_media)
+    names = FolderNames(folder, _is_media, check_readable)
     try:
         entries = sorted(path for path in folder.iterdir() if _is_visible(path))
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read ({error.strerror}). Allow it, or choose another."
         ) from None
+    for path in entries:
+        names.check_link(path)
     table = _read_table(folder, names)
     paths = {path.name: path for path in entries if _is_media(path)}
     paths |= {name: folder / name for name in table.captions}
@@ -162,6 +168,7 @@ def _read_table(folder: Path, names: FolderNames) -> _Table:
     if len(tables) > 1:
         others = " or ".join(other.name for other in tables[1:])
         table.notes.append(f"Captions are read from {path.name}, not from {others}.")
+    captions: dict[str, dict[str, None]] = {}  # dictionaries keep an order, and find repetitions at once
     missing, repeated = [], []
     for row in read_table(path, lambda cell: _names_a_file(names, cell)):
         try:
@@ -172,10 +179,11 @@ def _read_table(folder: Path, names: FolderNames) -> _Table:
             missing.append(row.file)
             continue
         name = file.relative_to(folder).as_posix()
-        before = table.captions.get(name, ())
-        table.captions[name] = tuple(dict.fromkeys((*before, *row.captions)))
-        if before and table.captions[name] == before:
+        known = captions.setdefault(name, {})
+        if known and all(caption in known for caption in row.captions):
             repeated.append(f"{name} ({row.place})")
+        known.update(dict.fromkeys(row.captions))
+    table.captions = {name: tuple(texts) for name, texts in captions.items()}
     if missing:
         table.notes.append(f"The table names {len(missing)} files that do not exist: {list_some(missing)}.")
     if repeated:
@@ -194,12 +202,19 @@ def _find_sidecars(path: Path, names: FolderNames) -> list[Path]:
     """List the caption files beside a sound; the first that is not empty counts."""
     stems = (path.name, path.stem)
     matches = (names.match(path.parent, stem + suffix) for stem in stems for suffix in _CAPTION_SUFFIXES)
-    return [path.parent / name for name in dict.fromkeys(matches) if name and (path.parent / name).is_file()]
+    sidecars = [path.parent / name for name in dict.fromkeys(matches) if name]
+    for sidecar in sidecars:
+        names.check_link(sidecar)
+    return [sidecar for sidecar in sidecars if sidecar.is_file()]
 
 
 def _read_sidecars(sidecars: Iterable[Path]) -> tuple[str, ...]:
-    captions = (clean_caption(read_text(path)) for path in sidecars)
-    return next(((caption,) for caption in captions if caption), ())
+    for path in sidecars:
+        caption = clean_caption(read_text(path))
+        if caption:
+            check_caption(caption, path.name)
+            return (caption,)
+    return ()
 
 
 def _describe_uncaptioned(uncaptioned: list[tuple[str, str]], count: int, default: str) -> list[str]:

@@ -14,19 +14,31 @@ from pathlib import Path, PurePath, PureWindowsPath
 from ...errors import InputError
 from ...utf8 import escape_surrogates
 
+_PATH_MARKS = ("/", "\\", ":", "..")  # a name without these lies in the folder itself
+
 
 class FolderNames:
     """The names in a folder and its subfolders; each folder is listed once."""
 
-    def __init__(self, folder: Path, is_media: Callable[[Path], bool]) -> None:
+    def __init__(
+        self, folder: Path, is_media: Callable[[Path], bool], check_readable: Callable[[Path], None]
+    ) -> None:
         """Start with nothing listed.
 
         Args:
             folder: the folder.
             is_media: whether a path is a sound or video, which a table may name without suffix.
+            check_readable: raises `InputError` for a path that must not be read.
         """
-        self._folder, self._is_media = folder, is_media
+        self._folder, self._is_media, self._check_readable = folder, is_media, check_readable
         self._listings: dict[Path, dict[str, list[str]]] = {}
+        self._results: dict[str, Path | None] = {}
+        self._stems: dict[Path, dict[str, list[str]]] = {}
+
+    def check_link(self, path: Path) -> None:
+        """Raise `InputError` for a link that leads to a place that must not be read, which may not exist."""
+        if path.is_symlink():
+            self._check_readable(path)
 
     def find(self, name: str) -> Path | None:
         """Return the file that a table means, None if there is none.
@@ -37,6 +49,11 @@ class FolderNames:
         Raises:
             InputError: the path leads outside the folder.
         """
+        if name not in self._results:
+            self._results[name] = self._search(name)
+        return self._results[name]
+
+    def _search(self, name: str) -> Path | None:
         spellings = dict.fromkeys((name, name.replace("\\", "/")))
         leads_outside = True
         for spelling in spellings:
@@ -67,6 +84,8 @@ class FolderNames:
 
     def _relative_parts(self, spelling: str) -> Sequence[str] | None:
         """Return the parts of a path below the folder, None if it leads outside."""
+        if not any(mark in spelling for mark in _PATH_MARKS):
+            return (spelling,)
         if os.path.isabs(spelling):
             roots: Iterable[Path] = (self._folder.absolute(), self._folder.resolve())
         else:
@@ -93,16 +112,24 @@ class FolderNames:
             if match is None:
                 return None
             place = place / match
+            self.check_link(place)
         if not parts:
             return None
         match = self.match(place, parts[-1]) or self._match_stem(place, parts[-1])
-        return place / match if match is not None and (place / match).is_file() else None
+        if match is None:
+            return None
+        self.check_link(place / match)
+        return place / match if (place / match).is_file() else None
 
     def _match_stem(self, folder: Path, stem: str) -> str | None:
         """Return the only sound or video of this name without suffix."""
-        key = _fold(stem)
-        names = [name for names in self._list(folder).values() for name in names]
-        matches = [name for name in names if _fold(Path(name).stem) == key and self._is_media(folder / name)]
+        if folder not in self._stems:
+            stems: dict[str, list[str]] = {}
+            for names in self._list(folder).values():
+                for name in names:
+                    stems.setdefault(_fold(Path(name).stem), []).append(name)
+            self._stems[folder] = stems
+        matches = [name for name in self._stems[folder].get(_fold(stem), []) if self._is_media(folder / name)]
         return matches[0] if len(matches) == 1 else None
 
     def _list(self, folder: Path) -> dict[str, list[str]]:

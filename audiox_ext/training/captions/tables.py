@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from .texts import clean_caption, read_text
+from .texts import check_caption, clean_caption, read_text
 
 TABLES = tuple(
     f"{stem}{suffix}"
@@ -37,8 +39,10 @@ _FILE_COLUMNS = (
     "video_path",
 )
 _CAPTION_COLUMNS = ("caption", "captions", "text", "prompt", "description", "sentence")
-_NUMBERED_CAPTION = re.compile(r"(?:caption|text)_?(\d+)")  # such as caption_1 to caption_5
+_NUMBERED_CAPTION = re.compile(r"(?:caption|text)_?([0-9]{1,9})")  # such as caption_1 to caption_5
 _DELIMITERS = ",;\t|"
+_LONGEST_NAME = 4096  # characters, as on Linux
+_LISTED, _SHOWN = 10, 40  # columns, and characters of each, in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +92,27 @@ def _make_row(path: Path, place: str, cells: Mapping[str, Any]) -> TableRow:
         raise InputError(f"{path.name}, {place} names no file. Name one, or delete the row.")
     if not file or not caption_keys:
         raise InputError(
-            f"{path.name}, {place} has the columns {', '.join(cells) or 'none'}. Each line "
+            f"{path.name}, {place} has the columns {_list_columns(cells)}. Each line "
             "needs the columns file and caption."
         )
     captions: dict[str, None] = {}
     for key in caption_keys:
         for text in _list_texts(cells[key], path, place):
-            captions[clean_caption(text)] = None
-    return TableRow(place=place, file=str(file).strip(), captions=tuple(text for text in captions if text))
+            caption = clean_caption(text)
+            check_caption(caption, f"{path.name}, {place}")
+            captions[caption] = None
+    name = str(file).strip()
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"{path.name}, {place} names a file with {len(name)} characters. Shorten the name.")
+    return TableRow(place=place, file=name, captions=tuple(text for text in captions if text))
 
 
 def _list_texts(value: Any, path: Path, place: str) -> Iterator[str]:
     """Yield the texts of a cell, which in JSON may be a list."""
     if isinstance(value, list):
         for item in value:
+            if isinstance(item, list):
+                raise InputError(f"{path.name}, {place} has a list of captions in another. Use one list.")
             yield from _list_texts(item, path, place)
     elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         yield str(value)
@@ -112,6 +123,13 @@ def _list_texts(value: Any, path: Path, place: str) -> Iterator[str]:
         )
 
 
+def _list_columns(cells: Mapping[str, Any]) -> str:
+    """List the first names of columns for a message."""
+    names = [name[:_SHOWN] for name in itertools.islice(cells, _LISTED)]
+    return ", ".join(names + ["..."] * (len(cells) > _LISTED)) or "none"
+
+
+@lru_cache(maxsize=1000)
 def _normalise(column: str) -> str:
     return re.sub(r"[\s-]+", "_", column.strip().lower())
 
@@ -138,7 +156,7 @@ def _read_csv(path: Path, names_a_file: Callable[[str], bool]) -> Iterator[tuple
                 padding = [""] * (len(heading) - len(cells)) if has_heading else []
                 yield f"line {reader.line_num}", dict(zip(heading, cells + padding, strict=False))
             is_first = False
-    except csv.Error as error:
+    except csv.Error as error:  # among them a cell of more than 131072 characters
         raise InputError(
             f"{path.name}, line {reader.line_num} cannot be read ({error}). Close every quotation mark, and "
             "double those inside a caption."
