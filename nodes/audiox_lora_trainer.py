@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io, ui
 
 from ..audiox_ext.errors import InputError
 from ..audiox_ext.utf8 import get_logger
-from .comfy.paths import LoraOutput, get_model_folders, prepare_lora_output, resolve_input_folder
+from .comfy.paths import (
+    LoraOutput,
+    check_readable,
+    get_model_folders,
+    prepare_lora_output,
+    resolve_input_folder,
+)
 from .comfy.placement import outside_inference_mode
 from .comfy.progress import TrainingProgress
 from .comfy.training import choose_training_device, unload_all_models
@@ -107,7 +114,8 @@ class AudioXTrainLora(io.ComfyNode):
         from ..audiox_ext.training.settings import LoraSettings
 
         output = prepare_lora_output(name)
-        request = _build_request(require_model(model), dataset_folder, keep_folder, caption, output)
+        handle = require_model(model)
+        request = replace(_build_request(handle, dataset_folder, keep_folder, caption, output), resume=resume)
         settings = LoraSettings(
             steps=steps,
             rank=rank,
@@ -119,8 +127,6 @@ class AudioXTrainLora(io.ComfyNode):
             gradient_checkpointing=save_memory,
             precision=choose_precision(request.device),
         )
-        if not resume:
-            (output.state / "last.ckpt").unlink(missing_ok=True)
         lines: list[str] = []
         unload_all_models()
         with outside_inference_mode(), torch.enable_grad():
@@ -172,6 +178,7 @@ def _build_request(
         accept_cc_by_nc=handle.accepted,
         folders=get_model_folders(),
         device=choose_training_device(),
+        check_readable=check_readable,
     )
 
 
@@ -182,9 +189,9 @@ def _declare_dataset() -> list[io.Input]:
             "dataset_folder",
             default="",
             tooltip=(
-                "Folder of sounds or videos: in ComfyUI's input folder, or a full path. Captions lie beside "
-                "them (rain.wav, rain.txt) or in captions.csv (file,caption); without one, the words of the "
-                "file's name are taken."
+                "Folder of sounds or videos in ComfyUI's input folder, or a full path into its input, models "
+                "or datasets folders. Captions lie beside them (rain.wav, rain.txt) or in captions.csv "
+                "(file,caption); without one, the words of the file's name are taken."
             ),
         ),
         io.String.Input(

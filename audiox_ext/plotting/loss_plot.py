@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plotting.colormap import Floats
-from ..plotting.layout import Box, draw_text, list_multiples, round_up, shorten, text_width, to_ascii
-from ..plotting.panels import PAGE
+from .colormap import Floats
+from .layout import Box, draw_text, list_multiples, round_up, shorten, text_width, to_ascii
+from .panels import PAGE
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MODEL_FOLDER = "audiox"
 _WEIGHT_SUFFIXES = {".safetensors", ".ckpt"}
+_FULL_PATHS = "AUDIOX_ALLOW_FULL_PATHS"
 
 
 # Models
@@ -139,28 +140,64 @@ def _check_file_name(text: str, input_name: str) -> None:
 
 
 def resolve_input_folder(text: str, input_name: str) -> Path:
-    """Resolve a folder typed into a node: an absolute path, or one relative to ComfyUI's input folder.
+    """Resolve a folder typed into a node: a path relative to ComfyUI's input folder, or an absolute one.
 
     Args:
         text: the widget's value.
         input_name: the widget's name, for error messages.
 
     Raises:
-        InputError: the text is empty, or a relative path points outside the input folder.
+        InputError: the text is empty, or the folder is outside those that nodes may read. The message does
+            not depend on whether the folder exists.
     """
     if not text.strip():
-        raise InputError(
-            f"{input_name} is empty. Enter a folder inside ComfyUI's input folder, or an absolute path."
-        )
+        raise InputError(f"{input_name} is empty. Enter a folder inside ComfyUI's input folder.")
     _check_file_name(text, input_name)
-    path = expand_home(Path(text.strip()))
-    if path.is_absolute():
-        return path
-    root = os.path.abspath(folder_paths.get_input_directory())
-    folder = Path(os.path.abspath(os.path.join(root, path)))
-    if not folder.is_relative_to(root):
-        raise InputError(f"{input_name} is {text!r}, which is outside {root}. Enter an absolute path.")
+    path = Path(text.strip())
+    if _allows_full_paths():
+        path = expand_home(path)  # otherwise a reply would show which users exist
+    folder = Path(os.path.abspath(os.path.join(folder_paths.get_input_directory(), path)))
+    check_readable(folder, f"{input_name} is {text!r}, which")
     return folder
+
+
+def check_readable(path: Path, description: str = "") -> None:
+    """Check that nodes may read a file or folder: everyone who reaches the server can name one.
+
+    Args:
+        path: an absolute path. Links are followed.
+        description: beginning of the error message, by default the name.
+
+    Raises:
+        InputError: the path leads outside ComfyUI's input, models and datasets folders, and the environment
+            variable AUDIOX_ALLOW_FULL_PATHS is not 1.
+    """
+    if _allows_full_paths():
+        return
+    roots = _list_readable_roots()
+    # The text is compared first, so that other places, network drives among them, are not even looked at.
+    if not (_is_below(path, roots) and _is_below(Path(os.path.realpath(path)), roots)):
+        raise InputError(
+            f"{description or path.name} lies or leads outside ComfyUI's input, models and datasets folders. "
+            "Move it into one of them, or add a folder called datasets to extra_model_paths.yaml. If nobody "
+            f"else can reach this server, start ComfyUI with {_FULL_PATHS}=1 to allow every folder."
+        )
+
+
+def _allows_full_paths() -> bool:
+    return os.environ.get(_FULL_PATHS) == "1"
+
+
+def _list_readable_roots() -> tuple[Path, ...]:
+    """List the folders that nodes may read, as they are named and with their links followed."""
+    folders = [folder_paths.get_input_directory(), folder_paths.models_dir]
+    if "datasets" in folder_paths.folder_names_and_paths:
+        folders += folder_paths.get_folder_paths("datasets")
+    return tuple(Path(path(folder)) for folder in folders for path in (os.path.abspath, os.path.realpath))
+
+
+def _is_below(path: Path, roots: tuple[Path, ...]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
 
 
 @dataclass(frozen=True, kw_only=True)
