@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from ..files import try_to_write
 from .module import TrainingModule, compute_learning_rate
 from .objective import NetworkTraining
+from .results import TrainingSpace
 from .trainer import Batch, Report
 
 OnStep = Callable[[int, int], None]
@@ -26,9 +27,11 @@ class TrainingCallback(Callback):
 
     Attributes:
         validation_name: name of the validation data in the report.
+        space: space on the disk for the checkpoints; `fit` sets it.
     """
 
     validation_name = "held-out items"
+    space: TrainingSpace
 
     def __init__(self, checkpoint: Path, validation: Callable[[], Iterable[Any]], report: Report) -> None:
         """Follow one training.
@@ -42,11 +45,25 @@ class TrainingCallback(Callback):
         self._recent_losses: list[float] = []
         self._since = 0.0
         self._first_step = 0
+        self._planned_steps: int | None = None  # of the training before it was resumed
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: TrainingModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Report a training that has no steps left."""
+        self._planned_steps = int(checkpoint["settings"]["steps"])
+        if checkpoint["global_step"] == module.settings.steps:
+            self._report(f"All {module.settings.steps} steps are finished. Writing the result.")
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         """Report whether the training is resumed."""
         if trainer.global_step:
             self._report(f"Resuming after step {trainer.global_step} of {module.settings.steps}.")
+            if self._planned_steps != module.settings.steps:
+                self._report(
+                    f"The training was started with steps {self._planned_steps}, so its learning rate fell "
+                    f"differently until now than in a training of {module.settings.steps} steps."
+                )
         self._restart_clock(trainer.global_step)
 
     def on_train_batch_end(
@@ -64,6 +81,10 @@ class TrainingCallback(Callback):
         if (step % settings.validate_every == 0 or is_last) and settings.validation_items:
             self._report(self._validate(trainer, module, step))
         if step % settings.checkpoint_every == 0 or is_last or trainer.should_stop:
+            self._write_checkpoint(trainer)
+
+    def _write_checkpoint(self, trainer: Trainer) -> None:
+        with self.space.lend():
             try_to_write(self._checkpoint, trainer.save_checkpoint)
 
     def _describe_progress(self, step: int, steps: int) -> str:
@@ -152,7 +173,7 @@ class TuningCallback(TrainingCallback):
             self._on_step(step, settings.steps)
         except BaseException:
             # Cancelling must not lose the steps since the last checkpoint.
-            try_to_write(self._checkpoint, trainer.save_checkpoint)
+            self._write_checkpoint(trainer)
             raise
 
     def _judge_validation(

@@ -19,7 +19,7 @@ from ..checkpoints.encoders import load_synchformer
 from ..conditioning.video_features import SyncEncoder
 from ..config import ClipConditionerConfig
 from ..devices import Placement
-from ..errors import MediaError
+from ..errors import InputError, MediaError
 from ..license import is_non_commercial
 from ..model import AudioXModel
 from ..networks.vision.synchformer import Synchformer
@@ -93,6 +93,25 @@ class ClipBatches:
             order = keyed_generator(_ORDER_KEY, self.seed, purpose, epoch).permutation(len(clips))
             drawn.append(clips[order[position]])
         return drawn
+
+
+def count_preserved(size: int, fraction: float) -> int:
+    """Return the number of clips to preserve in a batch.
+
+    Args:
+        size: clips per batch.
+        fraction: fraction of them, 0 without clips to preserve.
+
+    Raises:
+        InputError: a batch would hold clips of one of the datasets alone.
+    """
+    count = round(size * fraction)
+    if fraction and not 0 < count < size:
+        raise InputError(
+            f"preservation_fraction {fraction:g} is {count} clips of a batch of {size}, but both datasets "
+            "need at least one. Choose a larger batch or another fraction."
+        )
+    return count
 
 
 def make_validation_batches(clips: Sequence[EncodedClip], size: int, items: int) -> list[ClipBatch]:

@@ -3,16 +3,16 @@
     FOLDER/clips.pt      the encoded sounds; FOLDER/preservation_clips.pt those of the preservation dataset
     FOLDER/last.ckpt     the last checkpoint; FOLDER/events for TensorBoard
     FOLDER/sounds/       preview sounds; FOLDER/losses.png a plot of the loss
-    FOLDER/<name>.safetensors or FOLDER/model/   the result
+    FOLDER/<name>.safetensors or FOLDER/model/   the result; FOLDER/results.json its digest
 
 If last.ckpt exists, training resumes from it, with the same result as without the interruption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,18 @@ from ..files import check_file_writable, check_folder_writable, check_space, wri
 from ..model import AudioXModel
 from ..utf8 import escape_surrogates, get_logger
 from .audio_folder import AudioFolder, read_audio_folder
-from .clip_dataset import ClipBatches, hash_content, load_encoded_clips, make_validation_batches, split_clips
+from .clip_dataset import (
+    ClipBatches,
+    count_preserved,
+    hash_content,
+    load_encoded_clips,
+    make_validation_batches,
+    split_clips,
+)
 from .clip_encoder import EncodedClip
+from .results import TrainingResults, TrainingSpace
 from .settings import FinetuneSettings, LoraSettings, TuningSettings
-from .trainer import Report, count_steps, fit, require_lightning
+from .trainer import Report, fit, read_checkpoint, require_lightning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +51,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _CAPTIONS_IN_LORA = 10
-_CHECKPOINT_BYTES = 16  # per trained parameter: its value, its average, and two moments of the optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +61,25 @@ class TrainingRequest:
         model: name or folder, as `get_pretrained_model` takes it, in the published layout.
         dataset: folder of sounds, see `read_audio_folder`.
         output: folder for everything that is written.
+        resume: whether to resume the training in that folder; False starts it over.
         preservation_dataset: folder of sounds that the model should still make as before.
         default_caption: for sounds without a caption.
         accept_cc_by_nc: opt-in to non-commercial weights.
         folders: folders to search for models; None searches the default ones.
         device: device to train on.
+        check_readable: raises `InputError` for a file or folder that must not be read, links among them.
     """
 
     model: str | Path
     dataset: Path
     output: Path
+    resume: bool = True
     preservation_dataset: Path | None = None
     default_caption: str = ""
     accept_cc_by_nc: bool = False
     folders: ModelFolders | None = None
     device: torch.device
+    check_readable: Callable[[Path], None] = lambda path: None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +112,7 @@ def train_lora(
     Args:
         request: model, sounds and folders.
         settings: settings of the training.
-        path: path of the LoRA's file.
+        path: path of the LoRA's file. A file there must come from a training in the same output folder.
         report: receives lines of progress.
         on_step: called after every step; may raise to end the training.
 
@@ -115,6 +126,8 @@ def train_lora(
 
     require_peft()
     check_file_writable(path)
+    results = TrainingResults(request.output)
+    results.check(path)
     from ..checkpoints.lora_file import LoraInfo, fingerprint, kind_of, target_shapes, write_lora
 
     # The network's own weights are frozen, so they may be bf16 beside matrices in float32.
@@ -124,6 +137,7 @@ def train_lora(
     shapes = fingerprint(target_shapes(model.network))
     with session.use_seed():
         add_adapters(model.network, settings)
+        check_space(path.parent, session.trained_bytes)
         training = session.train(disable_adapters)
     info = LoraInfo(
         name=path.stem,
@@ -136,8 +150,8 @@ def train_lora(
         dataset=session.sentences[0],
     )
     with training.apply_result():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_lora(path, extract_adapters(model.network, settings.scale), info)
+        with results.write(path) as temporary:
+            write_lora(temporary, extract_adapters(model.network, settings.scale), info)
         session.report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         return session.make_result(path, training)
 
@@ -165,8 +179,10 @@ def finetune(
         LicenseError: the model's licence was not accepted.
     """
     require_lightning()
-    if (request.output / "model").is_file():
-        raise InputError(f"{request.output / 'model'} is a file. Delete it, or choose another output folder.")
+    folder, results = request.output / "model", TrainingResults(request.output)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file. Delete it, or choose another output folder.")
+    results.check(folder)
     session = _Session(request, settings, report, on_step, "fp32")
     model = session.model
     for parameter in model.network.parameters():
@@ -175,11 +191,10 @@ def finetune(
     # The network has learned to read these random features, so they stay.
     model.network.requires_grad_(True).timestep_features.requires_grad_(False)
     with session.use_seed():
-        training = session.train()
-    folder = request.output / "model"
+        training = session.train(result_bytes=session.files.weights.stat().st_size)
     with training.apply_result():
         state = {f"model.model.{key}": value.cpu() for key, value in model.network.state_dict().items()}
-        with write_atomically(folder) as temporary:
+        with results.write(folder) as temporary:
             write_changed_model(session.files, temporary, state, dtype)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         session.report(f"{folder}: {size / 1e6:.1f} MB")
@@ -203,32 +218,32 @@ class _Session:
         on_step: OnStep,
         precision: Precision,
     ) -> None:
-        """Read the folders, load the model in a precision, and encode the sounds."""
+        """Read the folders, and load the model in a precision."""
         self.request, self.settings, self.on_step = request, settings, on_step
         self.report: Report = lambda line: report(escape_surrogates(line))
         check_folder_writable(request.output)
-        folder = read_audio_folder(request.dataset, request.default_caption)
+        folder = read_audio_folder(request.dataset, request.default_caption, request.check_readable)
         second = request.preservation_dataset
-        preservation_folder = None if second is None else read_audio_folder(second)
+        preservation_folder = (
+            None if second is None else read_audio_folder(second, "", request.check_readable)
+        )
         self.model = self._load_model(precision)
         assert self.model.folder is not None
         self.files = find_files(self.model.folder)
         self.base_name = self.model.folder.name
         self.license: str | None = add_license(read_model_config(self.files), self.files).get("license")
-        check_space(request.output, self._estimate_bytes())
-        request.output.mkdir(parents=True, exist_ok=True)
         size = self.files.weights.stat().st_size
         self.identity = {"model": f"{self.base_name} ({size} bytes)", "set of sounds": hash_content(folder)}
-        self.clips, self.sentences = self._encode(folder, "clips.pt")
-        self.preservation_clips: list[EncodedClip] = []
         if preservation_folder is not None:
-            self.preservation_clips, more = self._encode(preservation_folder, "preservation_clips.pt")
-            self.sentences += [f"To preserve: {more[0]}", *more[1:]]
             self.identity["set of sounds to preserve"] = hash_content(preservation_folder)
-        for sentence in self.sentences:
-            self.report(sentence)
+        self._folders = (folder, preservation_folder)
+        self.clips: list[EncodedClip] = []
+        self.preservation_clips: list[EncodedClip] = []
+        self.sentences: list[str] = []
 
     def _load_model(self, precision: Precision) -> AudioXModel:
+        from .objective import check_trainable
+
         request = self.request
         model, _ = get_pretrained_model(
             request.model,
@@ -240,15 +255,14 @@ class _Session:
         )
         if model.placement is None:
             model.placement = DevicePlacement(request.device)
-        _check_trainable(model)
+        check_trainable(model.config)
         return model
 
-    def _estimate_bytes(self) -> int:
-        """Return the least number of bytes that the training writes; 0 for a LoRA, which is small."""
-        if not isinstance(self.settings, FinetuneSettings):
-            return 0
-        trained = sum(parameter.numel() for parameter in self.model.network.parameters())
-        return _CHECKPOINT_BYTES * trained + self.files.weights.stat().st_size
+    @property
+    def trained_bytes(self) -> int:
+        """Size of the parameters that are trained."""
+        trained = [value for value in self.model.network.parameters() if value.requires_grad]
+        return sum(value.numel() * value.element_size() for value in trained)
 
     @contextmanager
     def use_seed(self) -> Iterator[None]:
@@ -258,12 +272,26 @@ class _Session:
             torch.manual_seed(self.settings.seed)
             yield
 
-    def train(self, base_model: BaseModel | None = None) -> NetworkTraining:
-        """Run the training. base_model: see `NetworkTraining`."""
+    def train(self, base_model: BaseModel | None = None, result_bytes: int = 0) -> NetworkTraining:
+        """Encode the sounds and run the training.
+
+        Args:
+            base_model: see `NetworkTraining`.
+            result_bytes: size of the result, 0 if it lies on another disk.
+        """
         from .callbacks import TuningCallback
         from .objective import NetworkTraining
 
-        settings, request = self.settings, self.request
+        settings, request, last = self.settings, self.request, self.request.output / "last.ckpt"
+        objective = self.model.config.objective
+        module = NetworkTraining(self.model.network, objective, settings, self.identity, base_model)
+        if not request.resume:
+            last.unlink(missing_ok=True)
+        # Encoding takes long, so what would prevent the training is checked before it.
+        TrainingSpace(request.output, module.checkpoint_bytes, result_bytes).check()
+        self._keep_early_stop(module, last)
+        request.output.mkdir(parents=True, exist_ok=True)
+        self._encode_folders()
         clips, held_out = split_clips(self.clips, settings.held_out_fraction, settings.seed)
         files = len({clip.file for clip in held_out})
         self.report(
@@ -271,25 +299,23 @@ class _Session:
             if held_out
             else "No file is held out, so validation uses the training sounds."
         )
-        preserved_count = self._count_preserved()
+        fraction = settings.preservation_fraction if self.preservation_clips else 0.0
+        preserved_count = count_preserved(settings.batch_size, fraction)
         batches = ClipBatches(
             clips, settings.batch_size, settings.seed, self.preservation_clips, preserved_count
         )
         validation = make_validation_batches(
             held_out or clips, settings.batch_size, settings.validation_items
         )
-        objective = self.model.config.objective
-        module = NetworkTraining(self.model.network, objective, settings, self.identity, base_model)
-        self._keep_early_stop(module)
         callback = TuningCallback(
-            request.output / "last.ckpt",
+            last,
             lambda: validation,
             self.report,
             validation_name="held-out sounds" if held_out else "the training sounds",
             make_preview=lambda step: self._make_preview(module, step),
             on_step=self.on_step,
         )
-        fit(module, module.settings, batches, callback, request.output, request.device)
+        fit(module, batches, callback, request.output, request.device, result_bytes=result_bytes)
         return module
 
     def make_result(self, path: Path, training: NetworkTraining) -> TrainingResult:
@@ -299,18 +325,15 @@ class _Session:
             path=path, curve=self._plot_losses(training), sound=sound, rate=self.model.sample_rate
         )
 
-    def _count_preserved(self) -> int:
-        """Return the number of clips to preserve in a batch."""
-        if not self.preservation_clips:
-            return 0
-        size, fraction = self.settings.batch_size, self.settings.preservation_fraction
-        count = round(size * fraction)
-        if not 0 < count < size:
-            raise InputError(
-                f"preservation_fraction {fraction:g} is {count} clips of a batch of {size}, but both "
-                "datasets need at least one. Choose a larger batch or another fraction."
-            )
-        return count
+    def _encode_folders(self) -> None:
+        """Encode the sounds of both folders, and report what was left out."""
+        folder, preservation_folder = self._folders
+        self.clips, self.sentences = self._encode(folder, "clips.pt")
+        if preservation_folder is not None:
+            self.preservation_clips, more = self._encode(preservation_folder, "preservation_clips.pt")
+            self.sentences += [f"To preserve: {more[0]}", *more[1:]]
+        for sentence in self.sentences:
+            self.report(sentence)
 
     def _encode(self, folder: AudioFolder, name: str) -> tuple[list[EncodedClip], list[str]]:
         def on_clip(done: int, count: int) -> None:
@@ -327,19 +350,12 @@ class _Session:
             on_clip=on_clip,
         )
 
-    def _keep_early_stop(self, module: NetworkTraining) -> None:
+    def _keep_early_stop(self, module: NetworkTraining, last: Path) -> None:
         """Do not continue a training that stopped early, unless its patience is raised."""
-        last = self.request.output / "last.ckpt"
-        if not last.is_file():
-            return
-        steps = count_steps(last)
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-        module.check_identity(checkpoint)
-        module.validations = [(int(step), float(loss)) for step, loss in checkpoint["tuning"]["validations"]]
-        has_stalled, module.validations = module.has_stalled, []
-        if has_stalled and steps < self.settings.steps:
+        checkpoint = read_checkpoint(last)
+        if checkpoint is not None and module.keep_early_stop(checkpoint):
+            steps = module.settings.steps
             self.report(f"Training stopped early after {steps} steps. To continue it, raise patience.")
-            module.settings = replace(module.settings, steps=steps)
 
     def _make_preview(self, module: NetworkTraining, step: int) -> None:
         self._make_sound(f"step-{step:06d}", step)
@@ -369,7 +385,7 @@ class _Session:
         return sound
 
     def _plot_losses(self, module: NetworkTraining) -> Image:
-        from .loss_plot import draw_losses
+        from ..plotting.loss_plot import draw_losses
 
         title = f"{self.base_name}, {self.sentences[0]}"
         image = draw_losses(module.step_losses, module.validations, title=title)
@@ -379,13 +395,3 @@ class _Session:
         except AudioXError as error:
             log.warning("The plot of the losses could not be written (%s). Training continues.", error)
         return image
-
-
-def _check_trainable(model: AudioXModel) -> None:
-    """Raise `InputError` for a few-step model."""
-    if model.config.few_step_count is not None:
-        raise InputError(
-            f"This model was distilled to sample in {model.config.few_step_count} steps. Training would undo "
-            "that, and it would then need many steps. Choose the model it was distilled from, "
-            "AudioX-MAF-MMDiT, or another model with many steps."
-        )

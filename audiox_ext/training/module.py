@@ -29,6 +29,7 @@ _CHANGEABLE = {
 }
 _RATE_FACTOR = "rate_factor"  # key of a parameter group
 _SLOW = 0.05
+_MORE_BYTES = 2**17  # of a checkpoint beside its tensors
 
 
 class TrainingModule(LightningModule):
@@ -38,6 +39,7 @@ class TrainingModule(LightningModule):
 
     Attributes:
         settings: settings of the run.
+        identity: values that a resumed training must share, by a name for the user. Checkpoints hold it.
         average: moving average of the trained weights.
         changeable: settings that a resumed training may change: how long and how fast it learns, but not
             what it learns from.
@@ -47,10 +49,11 @@ class TrainingModule(LightningModule):
     average: WeightAverage
     changeable: ClassVar[frozenset[str]] = frozenset(_CHANGEABLE)
 
-    def __init__(self, settings: RunSettings) -> None:
-        """Keep the settings of the run."""
+    def __init__(self, settings: RunSettings, identity: Mapping[str, str] | None = None) -> None:
+        """Keep the settings of the run, and what identifies it."""
         super().__init__()
         self.settings = settings
+        self.identity = dict(identity or {})
         self.last_losses: dict[str, float] = {}
 
     def start_averaging(self) -> None:
@@ -71,8 +74,13 @@ class TrainingModule(LightningModule):
         """Compute the loss of a step.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or this is not the step that is due.
         """
+        if batch.step != self.trainer.global_step:
+            raise TrainingError(
+                f"Step {batch.step + 1} came after {self.trainer.global_step} finished steps. This release "
+                "of lightning is not supported: install the one that constraints-dev.txt names."
+            )
         for group in self.optimizers().param_groups:
             group["lr"] = compute_learning_rate(self.settings, batch.step) * group.get(_RATE_FACTOR, 1.0)
         terms = self.compute_losses(batch, self.make_generator(batch.step), training=True)
@@ -124,9 +132,17 @@ class TrainingModule(LightningModule):
         """Make the generator of a step's random numbers."""
         return torch.Generator().manual_seed(self.settings.seed * 2**32 + step)
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Approximate size of a checkpoint: the weights, their average, and two moments of the optimizer."""
+        saved, trained = self._saved_state().values(), self.average.state_dict().values()
+        return _count_bytes(saved) + 3 * _count_bytes(trained) + _MORE_BYTES
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the averaged weights and the settings."""
+        """Add the averaged weights, the settings and the identity."""
+        checkpoint["state_dict"] = self._saved_state()
         checkpoint["average"] = self.average.state_dict()
+        checkpoint["identity"] = self.identity
         checkpoint["settings"] = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self.settings).items()
@@ -136,22 +152,59 @@ class TrainingModule(LightningModule):
         """Restore the averaged weights.
 
         Raises:
-            TrainingError: the checkpoint belongs to a training with other settings or other parameters.
+            TrainingError: the checkpoint belongs to another training, see `check_checkpoint`.
         """
+        self.check_checkpoint(checkpoint)
+        self.average.load_state_dict(checkpoint["average"])
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Check that this training can be resumed from a checkpoint.
+
+        Raises:
+            TrainingError: the identity, settings or parameters differ, or more steps are finished than the
+                settings allow.
+        """
+        if not {"settings", "average", "state_dict", "global_step"} <= checkpoint.keys():
+            raise TrainingError(
+                "last.ckpt comes from another program. Move it, or train into another folder."
+            )
+        # Checkpoints of earlier versions have no identity.
+        before = checkpoint.get("identity", self.identity)
+        changed = [
+            name for name in {**self.identity, **before} if before.get(name) != self.identity.get(name)
+        ]
+        if changed:
+            raise TrainingError(
+                f"This training was started with another {' and another '.join(changed)}. Use the same as "
+                "before, delete last.ckpt to start over, or train into another folder."
+            )
         fixed = {name: value for name, value in asdict(self.settings).items() if name not in self.changeable}
         for name, value in fixed.items():
-            before = checkpoint["settings"].get(name)
-            if before != (list(value) if isinstance(value, tuple) else value):
+            earlier = checkpoint["settings"].get(name)
+            if earlier != (list(value) if isinstance(value, tuple) else value):
                 raise TrainingError(
-                    f"This training was started with {name} {before}, but the settings now say {value}. "
+                    f"This training was started with {name} {earlier}, but the settings now say {value}. "
                     "Set it back, or train into another folder."
                 )
-        if checkpoint["average"].keys() != self.average.state_dict().keys():
+        stored = (checkpoint["average"], checkpoint["state_dict"])
+        if list(map(_list_shapes, stored)) != list(
+            map(_list_shapes, (self.average.state_dict(), self._saved_state()))
+        ):
             raise TrainingError(
                 "This training was started with different parameters. Start it with the same options as "
                 "before, --initial-model included, or train into another folder."
             )
-        self.average.load_state_dict(checkpoint["average"])
+        if checkpoint["global_step"] > self.settings.steps:
+            raise TrainingError(
+                f"This training has finished {checkpoint['global_step']} steps already, but steps is "
+                f"{self.settings.steps}. Set steps to {checkpoint['global_step']} or more, delete last.ckpt "
+                "to start over, or train into another folder."
+            )
+
+    def _saved_state(self) -> dict[str, Tensor]:
+        """Return the weights that a checkpoint holds: all, or without strict loading the trained ones."""
+        state = self.state_dict()
+        return state if self.strict_loading else {name: state[name] for name in self.average.state_dict()}
 
     def _describe_divergence(self, problem: str, batch: Batch) -> TrainingError:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in self.last_losses.items())
@@ -217,6 +270,14 @@ class WeightAverage:
     def _copy(self, weights: Mapping[str, Tensor]) -> None:
         for name, value in self._trained():
             value.copy_(weights[name])
+
+
+def _count_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def _list_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def compute_learning_rate(settings: RunSettings, step: int) -> float:

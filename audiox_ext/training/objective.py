@@ -11,8 +11,9 @@ al. 2022, arXiv 2209.03003). Training draws t uniformly in [0, 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ..config import Objective
-from ..errors import TrainingError
+from ..config import ModelConfig, Objective
+from ..errors import InputError
 from ..model import Network
 from .clip_dataset import ClipBatch
 from .clip_encoder import EncodedClip
@@ -70,10 +71,9 @@ class NetworkTraining(TrainingModule):
                 network learns preservation clips and clips without a prompt from its own earlier predictions
                 (distillation), not from the noise of a single sound.
         """
-        super().__init__(settings)
+        super().__init__(settings, identity)
         self.network = network
         self.objective = objective
-        self.identity = identity
         self._base_model = base_model
         self.strict_loading = False  # checkpoints hold the trained parameters alone
         self.step_losses: list[float] = []
@@ -191,14 +191,16 @@ class NetworkTraining(TrainingModule):
             self.network.eval()
             yield
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Approximate size of a checkpoint, with the best weights."""
+        best = sum(value.numel() * value.element_size() for _, value in self._trained())
+        return super().checkpoint_bytes + best * bool(self.settings.patience)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained parameters, and add the history."""
+        """Add the history."""
         super().on_save_checkpoint(checkpoint)
-        trained = {name for name, _ in self._trained()}
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if name in trained}
         checkpoint["tuning"] = {
-            "identity": self.identity,
             "step_losses": list(self.step_losses),
             "validations": list(self.validations),
             "best": self.best,
@@ -208,30 +210,48 @@ class NetworkTraining(TrainingModule):
         """Restore the history.
 
         Raises:
-            TrainingError: the checkpoint belongs to other sounds or to another model.
+            TrainingError: the checkpoint belongs to another training.
         """
-        self.check_identity(checkpoint)
         super().on_load_checkpoint(checkpoint)
         tuning = checkpoint["tuning"]
         self.step_losses = list(tuning["step_losses"])
-        self.validations = [(int(step), float(loss)) for step, loss in tuning["validations"]]
+        self._restore_validations(checkpoint)
         self.best = dict(tuning["best"])
 
-    def check_identity(self, checkpoint: dict[str, Any]) -> None:
-        """Raise `TrainingError` if the model or the sounds are not those of the checkpoint."""
-        before = checkpoint.get("tuning", {}).get("identity", {})
-        changed = [name for name, value in self.identity.items() if before.get(name) != value]
-        trained = {name for name, _ in self._trained()}
-        if not changed and checkpoint["state_dict"].keys() != trained:
-            changed = ["set of trained layers"]
-        if changed:
-            raise TrainingError(
-                f"This training was started with another {' and another '.join(changed)}. Use the same as "
-                "before, delete last.ckpt to start over, or train into another folder."
-            )
+    def keep_early_stop(self, checkpoint: Mapping[str, Any]) -> bool:
+        """If the checkpoint's training stopped early, let this one end there, unless its patience was raised.
+
+        Returns:
+            Whether this training ends there, before `steps`.
+
+        Raises:
+            TrainingError: the checkpoint belongs to another training.
+        """
+        self.check_checkpoint(checkpoint)
+        steps = int(checkpoint["global_step"])
+        self._restore_validations(checkpoint)
+        has_stalled, self.validations = self.has_stalled, []
+        if has_stalled and steps < self.settings.steps:
+            self.settings = replace(self.settings, steps=steps)
+            return True
+        return False
+
+    def _restore_validations(self, checkpoint: Mapping[str, Any]) -> None:
+        pairs = checkpoint["tuning"]["validations"]
+        self.validations = [(int(step), float(loss)) for step, loss in pairs]
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, value) for name, value in self.named_parameters() if value.requires_grad]
+
+
+def check_trainable(config: ModelConfig) -> None:
+    """Raise `InputError` for a few-step model."""
+    if config.few_step_count is not None:
+        raise InputError(
+            f"This model was distilled to sample in {config.few_step_count} steps. Training would undo "
+            "that, and it would then need many steps. Choose the model it was distilled from, "
+            "AudioX-MAF-MMDiT, or another model with many steps."
+        )
 
 
 def add_noise(objective: Objective, latents: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,14 @@ from torch.utils.data import DataLoader, Sampler
 from ..checkpoints.pretrained import multiplies_bf16
 from ..errors import InputError, TrainingError
 from ..random_numbers import keyed_generator
+from .results import TrainingSpace
 from .settings import RunSettings
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import Callback, Trainer
+
+    from .callbacks import TrainingCallback
+    from .module import TrainingModule
 
 Report = Callable[[str], None]
 """Receives one line of text for the user."""
@@ -70,32 +74,36 @@ def require_lightning() -> None:
 
 
 def fit(
-    module: LightningModule,
-    settings: RunSettings,
+    module: TrainingModule,
     batches: BatchSource,
-    callback: Callback,
+    callback: TrainingCallback,
     folder: Path,
     device: str | torch.device,
+    *,
+    result_bytes: int = 0,
 ) -> None:
     """Run all steps of a training, or those that `folder`/last.ckpt lacks.
 
     Args:
         module: the training to run.
-        settings: length and precision of the training.
         batches: source of the batches.
         callback: called at every step; it writes checkpoints.
         folder: for the checkpoint and TensorBoard's events; created if it does not exist.
         device: device to train on.
+        result_bytes: size of the result, for which space is kept free on the same disk.
 
     Raises:
-        TrainingError: the checkpoint cannot be read, or the training diverges.
+        InputError: the checkpoints and the result do not fit on the disk.
+        TrainingError: the checkpoint cannot be read or belongs to another training, or the training diverges.
         KeyboardInterrupt: the user interrupted it.
     """
-    last = folder / "last.ckpt"
+    last, settings = folder / "last.ckpt", module.settings
     folder.mkdir(parents=True, exist_ok=True)
     first = count_steps(last)
+    callback.space = TrainingSpace(folder, module.checkpoint_bytes, result_bytes)
+    callback.space.check()
     on_interrupt = signal.getsignal(signal.SIGINT)
-    with _silence_lightning(), _flush_denormals():
+    with _silence_lightning(), _flush_denormals(), callback.space.hold():
         trainer = _make_trainer(settings, callback, folder, device)
         try:
             trainer.fit(
@@ -107,22 +115,40 @@ def fit(
         except SystemExit:  # Lightning raises this when interrupted, and ignores interrupts from then on
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
+    if trainer.global_step < settings.steps and not trainer.should_stop:
+        raise TrainingError(
+            f"Training ended after {trainer.global_step} of {settings.steps} steps. Run it again to resume."
+        )
 
 
-def count_steps(checkpoint: Path) -> int:
+def count_steps(path: Path) -> int:
     """Return the number of finished steps in a checkpoint; 0 if there is no file.
 
     Raises:
         TrainingError: the file cannot be read.
     """
-    if not checkpoint.is_file():
-        return 0
+    checkpoint = read_checkpoint(path)
+    return 0 if checkpoint is None else int(checkpoint["global_step"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint, memory-mapped; None if there is no file.
+
+    Raises:
+        TrainingError: the file cannot be read.
+    """
+    if not path.is_file():
+        return None
     try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        int(checkpoint["global_step"])
     except Exception as error:  # a damaged file can make the reader raise anything
+        # torch may advise to switch its safe mode off, which runs code in the file.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrainingError(
-            f"{checkpoint} cannot be read ({error}). Delete it to start over, or restore a copy of it."
+            f"{path} cannot be read ({reason}). Delete it to start over, or restore a copy of it."
         ) from None
+    return dict(checkpoint)
 
 
 def make_loader(batches: BatchSource, first: int, end: int, workers: int) -> DataLoader[Any]:
@@ -173,7 +199,12 @@ class _StepSampler(Sampler[int]):
         return iter(self._steps)
 
     def __len__(self) -> int:
-        return len(self._steps)
+        """Count the batches before the first one, too.
+
+        Lightning adds the finished steps of a resumed training to those that it fetches, and starts over
+        when the sum reaches this length.
+        """
+        return self._steps.stop
 
 
 def _make_trainer(
