@@ -7,6 +7,7 @@
     FOLDER/captions/      tokenizer.json, captions.safetensors: the text encoder pretrained on captions
     FOLDER/diffusion/     last.ckpt, events for TensorBoard
     FOLDER/model/         the model in the published layout
+    FOLDER/results.json   digests of the results; a result that was not made here is never replaced
 
 A call that finds a last.ckpt resumes from it, with the result of an uninterrupted training.
 """
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from audiox_ext.errors import ConfigError, InputError, TrainingError
 from audiox_ext.files import write_atomically
 from audiox_ext.networks.vision.synchformer import Synchformer
+from audiox_ext.training.results import TrainingResults
 from audiox_ext.training.trainer import Batch, BatchSource, Report, count_steps, fit, require_lightning
 
 from .settings import TrainingConfig
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from audiox_ext.config import AutoencoderConfig
-    from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
     from audiox_ext.training.module import TrainingModule
 
     from .diffusion.training_module import DiffusionTraining
@@ -98,8 +99,11 @@ def _train_waves(
     """Train an autoencoder whose latents encode waveforms."""
     from .autoencoder.latent_scale import normalise_latents
     from .autoencoder.training_module import AutoencoderTraining
+    from .training.weight_norm import copy_plain
 
     settings, ratio = config.autoencoder, sizes.downsampling_ratio
+    result, results = place / "autoencoder.safetensors", TrainingResults(place.parent)
+    results.check(result)
     # A whole number of latents, at least one.
     samples = max(1, round(settings.crop_seconds * config.model.sample_rate / ratio)) * ratio
     batches, held_out = _crops(config, settings.batch_size, samples, settings.crops)
@@ -111,14 +115,14 @@ def _train_waves(
         sounds = first[0].waveforms
         report(f"Fitting the first weights to {len(sounds)} sounds.")
     module = AutoencoderTraining(sizes, settings, sounds, initial)
-    _fit(module, batches, held_out, place, device, report)
-    result = place / "autoencoder.safetensors"
+    _fit(module, config, batches, held_out, place, device, report)
     with module.average.apply():
-        plain = _plain_autoencoder(module.autoencoder, sizes)
+        plain = copy_plain(module.autoencoder, sizes)
     if initial is None:
         scale = normalise_latents(plain, _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS))
         report(f"Latents divided by {float(scale.min()):.3g} to {float(scale.max()):.3g}.")
-    write_autoencoder(plain, result, config.model.license)
+    with results.write(result) as temporary:
+        write_autoencoder(plain, temporary, config.model.license)
     return result
 
 
@@ -133,6 +137,8 @@ def _build_from_waves(
 
     assert config.waves is not None
     settings, sizes = config.autoencoder, config.model.autoencoder
+    result, results = folder / "autoencoder" / "autoencoder.safetensors", TrainingResults(folder)
+    results.check(result)
     rate, ratio = config.model.sample_rate, sizes.downsampling_ratio
     trained = folder / "waves" / "autoencoder.safetensors"
     if not trained.is_file():
@@ -150,9 +156,8 @@ def _build_from_waves(
     batches = _whole_sounds(config, settings.batch_size, whole, _MEASURED_SOUNDS)
     spectra = torch.cat([measure_spectrum(sounds, rate, ratio) for sounds in batches])
     build_decoder(autoencoder, inner, rate, LatentMap.fit(spectra, sizes.latent_dim))
-    result = folder / "autoencoder" / "autoencoder.safetensors"
-    result.parent.mkdir(parents=True, exist_ok=True)
-    write_autoencoder(autoencoder, result, config.inherit_licenses(files=[trained]).model.license)
+    with results.write(result) as temporary:
+        write_autoencoder(autoencoder, temporary, config.inherit_licenses(files=[trained]).model.license)
     return result
 
 
@@ -193,6 +198,9 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
         raise ConfigError(
             "The configuration has no section sync. Add one with the settings of the sync encoder's training."
         )
+    place = folder / "sync"
+    result, results = place / "synchformer.safetensors", TrainingResults(folder)
+    results.check(result)
     torch.manual_seed(settings.seed)
     module = SyncTraining(config)
     module.synchformer.to(device)
@@ -214,11 +222,9 @@ def train_sync(config: TrainingConfig, folder: Path, *, device: str | torch.devi
         )
         for split in SPLITS
     )
-    place = folder / "sync"
-    _fit(module, batches, held_out, place, device, report)
-    result = place / "synchformer.safetensors"
-    with module.average.apply():
-        write_synchformer(module.synchformer, result, config.model.license)
+    _fit(module, config, batches, held_out, place, device, report)
+    with module.average.apply(), results.write(result) as temporary:
+        write_synchformer(module.synchformer, temporary, config.model.license)
     return result
 
 
@@ -257,7 +263,8 @@ def train_diffusion(
     from .diffusion.training_module import DiffusionTraining
     from .training.initial_model import read_initial_model
 
-    settings, place = config.diffusion, folder / "diffusion"
+    settings, place, results = config.diffusion, folder / "diffusion", TrainingResults(folder)
+    results.check(folder / "model")
     words = folder / "captions"
     initial = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
     followed = None if teacher is None else read_teacher(teacher, config, device)
@@ -274,11 +281,13 @@ def train_diffusion(
         source = folder / "autoencoder" if start is None else start
         raise TrainingError(f"{source} does not fit this configuration ({error}).") from None
     module.teacher = followed
+    module.identify(None if initial is None else initial.model)
     batches, held_out = _prepared_batches(module, folder / "prepared", torch.device(device), report)
     if initial is None and settings.caption_steps and not count_steps(place / "last.ckpt"):
-        ensure_captions_learnt(module, words / "captions.safetensors", report)
-    _fit(module, batches, held_out, place, device, report)
-    size = export_model(module.to("cpu"), folder / "model", dtype)
+        ensure_captions_learnt(module, words / "captions.safetensors", device, report)
+    _fit(module, config, batches, held_out, place, device, report)
+    with results.write(folder / "model") as temporary:
+        size = export_model(module.to("cpu"), temporary, dtype)
     report(f"{folder / 'model'}: {size / 1e6:.1f} MB")
     return folder / "model"
 
@@ -359,6 +368,7 @@ def _prepared_batches(
 
 def _fit(
     module: TrainingModule,
+    config: TrainingConfig,
     batches: BatchSource,
     held_out: BatchSource,
     place: Path,
@@ -368,12 +378,13 @@ def _fit(
     from audiox_ext.training.callbacks import TrainingCallback
 
     settings = module.settings
+    module.identity |= config.identity
 
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
 
     callback = TrainingCallback(place / "last.ckpt", validation, report)
-    fit(module, settings, batches, callback, place, device)
+    fit(module, batches, callback, place, device)
 
 
 def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
@@ -387,14 +398,3 @@ def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:
         with write_atomically(path) as temporary:
             tokenizer.save(str(temporary))
     return read_tokenizer(path)
-
-
-def _plain_autoencoder(trained: Autoencoder, config: AutoencoderConfig) -> Any:
-    """The autoencoder on the CPU without weight normalisation."""
-    from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
-
-    from .training.weight_norm import plain_state
-
-    plain = Autoencoder(config, dtype=torch.float32)
-    plain.load_state_dict({key: value.cpu() for key, value in plain_state(trained).items()}, strict=True)
-    return plain.eval().requires_grad_(False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -209,6 +211,16 @@ class TrainingConfig:
     diffusion: DiffusionSettings
     sync: SyncSettings | None = None
     waves: AutoencoderConfig | None = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a resumed training must share, by a name for the user."""
+        model = {key: value for key, value in self.config_json.items() if key != "license"}
+        text = json.dumps([model, asdict(self.text_encoder), asdict(self.synchformer)], sort_keys=True)
+        return {
+            "data section": str(self.data),
+            "model section": hashlib.sha256(text.encode()).hexdigest(),
+        }
 
     def dataset(self, split: Split, *, film_fraction: float, length: int | None = None) -> Dataset:
         """The items to train on or to validate with.

@@ -10,6 +10,7 @@ B captions, D width of the context's tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiox_ext.checkpoints.safetensors_writer import write_safetensors
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.errors import TrainingError
-from audiox_ext.files import write_atomically
-from audiox_ext.training.module import schedule_rate
+from audiox_ext.training.module import TrainingModule
+from audiox_ext.training.settings import RunSettings
+from audiox_ext.training.trainer import Batch, fit
 
 from ..world.dataset import Dataset
 from ..world.kinds import KINDS, NOTES, TIMBRES
@@ -114,42 +117,135 @@ class AttributeClassifier(nn.Module):
         ).sum()
 
 
-def pretrain_on_captions(
-    module: DiffusionTraining, dataset: Dataset, report: Callable[[str], None]
-) -> AttributeClassifier:
-    """Train the text encoder and the fusion on captions.
+@dataclass(frozen=True)
+class CaptionBatch(Batch):
+    """A batch of captions.
 
-    Draws only the initial weights of the classifier from torch's global generator.
+    Attributes:
+        captions: The captions.
+        labels: Classes of their scenes (B, questions).
+    """
+
+    captions: list[str]
+    labels: Tensor
+
+    def to(self, device: torch.device) -> CaptionBatch:
+        """Move the labels to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The batch on that device.
+        """
+        return CaptionBatch(self.step, self.numbers, self.captions, self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class CaptionBatches:
+    """Batches of captions of a dataset, which repeats without end.
+
+    Attributes:
+        dataset: Source of the captions.
+    """
+
+    dataset: Dataset
+
+    def __getitem__(self, step: int) -> CaptionBatch:
+        """Make the batch of a step.
+
+        Args:
+            step: Number of the batch.
+
+        Returns:
+            The batch.
+        """
+        numbers = tuple(n % len(self.dataset) for n in range(step * _BATCH, (step + 1) * _BATCH))
+        return CaptionBatch(step, numbers, *captions_and_labels(self.dataset, numbers))
+
+
+class CaptionTraining(TrainingModule):
+    """Trains the text encoder and the fusion of another training's model, and a classifier."""
+
+    def __init__(self, diffusion: DiffusionTraining) -> None:
+        """Freeze everything else. Draws the initial weights of the classifier from the global generator.
+
+        Args:
+            diffusion: Training with the model. `release` restores which of its parameters are trained.
+        """
+        settings = RunSettings(
+            steps=diffusion.settings.caption_steps,
+            batch_size=_BATCH,
+            learning_rate=_RATE,
+            warmup_steps=_WARMUP,
+            weight_decay=0.0,
+            gradient_clip=_CLIP,
+            ema_decay=0.0,  # the weights of the last step are the result
+            workers=0,  # a batch takes longer to send than to make
+            seed=diffusion.settings.seed,
+            validation_items=0,
+            report_every=_REPORT_EVERY,
+        )
+        super().__init__(settings)
+        self.strict_loading = False  # checkpoints hold the trained parameters alone
+        trained = {id(value) for value in caption_parameters(diffusion).values()}
+        self._frozen = [v for v in diffusion.parameters() if v.requires_grad and id(v) not in trained]
+        for value in self._frozen:
+            value.requires_grad_(False)
+        self.diffusion = diffusion
+        self.questions = AttributeClassifier(diffusion.config.model.cond_dim)
+        self.start_averaging()
+
+    def compute_losses(self, batch: Batch, random: torch.Generator, *, training: bool) -> dict[str, Tensor]:
+        """Compute the cross-entropy of the answers.
+
+        Args:
+            batch: A `CaptionBatch`.
+            random: Generator of the encoders.
+            training: Unused.
+
+        Returns:
+            The `loss`.
+        """
+        assert isinstance(batch, CaptionBatch)
+        context = self.diffusion.text_context(batch.captions, random)
+        return {"loss": self.questions.loss(context, batch.labels)}
+
+    def release(self) -> None:
+        """Let the other parameters of the model be trained again."""
+        for value in self._frozen:
+            value.requires_grad_(True)
+
+
+def pretrain_on_captions(
+    module: DiffusionTraining,
+    dataset: Dataset,
+    folder: Path,
+    device: str | torch.device,
+    report: Callable[[str], None],
+) -> AttributeClassifier:
+    """Train the text encoder and the fusion on captions, or resume that from `folder`/last.ckpt.
 
     Args:
         module: Training whose model is trained.
         dataset: Source of captions, item by item.
+        folder: Folder for the checkpoint and TensorBoard's events.
+        device: Device to train on.
         report: Receives lines about the progress.
 
     Returns:
         The classifier.
     """
-    device, steps = module.device, module.settings.caption_steps
-    questions = AttributeClassifier(module.config.model.cond_dim).to(device)
-    trained = [*caption_parameters(module).values(), *questions.parameters()]
-    optimiser = torch.optim.AdamW(trained, lr=_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-    recent: list[float] = []
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule_rate(_RATE, step, steps, _WARMUP)
-        numbers = [number % len(dataset) for number in range(step * _BATCH, (step + 1) * _BATCH)]
-        captions, labels = captions_and_labels(dataset, numbers)
-        context = module.text_context(captions, module.make_generator(step))
-        loss = questions.loss(context, labels.to(device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, _CLIP)
-        optimiser.step()
-        recent.append(float(loss.detach()))
-        if (step + 1) % _REPORT_EVERY == 0 or step + 1 == steps:
-            report(f"captions, step {step + 1} of {steps}: loss {sum(recent) / len(recent):.3f}")
-            recent = []
-    return questions
+    from audiox_ext.training.callbacks import TrainingCallback
+
+    training = CaptionTraining(module)
+    training.identity |= module.config.identity
+    callback = TrainingCallback(folder / "last.ckpt", lambda: (), lambda line: report(f"captions, {line}"))
+    try:
+        fit(training, CaptionBatches(dataset), callback, folder, device)
+    finally:
+        training.release()
+    return training.questions
 
 
 def caption_parameters(module: DiffusionTraining) -> dict[str, nn.Parameter]:
@@ -177,19 +273,20 @@ def captions_and_labels(dataset: Dataset, numbers: Sequence[int]) -> tuple[list[
     return [dataset.caption(number) for number in numbers], torch.tensor([answers(scene) for scene in scenes])
 
 
-def ensure_captions_learnt(module: DiffusionTraining, path: Path, report: Callable[[str], None]) -> None:
+def ensure_captions_learnt(
+    module: DiffusionTraining, path: Path, device: str | torch.device, report: Callable[[str], None]
+) -> None:
     """Pretrain the text encoder and the fusion on captions, or read the result of an earlier call.
 
     Args:
         module: The training, changed in place.
-        path: File of the result.
+        path: File of the result. The checkpoint lies beside it until the result is written.
+        device: Device to train on.
         report: Called with each line about the progress.
 
     Raises:
         TrainingError: The file belongs to another configuration.
     """
-    from safetensors.torch import save_file
-
     config, values = module.config, caption_parameters(module)
     if path.is_file():
         stored = read_tensors(path)
@@ -199,10 +296,9 @@ def ensure_captions_learnt(module: DiffusionTraining, path: Path, report: Callab
             for key, value in values.items():
                 value.copy_(stored[key])
     else:
-        pretrain_on_captions(
-            module, config.dataset("training", film_fraction=config.data.film_fraction), report
-        )
+        dataset = config.dataset("training", film_fraction=config.data.film_fraction)
+        pretrain_on_captions(module, dataset, path.parent, device, report)
         state = {key: value.detach().cpu().contiguous() for key, value in values.items()}
-        with write_atomically(path) as temporary:
-            save_file(state, temporary)
+        write_safetensors(path, state, {}, {})
+        (path.parent / "last.ckpt").unlink()
     module.start_averaging()

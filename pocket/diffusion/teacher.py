@@ -21,6 +21,7 @@ from audiox_ext.random_numbers import RandomNumbers
 
 from ..settings import TrainingConfig
 from ..training.prepared_batches import PreparedBatch
+from ..training.row_files import fingerprint_of
 from .prompt_dropout import VisiblePrompts
 
 
@@ -46,6 +47,11 @@ class Teacher:
     def license(self) -> str | None:
         """Licence of the teacher's weights, which its student inherits."""
         return self._model.config.license
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the teacher's weights."""
+        return fingerprint_of("", self._model)
 
     @torch.no_grad()
     def target(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from audiox_ext.checkpoints.safetensors_writer import write_safetensors
 from audiox_ext.conditioning.text_encoder import TextEncoder
 
 from ..settings import TextEncoderSettings
@@ -129,16 +130,12 @@ def write_text_encoder(encoder: TextEncoder, folder: Path, dtype: torch.dtype) -
         folder: Folder to write to.
         dtype: Type of the stored weights.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     model: Any = encoder.model
     state = model.state_dict()
     state.pop("encoder.embed_tokens.weight", None)  # the same tensor as shared.weight
-    save_file(
-        {key: value.to("cpu", dtype).contiguous() for key, value in state.items()},
-        folder / "model.safetensors",
-    )
+    weights = {key: value.to("cpu", dtype).contiguous() for key, value in state.items()}
+    write_safetensors(folder / "model.safetensors", weights, {}, {})
     model.config.save_pretrained(folder)
     encoder.tokenizer.no_truncation()
     encoder.tokenizer.save(str(folder / "tokenizer.json"))

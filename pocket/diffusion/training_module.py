@@ -38,6 +38,7 @@ from ..training.losses import TypicalErrors, weighted_errors
 from ..training.matrix_optimiser import MatrixOptimiser
 from ..training.preparation import Encoders
 from ..training.prepared_batches import PreparedBatch
+from ..training.row_files import fingerprint_of
 from .prompt_dropout import VisiblePrompts
 from .teacher import Teacher
 from .text_encoder import build_text_encoder
@@ -103,6 +104,19 @@ class DiffusionTraining(TrainingModule):
         own = {key: value for key, value in self.model.state_dict().items() if key.startswith(_AUTOENCODER)}
         self.model.load_state_dict({**model.state_dict(), **own}, strict=True)
         self.start_averaging()
+
+    def identify(self, initial: AudioXModel | None) -> None:
+        """Add the frozen parts, the teacher and the initial model to what a resumed training must share.
+
+        Args:
+            initial: The initial model, if there is one.
+        """
+        self.identity |= {
+            "autoencoder": fingerprint_of("", self.model.pretransform),
+            "sync encoder": fingerprint_of("", self.synchformer),
+            "teacher": "" if self.teacher is None else self.teacher.fingerprint,
+            "initial model": fingerprint_of("", initial),
+        }
 
     @property
     def network(self) -> Network:

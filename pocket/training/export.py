@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiox_ext.checkpoints.encoders import SYNCHFORMER_PREFIX
+from audiox_ext.checkpoints.safetensors_writer import write_safetensors
 from audiox_ext.conditioning.conditioners import TextConditioner
 from audiox_ext.errors import TrainingError
 from audiox_ext.files import write_atomically
@@ -32,11 +33,8 @@ def write_autoencoder(autoencoder: Autoencoder, path: Path, license_name: str | 
         path: File to write.
         license_name: Licence of the weights, for the file's header.
     """
-    from safetensors.torch import save_file
-
     state = {key: value.cpu().contiguous() for key, value in plain_state(autoencoder).items()}
-    with write_atomically(path) as temporary:
-        save_file(state, temporary, _metadata(license_name))
+    write_safetensors(path, state, {}, _metadata(license_name))
 
 
 def write_synchformer(synchformer: Synchformer, path: Path, license_name: str | None) -> None:
@@ -47,11 +45,8 @@ def write_synchformer(synchformer: Synchformer, path: Path, license_name: str | 
         path: File to write.
         license_name: Licence of the weights, for the file's header.
     """
-    from safetensors.torch import save_file
-
     state = {key: value.cpu().contiguous() for key, value in synchformer_state(synchformer).items()}
-    with write_atomically(path) as temporary:
-        save_file(state, temporary, _metadata(license_name))
+    write_safetensors(path, state, {}, _metadata(license_name))
 
 
 def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype = torch.float16) -> int:
@@ -73,19 +68,19 @@ def export_model(training: DiffusionTraining, folder: Path, dtype: torch.dtype =
 
 def _write(training: DiffusionTraining, folder: Path, dtype: torch.dtype) -> None:
     """Write the files."""
-    from safetensors.torch import save_file
-
     folder.mkdir()
     text = json.dumps(training.config.config_json, indent=1)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     metadata = _metadata(training.config.model.license)
-    save_file(_stored(published_state(training.model), dtype), folder / "model.safetensors", metadata)
+    write_safetensors(
+        folder / "model.safetensors", _stored(published_state(training.model), dtype), {}, metadata
+    )
     for module in training.model.conditioner.conditioners.values():
         if isinstance(module, TextConditioner) and module.text_encoder is not None:
             write_text_encoder(module.text_encoder, folder / module.config.t5_model_name, dtype)
     if training.synchformer is not None:
         state = synchformer_state(training.synchformer)
-        save_file(_stored(state, dtype), folder / "synchformer_state_dict.safetensors", metadata)
+        write_safetensors(folder / "synchformer_state_dict.safetensors", _stored(state, dtype), {}, metadata)
 
 
 def _metadata(license_name: str | None) -> dict[str, str]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from audiox_ext.checkpoints.safetensors_writer import write_safetensors
 from audiox_ext.checkpoints.state_dict import read_tensors
-from audiox_ext.files import write_atomically
+from audiox_ext.files import check_space, write_atomically
 from audiox_ext.training.trainer import Batch, BatchSource, make_loader
 
 Report = Callable[[str], None]
@@ -112,6 +113,9 @@ def prepare_rows(
 
     Returns:
         All rows.
+
+    Raises:
+        InputError: The rows do not fit on the disk.
     """
     path = folder / "fingerprint.json"
     if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != fingerprint:
@@ -126,6 +130,8 @@ def prepare_rows(
         groups, done * _FILE // GROUP, -(-count // GROUP), workers if done < len(files) else 0
     ):
         rows.append(encode(group.to(device)))
+        if group.step == done * _FILE // GROUP:
+            check_space(folder, _count_bytes(rows[0]) * (-(-count // GROUP) - group.step))
         ready = min((group.step + 1) * GROUP, count)
         if ready == count or not ready % _FILE:
             number = (ready - 1) // _FILE
@@ -136,10 +142,11 @@ def prepare_rows(
     return Rows(files)
 
 
+def _count_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors.values())
+
+
 def _write(path: Path, rows: Sequence[dict[str, Tensor]]) -> None:
     """Write groups of rows to a file."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Any] = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
-    with write_atomically(path) as temporary:
-        save_file(tensors, temporary)
+    write_safetensors(path, tensors, {}, {})

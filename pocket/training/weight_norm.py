@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from audiox_ext.config import AutoencoderConfig
+from audiox_ext.networks.autoencoder.autoencoder import Autoencoder
+
 
 @torch.no_grad()
 def normalise_weights(module: nn.Module) -> None:
@@ -71,3 +74,15 @@ def split_weight_norm(weight: Tensor) -> tuple[Tensor, Tensor]:
     size = math.sqrt(weight[0].numel())
     direction = torch.where(length > 0, weight / length.clamp_min(torch.finfo(weight.dtype).tiny), 1 / size)
     return length, direction * size
+
+
+def copy_plain(trained: Autoencoder, config: AutoencoderConfig) -> Autoencoder:
+    """Return a copy of an autoencoder on the CPU without weight normalisation, for evaluation.
+
+    Args:
+        trained: The autoencoder.
+        config: Its sizes.
+    """
+    plain = Autoencoder(config, dtype=torch.float32)
+    plain.load_state_dict({key: value.cpu() for key, value in plain_state(trained).items()}, strict=True)
+    return plain.eval().requires_grad_(False)

@@ -39,7 +39,7 @@ def test_every_scene_has_answers_and_what_is_asked_can_be_read_from_them() -> No
 
 
 @pytest.mark.slow
-def test_words_become_a_code_that_tells_what_they_ask() -> None:
+def test_words_become_a_code_that_tells_what_they_ask(tmp_path: Path) -> None:
     from pocket.diffusion.caption_pretraining import captions_and_labels, pretrain_on_captions
     from pocket.diffusion.text_encoder import make_tokenizer
     from pocket.diffusion.training_module import DiffusionTraining
@@ -59,10 +59,12 @@ def test_words_become_a_code_that_tells_what_they_ask() -> None:
     torch.manual_seed(0)
     autoencoder = Autoencoder(config.model.autoencoder).state_dict()
     module = DiffusionTraining(config, autoencoder, build_synchformer(config), tokenizer)
+    trained = [name for name, value in module.named_parameters() if value.requires_grad]
     network = {key: value.clone() for key, value in module.network.state_dict().items()}
     lines: list[str] = []
-    questions = pretrain_on_captions(module, data, lines.append)
+    questions = pretrain_on_captions(module, data, tmp_path, "cpu", lines.append)
     assert lines
+    assert [name for name, value in module.named_parameters() if value.requires_grad] == trained
     held_out = config.dataset("held out", film_fraction=0, length=200)
     captions, wanted = captions_and_labels(held_out, range(200))
     with torch.no_grad():
