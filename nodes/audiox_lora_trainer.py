@@ -189,9 +189,9 @@ def _declare_dataset() -> list[io.Input]:
             "dataset_folder",
             default="",
             tooltip=(
-                "Folder of sounds or videos in ComfyUI's input folder, or a full path into its input, models "
-                "or datasets folders. Captions lie beside them (rain.wav, rain.txt) or in captions.csv "
-                "(file,caption); without one, the words of the file's name are taken."
+                "Folder of sounds or videos in ComfyUI's input folder. Captions lie beside them (rain.wav, "
+                "rain.txt) or in captions.csv (file,caption); without one, the words of the file's name are "
+                "taken."
             ),
         ),
         io.String.Input(

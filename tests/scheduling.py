@@ -20,6 +20,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     ),
     "trained": (
         "pocket/test_inherited_licences.py",
+        "pocket/test_resumed_parts.py",
         "pocket/test_trained_models.py",
         "pocket/test_training_interruptions.py",
         "pocket/test_training_runs.py",

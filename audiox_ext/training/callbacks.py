@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..files import try_to_write
+from ..utf8 import get_logger
 from .module import TrainingModule, compute_learning_rate
 from .objective import NetworkTraining
 from .results import TrainingSpace
 from .trainer import Batch, Report
+
+log = get_logger(__name__)
 
 OnStep = Callable[[int, int], None]
 """Receives (finished steps, all steps). It may raise to end the training, which can be resumed later."""
@@ -188,6 +192,36 @@ class TuningCallback(TrainingCallback):
                 f"The result is that of step {module.best_step}"
             )
         return ", the best so far" if is_best and step else ""
+
+
+class EventLog(TensorBoardLogger):
+    """Events for TensorBoard. If they cannot be written, as on a full disk, the training continues."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write below a folder."""
+        super().__init__(str(folder), name="", version="events")
+        self._has_failed = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write numbers of a step."""
+        self._try(lambda: super(EventLog, self).log_metrics(metrics, step))
+
+    def save(self) -> None:
+        """Write what is buffered."""
+        self._try(super().save)
+
+    def finalize(self, status: str) -> None:
+        """Close the file."""
+        self._try(lambda: super(EventLog, self).finalize(status))
+
+    def _try(self, write: Callable[[], None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._has_failed = True
+            log.warning("TensorBoard's events cannot be written (%s). Training continues without.", error)
 
 
 @torch.no_grad()

@@ -211,7 +211,8 @@ def _make_trainer(
     settings: RunSettings, callback: Callback, folder: Path, device: str | torch.device
 ) -> Trainer:
     from lightning.pytorch import Trainer
-    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from .callbacks import EventLog
 
     kind = torch.device(device).type
     uses_bf16 = settings.precision == "bf16" and (kind != "cpu" or multiplies_bf16())
@@ -220,7 +221,7 @@ def _make_trainer(
         devices=1,
         max_steps=settings.steps,
         precision="bf16-mixed" if uses_bf16 else "32-true",
-        logger=TensorBoardLogger(str(folder), name="", version="events"),
+        logger=EventLog(folder),
         callbacks=[callback],
         enable_checkpointing=False,
         enable_progress_bar=False,

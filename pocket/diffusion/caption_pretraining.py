@@ -37,6 +37,7 @@ _RATE = 1.5e-3
 _WARMUP = 50
 _CLIP = 1.0  # largest norm of the gradients
 _REPORT_EVERY = 250
+_CHECKPOINT_EVERY = 250
 _TEMPO = 10  # beats per minute in a class
 _TEMPI = tuple(range(0, 300 // _TEMPO))
 
@@ -184,6 +185,7 @@ class CaptionTraining(TrainingModule):
             workers=0,  # a batch takes longer to send than to make
             seed=diffusion.settings.seed,
             validation_items=0,
+            checkpoint_every=_CHECKPOINT_EVERY,
             report_every=_REPORT_EVERY,
         )
         super().__init__(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,13 +104,94 @@ def check_a_cancelled_training_goes_on() -> None:
 
 def check_what_cannot_be_trained_is_refused() -> None:
     model = load("tiny-maf")
-    assert "is outside" in message(lambda: train(model, name="x", dataset_folder="../elsewhere"))
+    for key in ("dataset_folder", "keep_folder"):
+        inputs = {key: "../elsewhere"}
+        assert "lies or leads outside" in message(lambda inputs=inputs: train(model, name="x", **inputs))
     assert "dataset_folder is empty" in message(lambda: train(model, name="x", dataset_folder=" "))
     for name in ("", "../x", "folder/.."):
         assert "is not a file name inside" in message(lambda name=name: train(model, name=name))
     if can_train():
         assert "There is no folder" in message(lambda: train(model, name="x", dataset_folder="nowhere"))
         assert "was distilled to sample in" in message(lambda: train(load("tiny-turbo"), name="x"))
+
+
+def check_folders_outside_comfyui_are_not_read() -> None:
+    """Neither by path nor through links, and replies are the same whether they exist or not."""
+    resolve = pack("nodes.comfy.paths").resolve_input_folder
+    check_readable = pack("nodes.comfy.paths").check_readable
+    read = pack("audiox_ext.training.audio_folder").read_audio_folder
+    outside = BASE.parent / f"{BASE.name} outside"
+    (outside / "sub").mkdir(parents=True, exist_ok=True)
+    (outside / "secret.txt").write_text("a secret")
+    (outside / "sub" / "rain.wav").write_bytes(b"RIFF")
+    missing = str(outside).replace("outside", "nowhere")
+    replies = [message(lambda text=text: resolve(text, "dataset_folder")) for text in (str(outside), missing)]
+    assert replies[0].replace("outside", "nowhere", 1) == replies[1], replies
+    assert "AUDIOX_ALLOW_FULL_PATHS=1" in replies[0]
+    for text in ("..", "../output", "a/../../output", "/", str(BASE / "input" / ".." / "output")):
+        assert "lies or leads outside" in message(lambda text=text: resolve(text, "keep_folder")), text
+    assert resolve("~root", "x") == BASE / "input" / "~root"  # users are not looked up
+    assert resolve(str(BASE / "models" / "sounds"), "x") == BASE / "models" / "sounds"
+
+    links = BASE / "input" / "links"
+    for number, (name, target) in enumerate(
+        {
+            "rain.txt": outside / "secret.txt",
+            "captions.csv": outside / "secret.txt",
+            "rain.wav": outside / "sub" / "rain.wav",
+            "gone.txt": outside / "missing.txt",
+            "sub": outside / "sub",
+        }.items()
+    ):
+        folder = links / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        if name != "rain.wav":
+            (folder / "rain.wav").write_bytes(b"RIFF")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+        text = message(lambda folder=folder: read(folder, "", check_readable))
+        assert text.startswith(f"{name} lies or leads outside"), (name, text)
+    (links / "whole").unlink(missing_ok=True)
+    (links / "whole").symlink_to(outside / "sub")
+    assert "lies or leads outside" in message(lambda: resolve("links/whole", "dataset_folder"))
+    hidden = links / "hidden"
+    hidden.mkdir(exist_ok=True)
+    (hidden / ".sub").unlink(missing_ok=True)
+    (hidden / ".sub").symlink_to(outside / "sub")
+    (hidden / "captions.csv").write_text("file,caption\n.sub/rain.wav,rain\n")
+    assert ".sub lies or leads outside" in message(lambda: read(hidden, "", check_readable))
+
+    os.environ["AUDIOX_ALLOW_FULL_PATHS"] = "1"
+    try:
+        assert resolve(str(outside), "x") == outside
+        assert read(hidden, "", check_readable).files[0].caption == "rain"
+    finally:
+        del os.environ["AUDIOX_ALLOW_FULL_PATHS"]
+    before = folder_paths.folder_names_and_paths.get("datasets")
+    folder_paths.add_model_folder_path("datasets", str(outside))
+    try:
+        assert resolve(str(outside), "x") == outside
+        assert read(hidden, "", check_readable).files[0].caption == "rain"
+    finally:
+        folder_paths.folder_names_and_paths.pop("datasets")
+        if before is not None:
+            folder_paths.folder_names_and_paths["datasets"] = before
+
+
+def check_a_lora_of_another_is_not_replaced() -> None:
+    if not can_train():
+        return
+    foreign = Path(folder_paths.get_folder_paths("loras")[0]) / "foreign.safetensors"
+    foreign.write_bytes(b"another program's")
+    state = BASE / "output" / "audiox_lora" / "foreign"
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "last.ckpt").write_bytes(b"a checkpoint")
+    assert "exists, and no training in" in message(
+        lambda: train(load("tiny-maf"), name="foreign", resume=False)
+    )
+    assert foreign.read_bytes() == b"another program's"
+    assert (state / "last.ckpt").read_bytes() == b"a checkpoint"  # not started over before it was refused
+    foreign.unlink()
 
 
 def check_names_that_no_file_can_have_are_refused() -> None:
