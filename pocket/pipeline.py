@@ -23,7 +23,7 @@ import torch
 from audiox_ext.errors import ConfigError, InputError, TrainingError
 from audiox_ext.files import write_atomically
 from audiox_ext.networks.vision.synchformer import Synchformer
-from audiox_ext.training.results import TrainingResults
+from audiox_ext.training.results import TrainingResults, TrainingSpace
 from audiox_ext.training.trainer import Batch, BatchSource, Report, count_steps, fit, require_lightning
 
 from .settings import TrainingConfig
@@ -383,8 +383,8 @@ def _fit(
     def validation() -> Iterator[Batch]:
         yield from (held_out[step] for step in range(-(-settings.validation_items // settings.batch_size)))
 
-    callback = TrainingCallback(place / "last.ckpt", validation, report)
-    fit(module, batches, callback, place, device)
+    space = TrainingSpace(place, module.checkpoint_bytes)
+    fit(module, settings, batches, TrainingCallback(space, validation, report), space, device)
 
 
 def _tokenizer(config: TrainingConfig, path: Path) -> Tokenizer:

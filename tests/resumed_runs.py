@@ -48,7 +48,7 @@ def record_training(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Recorder:
         write(self, trainer)
         key = (type(trainer.lightning_module).__name__, trainer.global_step)
         recorder.checkpoints[key] = folder / f"{key[0]}-{key[1]}.ckpt"
-        shutil.copyfile(self._checkpoint, recorder.checkpoints[key])
+        shutil.copyfile(self._space.checkpoint, recorder.checkpoints[key])
 
     monkeypatch.setattr(TrainingModule, "training_step", recorded_step)
     monkeypatch.setattr(callbacks.TrainingCallback, "_write_checkpoint", recorded_write)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..files import try_to_write
-from ..utf8 import get_logger
 from .module import TrainingModule, compute_learning_rate
 from .objective import NetworkTraining
 from .results import TrainingSpace
 from .trainer import Batch, Report
-
-log = get_logger(__name__)
 
 OnStep = Callable[[int, int], None]
 """Receives (finished steps, all steps). It may raise to end the training, which can be resumed later."""
@@ -31,21 +26,19 @@ class TrainingCallback(Callback):
 
     Attributes:
         validation_name: name of the validation data in the report.
-        space: space on the disk for the checkpoints; `fit` sets it.
     """
 
     validation_name = "held-out items"
-    space: TrainingSpace
 
-    def __init__(self, checkpoint: Path, validation: Callable[[], Iterable[Any]], report: Report) -> None:
+    def __init__(self, space: TrainingSpace, validation: Callable[[], Iterable[Any]], report: Report) -> None:
         """Follow one training.
 
         Args:
-            checkpoint: file to write.
+            space: folder of the training, for its checkpoint.
             validation: returns the batches to validate with, the same each time.
             report: receives the progress.
         """
-        self._checkpoint, self._validation, self._report = checkpoint, validation, report
+        self._space, self._validation, self._report = space, validation, report
         self._recent_losses: list[float] = []
         self._since = 0.0
         self._first_step = 0
@@ -88,8 +81,8 @@ class TrainingCallback(Callback):
             self._write_checkpoint(trainer)
 
     def _write_checkpoint(self, trainer: Trainer) -> None:
-        with self.space.lend():
-            try_to_write(self._checkpoint, trainer.save_checkpoint)
+        with self._space.lend():
+            try_to_write(self._space.checkpoint, trainer.save_checkpoint)
 
     def _describe_progress(self, step: int, steps: int) -> str:
         seconds = (time.monotonic() - self._since) / max(1, step - self._first_step)
@@ -131,7 +124,7 @@ class TuningCallback(TrainingCallback):
 
     def __init__(
         self,
-        checkpoint: Path,
+        space: TrainingSpace,
         validation: Callable[[], Iterable[Any]],
         report: Report,
         *,
@@ -142,14 +135,14 @@ class TuningCallback(TrainingCallback):
         """Follow one training.
 
         Args:
-            checkpoint: file to write.
+            space: folder of the training, for its checkpoint.
             validation: returns the batches to validate with, the same each time.
             report: receives the progress.
             validation_name: name of the validation data in the report.
             make_preview: makes a sound with the present weights; receives the number of finished steps.
             on_step: called after every step.
         """
-        super().__init__(checkpoint, validation, report)
+        super().__init__(space, validation, report)
         self.validation_name = validation_name
         self._make_preview, self._on_step = make_preview, on_step
 
@@ -192,36 +185,6 @@ class TuningCallback(TrainingCallback):
                 f"The result is that of step {module.best_step}"
             )
         return ", the best so far" if is_best and step else ""
-
-
-class EventLog(TensorBoardLogger):
-    """Events for TensorBoard. If they cannot be written, as on a full disk, the training continues."""
-
-    def __init__(self, folder: Path) -> None:
-        """Write below a folder."""
-        super().__init__(str(folder), name="", version="events")
-        self._has_failed = False
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write numbers of a step."""
-        self._try(lambda: super(EventLog, self).log_metrics(metrics, step))
-
-    def save(self) -> None:
-        """Write what is buffered."""
-        self._try(super().save)
-
-    def finalize(self, status: str) -> None:
-        """Close the file."""
-        self._try(lambda: super(EventLog, self).finalize(status))
-
-    def _try(self, write: Callable[[], None]) -> None:
-        if self._has_failed:
-            return
-        try:
-            write()
-        except OSError as error:
-            self._has_failed = True
-            log.warning("TensorBoard's events cannot be written (%s). Training continues without.", error)
 
 
 @torch.no_grad()

@@ -282,14 +282,15 @@ class _Session:
         from .callbacks import TuningCallback
         from .objective import NetworkTraining
 
-        settings, request, last = self.settings, self.request, self.request.output / "last.ckpt"
+        settings, request = self.settings, self.request
         objective = self.model.config.objective
         module = NetworkTraining(self.model.network, objective, settings, self.identity, base_model)
+        space = TrainingSpace(request.output, module.checkpoint_bytes, result_bytes)
         if not request.resume:
-            last.unlink(missing_ok=True)
+            space.checkpoint.unlink(missing_ok=True)
         # Encoding takes long, so what would prevent the training is checked before it.
-        TrainingSpace(request.output, module.checkpoint_bytes, result_bytes).check()
-        self._keep_early_stop(module, last)
+        space.check()
+        self._keep_early_stop(module, space.checkpoint)
         request.output.mkdir(parents=True, exist_ok=True)
         self._encode_folders()
         clips, held_out = split_clips(self.clips, settings.held_out_fraction, settings.seed)
@@ -308,14 +309,14 @@ class _Session:
             held_out or clips, settings.batch_size, settings.validation_items
         )
         callback = TuningCallback(
-            last,
+            space,
             lambda: validation,
             self.report,
             validation_name="held-out sounds" if held_out else "the training sounds",
             make_preview=lambda step: self._make_preview(module, step),
             on_step=self.on_step,
         )
-        fit(module, batches, callback, request.output, request.device, result_bytes=result_bytes)
+        fit(module, module.settings, batches, callback, space, request.device)
         return module
 
     def make_result(self, path: Path, training: NetworkTraining) -> TrainingResult:

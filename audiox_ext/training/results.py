@@ -88,7 +88,10 @@ class TrainingResults:
 
 
 class TrainingSpace:
-    """The space that a training needs on its disk. A file keeps it free, in case others fill the disk.
+    """The folder of a training and the space that it needs. A file keeps that free, if others fill the disk.
+
+    Attributes:
+        folder: the folder.
 
     Systems without `posix_fallocate` (macOS, Windows) may not really reserve the space of that file.
     """
@@ -101,16 +104,21 @@ class TrainingSpace:
             checkpoint_bytes: size of a checkpoint.
             result_bytes: size of the result, 0 if it lies on another disk.
         """
-        self._folder, self._checkpoint_bytes = folder, checkpoint_bytes
+        self.folder, self._checkpoint_bytes = folder, checkpoint_bytes
         # A new checkpoint lies beside the old one for a moment. Later the result takes the same space.
         self._reserved_bytes = max(checkpoint_bytes, result_bytes)
         self._path = folder / ".reserve"
 
+    @property
+    def checkpoint(self) -> Path:
+        """File of the checkpoint."""
+        return self.folder / "last.ckpt"
+
     def check(self) -> None:
         """Check that all files of the training will fit. Raises `InputError` if there is less space."""
         self._release()  # a reserve that was left when a training was killed
-        has_checkpoint = (self._folder / "last.ckpt").is_file()
-        check_space(self._folder, self._reserved_bytes + (0 if has_checkpoint else self._checkpoint_bytes))
+        has_checkpoint = self.checkpoint.is_file()
+        check_space(self.folder, self._reserved_bytes + (0 if has_checkpoint else self._checkpoint_bytes))
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,14 +24,15 @@ from torch.utils.data import DataLoader, Sampler
 from ..checkpoints.pretrained import multiplies_bf16
 from ..errors import InputError, TrainingError
 from ..random_numbers import keyed_generator
+from ..utf8 import get_logger
 from .results import TrainingSpace
 from .settings import RunSettings
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, Trainer
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
 
-    from .callbacks import TrainingCallback
-    from .module import TrainingModule
+log = get_logger(__name__)
 
 Report = Callable[[str], None]
 """Receives one line of text for the user."""
@@ -74,42 +75,39 @@ def require_lightning() -> None:
 
 
 def fit(
-    module: TrainingModule,
+    module: LightningModule,
+    settings: RunSettings,
     batches: BatchSource,
-    callback: TrainingCallback,
-    folder: Path,
+    callback: Callback,
+    space: TrainingSpace,
     device: str | torch.device,
-    *,
-    result_bytes: int = 0,
 ) -> None:
-    """Run all steps of a training, or those that `folder`/last.ckpt lacks.
+    """Run all steps of a training, or those that its last checkpoint lacks.
 
     Args:
         module: the training to run.
+        settings: length and precision of the training.
         batches: source of the batches.
         callback: called at every step; it writes checkpoints.
-        folder: for the checkpoint and TensorBoard's events; created if it does not exist.
+        space: folder for the checkpoint and TensorBoard's events; created if it does not exist.
         device: device to train on.
-        result_bytes: size of the result, for which space is kept free on the same disk.
 
     Raises:
         InputError: the checkpoints and the result do not fit on the disk.
         TrainingError: the checkpoint cannot be read or belongs to another training, or the training diverges.
         KeyboardInterrupt: the user interrupted it.
     """
-    last, settings = folder / "last.ckpt", module.settings
-    folder.mkdir(parents=True, exist_ok=True)
-    first = count_steps(last)
-    callback.space = TrainingSpace(folder, module.checkpoint_bytes, result_bytes)
-    callback.space.check()
+    space.folder.mkdir(parents=True, exist_ok=True)
+    first = count_steps(space.checkpoint)
+    space.check()
     on_interrupt = signal.getsignal(signal.SIGINT)
-    with _silence_lightning(), _flush_denormals(), callback.space.hold():
-        trainer = _make_trainer(settings, callback, folder, device)
+    with _silence_lightning(), _flush_denormals(), space.hold():
+        trainer = _make_trainer(settings, callback, space.folder, device)
         try:
             trainer.fit(
                 module,
                 make_loader(batches, first, settings.steps, settings.workers),
-                ckpt_path=str(last) if first else None,
+                ckpt_path=str(space.checkpoint) if first else None,
                 weights_only=True if first else None,
             )
         except SystemExit:  # Lightning raises this when interrupted, and ignores interrupts from then on
@@ -212,8 +210,6 @@ def _make_trainer(
 ) -> Trainer:
     from lightning.pytorch import Trainer
 
-    from .callbacks import EventLog
-
     kind = torch.device(device).type
     uses_bf16 = settings.precision == "bf16" and (kind != "cpu" or multiplies_bf16())
     return Trainer(
@@ -221,7 +217,7 @@ def _make_trainer(
         devices=1,
         max_steps=settings.steps,
         precision="bf16-mixed" if uses_bf16 else "32-true",
-        logger=EventLog(folder),
+        logger=_make_event_log(folder),
         callbacks=[callback],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -229,6 +225,34 @@ def _make_trainer(
         use_distributed_sampler=False,
         log_every_n_steps=1,
     )
+
+
+def _make_event_log(folder: Path) -> Logger:
+    """Return a logger for TensorBoard. If it cannot write, as on a full disk, the training continues."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class EventLog(TensorBoardLogger):
+        has_failed = False
+
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            self._try(lambda: super(EventLog, self).log_metrics(metrics, step))
+
+        def save(self) -> None:
+            self._try(super().save)
+
+        def finalize(self, status: str) -> None:
+            self._try(lambda: super(EventLog, self).finalize(status))
+
+        def _try(self, write: Callable[[], None]) -> None:
+            if self.has_failed:
+                return
+            try:
+                write()
+            except OSError as error:
+                self.has_failed = True
+                log.warning("TensorBoard's events cannot be written (%s). Training continues.", error)
+
+    return EventLog(str(folder), name="", version="events")
 
 
 @contextmanager

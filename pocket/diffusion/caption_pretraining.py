@@ -22,6 +22,7 @@ from audiox_ext.checkpoints.safetensors_writer import write_safetensors
 from audiox_ext.checkpoints.state_dict import read_tensors
 from audiox_ext.errors import TrainingError
 from audiox_ext.training.module import TrainingModule
+from audiox_ext.training.results import TrainingSpace
 from audiox_ext.training.settings import RunSettings
 from audiox_ext.training.trainer import Batch, fit
 
@@ -242,9 +243,10 @@ def pretrain_on_captions(
 
     training = CaptionTraining(module)
     training.identity |= module.config.identity
-    callback = TrainingCallback(folder / "last.ckpt", lambda: (), lambda line: report(f"captions, {line}"))
+    space = TrainingSpace(folder, training.checkpoint_bytes)
+    callback = TrainingCallback(space, lambda: (), lambda line: report(f"captions, {line}"))
     try:
-        fit(training, CaptionBatches(dataset), callback, folder, device)
+        fit(training, training.settings, CaptionBatches(dataset), callback, space, device)
     finally:
         training.release()
     return training.questions
