@@ -110,8 +110,9 @@ class AudioXTrainLora(io.ComfyNode):
         import torch
 
         from ..audiox_ext.plotting.sound_image import stack_images
-        from ..audiox_ext.training.finetune import choose_precision, train_lora
+        from ..audiox_ext.training.finetune import train_lora
         from ..audiox_ext.training.settings import LoraSettings
+        from ..audiox_ext.training.trainer import choose_precision
 
         output = prepare_lora_output(name)
         handle = require_model(model)

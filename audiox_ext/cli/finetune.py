@@ -159,7 +159,7 @@ _SETTINGS = (
 
 def _settings(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Return the settings that both methods have."""
-    from ..training.finetune import choose_precision
+    from ..training.trainer import choose_precision
 
     values = {name: getattr(options, name) for name in _SETTINGS}
     precision = choose_precision(device) if options.precision == "auto" else options.precision

@@ -201,12 +201,6 @@ def finetune(
         return session.make_result(folder, training)
 
 
-def choose_precision(device: torch.device) -> str:
-    """Return the fastest `RunSettings.precision` that is safe on a device."""
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if has_bf16 else "32"
-
-
 class _Session:
     """One training, from its files to its result."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -72,6 +73,12 @@ def require_lightning() -> None:
             f"Training needs {' and '.join(missing)}, which is not installed. "
             'Run: pip install "audiox-ext[train]", or in this pack\'s folder: pip install .[train]'
         )
+
+
+def choose_precision(device: torch.device) -> str:
+    """Return the fastest `RunSettings.precision` that is safe on a device."""
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "32"
 
 
 def fit(
@@ -141,8 +148,9 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         int(checkpoint["global_step"])
     except Exception as error:  # a damaged file can make the reader raise anything
-        # torch may advise to switch its safe mode off, which runs code in the file.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error) or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # its message advises to run the code in the file
+            reason = "it holds more than tensors and plain data"
         raise TrainingError(
             f"{path} cannot be read ({reason}). Delete it to start over, or restore a copy of it."
         ) from None

@@ -103,6 +103,9 @@ def test_a_finished_training_only_writes_its_result(
     assert any("was started with steps 3, so its learning rate" in line for line in lines)
     with pytest.raises(TrainingError, match="started with seed 0, but the settings now say 1"):
         lora(tiny_folder("maf"), sounds, tmp_path / "out", steps=7, seed=1)
+    torch.save({"global_step": 3, "path": tmp_path}, tmp_path / "out" / "last.ckpt")
+    with pytest.raises(TrainingError, match=r"cannot be read \(it holds more than tensors and plain data\)"):
+        lora(tiny_folder("maf"), sounds, tmp_path / "out", steps=7)
     torch.save({"global_step": 3}, tmp_path / "out" / "last.ckpt")
     with pytest.raises(TrainingError, match=r"last\.ckpt comes from another program"):
         lora(tiny_folder("maf"), sounds, tmp_path / "out", steps=7)
