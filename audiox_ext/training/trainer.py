@@ -256,9 +256,12 @@ def _make_event_log(folder: Path) -> Logger:
                 return
             try:
                 write()
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                problem = error.__cause__ or error  # Lightning wraps every error
+                if not isinstance(problem, OSError):
+                    raise
                 self.has_failed = True
-                log.warning("TensorBoard's events cannot be written (%s). Training continues.", error)
+                log.warning("TensorBoard's events cannot be written (%s). Training continues.", problem)
 
     return EventLog(str(folder), name="", version="events")
 

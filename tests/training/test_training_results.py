@@ -15,6 +15,7 @@ from audiox_ext.errors import InputError
 from audiox_ext.training.finetune import finetune, train_lora
 from audiox_ext.training.results import TrainingResults, TrainingSpace
 from audiox_ext.training.settings import FinetuneSettings, LoraSettings
+from audiox_ext.training.trainer import _make_event_log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,10 +140,11 @@ def test_a_disk_that_is_too_small_is_named_before_the_training(
     tiny_folder: Folder, sounds: Path, make_disk: MakeDisk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     recorder = record_training(monkeypatch, tmp_path / "checkpoints")
-    disk = make_disk("small", 300)
+    disk, lines = make_disk("small", 300), list[str]()
     with pytest.raises(InputError, match=r"GB free, but .* GB are needed"):
-        lora(tiny_folder("maf"), sounds, disk / "out")
+        lora(tiny_folder("maf"), sounds, disk / "out", lines.append)
     assert not recorder.steps
+    assert not lines  # not even the sounds were encoded
     assert not list(disk.rglob("*.*"))
 
 
@@ -160,6 +162,20 @@ def test_a_disk_that_others_fill_does_not_stop_a_training(
     result = lora(tiny_folder("maf"), sounds, disk / "out", preview_every=4, on_step=fill_disk)
     assert result.path.read_bytes() == expected
     assert not list(disk.rglob(".*"))
+
+
+@needs_training
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_events_on_a_full_disk_are_given_up(make_disk: MakeDisk, caplog: pytest.LogCaptureFixture) -> None:
+    disk = make_disk("disk", 200)
+    events = _make_event_log(disk)
+    events.log_metrics({"loss": 0.0}, 0)
+    fill(disk)
+    for step in range(3000):
+        events.log_metrics({"loss": 1.0, "gradient": 2.0}, step)
+    events.save()
+    events.finalize("success")
+    assert caplog.text.count("TensorBoard's events cannot be written") == 1
 
 
 @needs_training
