@@ -246,8 +246,7 @@ def train_diffusion(
         device: Device to train on.
         report: Called with each line about the progress.
         dtype: Type of the written weights.
-        start: Folder of a complete model of the same configuration to train further. Parts that were
-            trained into `folder` replace its own.
+        start: Folder of a complete model to train further; parts trained into `folder` replace its own.
         teacher: Folder of a model whose predictions are followed, see `diffusion.teacher`.
 
     Returns:
@@ -263,12 +262,11 @@ def train_diffusion(
     from .diffusion.training_module import DiffusionTraining
     from .training.initial_model import read_initial_model
 
-    settings, place, results = config.diffusion, folder / "diffusion", TrainingResults(folder)
-    results.check(folder / "model")
-    words = folder / "captions"
+    settings, place, words = config.diffusion, folder / "diffusion", folder / "captions"
+    (results := TrainingResults(folder)).check(folder / "model")
     initial = None if start is None else read_initial_model(start, config, words / "tokenizer.json")
     followed = None if teacher is None else read_teacher(teacher, config, device)
-    licenses = [source.license for source in (initial, followed) if source is not None]
+    licenses = (source.license for source in (initial, followed) if source)
     config = config.inherit_licenses(*licenses, files=[folder / name for name in _PARTS])
     autoencoder, synchformer = _trained_parts(config, folder, initial)
     tokenizer = _tokenizer(config, words / "tokenizer.json")
@@ -278,7 +276,7 @@ def train_diffusion(
         if initial is not None:
             module.load_weights_of(initial.model)
     except RuntimeError as error:  # of load_state_dict
-        source = folder / "autoencoder" if start is None else start
+        source = start or folder / "autoencoder"
         raise TrainingError(f"{source} does not fit this configuration ({error}).") from None
     module.teacher = followed
     module.identify(None if initial is None else initial.model)
