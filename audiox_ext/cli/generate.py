@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -175,8 +176,16 @@ def _generate(options: argparse.Namespace) -> None:
     check_suffix(options.output, AUDIO_SUFFIXES + VIDEO_SUFFIXES)
     _check_video(options)
     from ..media.audio_video import read_stereo
+    from ..pipeline.settings import MAX_SECONDS
 
-    init = read_stereo(options.init_audio) if options.init_audio else None
+    init = None
+    if options.init_audio:
+        init = read_stereo(options.init_audio, min(MAX_SECONDS, max(0.0, options.seconds) or math.inf) + 1)
+        if not options.seconds and init[0].shape[-1] > MAX_SECONDS * init[1]:
+            raise InputError(
+                f"--init-audio: {options.init_audio} is longer than {MAX_SECONDS:g} s, the most that one run "
+                "makes. Give --seconds to vary only its beginning."
+            )
     settings = {
         "duration": options.seconds or None,
         "short_sounds": options.short_sounds,
@@ -249,7 +258,8 @@ def _make_audio(options: argparse.Namespace, inputs: dict[str, Any], settings: d
     request = AudioRequest(
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
-        audio_prompt=read_stereo(options.audio_prompt) if options.audio_prompt else None,
+        # Longer reference audio is used in part.
+        audio_prompt=read_stereo(options.audio_prompt, MAX_SECONDS + 1) if options.audio_prompt else None,
         settings=GenerationSettings(**settings_from(options) | settings),
         **inputs,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,8 @@ def _view(options: argparse.Namespace) -> None:
 
     check_suffix(options.output, _PICTURES)
     check_paths(options)
-    waveform, rate = read_audio(options.sound)
+    end = math.inf if options.duration is None else options.start + options.duration + 1
+    waveform, rate = read_audio(options.sound, end if end > 0 else math.inf)
     picture = draw_sound(
         waveform,
         rate,

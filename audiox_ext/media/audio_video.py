@@ -5,8 +5,9 @@ C channels, S samples. Waveforms are float32 in [-1, 1] on the CPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .encoding import AAC, FLAC, MP3, OPUS, PCM, PCM_FLOAT, AudioEncoder, open_o
 from .tracks.assembly import SoundAssembly
 from .tracks.layouts import mix_by_names
 from .tracks.samples import SampleReader
-from .waveforms import check_waveform
+from .waveforms import MOST_SAMPLES, check_waveform
 
 if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from av.audio.frame import AudioFrame
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from .tracks.clock import Clock
 
 log = get_logger(__name__)
+
+# Seconds. A file that claims more is damaged; then only what can be decoded counts.
+_LONGEST_CLAIM = 86400.0
 
 _AUDIO_FILES = {
     ".wav": ("wav", PCM),
@@ -43,7 +47,7 @@ _AUDIO_FILES = {
 AUDIO_SUFFIXES = tuple(_AUDIO_FILES)
 
 
-def read_audio(source: MediaSource) -> tuple[Tensor, int]:
+def read_audio(source: MediaSource, seconds: float = math.inf) -> tuple[Tensor, int]:
     """Read the first audio track of an audio or video file.
 
     Integer samples are divided by full scale; floating-point samples stay as they are. All decoded samples
@@ -52,41 +56,44 @@ def read_audio(source: MediaSource) -> tuple[Tensor, int]:
 
     Args:
         source: A path or a seekable binary file, in any format that PyAV reads.
+        seconds: Reading stops here; by default at the end, and `MOST_SAMPLES` samples are the limit.
 
     Returns:
         The waveform (C, S), float32 in -1..1, with the channels in the order of the file, and its sample rate
         in hertz.
 
     Raises:
-        MediaError: The file cannot be read or has no audio.
+        MediaError: The file cannot be read, has no audio or is too long.
     """
-    track = _read_first_track(source)
+    track = _read_first_track(source, seconds)
     return torch.from_numpy(track.samples), track.rate
 
 
-def read_stereo(source: MediaSource) -> tuple[Tensor, int]:
+def read_stereo(source: MediaSource, seconds: float = math.inf) -> tuple[Tensor, int]:
     """Like `read_audio`, but mix surround sound to stereo by the names of its channels.
 
     A waveform alone does not say whether four channels are quad or 4.0; the file does.
 
     Args:
         source: A path or a seekable binary file, in any format that PyAV reads.
+        seconds: As in `read_audio`.
 
     Returns:
         The waveform (1 or 2, S), float32, and its sample rate in hertz. Channels without names are not mixed.
 
     Raises:
-        MediaError: The file cannot be read or has no audio.
+        MediaError: The file cannot be read, has no audio or is too long.
     """
-    track = _read_first_track(source)
+    track = _read_first_track(source, seconds)
     return track.mix(), track.rate
 
 
-def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
+def read_soundtrack(source: MediaSource, end: float = math.inf) -> tuple[Tensor, int, float] | None:
     """Read the first audio track of a video, and when it begins.
 
     Args:
         source: A path or a seekable binary file.
+        end: Seconds after the first frame at which reading stops; by default at the end of the audio.
 
     Returns:
         The waveform (1 or 2, S), mixed as by `read_stereo`, its sample rate in hertz, and its start in
@@ -94,14 +101,14 @@ def read_soundtrack(source: MediaSource) -> tuple[Tensor, int, float] | None:
         audio.
 
     Raises:
-        MediaError: The file cannot be read or has no video.
+        MediaError: The file cannot be read, has no video or is too long.
     """
     clock = find_clock(source)
     with open_media(source) as container:
         origin = clock.origin(video_stream(container, source)) or 0.0
         if not container.streams.audio:
             return None
-        track = _decode_first_track(container, source, clock)
+        track = _decode_first_track(container, source, clock, end=origin + end)
     return track.mix(), track.rate, track.start - origin
 
 
@@ -178,20 +185,32 @@ class _SoundTrack:
         return waveform if mixed is None else mixed
 
 
-def _read_first_track(source: MediaSource) -> _SoundTrack:
-    """Decode the first audio track of a file."""
+def _read_first_track(source: MediaSource, seconds: float) -> _SoundTrack:
+    """Decode the first audio track of a file, or its first seconds."""
+    if not seconds > 0:
+        raise InputError(f"{seconds} s of {source_name(source)} would be read. Give a length above 0 s.")
     clock = find_clock(source)
     with open_media(source) as container:
-        return _decode_first_track(container, source, clock)
+        track = _decode_first_track(container, source, clock, seconds=seconds)
+    return replace(track, samples=track.samples[:, : math.ceil(min(seconds, _LONGEST_CLAIM) * track.rate)])
 
 
-def _decode_first_track(container: InputContainer, source: MediaSource, clock: Clock) -> _SoundTrack:
-    """Decode the first audio track of a file that was just opened."""
+def _decode_first_track(
+    container: InputContainer,
+    source: MediaSource,
+    clock: Clock,
+    *,
+    seconds: float = math.inf,
+    end: float = math.inf,
+) -> _SoundTrack:
+    """Decode the first audio track of a file that was just opened, up to a length or a time of the file."""
     reader, assembly, names = SampleReader(), None, []
+    if math.isinf(min(seconds, end)):
+        _check_length(container, source, clock)
     for frame in _decoded_frames(clock.demux(container, _first_stream(container, source))):
         channels, rate, time = frame.layout.nb_channels, frame.sample_rate, frame.time
         if assembly is None:
-            assembly = SoundAssembly(rate, channels, time or 0.0)
+            assembly = SoundAssembly(rate, channels, time or 0.0, MOST_SAMPLES)
             names = [channel.name for channel in frame.layout.channels]
         elif (channels, rate) != (assembly.channels, assembly.rate):
             raise MediaError(
@@ -199,12 +218,36 @@ def _decode_first_track(container: InputContainer, source: MediaSource, clock: C
                 f"{assembly.rate} Hz to {channels} at {rate} Hz. Convert it to a single format first."
             )
         assembly.add(reader.read(frame), time)
+        if assembly.seconds >= seconds or assembly.start + assembly.seconds >= end:
+            break
     if assembly is None:
         raise MediaError(
             f"No audio of {source_name(source)} can be decoded. The file is damaged or incomplete. Choose "
             "another file."
         )
     return _SoundTrack(assembly.join(), assembly.rate, assembly.start, names)
+
+
+def _check_length(container: InputContainer, source: MediaSource, clock: Clock) -> None:
+    """Refuse audio that is too long by its packets or its header, before it is decoded. Raises MediaError.
+
+    Uncompressed audio is as large as its file, whatever the header says.
+    """
+    stream: Any = _first_stream(container, source)
+    rate, channels = stream.codec_context.sample_rate or 0, stream.codec_context.channels or 0
+    if stream.index in clock.ends:
+        seconds = clock.ends[stream.index] - clock.starts.get(stream.index, 0.0)
+    elif stream.duration:
+        seconds = float(stream.duration * stream.time_base)
+    else:
+        seconds = (container.duration or 0) / 1e6
+    if stream.codec_context.name.startswith("pcm_") or seconds > _LONGEST_CLAIM:
+        return
+    if seconds * rate * channels > MOST_SAMPLES:
+        raise MediaError(
+            f"{source_name(source)} lasts {seconds:.6g} s, with {channels} channels at {rate} Hz. At most "
+            f"{MOST_SAMPLES // channels // rate} s of this can be used at once. Cut it into parts."
+        )
 
 
 def _first_stream(container: InputContainer, source: MediaSource) -> AudioStream:

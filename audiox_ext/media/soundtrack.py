@@ -101,7 +101,9 @@ def add_sound_to_video(
         length = min(length, end)
     sounds = [PlacedSound(waveform=sound[0], rate=sound[1], start=mix.start, gain=mix.gain)]
     if mix.original_gain is not None:
-        soundtrack = read_soundtrack(video) if original is None else (*original, trim_start)
+        soundtrack = (
+            read_soundtrack(video, trim_start + length) if original is None else (*original, trim_start)
+        )
         if soundtrack is None:
             log.info("The video has no audio of its own to mix with.")
         else:
