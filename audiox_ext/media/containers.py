@@ -38,6 +38,11 @@ _RETRY_OFFSETS = (0.0, 2.0, 10.0)
 # Seconds. The tick of FLV and Matroska, which round; coarser ticks are those of a frame rate, and exact.
 _LONGEST_ROUNDED_TICK = 0.001
 
+LONGEST_FILM = 86400.0
+"""Seconds, a day. A file that claims more has damaged times."""
+MOST_PIXELS = 1 << 26
+"""Pixels of a picture, such as 8192 x 8192: twice as many as 8K has."""
+
 MediaSource = str | Path | BinaryIO
 """A path, or a seekable binary file."""
 
@@ -83,6 +88,15 @@ def _open(source: MediaSource) -> Iterator[tuple[InputContainer, bool]]:
                 "it is damaged or incomplete. Choose another file."
             ) from error
         yield container, joined is not None
+
+
+def check_picture_size(source: MediaSource, width: int, height: int) -> None:
+    """Refuse pictures that would take too much memory, before they are decoded. Raises MediaError."""
+    if width * height > MOST_PIXELS:
+        raise MediaError(
+            f"The pictures of {source_name(source)} have {width} x {height} pixels. At most {MOST_PIXELS} in "
+            "all are possible. Make them smaller."
+        )
 
 
 def source_name(source: MediaSource) -> str:
@@ -203,13 +217,17 @@ def video_stream(container: InputContainer, source: MediaSource) -> VideoStream:
     """Find the first video stream, skipping cover art, and let it decode with threads.
 
     Raises:
-        MediaError: There is none that can be decoded.
+        MediaError: There is none that can be decoded, or its pictures are too large.
     """
     from av.stream import Disposition
 
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+        context = stream.codec_context
+        if not stream.disposition & Disposition.attached_pic and context is not None:
+            check_picture_size(source, context.width, context.height)
             stream.thread_type = "AUTO"
+            # Pictures may also grow in the middle of the file.
+            context.options = {**context.options, "max_pixels": str(MOST_PIXELS)}
             return stream
     content = "only audio" if container.streams.audio else "no video that can be decoded"
     raise MediaError(f"{source_name(source)} contains {content}. Choose a file with a video track.")

@@ -117,7 +117,14 @@ def open_output(
 class AudioEncoder:
     """One audio track of a container, written in steps so that it can be interleaved with video."""
 
-    def __init__(self, output: OutputContainer, codec: AudioCodec, waveform: Tensor, rate: int) -> None:
+    def __init__(
+        self,
+        output: OutputContainer,
+        codec: AudioCodec,
+        waveform: Tensor,
+        rate: int,
+        check_cancelled: Callable[[], None] | None = None,
+    ) -> None:
         """Add the track to a container.
 
         Args:
@@ -126,8 +133,9 @@ class AudioEncoder:
             waveform: (C, S) float32, C one of codec.channels; resampled if the encoder does not support
                 `rate`, and clipped to -1..1 with a warning unless the codec holds floating point.
             rate: Sample rate in hertz.
+            check_cancelled: Called a few times a second of work; may raise.
         """
-        self._output, self._codec = output, codec
+        self._output, self._codec, self._check_cancelled = output, codec, check_cancelled
         self._rate = codec.rate_for(rate)
         if self._rate != rate:
             waveform = conform_audio(waveform, rate, target_rate=self._rate, channels=len(waveform))
@@ -150,6 +158,8 @@ class AudioEncoder:
 
         end = self._samples.shape[1] if math.isinf(until) else round(until * self._rate)
         while self._position < end:
+            if self._check_cancelled is not None:  # the silence of a still picture may last for hours
+                self._check_cancelled()
             count = min(_CHUNK, end - self._position)
             chunk = self._samples[:, self._position : self._position + count]
             chunk = np.pad(chunk, ((0, 0), (0, count - chunk.shape[1])))
@@ -193,7 +203,8 @@ class VideoEncoder:
         self._orientation = source.orientation
         self._turning: tuple[Any, Any] = (None, None)
         name = next(name for name in encoders if _can_encode(name))
-        rate = Fraction(source.fps or 25.0).limit_denominator(60000)
+        # Only a hint, which encoders refuse outside of this; every frame has its own time.
+        rate = Fraction(min(max(source.fps or 25.0, 0.001), 1000.0)).limit_denominator(60000)
         stream: Any = output.add_stream(name, rate=rate, options=dict(_ENCODER_OPTIONS.get(name, {})))
         width, height, aspect = first.width, first.height, source.pixel_aspect
         if self._orientation.transposed:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..utf8 import get_logger
-from .containers import open_frames
+from .containers import check_picture_size, open_frames
 from .pictures import flatten_image, open_animation
 from .probing import read_packet_times
 from .tracks.colours import read_pixels
@@ -31,6 +31,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".ti
 
 # The longest shorter side in pixels; larger images are reduced.
 _IMAGE_SIDE = 448  # twice the input of the encoders
+_MOST_BYTES = 1 << 31  # of all pictures together, once reduced: 16 minutes of masks at 25 per second
 _MASK_SIDE = 224  # the input of the encoders: a video has thousands of masks
 
 
@@ -97,11 +98,16 @@ def _open_images(files: Sequence[Path], mode: str) -> Iterator[Image]:
     for file in files:
         try:
             with Image.open(file) as image:
+                check_picture_size(file, *image.size)
                 # The further pictures in a phone's .jpg (MPO) are other sizes of the first.
                 if getattr(image, "is_animated", False) and image.format != "MPO":
                     log.warning("%s has several pictures. Only the first is used.", file)
                 yield flatten_image(image, mode)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except MediaError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise MediaError(f"{file} is too large ({error}). Make it smaller.") from None
+        except (OSError, ValueError, SyntaxError) as error:
             raise MediaError(f"{file} cannot be read as an image ({error}). Choose another file.") from None
 
 
@@ -130,6 +136,11 @@ def _stack(images: Iterator[Image], expected: int, max_side: int) -> Tensor:
         raise MediaError("The file contains no images. Choose another file.")
     scale = min(1.0, max_side / min(first.size))
     size = (round(first.width * scale), round(first.height * scale))
+    if max(expected, 1) * size[0] * size[1] * len(first.getbands()) > _MOST_BYTES:
+        raise MediaError(
+            f"There are {expected} pictures of {size[0]} x {size[1]} pixels, and at most "
+            f"{_MOST_BYTES // (size[0] * size[1] * len(first.getbands()))} fit into memory. Use fewer."
+        )
     shape = (size[1], size[0], len(first.getbands()))[: 2 if first.mode == "L" else 3]
     rows = torch.empty((max(1, expected), *shape), dtype=torch.uint8)
     count = 0

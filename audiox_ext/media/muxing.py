@@ -202,6 +202,12 @@ class _Job:
             output.container.metadata.update(self.tags)
             yield output
 
+    def add_audio(self, output: _Output) -> AudioEncoder:
+        """Add the audio track to the output."""
+        return AudioEncoder(
+            output.container, self.video_format.audio, *self.audio, check_cancelled=self.check_cancelled
+        )
+
 
 @dataclass
 class _Output:
@@ -279,7 +285,7 @@ def _copy_video(video: MediaSource, job: _Job, is_turned: bool) -> None:
             copy.metadata.update(read_track_tags(stream))
             copy.codec_context.sample_aspect_ratio = find_pixel_aspect(stream)
             output.shape_pixels(copy, find_pixel_aspect(stream))
-            encoder = AudioEncoder(output.container, job.video_format.audio, *job.audio)
+            encoder = job.add_audio(output)
             copy_chapters(source, output.container, origin=start, start=0.0, end=math.inf)
             output.container.start_encoding()
         except (ValueError, av.error.FFmpegError) as error:
@@ -310,7 +316,7 @@ def _encode_video(video: MediaSource, job: _Job, time_range: TimeRange) -> None:
         frames = VideoEncoder(output.container, job.video_format.encoders, film, pending)
         turned = film.orientation.transposed
         output.shape_pixels(frames.stream, 1 / film.pixel_aspect if turned else film.pixel_aspect)
-        encoder = AudioEncoder(output.container, job.video_format.audio, *job.audio)
+        encoder = job.add_audio(output)
         origin = film.clock.origin(film.stream) or 0.0
         copy_chapters(film.container, output.container, origin=origin, start=time_range.start, end=limit)
         pending_time, end = 0.0, time + frame_seconds(pending, film.fps)

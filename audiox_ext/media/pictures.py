@@ -18,15 +18,20 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from ..utf8 import get_logger
-from .containers import MediaSource, source_name
+from .containers import MediaSource, check_picture_size, source_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = get_logger(__name__)
 
+_ORIENTATION = 0x0112  # the tag of Exif
+
 # Browsers show a frame without a time, or with one this short, for a tenth of a second.
 _SHORTEST_FRAME, _UNTIMED_FRAME = 0.0101, 0.1
+# Pixels of all frames of an animation together, such as 4000 frames in full HD. All are decoded to know when
+# the last is shown.
+_MOST_ANIMATED_PIXELS = 1 << 33
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,9 @@ def open_animation(source: Any) -> Animation | None:
 
     Returns:
         The animation; None for videos, for still images, and for what cannot be read.
+
+    Raises:
+        MediaError: The animation is too large.
     """
     try:
         if isinstance(source, str | Path):
@@ -170,7 +178,8 @@ def flatten_image(image: Image, mode: str) -> Image:
     from PIL import Image as PilImage
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image)
+    is_turned = image.getexif().get(_ORIENTATION, 1) != 1
+    upright = ImageOps.exif_transpose(image) if is_turned else image
     if "A" in upright.getbands() or "transparency" in upright.info:
         black = PilImage.new("RGBA", upright.size, (0, 0, 0, 255))
         upright = PilImage.alpha_composite(black, upright.convert("RGBA"))
@@ -223,19 +232,29 @@ def _decode(source: MediaSource) -> Iterator[tuple[float, Image]]:
         return
     try:
         with Image.open(source, formats=[kind]) as image:
+            check_picture_size(source, *image.size)
             count = getattr(image, "n_frames", 1)
             # The default image of an APNG is for programs that show no animations.
             first = int(bool(getattr(image, "default_image", False)))
             if count - first < 2:
                 return
             for index in range(first, count):
+                if image.width * image.height * (index - first) > _MOST_ANIMATED_PIXELS:
+                    raise MediaError(
+                        f"{source_name(source)} has more than {index - first} frames of {image.width} x "
+                        f"{image.height} pixels, too many for an animated picture. Convert it to .mp4."
+                    )
                 image.seek(index)
                 image.load()
                 seconds = image.info.get("duration", 0) / 1000
                 yield (seconds if seconds > _SHORTEST_FRAME else _UNTIMED_FRAME), image
     except UnidentifiedImageError:
         return
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except MediaError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaError(f"{source_name(source)} is too large ({error}). Make it smaller.") from None
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
         log.warning("%s is damaged (%s). Using the frames before the damage.", source_name(source), error)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..errors import MediaError
 from ..utf8 import get_logger
-from .containers import find_clock, open_frames, open_media, video_stream
+from .containers import LONGEST_FILM, find_clock, open_frames, open_media, source_name, video_stream
 from .frames import VideoSource
 from .pictures import ImageSequence, open_animation
 from .tracks.rates import frame_rate, frame_seconds, seconds_per_tick
@@ -48,7 +49,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
 
     Raises:
         InputError: The images cannot be played as a video.
-        MediaError: The file cannot be read.
+        MediaError: The file cannot be read, or claims to last longer than a day.
     """
     if isinstance(source, ImageSequence):
         source.check()
@@ -70,8 +71,14 @@ def probe_video(source: VideoSource) -> VideoInfo:
         width, height, aspect = frame.width, frame.height, film.pixel_aspect
         if film.orientation.transposed:
             width, height, aspect = height, width, 1 / aspect
+        duration = film.find_end(at_least=time + frame_seconds(frame, film.fps))
+        if not duration <= LONGEST_FILM:
+            raise MediaError(
+                f"By its times, {source_name(source)} lasts {duration:.6g} s, and at most {LONGEST_FILM:g} s "
+                "are possible. They are damaged: convert the file, or choose another one."
+            )
         return VideoInfo(
-            duration=film.find_end(at_least=time + frame_seconds(frame, film.fps)),
+            duration=duration,
             fps=film.fps,
             width=width,
             height=height,

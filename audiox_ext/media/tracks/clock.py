@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ...errors import MediaError
 from ...utf8 import get_logger
 from .formats import can_be_joined, is_discontinuous, is_undated, jump_seconds, period_seconds
 from .rates import frame_rate, seconds_per_tick
@@ -27,6 +28,8 @@ log = get_logger(__name__)
 _JITTER = 0.2
 # Seconds. The duration of a lone packet that has none.
 _SHORTEST_PART = 0.04
+# Parts of a file; each costs time for every packet of those after it.
+_MOST_PARTS = 1000
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,9 @@ def read_clock(container: InputContainer, name: str) -> Clock:
 
     Returns:
         The clock. Damage ends the search, as it ends the file for those who read it.
+
+    Raises:
+        MediaError: The times restart too often.
     """
     import av
 
@@ -323,6 +329,11 @@ class _Search:
             reached = (number for number in later if self._reaches(self._parts[number], index, time))
             current = next(reached, len(self._parts))
             if current == len(self._parts):
+                if current == _MOST_PARTS:
+                    raise MediaError(
+                        f"The times of this file restart or jump more than {_MOST_PARTS} times. It is "
+                        "damaged. Convert it, or choose another file."
+                    )
                 self._parts.append(_Part())
             self._current[index] = current
         return current

@@ -24,6 +24,7 @@ _HEADER = 1 << 20  # bytes; tracks stand near the beginning
 _MAGIC = _EBML.to_bytes(4, "big")
 _START = 1 << 12  # bytes within which the header of a file ends and its segment begins
 _CHUNK = 1 << 22  # bytes that are searched at once
+_MOST_RECORDINGS = 1000  # of a joined file; each costs time whenever the file is read
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,15 @@ def open_joined(file: BinaryIO) -> _JoinedFile | None:
 
     Returns:
         The file as FFmpeg can read it; None if it needs no change.
+
+    Raises:
+        ValueError: There are too many recordings.
     """
-    patches = dict(_find_joints(file))
+    patches = {}
+    for position, patch in _find_joints(file):
+        if len(patches) == _MOST_RECORDINGS:
+            raise ValueError(f"it joins more than {_MOST_RECORDINGS} recordings")
+        patches[position] = patch
     file.seek(0)
     return _JoinedFile(file, patches) if patches else None
 
