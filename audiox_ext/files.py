@@ -33,6 +33,16 @@ _LEFTOVER_SECONDS = 3600  # a younger file may be of a program that is still wri
 _REPLACEMENTS = 3  # attempts, because another process may put the old folder back in between
 _WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>
 _TRIAL_BYTES = 4096  # a full disk still accepts an empty file
+# What systems report on disks without hard links, such as FAT and many network folders.
+_NO_LINKS = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.EMLINK,
+    errno.EINVAL,
+}
 _PERMISSIONS = "Choose another folder, or mend its permissions. Another program may have the file open."
 _ADVICE = {
     errno.EACCES: _PERMISSIONS,
@@ -105,6 +115,37 @@ def try_to_write(path: Path, write: Callable[[Path], None]) -> bool:
         older = "The previous one is kept" if path.exists() else "There is no previous one"
         log.warning("The checkpoint %s cannot be written (%s). %s; training continues.", path, error, older)
         return False
+
+
+def rename_exclusively(temporary: Path, path: Path) -> bool:
+    """Give a complete file its final name, unless another process has taken that name.
+
+    Args:
+        temporary: The file, in the same folder.
+        path: Its final name.
+
+    Returns:
+        Whether it has the name now. Otherwise it stays as it is.
+
+    Raises:
+        OSError: The name is impossible, or the folder cannot be written to.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as problem:
+        if problem.errno not in _NO_LINKS:
+            raise
+        # The disk has no links. An empty file reserves the name for the moment until it is replaced.
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        os.replace(temporary, path)
+        return True
+    temporary.unlink()
+    return True
 
 
 def check_file_writable(path: Path) -> None:
@@ -243,6 +284,11 @@ def _follow(path: Path) -> Path:
     if os.path.islink(target):
         raise InputError(f"{path} is a link that leads back to itself. Remove it, or choose another name.")
     return target
+
+
+def choose_temporary(path: Path) -> Path:
+    """Choose a name beside `path` for an incomplete file, which `is_temporary` knows after a crash."""
+    return _hidden(path, _MARK)
 
 
 def _hidden(path: Path, mark: str) -> Path:

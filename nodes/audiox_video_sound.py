@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..audiox_ext.errors import InputError
-from .comfy.paths import build_workflow_metadata, choose_output_file, temporary_file
+from .comfy.paths import build_workflow_metadata, save_output_file, temporary_file
 from .comfy.progress import check_cancelled
 from .shared.audio_input import read_first_sound
 from .shared.choices import check_choice
@@ -82,17 +83,17 @@ class AudioXVideoSound(io.ComfyNode):
             info = probe_video(clip.source)
             # Frames that must be encoded again become H.264 in .mp4.
             suffix = ".mp4" if any(clip.trim) or mix.shortest else choose_video_suffix(clip.source)
-            output = choose_output_file(filename_prefix, suffix, info.width, info.height)
-            add_sound_to_video(
+            write = partial(
+                add_sound_to_video,
                 clip.source,
                 sound,
-                output.path,
-                mix,
+                mix=mix,
                 trim=clip.trim,
                 original=clip.sound,
                 metadata=build_workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo),
                 check_cancelled=check_cancelled,
             )
+            output = save_output_file(filename_prefix, suffix, write, info.width, info.height)
         preview = ui.SavedResult(output.path.name, output.subfolder, io.FolderType.output)
         return io.NodeOutput(InputImpl.VideoFromFile(str(output.path)), ui=ui.PreviewVideo([preview]))
 

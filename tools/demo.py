@@ -79,8 +79,8 @@ def generate(arguments: Sequence[str]) -> bool:
     """Show and run `python -m audiox_ext generate`; returns whether it succeeded."""
     from audiox_ext.cli.main import main as run_command
 
-    print(f"\n$ python -m audiox_ext generate {shlex.join(arguments)}", flush=True)
-    succeeded = run_command(["generate", *arguments]) == 0
+    print(f"\n$ python -m audiox_ext generate --force {shlex.join(arguments)}", flush=True)
+    succeeded = run_command(["generate", "--force", *arguments]) == 0
     if not succeeded:
         print("This command failed.", flush=True)
     return succeeded

@@ -109,12 +109,23 @@ def model_folders(options: argparse.Namespace) -> ModelFolders:
     return ModelFolders.default() if options.models is None else ModelFolders.below(options.models)
 
 
+def add_output(command: argparse.ArgumentParser, text: str) -> None:
+    """Add --output and --force.
+
+    Args:
+        command: the command.
+        text: what the file is, for the help.
+    """
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=text)
+    command.add_argument("--force", action="store_true", help="replace the output if it exists already")
+
+
 def check_paths(options: argparse.Namespace) -> None:
     """Check that inputs exist and the output can be written, before any long work.
 
     Raises:
         InputError: an input does not exist, the output's folder does not exist, or one of the files in
-            `list_outputs` cannot be written.
+            `list_outputs` cannot be written, or exists without --force.
     """
     for name in _INPUTS:
         path: Path | None = getattr(options, name, None)
@@ -128,6 +139,10 @@ def check_paths(options: argparse.Namespace) -> None:
     if not os.path.isdir(folder):
         raise InputError(f"--output: the folder {folder} does not exist. Create it first.")
     for path in list_outputs(options):
+        if os.path.isfile(path) and not options.force:
+            raise InputError(
+                f"--output: {path} exists already. Choose another name, or give --force to replace it."
+            )
         try:
             check_file_writable(path)
         except InputError as error:

@@ -18,6 +18,7 @@ from .common import (
     add_consent,
     add_device,
     add_loras,
+    add_output,
     check_paths,
     check_suffix,
     list_outputs,
@@ -71,7 +72,7 @@ def add_generate(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="denoising strength of --init-audio, above 0 to 1 (default: 0.6)",
     )
-    _add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm for the video with the sound")
+    add_output(command, "a sound file, or .mp4/.mov/.mkv/.webm for the video with the sound")
 
 
 def add_edit(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def add_edit(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="edit strength of the regions, above 0 to 1 (default: 1)",
     )
     _add_making(command)
-    _add_output(command, "a sound file")
+    add_output(command, "a sound file")
 
 
 def add_extend(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -113,7 +114,7 @@ def add_extend(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--side", default="after", choices=("after", "before"), help="where to add it (default: after)"
     )
     _add_making(command)
-    _add_output(command, "a sound file")
+    add_output(command, "a sound file")
 
 
 def _add_making(command: argparse.ArgumentParser) -> None:
@@ -162,11 +163,6 @@ def _add_making(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep each part of the model on the device only while it runs: slower, but needs less memory",
     )
-
-
-def _add_output(command: argparse.ArgumentParser, text: str) -> None:
-    """Add --output."""
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=text)
 
 
 def _generate(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..files import write_atomically
-from .common import add_command, add_consent, check_paths, check_suffix, model_folders
+from .common import add_command, add_consent, add_output, check_paths, check_suffix, model_folders
 
 if TYPE_CHECKING:
     from .common import Commands
@@ -61,9 +61,7 @@ def add_view(commands: Commands, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--height", type=int, default=650, metavar="PIXELS", help="height of the picture (default: 650)"
     )
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="a .png, .jpg or .webp file"
-    )
+    add_output(command, "a .png, .jpg or .webp file")
 
 
 def add_level(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -81,7 +79,7 @@ def add_level(commands: Commands, common: argparse.ArgumentParser) -> None:
         metavar="DBFS",
         help="highest peak that --loudness may cause (default: -1)",
     )
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a sound file")
+    add_output(command, "a sound file")
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..utf8 import get_logger
-from .common import add_command, add_consent, add_device, check_paths, check_suffix, model_folders
+from .common import (
+    add_command,
+    add_consent,
+    add_device,
+    add_output,
+    check_paths,
+    check_suffix,
+    model_folders,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,9 +103,7 @@ def add_extract(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     add_consent(command)
     add_device(command)
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="a .safetensors file"
-    )
+    add_output(command, "a .safetensors file")
 
 
 def load_features(

@@ -75,7 +75,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
         if not duration <= LONGEST_FILM:
             raise MediaError(
                 f"By its times, {source_name(source)} lasts {duration:.6g} s, and at most {LONGEST_FILM:g} s "
-                "are possible. They are damaged: convert the file, or choose another one."
+                "are possible. They are damaged: convert the file, or choose a different one."
             )
         return VideoInfo(
             duration=duration,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,14 @@ import folder_paths
 from comfy.cli_args import args
 
 from ...audiox_ext.errors import InputError
-from ...audiox_ext.files import expand_home
+from ...audiox_ext.files import (
+    check_file_writable,
+    choose_temporary,
+    expand_home,
+    explain_os_error,
+    rename_exclusively,
+)
+from ...audiox_ext.utf8 import escape_surrogates
 
 if TYPE_CHECKING:
     from ...audiox_ext.checkpoints.catalog import ModelFolders
@@ -205,7 +212,7 @@ class OutputFile:
     """A new file in ComfyUI's output folder.
 
     Attributes:
-        path: path of the file, which does not exist yet.
+        path: path of the file.
         subfolder: its folder relative to the output folder, as the browser needs it.
     """
 
@@ -213,17 +220,22 @@ class OutputFile:
     subfolder: str
 
 
-def choose_output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> OutputFile:
-    """Choose the next free file name, <prefix>_00001_<suffix>, and create its folder.
+def save_output_file(
+    prefix: str, suffix: str, write: Callable[[Path], None], width: int = 0, height: int = 0
+) -> OutputFile:
+    """Write a file to the output folder under the next free name, <prefix>_00001_<suffix>.
+
+    Nothing is ever replaced, also if several servers write to one folder at the same time.
 
     Args:
-        prefix: may contain subfolders and ComfyUI's placeholders.
+        prefix: may contain subfolders, which are created, and ComfyUI's placeholders.
         suffix: the file type, such as ".mp4".
+        write: writes the file to the path that it is called with, or leaves nothing there if it fails.
         width: value of the placeholder %width%, in pixels.
         height: value of the placeholder %height%, in pixels.
 
     Raises:
-        InputError: the prefix points outside the output folder.
+        InputError: the prefix points outside the output folder, or nothing can be written there.
     """
     _check_file_name(prefix, "filename_prefix")
     root = os.path.abspath(folder_paths.get_output_directory())
@@ -234,8 +246,24 @@ def choose_output_file(prefix: str, suffix: str, width: int = 0, height: int = 0
             f"filename_prefix is {prefix!r}, which is outside the output folder {root}. "
             "Choose a name inside it."
         )
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
-    return OutputFile(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    except OSError as problem:  # the folder cannot be created
+        raise InputError(explain_os_error(Path(root) / prefix, problem)) from None
+    path = Path(folder) / f"{name}_{counter:05}_{suffix}"
+    check_file_writable(path)
+    temporary = choose_temporary(path)
+    write(temporary)
+    try:
+        # ComfyUI counts the files in the folder, so a second server may have the same number by now.
+        while not rename_exclusively(temporary, path):
+            counter += 1
+            path = path.with_name(f"{name}_{counter:05}_{suffix}")
+    except OSError as problem:
+        raise InputError(explain_os_error(path, problem)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return OutputFile(path=path, subfolder=subfolder)
 
 
 @contextmanager
@@ -262,7 +290,11 @@ def build_workflow_metadata(
     if args.disable_metadata:
         return {}
     entries = {**(extra_pnginfo or {}), **({} if prompt is None else {"prompt": prompt})}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
+    # json.dumps escapes; a text of another pack may hold half an emoji, which no file can.
+    return {
+        key: escape_surrogates(value) if isinstance(value, str) else json.dumps(value)
+        for key, value in entries.items()
+    }
 
 
 def open_feature_cache() -> FeatureCache:

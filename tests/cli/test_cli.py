@@ -297,7 +297,7 @@ def test_an_edit_keeps_floating_point_peaks(tiny_folder: Any, tmp_path: Path) ->
     model = ("--model", tiny_folder("turbo"), "--prompt", "rain", "--steps", 1)
     assert run("edit", loud, *model, "--region", "2-3", "-o", out) == 0
     assert torch.equal(read_audio(out)[0][:, : 2 * 22050], noise[:, : 2 * 22050])
-    assert run("level", loud, "--peak", 0, "-o", out) == 0
+    assert run("level", loud, "--peak", 0, "--force", "-o", out) == 0
     assert holds_floats(out)
 
 

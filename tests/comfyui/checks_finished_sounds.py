@@ -207,3 +207,28 @@ def check_names_outside_the_output_folder_are_refused() -> None:
         lambda: put(audio={"waveform": torch.zeros(0, 2, 9), "sample_rate": 8000})
     )
     assert not list(Path(folder_paths.get_output_directory()).rglob(".*.mp4"))
+
+
+def check_a_number_that_another_server_took_is_not_used_again() -> None:
+    """A file that appears while the video is written keeps its name and content."""
+    muxing = pack("audiox_ext.media.soundtrack")
+    original = muxing.add_sound_to_video
+    taken = []
+
+    def write(*arguments: Any, **options: Any) -> None:
+        original(*arguments, **options)
+        folder = Path(folder_paths.get_output_directory()) / "race"
+        for suffix in (".mp4", ".webm", ".mkv"):
+            taken.append(folder / f"AudioX_00001_{suffix}")
+            taken[-1].write_text("of the other server")
+
+    muxing.add_sound_to_video = write
+    try:
+        path = put(filename_prefix="race/AudioX")
+    finally:
+        muxing.add_sound_to_video = original
+    assert path.name.startswith("AudioX_00002_."), path
+    assert {file.read_text() for file in taken} == {"of the other server"}
+    assert sorted(file.name for file in path.parent.iterdir()) == sorted(
+        [path.name, *(file.name for file in taken)]
+    )

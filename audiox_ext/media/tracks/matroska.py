@@ -73,7 +73,7 @@ def open_joined(file: BinaryIO) -> _JoinedFile | None:
     Raises:
         ValueError: There are too many recordings.
     """
-    patches = {}
+    patches: dict[int, bytes] = {}
     for position, patch in _find_joints(file):
         if len(patches) == _MOST_RECORDINGS:
             raise ValueError(f"it joins more than {_MOST_RECORDINGS} recordings")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
 
 # Frames per second. More is a film of a few frames, or a mistake of FFmpeg's.
 _FASTEST = 1000
-# Width / height of a pixel. What is further from square is damage; the most extreme in use is 2.
+# Width / height of a pixel. A shape further from square is damage; the most extreme in use is 2.
 _WIDEST_PIXEL = 100
 
 
@@ -42,5 +42,6 @@ def frame_seconds(frame: VideoFrame, fps: float) -> float:
 def find_pixel_aspect(stream: VideoStream) -> Fraction:
     """Width / height of a stored pixel as it is shown; 1 if unknown or impossible."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    is_plausible = ratio and 1 / _WIDEST_PIXEL <= ratio <= _WIDEST_PIXEL
-    return Fraction(ratio) if is_plausible else Fraction(1)
+    if ratio and 1 / _WIDEST_PIXEL <= ratio <= _WIDEST_PIXEL:
+        return Fraction(ratio)
+    return Fraction(1)
