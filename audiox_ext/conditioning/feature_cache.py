@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-FORMAT = 1  # raise it whenever the same settings begin to give other features
+FORMAT = 2  # raise it whenever the same settings begin to give other features
 
 _SUFFIX = ".safetensors"
 _STALE_AFTER = 3600.0  # seconds; older temporary files are leftovers of a crash
 _BLOCK = 1 << 20  # bytes
+_LARGEST_FILE = 3 << 30  # bytes: 600 s at 25 frames per second
 
 
 class FeatureCache:
@@ -79,7 +80,7 @@ class FeatureCache:
         """Return the stored features, bit for bit, or None. A damaged entry is deleted."""
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            data = _read(path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -151,7 +152,7 @@ def read_features(path: Path) -> VideoFeatures:
         InputError: The file cannot be read, or does not contain intact video features.
     """
     try:
-        return unpack_features(path.read_bytes())
+        return unpack_features(_read(path))
     except OSError as error:
         raise InputError(
             f"The features {path} cannot be read ({error}). Check the path, or extract them again."
@@ -162,6 +163,14 @@ def read_features(path: Path) -> VideoFeatures:
         ) from None
 
 
+def _read(path: Path) -> bytes:
+    """Read a file of features. Raises `OSError` for one that is larger than any features."""
+    size = path.stat().st_size
+    if size > _LARGEST_FILE:
+        raise OSError(f"{size} bytes are more than the {_LARGEST_FILE} that ten minutes of features take")
+    return path.read_bytes()
+
+
 def pack_features(features: VideoFeatures) -> bytes:
     """Pack features into the bytes of a safetensors file, which `unpack_features` restores bit for bit."""
     from safetensors.torch import save
@@ -169,7 +178,8 @@ def pack_features(features: VideoFeatures) -> bytes:
     tensors = {"frames": features.frames.contiguous()}
     if features.sync is not None:
         tensors["sync"] = features.sync.contiguous()
-    about = {"duration": features.duration, "fps": features.fps, "digest": _tensors_digest(tensors)}
+    about: dict[str, Any] = {"duration": features.duration, "fps": features.fps}
+    about["digest"] = _digest(tensors, about)
     return save(tensors, {"format": str(FORMAT), "features": json.dumps(about)})
 
 
@@ -187,7 +197,8 @@ def unpack_features(data: bytes) -> VideoFeatures:
     if metadata["format"] != str(FORMAT):
         raise ValueError(f"its format is {metadata['format']}, not {FORMAT}")
     about, tensors = json.loads(metadata["features"]), load(data)
-    if _tensors_digest(tensors) != about["digest"]:
+    digest = about.pop("digest")
+    if _digest(tensors, about) != digest:
         raise ValueError("its content has changed")
     return VideoFeatures(
         frames=tensors["frames"],
@@ -234,8 +245,9 @@ def _images_digest(images: Tensor, about: str) -> str:
     return digest.hexdigest()
 
 
-def _tensors_digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+    """Hash everything that features hold."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(_tensor_bytes(tensor))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from ..media.frames import FrameTransform, Resize, TimeRange, Trim, VideoSource, sample_frames
 from ..media.object_mask import MaskOverlay, ObjectMask, find_first_frame, mask_count_error
 from ..media.probing import decode_frame_times, probe_video, read_packet_times
@@ -53,6 +53,31 @@ class VideoFeatures:
     duration: float
     fps: float
 
+    def __post_init__(self) -> None:
+        """Refuse features that no extraction gives. Raises `InputError`."""
+        frames, sync = self.frames, self.sync
+        if not (
+            isinstance(frames, Tensor) and frames.dtype == torch.uint8 and frames.ndim == 4 and len(frames)
+        ):
+            raise InputError(
+                f"The frames of the features are {_describe(frames)}. They must be uint8 (T, 3, H, W)."
+            )
+        if sync is not None:
+            is_sync = isinstance(sync, Tensor) and sync.is_floating_point() and sync.ndim == 3
+            if not is_sync or not bool(sync.isfinite().all()):
+                raise InputError(
+                    f"The sync features are {_describe(sync)}, or not finite. They must be finite floating "
+                    "point "
+                    "(1, N, D). Extract them again."
+                )
+        for name in ("duration", "fps"):
+            value = getattr(self, name)
+            if not (is_number(value) and value >= 0):
+                raise InputError(
+                    f"The {name} of the features is {quote_value(value)}. It must be a number of 0 or more. "
+                    "Extract them again."
+                )
+
     def video_prompt(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """Build the `video_prompt` of a conditioning.
 
@@ -68,6 +93,11 @@ class VideoFeatures:
         if self.sync is not None:
             prompt["video_sync_frames"] = self.sync
         return prompt
+
+
+def _describe(value: Any) -> str:
+    """Name the type and shape of what should be a tensor."""
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 class FeatureStore(Protocol):

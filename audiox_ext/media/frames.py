@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from .containers import TOLERANCE, Film, MediaSource, open_frames
 from .pictures import Animation, ImageSequence, lay_over_black, open_animation
 from .tracks.colours import read_pixels
@@ -61,11 +61,12 @@ class TimeRange:
 
     def __post_init__(self) -> None:
         """Check both times."""
-        if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"start is {self.start} s. Give a time of 0 s or later.")
-        if self.duration is not None and not (math.isfinite(self.duration) and self.duration > 0):
+        if not (is_number(self.start) and self.start >= 0):
+            raise InputError(f"start is {quote_value(self.start)} s. Give a time of 0 s or later.")
+        if self.duration is not None and not (is_number(self.duration) and self.duration > 0):
             raise InputError(
-                f"duration is {self.duration} s. Give one above 0 s, or none to use the video to its end."
+                f"duration is {quote_value(self.duration)} s. Give one above 0 s, or none to use the video "
+                "to its end."
             )
 
     def in_source(self, trim: Trim | None) -> tuple[float, float]:

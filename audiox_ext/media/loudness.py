@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from ..utf8 import get_logger
 from .waveforms import check_waveform
 
@@ -145,8 +145,8 @@ def normalise(
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}. Choose one of {', '.join(MODES)}.")
     for name, value in (("target", target), ("ceiling", ceiling)):
-        if not (math.isfinite(value) and value <= 0):
-            raise InputError(f"{name} is {value} dB. Choose 0 or less; full scale is 0.")
+        if not (is_number(value) and -200 <= value <= 0):
+            raise InputError(f"{name} is {quote_value(value)} dB. Choose -200 to 0; full scale is 0.")
     if waveform.ndim != 3:
         return _normalise_item(check_waveform(waveform, rate), rate, mode, target, ceiling)
     if len(waveform) == 0:

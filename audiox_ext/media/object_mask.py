@@ -8,7 +8,6 @@ N masks, H height, W width.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from ..utf8 import get_logger
 from .containers import TOLERANCE
 from .frames import Resize, find_centre_square
@@ -60,11 +59,14 @@ class ObjectMask:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not (math.isfinite(self.strength) and 0 <= self.strength <= 1):
+        if not (is_number(self.strength) and 0 <= self.strength <= 1):
             raise InputError(
-                f"mask_strength is {self.strength}. Choose 0 (no masking) to 1 (the background is replaced "
+                f"mask_strength is {quote_value(self.strength)}. Choose 0 (no masking) to 1 (the "
+                "background is replaced "
                 "entirely)."
             )
+        if not isinstance(self.mask, Tensor):
+            raise InputError(f"The mask is a {type(self.mask).__name__}. Connect a MASK.")
         if self.mask.ndim not in (2, 3) or 0 in self.mask.shape:
             raise InputError(
                 f"The mask has shape {tuple(self.mask.shape)}. Connect one of shape (height, width) or "

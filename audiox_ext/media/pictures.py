@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, MediaError, is_number, quote_value
 from ..utf8 import get_logger
 from .containers import MediaSource, check_picture_size, source_name
 
@@ -62,8 +62,8 @@ class ImageSequence:
             raise InputError(
                 f"The images are a {type(images).__name__}, not a tensor. Connect images, or decode latents."
             )
-        if not (math.isfinite(fps) and fps > 0):
-            raise InputError(f"fps of the images is {fps}. Give a frame rate above 0.")
+        if not (is_number(fps) and fps > 0):
+            raise InputError(f"fps of the images is {quote_value(fps)}. Give a frame rate above 0.")
         if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
             raise InputError(
                 f"The images have shape {tuple(images.shape)}. Connect a batch of shape (count, height, "

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, check_range
 from ..utf8 import get_logger
 from .audio_video import read_soundtrack
 from .containers import MediaSource
@@ -22,6 +22,9 @@ from .probing import probe_video
 from .waveforms import check_waveform, conform_audio
 
 log = get_logger(__name__)
+
+_GAINS = (-200.0, 100.0)  # decibels
+_LATEST = 86400.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +61,12 @@ class Mix:
     gain: float = 0.0
     original_gain: float | None = None
     shortest: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for values out of range."""
+        _check_placement(self.start, self.gain)
+        if self.original_gain is not None:
+            check_range("original_gain", self.original_gain, *_GAINS, " dB")
 
 
 def add_sound_to_video(
@@ -124,6 +133,12 @@ def add_sound_to_video(
     )
 
 
+def _check_placement(start: float, gain: float) -> None:
+    """Raise `InputError` for a start or gain out of range."""
+    check_range("start", start, -_LATEST, _LATEST, " s")
+    check_range("gain", gain, *_GAINS, " dB")
+
+
 def mix_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int]:
     """Mix sounds, as far as they lie in 0..seconds.
 
@@ -139,16 +154,17 @@ def mix_down(sounds: Sequence[PlacedSound], seconds: float) -> tuple[Tensor, int
     Raises:
         InputError: A gain or start is not finite, or a waveform is invalid.
     """
+    for sound in sounds:
+        _check_placement(sound.start, sound.gain)
+        check_waveform(sound.waveform, sound.rate)
     rate = max(int(sound.rate) for sound in sounds)
     total = torch.zeros(2, 0)
     for sound in sounds:
-        if not (math.isfinite(sound.gain) and math.isfinite(sound.start)):
-            raise InputError(
-                f"gain is {sound.gain} dB and start is {sound.start} s. Give finite numbers for both."
-            )
         wave = conform_audio(sound.waveform, sound.rate, target_rate=rate) * 10 ** (sound.gain / 20)
         first = round(sound.start * rate)
         wave = wave[:, max(0, -first) : max(0, round(seconds * rate) - first)]
+        if not wave.numel():  # it begins after the end
+            continue
         end = max(0, first) + wave.shape[1]
         if end > total.shape[1]:
             total = torch.nn.functional.pad(total, (0, end - total.shape[1]))

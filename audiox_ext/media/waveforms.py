@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, quote_value
 from .tracks.layouts import mix_by_names
 
 LOWEST_RATE, HIGHEST_RATE = 100, 6_144_000
@@ -79,6 +79,10 @@ def check_waveform(waveform: Tensor, rate: int) -> Tensor:
             invalid.
     """
     _check_rate(rate, "sample rate")
+    if not isinstance(waveform, Tensor):
+        raise InputError(
+            f"The waveform is a {type(waveform).__name__}. It must be a tensor (channels, samples)."
+        )
     if waveform.ndim == 3 and len(waveform) == 1:
         waveform = waveform[0]
     if waveform.ndim != 2:
@@ -104,7 +108,8 @@ def _check_rate(rate: Any, name: str) -> None:
     is_number = isinstance(rate, int | float | np.integer | np.floating) and not isinstance(rate, bool)
     if not (is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)):
         raise InputError(
-            f"The {name} is {rate!r} Hz. It must be a whole number from {LOWEST_RATE} to {HIGHEST_RATE}. If "
+            f"The {name} is {quote_value(rate)} Hz. It must be a whole number from {LOWEST_RATE} to "
+            f"{HIGHEST_RATE}. If "
             "it comes from a file, the file is damaged: convert it, or choose a different one."
         )
 

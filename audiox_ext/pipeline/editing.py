@@ -5,14 +5,13 @@ B batch, C channels, S samples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, check_range, is_number, quote_value
 from ..media.waveforms import check_waveform
 
 SHORTEST = 0.02
@@ -21,6 +20,8 @@ SHORTEST = 0.02
 MIN_STRENGTH = 0.001
 """Lowest denoising strength: below it there is no noise level to start from."""
 
+_LONGEST_TRACK = 86400.0  # seconds
+_LONGEST_FEATHER = 600.0  # seconds
 _TOLERANCE = 0.001  # seconds by which a rounded widget may be off
 
 
@@ -43,8 +44,8 @@ class Region:
     def __post_init__(self) -> None:
         """Raise `InputError` for values out of range."""
         for name in ("start", "end", "feather", "strength"):
-            if not math.isfinite(getattr(self, name)):
-                raise InputError(f"The region's {name} is {getattr(self, name)}: give a number.")
+            if not is_number(getattr(self, name)):
+                raise InputError(f"The region's {name} is {quote_value(getattr(self, name))}: give a number.")
         if self.start < 0:
             raise InputError(f"A region starts at {self.start:g} s: it must start at 0 or later.")
         if self.end <= self.start:
@@ -58,8 +59,14 @@ class Region:
                 f"The region from {self.start:g} to {self.end:g} s is too short. Make it at least "
                 f"{SHORTEST:g} s long."
             )
-        if self.feather < 0:
-            raise InputError(f"feather is {self.feather:g} s: it must be 0 or more.")
+        if self.end > _LONGEST_TRACK:
+            raise InputError(
+                f"The region ends at {self.end:g} s: at most {_LONGEST_TRACK:g} s, a day, are possible."
+            )
+        if not 0 <= self.feather <= _LONGEST_FEATHER:
+            raise InputError(
+                f"feather is {self.feather:g} s: it must be 0 or more, up to {_LONGEST_FEATHER:g}."
+            )
         if not MIN_STRENGTH <= self.strength <= 1:
             raise InputError(f"strength is {self.strength:g}: it must be from {MIN_STRENGTH:g} to 1.")
 
@@ -85,10 +92,13 @@ class AudioEdit:
     def __post_init__(self) -> None:
         """Raise `InputError` for what is not a track, or values out of range."""
         check_track(self.waveform, self.rate)
+        if not (
+            isinstance(self.regions, tuple) and all(isinstance(region, Region) for region in self.regions)
+        ):
+            raise InputError(f"regions are {quote_value(self.regions)}. Give a tuple of regions.")
         check_regions(self.regions, self.seconds)
-        for name, seconds in (("before", self.before), ("after", self.after)):
-            if not (math.isfinite(seconds) and seconds >= 0):
-                raise InputError(f"{name} must be 0 s or more, got {seconds!r}.")
+        check_range("before", self.before, 0, _LONGEST_TRACK, " s")
+        check_range("after", self.after, 0, _LONGEST_TRACK, " s")
         if self.extends and self.regions:
             raise InputError(
                 "The track would be both edited and extended. Do one after the other: extend the result of "
@@ -124,9 +134,11 @@ def extension(waveform: Tensor, rate: int, seconds: float, side: str) -> AudioEd
     """
     if side not in ("after", "before"):
         raise InputError(f"side is {side!r}: choose after or before.")
-    if not (math.isfinite(seconds) and seconds >= SHORTEST):
+    if not (is_number(seconds) and seconds >= SHORTEST):
         raise InputError(
-            f"The track would be extended by {seconds:g} s, which adds nothing. Give {SHORTEST:g} s or more."
+            f"The track would be extended by {quote_value(seconds)} s, which adds nothing. Give "
+            f"{SHORTEST:g} s or "
+            "more."
         )
     if side == "before":
         return AudioEdit(waveform=waveform, rate=rate, before=seconds)

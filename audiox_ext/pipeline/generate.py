@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, is_whole, quote_value
 from ..model import AudioXModel
 from ..sampling.denoiser import StepCallback
-from .settings import GenerationSettings, is_whole
+from .settings import MAX_SECONDS, GenerationSettings
 from .synthesis import EngineInputs, InitAudio, synthesise
 
 _SETTINGS = {"sampler_type": "sampler", "scale_phi": "guidance_rescale"}
@@ -149,6 +149,9 @@ def _check_sizes(model: AudioXModel, sample_size: int | None, sample_rate: int |
         raise InputError(
             f"This model makes sound at {model.sample_rate} Hz, not {sample_rate}. Resample the result."
         )
-    if sample_size is not None and not is_whole(sample_size):
-        raise InputError(f"sample_size must be a whole number of samples, got {sample_size!r}.")
+    longest = int(2 * MAX_SECONDS * model.sample_rate)
+    if sample_size is not None and not (is_whole(sample_size) and sample_size <= longest):
+        raise InputError(
+            f"sample_size must be a whole number of samples, up to {longest}, got {quote_value(sample_size)}."
+        )
     return sample_size

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from ..model_info import ModelFacts
 from ..random_numbers import RandomNumbers
 from ..sampling.denoiser import StepCallback, VDenoiser, Velocity, noise_level
@@ -22,7 +22,7 @@ from ..sampling.rectified_flow import sample_euler, sample_few_steps
 from ..sampling.samplers import sample_v
 from ..sampling.schedules import levels_below, noise_levels
 from ..utf8 import get_logger
-from .settings import GenerationSettings, is_number
+from .settings import GenerationSettings
 
 log = get_logger(__name__)
 
@@ -167,8 +167,8 @@ def plan_sampling(
 
 def check_noise_level(model: ModelFacts, level: float, sigma_min: float) -> float:
     """Return the start of a variation. Raises `InputError` unless it is above sigma_min (v) or 0 (flow)."""
-    if not (is_number(level) and level > 0):
-        raise InputError(f"init_noise_level must be a number above 0, got {level!r}.")
+    if not (is_number(level) and 0 < level <= 1e6):
+        raise InputError(f"init_noise_level must be a number above 0, up to 1e6, got {quote_value(level)}.")
     if model.config.objective == "v" and level <= sigma_min:
         raise InputError(
             f"init_noise_level is {level:g}, which must be above sigma_min, {sigma_min:g}. Raise it, or "

@@ -6,11 +6,12 @@ B batch, C channels, S samples.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
-from ..errors import InputError
+from ..conditioning.video_features import VideoFeatures
+from ..errors import InputError, quote_value
 from ..media.waveforms import check_mixable
 from ..model_info import ModelFacts
 from ..sampling.external import check_accepts_external
@@ -19,9 +20,6 @@ from ..utf8 import replace_surrogates
 from .editing import SHORTEST, AudioEdit
 from .settings import MAX_SECONDS, GenerationSettings, check_duration
 from .timeline import Timeline, parse_timeline
-
-if TYPE_CHECKING:
-    from ..conditioning.video_features import VideoFeatures
 
 SoundWithRate = tuple[Tensor, int]
 """(waveform (C, S), hertz)."""
@@ -56,6 +54,7 @@ class AudioRequest:
         Raises:
             InputError: The request cannot be carried out.
         """
+        self._check_types()
         if isinstance(self.prompt, str):
             prompt = replace_surrogates(self.prompt)
             object.__setattr__(self, "prompt", parse_timeline(prompt) or prompt)
@@ -73,6 +72,30 @@ class AudioRequest:
                 raise InputError(f"{name}: {error}") from None
         if self.edit is not None:
             _check_edit(self.edit, self.init_audio)
+
+    def _check_types(self) -> None:
+        """Raise `InputError` for a field of another type."""
+        kinds: dict[str, Any] = {
+            "prompt": str | Timeline,
+            "negative_prompt": str,
+            "features": VideoFeatures | None,
+            "audio_prompt": tuple | None,
+            "init_audio": tuple | None,
+            "edit": AudioEdit | None,
+            "settings": GenerationSettings,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise InputError(
+                    f"{name} is {quote_value(value)}, a {type(value).__name__}. Give another kind of value."
+                )
+        for name in ("audio_prompt", "init_audio"):
+            sound = getattr(self, name)
+            if sound is not None and not (len(sound) == 2 and isinstance(sound[0], Tensor)):
+                raise InputError(
+                    f"{name} is {quote_value(sound)}. Give a waveform (channels, samples) and its rate."
+                )
 
     def seconds(self, model: ModelFacts) -> float:
         """Return the length of the result in seconds. See `GenerationSettings.duration`."""

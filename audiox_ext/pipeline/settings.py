@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..config import SAMPLER_NAMES
-from ..errors import InputError
+from ..errors import InputError, is_number, is_whole, quote_value
 from ..model_info import ModelFacts
 from ..sampling.denoiser import check_sigma_bounds
 from ..sampling.external import ExternalSampler, check_accepts_external
@@ -26,6 +25,12 @@ MAX_SECONDS = 600.0
 """The longest sound that one run makes."""
 MIN_SECONDS = 0.05
 """The shortest sound that one run makes."""
+MAX_STEPS = 10_000
+"""The most sampling steps of one run."""
+MAX_BATCH = 1024
+"""The most sounds, or windows of a sound, that one pass makes."""
+_HIGHEST_LEVEL = 1e6  # noise levels: the published models start at 500 at most
+_HIGHEST_CFG, _HIGHEST_RHO = 1000.0, 1000.0
 
 _PYTHON_NAMES = {
     "batch": "batch_size",
@@ -124,37 +129,53 @@ class GenerationSettings:
     def __post_init__(self) -> None:
         """Check everything that needs no model. Raises `InputError`."""
         check_duration(self.duration)
-        for name in ("sigma_min", "sigma_max", "rho"):
-            self._check(name, _is_positive, "a number above 0")
+        for name in ("sigma_min", "sigma_max"):
+            self._check_positive(name, _HIGHEST_LEVEL)
+        self._check_positive("rho", _HIGHEST_RHO)
+        self._check_positive("window_overlap", MAX_SECONDS)
         if self.sigma_min is not None and self.sigma_max is not None:
             check_sigma_bounds(self.sigma_min, self.sigma_max)
-        self._check("window_overlap", _is_positive, "a number of seconds above 0")
-        for name in ("steps", "batch", "window_batch"):
-            self._check(name, lambda count: is_whole(count) and count >= 1, "a whole number of at least 1")
-        self._check("cfg", lambda cfg: is_number(cfg) and cfg >= 0, "a number of 0 or more")
+        for name, most in (("steps", MAX_STEPS), ("batch", MAX_BATCH), ("window_batch", MAX_BATCH)):
+            self._check_count(name, most)
+        self._check(
+            "cfg", lambda cfg: is_number(cfg) and 0 <= cfg <= _HIGHEST_CFG, f"from 0 to {_HIGHEST_CFG:g}"
+        )
+        for name in ("audio_prompt_masking", "short_sounds", "split_guidance"):
+            self._check(name, lambda choice: isinstance(choice, bool), "True or False")
+        if self.batch is None:
+            raise InputError("batch is None. Give a whole number of at least 1.")
         self._check("seed", lambda seed: is_whole(seed) and 0 <= seed <= MAX_SEED, _SEED_RANGE)
         for name in ("guidance_rescale", "reuse_threshold"):
             self._check(name, lambda part: is_number(part) and 0 <= part <= 1, "from 0 (off) to 1")
         if not (is_number(self.init_strength) and MIN_STRENGTH <= self.init_strength <= 1):
             raise InputError(
-                f"init_strength is {self.init_strength!r}: it must be from {MIN_STRENGTH:g} (nearly "
+                f"init_strength is {quote_value(self.init_strength)}: it must be from {MIN_STRENGTH:g} "
+                "(nearly "
                 "unchanged) to 1 (nothing left of the original)."
             )
         for name, names in (("sampler", SAMPLER_NAMES), ("schedule", SCHEDULE_NAMES), ("preset", PRESETS)):
             value = getattr(self, name)
-            if value is not None and value not in names:
+            if value is not None and not (isinstance(value, str) and value in names):
                 raise InputError(
-                    f"There is no {name} called {value!r}. Leave it at its default, or choose one of "
+                    f"There is no {name} called {quote_value(value)}. Leave it at its default, or choose "
+                    "one of "
                     f"{', '.join(names)}."
                 )
         start, end = self.guidance_start, self.guidance_end
         if not (is_number(start) and is_number(end) and 0 <= start < end <= 1):
             raise InputError(
-                f"guidance_start is {start!r} and guidance_end {end!r}: both must be from 0 to 1, and the "
+                f"guidance_start is {quote_value(start)} and guidance_end {quote_value(end)}: both must be "
+                "from 0 to 1, and the "
                 "end must come after the start. For no guidance set cfg to 1."
             )
-        if self.custom_sigmas is not None:
-            check_sigmas(self.custom_sigmas)
+        if self.custom_sigmas is not None and len(check_sigmas(self.custom_sigmas)) > MAX_STEPS + 1:
+            raise InputError(
+                f"There are {len(self.custom_sigmas)} sigmas, and at most {MAX_STEPS + 1} are possible."
+            )
+        if self.custom_sampler is not None and not callable(self.custom_sampler):
+            raise InputError(
+                f"custom_sampler is {quote_value(self.custom_sampler)}, not a function. Connect a SAMPLER."
+            )
 
     def _check(self, name: str, is_valid: Callable[[Any], bool], allowed: str) -> None:
         """Refuse a value that is neither None nor valid."""
@@ -162,9 +183,19 @@ class GenerationSettings:
         if value is not None and not is_valid(value):
             python_name = f" ({_PYTHON_NAMES[name]})" if name in _PYTHON_NAMES else ""
             raise InputError(
-                f"{name}{python_name} must be {allowed}, got {value!r}. Leave it at its default for the "
+                f"{name}{python_name} must be {allowed}, got {quote_value(value)}. Leave it at its default "
+                "for the "
                 "model's own value."
             )
+
+    def _check_positive(self, name: str, most: float) -> None:
+        """Refuse a value that is not a number above 0, up to `most`."""
+        self._check(name, lambda value: is_number(value) and 0 < value <= most, f"above 0, up to {most:g}")
+
+    def _check_count(self, name: str, most: int) -> None:
+        """Refuse a value that is not a whole number from 1 to `most`."""
+        allowed = f"a whole number from 1 to {most}"
+        self._check(name, lambda count: is_whole(count) and 1 <= count <= most, allowed)
 
     @property
     def item_seeds(self) -> list[int] | None:
@@ -182,7 +213,9 @@ def check_duration(duration: float | None) -> None:
     if duration is None:
         return
     if not is_number(duration) or duration <= 0:
-        raise InputError(f"The duration must be above 0 s, or 0 for the model's own, got {duration!r}.")
+        raise InputError(
+            f"The duration must be above 0 s, or 0 for the model's own, got {quote_value(duration)}."
+        )
     if duration > MAX_SECONDS:
         raise InputError(
             f"The duration is {duration:g} s, and at most {MAX_SECONDS:g} s are made in one run. Choose a "
@@ -192,20 +225,6 @@ def check_duration(duration: float | None) -> None:
         raise InputError(
             f"The duration is {duration:g} s, which is too short to hear. Choose at least {MIN_SECONDS:g} s."
         )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return is_number(value) and value > 0
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def apply_preset(model: ModelFacts, settings: GenerationSettings) -> GenerationSettings:

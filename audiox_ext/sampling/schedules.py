@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, quote_value
 from .denoiser import check_sigma_bounds, noise_level
 
 DEFAULT_SCHEDULE = "polyexponential"
@@ -131,7 +131,9 @@ def check_sigmas(sigmas: Tensor) -> Tensor:
     Raises:
         InputError: They are not such levels.
     """
-    levels = torch.as_tensor(sigmas).detach().float().cpu()
+    if not isinstance(sigmas, Tensor) or sigmas.is_complex():
+        raise InputError(f"sigmas are {quote_value(sigmas)}. Give a tensor of noise levels.")
+    levels = sigmas.detach().float().cpu()
     if levels.dim() != 1 or len(levels) < 2:
         raise InputError(
             f"sigmas must be a list of at least two noise levels, got the shape {tuple(levels.shape)}."
