@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import Any
+
 from comfy_api.latest import ComfyExtension, io
 
 from ..audiox_ext.license import DISABLE_VARIABLE, is_set
-from ..audiox_ext.utf8 import get_logger
+from ..audiox_ext.utf8 import escape_surrogates, get_logger
 from .audiox_choose_variation import AudioXChooseVariation
 from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
@@ -51,4 +54,38 @@ class AudioXExtension(ComfyExtension):
             return []
         register_model_folders()
         register_consent_check({AudioXLoadModel.define_schema().node_id})
+        for node in NODES:
+            _make_texts_valid(node)
         return NODES
+
+
+def _make_texts_valid(node: type[io.ComfyNode]) -> None:
+    """Make every text in a node's output valid UTF-8, whatever file names and prompts it quotes.
+
+    Other nodes write it to files, metadata and the browser, and a lone surrogate would make them fail. A second call changes nothing.
+    """
+    execute = node.execute.__func__
+    if getattr(execute, "gives_valid_texts", False):
+        return
+
+    @wraps(execute)
+    def checked(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
+        output = execute(cls, *args, **inputs)
+        output.args = tuple(_escape(value) for value in output.args)
+        if output.ui is not None:
+            output.ui = _escape(output.ui if isinstance(output.ui, dict) else output.ui.as_dict())
+        return output
+
+    checked.gives_valid_texts = True
+    node.execute = classmethod(checked)
+
+
+def _escape(value: Any) -> Any:
+    """Escape the texts in a value; other objects stay as they are."""
+    if isinstance(value, str):
+        return escape_surrogates(value)
+    if type(value) is dict:
+        return {_escape(key): _escape(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_escape(entry) for entry in value)
+    return value

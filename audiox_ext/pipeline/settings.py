@@ -138,7 +138,9 @@ class GenerationSettings:
         for name, most in (("steps", MAX_STEPS), ("batch", MAX_BATCH), ("window_batch", MAX_BATCH)):
             self._check_count(name, most)
         self._check(
-            "cfg", lambda cfg: is_number(cfg) and 0 <= cfg <= _HIGHEST_CFG, f"from 0 to {_HIGHEST_CFG:g}"
+            "cfg",
+            lambda cfg: is_number(cfg) and 0 <= cfg <= _HIGHEST_CFG,
+            f"a number from 0 to {{_HIGHEST_CFG:g}}",
         )
         for name in ("audio_prompt_masking", "short_sounds", "split_guidance"):
             self._check(name, lambda choice: isinstance(choice, bool), "True or False")
@@ -190,7 +192,8 @@ class GenerationSettings:
 
     def _check_positive(self, name: str, most: float) -> None:
         """Refuse a value that is not a number above 0, up to `most`."""
-        self._check(name, lambda value: is_number(value) and 0 < value <= most, f"above 0, up to {most:g}")
+        allowed = f"a number above 0, up to {most:g}"
+        self._check(name, lambda value: is_number(value) and 0 < value <= most, allowed)
 
     def _check_count(self, name: str, most: int) -> None:
         """Refuse a value that is not a whole number from 1 to `most`."""

@@ -23,7 +23,7 @@ from ...audiox_ext.files import (
     explain_os_error,
     rename_exclusively,
 )
-from ...audiox_ext.utf8 import escape_surrogates
+from ...audiox_ext.utf8 import escape_surrogates, is_valid
 
 if TYPE_CHECKING:
     from ...audiox_ext.checkpoints.catalog import ModelFolders
@@ -238,6 +238,12 @@ def save_output_file(
         InputError: the prefix points outside the output folder, or nothing can be written there.
     """
     _check_file_name(prefix, "filename_prefix")
+    if not is_valid(prefix):
+        raise InputError(
+            f"filename_prefix is {prefix!r}, which is not valid UTF-8, so no browser could show the file. "
+            "Type the "
+            "name again."
+        )
     root = os.path.abspath(folder_paths.get_output_directory())
     prefix = prefix.strip() or "AudioX"
     # Symbolic links that users placed in the folder are followed: only the name itself must stay inside.

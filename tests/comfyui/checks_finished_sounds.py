@@ -232,3 +232,26 @@ def check_a_number_that_another_server_took_is_not_used_again() -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == sorted(
         [path.name, *(file.name for file in taken)]
     )
+
+
+def check_texts_of_all_nodes_are_valid() -> None:
+    """The registered nodes escape their texts, in results and in what the browser shows."""
+    extension = pack("nodes.extension")
+    for node in extension.NODES:
+        assert node.execute.__func__.gives_valid_texts, node
+
+    class Echo(comfy_io.ComfyNode):
+        @classmethod
+        def execute(cls, text: str) -> comfy_io.NodeOutput:
+            return comfy_io.NodeOutput(text, 1, ui={"text": [text, {"name": text}]})
+
+    extension._make_texts_valid(Echo)
+    extension._make_texts_valid(Echo)
+    output = Echo.execute(text="caf\udce9 \ud800")
+    assert output.args == ("caf\\udce9 \\ud800", 1)
+    json.dumps(output.ui, ensure_ascii=False).encode()
+
+
+def check_a_prefix_that_is_not_utf8_is_refused() -> None:
+    assert "filename_prefix is" in message(put, filename_prefix="video/caf\udce9")
+    assert "filename_prefix is" in message(put, filename_prefix="video/\ud800")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +20,13 @@ import videos
 from torch import Tensor
 from videos import code_picture, frame_times, read_code
 
-from audiox_ext.conditioning.feature_cache import FeatureCache, _file_digest
+from audiox_ext.conditioning.feature_cache import (
+    FeatureCache,
+    _file_digest,
+    pack_features,
+    read_features,
+    unpack_features,
+)
 from audiox_ext.conditioning.video_features import VideoFeatures, extract_video_features
 from audiox_ext.errors import InputError
 from audiox_ext.media.frames import ImageSequence, TimeRange
@@ -171,7 +179,8 @@ def test_the_name_of_a_video_does_not_matter(video: Path, cache: FeatureCache) -
 def test_every_setting_makes_another_entry(video: Path, cache: FeatureCache, other: dict[str, Any]) -> None:
     extract(video, cache)
     assert not same(
-        extract(video, cache, **other), VideoFeatures(frames=torch.zeros(1), sync=None, duration=0, fps=0)
+        extract(video, cache, **other),
+        VideoFeatures(frames=torch.zeros(1, 3, 1, 1, dtype=torch.uint8), sync=None, duration=0, fps=0),
     )
     assert len(entries(cache)) == 2
 
@@ -224,7 +233,7 @@ def test_damaged_entries_are_extracted_again(
             "empty": b"",
             "flipped": bytes(flipped),
             "noise": os.urandom(1000),
-            "version": data.replace(b'"format":"1"', b'"format":"0"'),
+            "version": data.replace(b'"format":"2"', b'"format":"1"'),
             "foreign": len(header).to_bytes(8, "little") + header + b"\0",
         }[damage]
     )
@@ -237,7 +246,9 @@ def test_damaged_entries_are_extracted_again(
 
 
 def make(size: int = 1000) -> VideoFeatures:
-    return VideoFeatures(frames=torch.zeros(size, dtype=torch.uint8), sync=None, duration=1.0, fps=math.pi)
+    return VideoFeatures(
+        frames=torch.zeros(size, 1, 1, 1, dtype=torch.uint8), sync=None, duration=1.0, fps=math.pi
+    )
 
 
 def test_the_least_recently_used_entry_goes_first(tmp_path: Path) -> None:
@@ -299,7 +310,7 @@ from audiox_ext.conditioning.video_features import VideoFeatures
 cache, seed = FeatureCache(Path(sys.argv[1]), limit_bytes=200_000), int(sys.argv[2])
 for step in range(60):
     value, other = (seed + step) % 8, (seed + step + 3) % 8
-    frames = torch.full((30_000,), value, dtype=torch.uint8)
+    frames = torch.full((30_000, 1, 1, 1), value, dtype=torch.uint8)
     cache.put(f"key{value}", VideoFeatures(frames=frames, sync=None, duration=1.0, fps=1.0))
     entry = cache.get(f"key{other}")
     assert entry is None or entry.frames.unique().tolist() == [other]
@@ -321,3 +332,62 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         assert b"damaged" not in errors
     assert not list(tmp_path.glob("*.partial"))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200_000 + 31_000
+
+
+MUTATIONS: dict[str, Any] = {
+    "frames": torch.ones(5, 3, 4, 4, dtype=torch.uint8),
+    "sync": torch.ones(1, 8, 2),
+    "duration": 1.5,
+    "fps": 24.0,
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(VideoFeatures)])
+def test_a_file_with_another_value_of_any_field_is_refused(name: str) -> None:
+    frames = torch.zeros(5, 3, 4, 4, dtype=torch.uint8)
+    features = VideoFeatures(frames=frames, sync=torch.zeros(1, 8, 2), duration=1.0, fps=25.0)
+    original = pack_features(features)
+    other = pack_features(dataclasses.replace(features, **{name: MUTATIONS[name]}))
+    # The changed file, with the digest of the original one.
+    digests = [re.search(rb"digest[^0-9a-f]+([0-9a-f]{64})", data)[1] for data in (original, other)]
+    assert digests[0] != digests[1]
+    with pytest.raises(ValueError, match="content has changed"):
+        unpack_features(other.replace(digests[1], digests[0]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, True, "1", None])
+@pytest.mark.parametrize("name", ["duration", "fps"])
+def test_numbers_that_features_cannot_have_are_refused(name: str, value: Any) -> None:
+    values = {"frames": MUTATIONS["frames"], "sync": None, "duration": 1.0, "fps": 25.0, name: value}
+    with pytest.raises(InputError, match=f"The {name} of the features is"):
+        VideoFeatures(**values)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float32])
+def test_frames_of_another_type_are_refused(kind: torch.dtype) -> None:
+    with pytest.raises(InputError, match=r"The frames of the features are torch\."):
+        VideoFeatures(frames=torch.zeros(5, 3, 4, 4, dtype=kind), sync=None, duration=1.0, fps=25.0)
+
+
+@pytest.mark.parametrize(
+    "sync",
+    [
+        torch.zeros(1, 8, 2, dtype=torch.int64),
+        torch.zeros(1, 8, 2, dtype=torch.bool),
+        torch.zeros(1, 8, 2, dtype=torch.complex64),
+        torch.full((1, 8, 2), math.nan),
+        torch.full((1, 8, 2), math.inf),
+        torch.zeros(8, 2),
+    ],
+)
+def test_sync_features_that_are_no_finite_floats_are_refused(sync: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="The sync features are torch"):
+        VideoFeatures(frames=MUTATIONS["frames"], sync=sync, duration=1.0, fps=25.0)
+
+
+def test_a_file_larger_than_any_features_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.safetensors"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte of nothing
+    with pytest.raises(InputError, match="are more than the"):
+        read_features(path)

@@ -200,7 +200,7 @@ def test_the_command_line_follows_an_animation(animation: Path, tmp_path: Path, 
     features = read_features(out)
     assert features.duration == pytest.approx(SECONDS)
     assert codes(features.frames)[:5] == expected_codes(TIMES, 0, 1.0, 5)
-    assert main([str(word) for word in ("extract", *options, "--seconds-per-image", 2)]) == 1
+    assert main([str(word) for word in ("extract", *options, "--force", "--seconds-per-image", 2)]) == 1
     assert "is a video" in capsys.readouterr().err
 
 

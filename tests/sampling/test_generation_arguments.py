@@ -16,10 +16,10 @@ from audiox_ext.pipeline.generate import generate_diffusion_cond
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
-        ({"steps": -3}, "steps must be a whole number of at least 1, got -3"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 10000, got 0"),
+        ({"steps": -3}, "steps must be a whole number from 1 to 10000, got -3"),
         ({"cfg_scale": math.nan}, r"cfg \(cfg_scale\) must be a number"),
-        ({"batch_size": 0}, r"batch \(batch_size\) must be a whole number of at least 1"),
+        ({"batch_size": 0}, r"batch \(batch_size\) must be a whole number from 1 to"),
         ({"batch_size": 3, "conditioning": [{}, {}]}, "2 items for a batch of 3"),
         ({"conditioning": None}, "nothing to generate from"),
         ({"sample_rate": 44100}, "makes sound at 8000 Hz, not 44100"),
