@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import typing
 
 from .utf8 import escape_surrogates
 
@@ -61,7 +61,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 _LONGEST_QUOTE = 200  # characters
 
 
-def quote_value(value: Any) -> str:
+def quote_value(value: typing.Any) -> str:
     """Return a value for a message, short and whatever it is."""
     try:
         text = repr(value)
@@ -70,12 +70,12 @@ def quote_value(value: Any) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: typing.Any) -> bool:
     """Whether a value is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: typing.Any) -> bool:
     """Whether a value is a finite number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -83,7 +83,7 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def check_range(name: str, value: Any, low: float, high: float, unit: str = "") -> None:
+def check_range(name: str, value: typing.Any, low: float, high: float, unit: str = "") -> None:
     """Refuse what is not a finite number in a range. Raises `InputError`.
 
     Args:

@@ -62,7 +62,8 @@ class AudioXExtension(ComfyExtension):
 def _make_texts_valid(node: type[io.ComfyNode]) -> None:
     """Make every text in a node's output valid UTF-8, whatever file names and prompts it quotes.
 
-    Other nodes write it to files, metadata and the browser, and a lone surrogate would make them fail. A second call changes nothing.
+    Other nodes write it to files, metadata and the browser, and a lone surrogate would make them fail. A
+    second call changes nothing.
     """
     execute = node.execute.__func__
     if getattr(execute, "gives_valid_texts", False):

@@ -97,9 +97,8 @@ def add_sound_to_video(
         MediaError: A file cannot be read or written.
     """
     sound = check_waveform(*sound), sound[1]
-    trim_start, length = trim
-    available = probe_video(video).duration - trim_start
-    length = min(length or math.inf, available)
+    trim_start, available = trim[0], probe_video(video).duration - trim[0]
+    length = min(trim[1] or math.inf, available)
     end = mix.start + sound[0].shape[-1] / sound[1]
     if end <= 0 or mix.start >= length:
         raise InputError(
@@ -110,9 +109,8 @@ def add_sound_to_video(
         length = min(length, end)
     sounds = [PlacedSound(waveform=sound[0], rate=sound[1], start=mix.start, gain=mix.gain)]
     if mix.original_gain is not None:
-        soundtrack = (
-            read_soundtrack(video, trim_start + length) if original is None else (*original, trim_start)
-        )
+        own = original and (*original, trim_start)
+        soundtrack = own or read_soundtrack(video, trim_start + length)
         if soundtrack is None:
             log.info("The video has no audio of its own to mix with.")
         else:

@@ -140,7 +140,7 @@ class GenerationSettings:
         self._check(
             "cfg",
             lambda cfg: is_number(cfg) and 0 <= cfg <= _HIGHEST_CFG,
-            f"a number from 0 to {{_HIGHEST_CFG:g}}",
+            f"a number from 0 to {_HIGHEST_CFG:g}",
         )
         for name in ("audio_prompt_masking", "short_sounds", "split_guidance"):
             self._check(name, lambda choice: isinstance(choice, bool), "True or False")
