@@ -59,6 +59,9 @@ def load_cases() -> tuple[Path, Sequence[Any]]:
 
         assert asyncio.run(in_comfyui.comfy_nodes.load_custom_node(str(in_comfyui.PACK)))
         in_comfyui.load("audiox-pocket")
+        with contextlib.suppress(ImportError):
+            # A training imports it, and the first import starts fc-list.
+            import matplotlib.font_manager  # noqa: F401
     from bad_inputs import list_cases, list_node_cases
     from good_files import import_engine, write_samples
 
