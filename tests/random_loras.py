@@ -47,6 +47,7 @@ def explicit_weights(network: nn.Module, loras: list[tuple[Lora, float]]) -> dic
     weights = {name: weight.detach().double() for name, weight in network.named_parameters()}
     for lora, strength in loras:
         for name, layer in lora.layers.items():
+            assert isinstance(layer, LoraLayer)
             a, b = layer.down.double(), layer.up.double()
             # For convolutions, B has width 1.
             product = torch.einsum("orz,rik->oik" if a.dim() == 3 else "or,ri->oi", b, a)

@@ -1,0 +1,1 @@
+"""Kills everything that writes files at random moments, and checks that nothing is lost or left behind."""
