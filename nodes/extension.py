@@ -38,6 +38,7 @@ NODES: list[type[io.ComfyNode]] = [
     AudioXView,
     AudioXTrainLora,
 ]
+_checked_nodes: set[type[io.ComfyNode]] = set()  # those whose outputs `_make_texts_valid` checks
 
 
 class AudioXExtension(ComfyExtension):
@@ -65,9 +66,10 @@ def _make_texts_valid(node: type[io.ComfyNode]) -> None:
     Other nodes write it to files, metadata and the browser, and a lone surrogate would make them fail. A
     second call changes nothing.
     """
-    execute = node.execute.__func__
-    if getattr(execute, "gives_valid_texts", False):
+    if node in _checked_nodes:
         return
+    _checked_nodes.add(node)
+    execute = node.execute.__func__
 
     @wraps(execute)
     def checked(cls: type[io.ComfyNode], *args: Any, **inputs: Any) -> io.NodeOutput:
@@ -77,7 +79,6 @@ def _make_texts_valid(node: type[io.ComfyNode]) -> None:
             output.ui = _escape(output.ui if isinstance(output.ui, dict) else output.ui.as_dict())
         return output
 
-    checked.gives_valid_texts = True
     node.execute = classmethod(checked)
 
 

@@ -5,7 +5,6 @@ Merged LoRAs do not slow down generation.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..devices import DevicePlacement, explain_out_of_memory
-from ..errors import InputError
+from ..errors import InputError, is_number, quote_value
 from ..license import check_license, is_non_commercial
 from ..mmap import release_pages
 from ..utf8 import get_logger
@@ -86,9 +85,9 @@ def check_strength(strength: float) -> None:
     Raises:
         InputError: the strength is not a finite number.
     """
-    if not math.isfinite(strength):
+    if not is_number(strength):
         raise InputError(
-            f"The strength of a LoRA is {strength}. Give a finite number; 1 is the trained strength."
+            f"The strength of a LoRA is {quote_value(strength)}. Give a finite number; 1 is the trained strength."
         )
 
 

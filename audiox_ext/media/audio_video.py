@@ -234,14 +234,17 @@ def _check_length(container: InputContainer, source: MediaSource, clock: Clock) 
     Uncompressed audio is as large as its file, whatever the header says.
     """
     stream: Any = _first_stream(container, source)
-    rate, channels = stream.codec_context.sample_rate or 0, stream.codec_context.channels or 0
+    codec = stream.codec_context
+    if codec is None:  # FFmpeg does not know it; decoding says so
+        return
+    rate, channels = codec.sample_rate or 0, codec.channels or 0
     if stream.index in clock.ends:
         seconds = clock.ends[stream.index] - clock.starts.get(stream.index, 0.0)
     elif stream.duration:
         seconds = float(stream.duration * stream.time_base)
     else:
         seconds = (container.duration or 0) / 1e6
-    if stream.codec_context.name.startswith("pcm_") or seconds > _LONGEST_CLAIM:
+    if codec.name.startswith("pcm_") or seconds > _LONGEST_CLAIM:
         return
     if seconds * rate * channels > MOST_SAMPLES:
         raise MediaError(

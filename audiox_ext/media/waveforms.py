@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError, quote_value
 from .tracks.layouts import mix_by_names
 
-LOWEST_RATE, HIGHEST_RATE = 100, 6_144_000
+LOWEST_RATE, HIGHEST_RATE = 8, 6_144_000
 """Sample rates in hertz that occur: from slow recordings of instruments to 128 times 48 kHz."""
 MOST_SAMPLES = 1 << 28
 """Samples of all channels of one sound: 1 GiB, or 46 minutes of stereo at 48 kHz."""
@@ -109,8 +109,8 @@ def _check_rate(rate: Any, name: str) -> None:
     if not (is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)):
         raise InputError(
             f"The {name} is {quote_value(rate)} Hz. It must be a whole number from {LOWEST_RATE} to "
-            f"{HIGHEST_RATE}. If "
-            "it comes from a file, the file is damaged: convert it, or choose a different one."
+            f"{HIGHEST_RATE}. If it comes from a file, the file is damaged: convert it, or choose a different "
+            "one."
         )
 
 

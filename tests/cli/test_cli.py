@@ -218,7 +218,7 @@ def test_loras_change_the_sound_and_strength_0_does_not(
         (["-o", "out.wav", "--device", "gpu"], "'gpu' is not a device"),
         (["-o", "out.wav", "--seed", str(2**64)], "seed must be a whole number from 0"),
         (["-o", "out.wav", "--seconds", "999"], "duration is 999 s"),
-        (["-o", "out.wav", "--steps", "-1"], "steps must be a whole number of at least 1, got -1"),
+        (["-o", "out.wav", "--steps", "-1"], "steps must be a whole number from 1 to 10000, got -1"),
         (["-o", "out.wav", "--sampler", "magic"], "no sampler called 'magic'"),
         (["-o", "out.wav", "--schedule", "magic"], "no schedule called 'magic'"),
         (["-o", "out.wav", "--preset", "magic"], "no preset called 'magic'"),

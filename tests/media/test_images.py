@@ -37,7 +37,7 @@ def run(*arguments: Any) -> int:
 def extract(tmp_path: Path, *options: Any) -> VideoFeatures:
     """The features that `extract` writes, without Synchformer's weights."""
     out = tmp_path / "out.safetensors"
-    assert run("extract", "--models", tmp_path, *options, "-o", out) == 0
+    assert run("extract", "--models", tmp_path, *options, "-o", out, "--force") == 0
     return read_features(out)
 
 

@@ -215,14 +215,14 @@ def test_windows_of_one_context_share_its_preparation(golden_model: Any, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"window_overlap": 0}, "window_overlap must be a number of seconds above 0, got 0"),
+        ({"window_overlap": 0}, "window_overlap must be a number above 0, up to 600, got 0"),
         ({"window_overlap": math.nan}, "window_overlap must be a number"),
         (
             {"window_overlap": 6.0, "sample_size": 300 * 512},
             r"window_overlap is 6 s: windows of this model overlap by 0.06 to 5.12 s",
         ),
         ({"window_overlap": 0.01, "sample_size": 300 * 512}, "window_overlap is 0.01 s"),
-        ({"window_batch": 0}, "window_batch must be a whole number of at least 1, got 0"),
+        ({"window_batch": 0}, "window_batch must be a whole number from 1 to 1024, got 0"),
         ({"window_batch": 1.5}, "window_batch must be a whole number"),
         ({"sample_size": 100 * 512}, "makes at least 81920 samples"),
     ],

@@ -97,9 +97,9 @@ OTHER_VALUES: dict[str, tuple[str, Any, str]] = {
     "a prompt 100000 times": (
         "model/diffusion/cross_attention_cond_ids",
         ["text_prompt"] * 10**5,
-        r"(?i)cross_attention|text_prompt",
+        r"(?i)cross_attention|text_prompt|\d+ bytes",
     ),
-    "strides of a million": (f"{DECODER}strides", [2] * 10**6, r"(?i)strides|downsampling"),
+    "strides of a million": (f"{DECODER}strides", [2] * 10**6, r"(?i)strides|downsampling|\d+ bytes"),
     "strides of 10^18": (f"{DECODER}strides", [10**18] * 4, r"(?i)strides|downsampling"),
     "no strides": (f"{DECODER}strides", [], r"strides"),
     "strides with NaN": (f"{DECODER}strides", [2, 4, float("nan"), 8], r"strides"),
