@@ -238,6 +238,11 @@ def _explain_name(path: Path) -> str:
     return f"{str(path)!r} is not a possible name on this system. Choose another name."
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, a socket or a device, which might be read without end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def is_temporary(path: Path) -> bool:
     """Whether a path is one of `write_atomically`; such files remain after a crash."""
     return _MARK in path.suffixes

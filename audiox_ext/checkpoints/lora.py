@@ -87,7 +87,8 @@ def check_strength(strength: float) -> None:
     """
     if not is_number(strength):
         raise InputError(
-            f"The strength of a LoRA is {quote_value(strength)}. Give a finite number; 1 is the trained strength."
+            f"The strength of a LoRA is {quote_value(strength)}. Give a finite number; 1 is the trained "
+            "strength."
         )
 
 

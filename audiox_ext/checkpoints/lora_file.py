@@ -229,7 +229,8 @@ def _info(metadata: Mapping[str, str], path: Path) -> LoraInfo:
         return LoraInfo(name=path.stem, license=license_of(metadata))
     if version != str(VERSION):
         raise CheckpointError(
-            f"{path} has format version {version}, but only version {VERSION} is supported. Update AudioX."
+            f"{path} has format version {version[:40]}, but only version {VERSION} is supported. Update "
+            "AudioX."
         )
     try:
         captions = json.loads(metadata.get("captions", "[]"))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import CheckpointError
+from ..files import is_special
 from ..mmap import convert_tensor, release_pages
 from ..networks.keys import Shapes
 from ..utf8 import is_valid
@@ -53,7 +54,7 @@ def read_tensors(path: str | Path, nested: Collection[str] = ("state_dict", "mod
             holds.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not is_special(path):
         raise CheckpointError(f"{path} does not exist. Put the weights there, or choose another file.")
     check_structure(path)
     is_pickle = not _is_safetensors(path)
@@ -80,6 +81,8 @@ def check_structure(path: Path) -> None:
     Raises:
         CheckpointError: it cannot.
     """
+    if is_special(path):
+        raise CheckpointError(f"{path} is a pipe or a device, which is not read. Put a regular file there.")
     (check_header if _is_safetensors(path) else check_archive)(path)
 
 

@@ -109,8 +109,8 @@ def _check_rate(rate: Any, name: str) -> None:
     if not (is_number and LOWEST_RATE <= rate <= HIGHEST_RATE and rate == int(rate)):
         raise InputError(
             f"The {name} is {quote_value(rate)} Hz. It must be a whole number from {LOWEST_RATE} to "
-            f"{HIGHEST_RATE}. If it comes from a file, the file is damaged: convert it, or choose a different "
-            "one."
+            f"{HIGHEST_RATE}. If it comes from a file, the file is damaged: convert it, or choose a "
+            "different one."
         )
 
 

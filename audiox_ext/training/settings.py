@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ..errors import ConfigError
+from ..errors import ConfigError, is_number, is_whole, quote_value
+
+_LARGEST = {"batch_size": 4096, "rank": 4096, "preview_steps": 10_000, "workers": 256, "seed": 2**64 - 1}
+_LARGEST_COUNT = 10_000_000  # of every other whole number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check every value. Raises `ConfigError`, which names it."""
+        self._check_numbers()
         for name in ("steps", "batch_size", "checkpoint_every", "validate_every", "report_every"):
             check_minimum(self, name, 1)
         for name in ("warmup_steps", "weight_decay", "workers", "seed", "validation_items"):
@@ -57,7 +61,22 @@ class RunSettings:
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}.")
         if self.precision not in ("32", "bf16"):
-            raise ConfigError(f'precision is {self.precision!r}; choose "32" or "bf16".')
+            raise ConfigError(f'precision is {quote_value(self.precision)}; choose "32" or "bf16".')
+
+    def _check_numbers(self) -> None:
+        """Raise `ConfigError` for a number that is not one, is not finite, or is too large to be meant."""
+        for item in fields(self):
+            name, value = item.name, getattr(self, item.name)
+            if item.type == "int":
+                largest = _LARGEST.get(name, _LARGEST_COUNT)
+                if not is_whole(value) or value > largest:
+                    raise ConfigError(
+                        f"{name} must be a whole number of at most {largest}, got {quote_value(value)}."
+                    )
+            elif str(item.type).startswith("float") and not (
+                is_number(value) or value is item.default is None
+            ):
+                raise ConfigError(f"{name} must be a finite number, got {quote_value(value)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

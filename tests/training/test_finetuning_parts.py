@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import Field, fields
 from typing import Any
 
 import pytest
@@ -114,3 +116,24 @@ def test_a_network_is_for_a_while_as_if_it_had_no_lora(tiny_folder: Folder) -> N
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LoraSettings(**changes)
+
+
+NUMBERS = [field for field in fields(LoraSettings) if str(field.type).startswith(("int", "float"))]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "10", b"1", [1], True], ids=str)
+@pytest.mark.parametrize("field", NUMBERS, ids=lambda field: field.name)
+def test_every_number_of_a_training_is_a_finite_number(field: Field[Any], value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{field.name} must be"):
+        LoraSettings(**{field.name: value})
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in NUMBERS if field.type == "int"], ids=lambda field: field.name
+)
+@pytest.mark.parametrize("value", [1.5, 10**30])
+def test_every_count_of_a_training_is_a_whole_number_that_can_be_meant(
+    field: Field[Any], value: object
+) -> None:
+    with pytest.raises(ConfigError, match=f"{field.name} must be a whole number of at most \\d+, got"):
+        LoraSettings(**{field.name: value})

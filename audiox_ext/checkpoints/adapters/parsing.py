@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, is_number, quote_value
 from .additions import DifferenceLayer, HadamardLayer, KroneckerLayer, LoraLayer, Matrix, TuckerLayer
 from .base import Product, WeightChange
 from .transformations import GeneralizedLayer, MagnitudeLayer, ReplacementLayer, RotationLayer
@@ -83,9 +82,9 @@ def parse_peft_settings(metadata: Mapping[str, str]) -> PeftSettings:
 
 def _parse_alpha(value: Any) -> float:
     """Return an alpha of the metadata; raises `ValueError` if it is not a finite number."""
-    if isinstance(value, (int, float)) and math.isfinite(value):
+    if is_number(value):
         return float(value)
-    raise ValueError(f"lora_alpha is {value!r}, not a number")
+    raise ValueError(f"lora_alpha is {quote_value(value)}, not a finite number")
 
 
 def build_changes(where: str, layer: str, parts: Parts, settings: PeftSettings) -> dict[str, WeightChange]:

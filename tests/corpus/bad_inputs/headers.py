@@ -12,7 +12,7 @@ from model_files import load_model, load_sync, make_model
 
 DAMAGED = (
     r"(?i)damaged|incomplete|cannot be read|missing|not a LoRA|too large|does not fit|do not contain|"
-    r"not contain|No key"
+    r"not contain|No key|at most \d+ are read|has only \d+ bytes"
 )
 
 

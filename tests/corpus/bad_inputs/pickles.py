@@ -17,7 +17,10 @@ from bad_case import Case, Place
 from model_files import load_model, load_sync, make_model, pack
 
 CODE = r"(?i)code|plain data"
-DAMAGED = r"(?i)damaged|incomplete|cannot be read|not a state dict|not tensors|missing|could run code"
+DAMAGED = (
+    r"(?i)damaged|incomplete|cannot be read|not a state dict|not tensors|missing|could run code|"
+    r"torch never writes|may take \d+"
+)
 
 
 class _Call:
@@ -293,7 +296,7 @@ def _torch(name: str) -> Any:
 
 
 TENSORS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "meta": (lambda value: value.to("meta"), r"(?i)meta|without values|no values"),
+    "meta": (lambda value: value.to("meta"), r"(?i)meta|without values|no values|has only \d+ bytes"),
     "sparse": (lambda value: value.to_sparse() if value.dim() == 2 else value, r"(?i)sparse"),
     "quantised": (_quantise, r"(?i)quanti|qint"),
     "int8": (lambda value: value.to(_torch("int8")), r"int8"),
@@ -302,9 +305,12 @@ TENSORS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "empty": (lambda value: value[:0], r"wrong shape"),
     "flat": (lambda value: value.flatten(), r"wrong shape"),
     "with one more axis": (lambda value: value[None], r"wrong shape"),
-    "huge by stride 0": (lambda value: value.flatten()[:1].expand(10**12), r"wrong shape"),
+    "huge by stride 0": (
+        lambda value: value.flatten()[:1].expand(10**12),
+        r"wrong shape|claims 10+",
+    ),
     "a class of its own": (lambda value: _torch("nn").Parameter(value[..., :0]), r"wrong shape"),
-    "of texts": (lambda value: "x", r"missing|(?i:not tensors)"),
+    "of texts": (lambda value: "x", r"missing|(?i:not tensors)|has only \d+ bytes"),
 }
 
 
