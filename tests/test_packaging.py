@@ -175,6 +175,7 @@ def test_an_environment_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert run.read_stamp(tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["-o", "a.mp4"], ["--output=a.mp4"], ["--outp", "a"], ["--batch", "2"]]
 )

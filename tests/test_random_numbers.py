@@ -97,12 +97,14 @@ def test_an_item_of_a_batch_is_the_single_run_with_its_seed(kind: str, name: str
     assert_items_are_single_runs(golden_model(kind), arguments, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", ["variation", "inpainting"])
 @pytest.mark.parametrize("kind", ["base", "maf"])
 def test_the_same_when_a_sound_is_edited(kind: str, edit: str, golden_model: Any) -> None:
     assert_items_are_single_runs(golden_model(kind), {"conditioning": PROMPT, **EDITS[edit]}, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", list(EDITS))
 @pytest.mark.parametrize("few", [True, False])
 def test_the_same_with_rectified_flow(

@@ -64,6 +64,7 @@ def test_the_package_is_no_larger_than_the_readme_says(published: list[str]) -> 
     assert unpacked / 1e6 == pytest.approx(int(sizes[2]), abs=1.5)
 
 
+@pytest.mark.slow
 def test_every_module_of_the_package_can_be_imported_without_the_rest(
     published: list[str], tmp_path: Path
 ) -> None:

@@ -238,6 +238,7 @@ def tiny(tiny_folder: Callable[[str], Path]) -> AudioXModel:
     return get_pretrained_model(tiny_folder("maf"))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampling", "evaluations"),
     [

@@ -90,6 +90,7 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_torch_files_that_claim_too_much_are_refused(name: str, tmp_path: Path) -> None:
     write, message = BOMBS[name]
@@ -238,6 +239,7 @@ def test_sizes_of_a_synchformer_are_bounded(tmp_path: Path) -> None:
         load_synchformer(path, num_heads=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="NO LINUX: peak memory was not measured")
 def test_a_bomb_takes_no_more_memory_than_a_missing_file(tmp_path: Path) -> None:
     folder = write_tiny_checkpoint(tmp_path / "model", "base")

@@ -51,6 +51,7 @@ def header(path: Path) -> dict[str, str]:
         return file.metadata()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_converted_model_sounds_the_same(
@@ -84,6 +85,7 @@ def test_weights_have_the_types_of_the_loader(tiny_folder: Any, tmp_path: Path) 
     assert sum(key in tensors for key in used) > 0.9 * len(used & set(tensors))
 
 
+@pytest.mark.slow
 def test_a_pickle_becomes_safetensors_that_name_their_source(tmp_path: Path) -> None:
     config = {**build_tiny_config("maf"), "license": "cc-by-nc-4.0"}
     small = {"d_ff": 64, "d_kv": 16, "d_model": 64, "num_heads": 4, "num_layers": 2}

@@ -148,6 +148,7 @@ def test_a_prompt_is_not_encoded_again_for_another_lora(fresh: Load, monkeypatch
     sound(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("other", ["base", "maf", "mmdit"])
 def test_a_lora_of_another_kind_is_refused(kind: str, other: str, fresh: Load, golden_model: Any) -> None:

@@ -41,6 +41,7 @@ def write_with(folder: Path, key: str, change: Change, *, pickled: bool = False)
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [KEY, PAIR])
 @pytest.mark.parametrize(
     ("change", "kind"),
@@ -63,6 +64,7 @@ def test_tensors_that_are_no_weights_are_named(key: str, change: Change, kind: s
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("key", [KEY, PAIR])
 def test_any_type_of_floating_point_numbers_is_read(key: str, dtype: torch.dtype, tmp_path: Path) -> None:

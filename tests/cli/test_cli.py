@@ -55,6 +55,7 @@ def test_text_to_a_sound_file(tiny_folder: Any, tmp_path: Path, capsys: pytest.C
     assert "2/2" in printed.err  # the progress bar
 
 
+@pytest.mark.slow
 def test_settings_for_fewer_steps_have_an_effect(tiny_folder: Any, tmp_path: Path, capsys: Any) -> None:
     """Each setting makes another sound; a preset fills in what is not set."""
     model, sounds = tiny_folder("maf"), set()

@@ -160,6 +160,7 @@ def test_the_name_of_a_video_does_not_matter(video: Path, cache: FeatureCache) -
     assert len(entries(cache)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

@@ -81,10 +81,10 @@ def test_the_filter_does_not_grow_with_the_rate_that_a_file_claims(rate: int) ->
 
 
 @pytest.mark.parametrize(
-    "rate", [0, 1, 99, 6144001, 2**32 - 1, 10**30, 44100.5, float("nan"), float("inf"), True]
+    "rate", [0, 1, 7, 6144001, 2**32 - 1, 10**30, 44100.5, float("nan"), float("inf"), True]
 )
 def test_rates_that_do_not_occur_are_refused_with_the_value(rate: float) -> None:
-    with pytest.raises(InputError, match=r"sample rate is .* from 100 to 6144000"):
+    with pytest.raises(InputError, match=r"sample rate is .* from 8 to 6144000"):
         conform_audio(torch.zeros(2, 100), rate, target_rate=16000)  # type: ignore[arg-type]
 
 

@@ -69,6 +69,7 @@ def test_a_slideshow_shows_each_image_for_its_time(tmp_path: Path) -> None:
     assert codes(part.frames)[:25] == [2] * 10 + [3] * 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["still.png", "still.jpg", "still.webp"])
 def test_a_single_image_is_held(tmp_path: Path, name: str) -> None:
     still = save(tmp_path / name, 9)

@@ -33,6 +33,7 @@ def read_codes(path: Path, seconds: float) -> list[int]:
     return [read_code(frame) for frame in frames]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "suffix"),
     [

@@ -46,6 +46,7 @@ def white(fps: Any, seconds: float = 2.5, **settings: Any) -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
 @pytest.mark.parametrize("fps", [24, 25, Fraction(30000, 1001), 30], ids=lambda fps: f"{float(fps):.5g}")
 def test_masks_land_on_their_frames(fps: Fraction, container: str) -> None:

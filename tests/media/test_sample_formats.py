@@ -67,6 +67,7 @@ def test_every_layout_and_sample_format_is_read_in_a_child_process() -> None:
     assert run_python(READ_EVERYTHING.format(root=str(ROOT))).startswith("read 3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "format_", "suffix"),
     [("libopus", "flt", ".mka"), ("aac", "fltp", ".mka"), ("aac", "fltp", ".mp4"), ("flac", "s32", ".flac")],

@@ -99,6 +99,7 @@ def block_calls(model: Any, monkeypatch: pytest.MonkeyPatch, index: int) -> list
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "k-heun", "dpmpp-3m-sde"])
 @pytest.mark.parametrize("kind", ["maf", "mmdit"])
 def test_the_higher_the_threshold_the_less_is_computed(

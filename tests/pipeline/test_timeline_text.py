@@ -162,6 +162,7 @@ UNITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeated", UNITS)
 def test_a_megabyte_is_parsed_in_linear_time(repeated: str) -> None:
     starts = ("", "0", "0 s", "0-4: ")

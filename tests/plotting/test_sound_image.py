@@ -69,6 +69,7 @@ def bright(picture: Image.Image, box: Box) -> np.ndarray:
     return part(picture, box).max(axis=-1) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "channels"), [(44100, 1), (44100, 2), (16000, 1), (96000, 2), (8000, 6)])
 def test_a_tone_is_a_bright_row_at_its_frequency(rate: int, channels: int) -> None:
     picture = draw_sound(tone(1000, rate=rate).expand(channels, -1), rate, size=SIZE)
@@ -85,6 +86,7 @@ def test_a_tone_is_a_bright_row_at_its_frequency(rate: int, channels: int) -> No
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequency", [60.0, 440.0, 1003.7, 9871.0])
 @pytest.mark.parametrize("level", [0.0, -20.0, -63.0])
 def test_colours_agree_with_the_amplitude_of_a_sine(frequency: float, level: float) -> None:
@@ -96,6 +98,7 @@ def test_colours_agree_with_the_amplitude_of_a_sine(frequency: float, level: flo
     assert levels[:, 110:190].max(axis=0) == pytest.approx(level, abs=0.75)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "rate"), [(2.0, 44100), (0.2, 44100), (40.0, 8000)])
 def test_a_click_is_a_bright_column_at_its_time(seconds: float, rate: int) -> None:
     waveform = torch.zeros(1, round(seconds * rate))
@@ -132,6 +135,7 @@ def test_full_scale_reaches_the_edges_and_only_more_is_red() -> None:
     assert red(tone(300, amplitude=1.5)) > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2])
 def test_silence_is_dark(channels: int) -> None:
     layout = lay_out(SIZE, channels=channels)
@@ -140,6 +144,7 @@ def test_silence_is_dark(channels: int) -> None:
     assert np.median(part(picture, layout.spectrum).sum(axis=-1)) <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 2, 37, 441, 4410, 100_000])
 @pytest.mark.parametrize("channels", [1, 2, 8])
 @pytest.mark.parametrize("rate", [50, 8000, 192000])
@@ -151,6 +156,7 @@ def test_any_sound_can_be_drawn(samples: int, channels: int, rate: int) -> None:
     assert picture.mode == "RGB"
 
 
+@pytest.mark.slow
 def test_ten_minutes_do_not_take_gigabytes() -> None:
     # In a separate process, whose peak is measured before and after.
     code = """

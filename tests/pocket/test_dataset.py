@@ -95,6 +95,7 @@ def test_sounds_are_clean(kind: str, rate: int) -> None:
         assert np.abs(sound[:, : max(1, first - 2)]).max() < 1e-6  # nothing sounds before it begins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sounds_have_the_level_that_the_scene_says(kind: str) -> None:
     for scene in scenes(kind, 4):
@@ -169,6 +170,7 @@ def test_the_splits_share_neither_seeds_nor_wordings_nor_kinds() -> None:
     assert Dataset("held out", kinds=HELD_OUT_KINDS).scene(0).kinds == ("frog",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_has_hundreds_of_wordings(kind: str) -> None:
     texts = {
@@ -273,6 +275,7 @@ def test_a_count_that_is_asked_is_a_count_of_events(count: int) -> None:
                 assert all(gap > 0.25 for gap in np.diff(part.onsets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILM_KINDS)
 def test_pictures_show_the_event_when_it_is_heard(kind: str) -> None:
     """The lamp is bright, and ball, hammer and mark are lowest, in the first picture of each event."""

@@ -187,6 +187,7 @@ TRAINING = (
 )
 
 
+@pytest.mark.slow
 @needs_training
 def test_train_lora_inherits(strict_model: Path, tmp_path: Path) -> None:
     sounds, out = write_sounds(tmp_path / "sounds", 2), tmp_path / "out"
@@ -225,6 +226,7 @@ def copy_strict(trained: Path, tmp_path: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @needs_lightning
 @pytest.mark.parametrize("option", ["--initial-model", "--teacher"])
 def test_the_diffusion_inherits(
@@ -234,6 +236,7 @@ def test_the_diffusion_inherits(
     assert license_of(train_pocket("diffusion", option, copy_strict(trained, tmp_path)) / "model") == STRICT
 
 
+@pytest.mark.slow
 @needs_lightning
 def test_the_diffusion_inherits_from_its_autoencoder(
     trained: Path, tmp_path: Path, train_pocket: Callable[..., Path]

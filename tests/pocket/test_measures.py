@@ -95,6 +95,7 @@ def test_what_was_asked_is_measured_and_noise_does_not_have_it(measure: str) -> 
     assert scores(lucky)[measure].fraction <= at_most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", ["pitch class", "count", "tempo", "register"])
 def test_measures_bear_noise_such_as_models_leave(measure: str) -> None:
     findings = []
@@ -155,6 +156,7 @@ def test_the_order_of_two_sounds_is_heard(classifier: Classifier) -> None:
     assert wrong <= 1
 
 
+@pytest.mark.slow
 def test_onsets_are_those_of_the_picture() -> None:
     findings, late, lucky = [], [], []
     for scene in held_out(FILM_KINDS, 24, film=True):

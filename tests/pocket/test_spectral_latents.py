@@ -108,6 +108,7 @@ def test_a_decoder_of_strengths_makes_what_they_tell(of_strengths: Autoencoder) 
     assert float(silence[..., inside].abs().max()) < 0.01
 
 
+@pytest.mark.slow
 def test_what_latents_are_is_read_off_the_decoder(of_strengths: Autoencoder) -> None:
     sounds = torch.cat([some_tones(seed) for seed in range(6)])
     wanted = LatentMap.fit(measure_spectrum(sounds, 16000, 2048), of_strengths.config.latent_dim)

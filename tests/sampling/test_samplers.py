@@ -156,6 +156,7 @@ def test_samplers_draw_the_documented_numbers(name: str, draws: int) -> None:
     assert torch.equal(numbers.normal((4,)), expected.normal((4,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in SAMPLER_NAMES if n not in DETERMINISTIC])
 def test_stochastic_samplers_give_the_right_spread(name: str) -> None:
     results = torch.cat([run(name, 40, seed=seed) for seed in range(30)])

@@ -246,6 +246,7 @@ def test_text_is_encoded_only_to_its_end(golden_model: Any, monkeypatch: pytest.
 # Decoding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [1, 40, 1000])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()

@@ -37,6 +37,7 @@ def pictures_of(file: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+@pytest.mark.slow
 def test_the_film_in_the_examples_is_what_the_tool_writes(tmp_path: Path) -> None:
     assert FILM.stat().st_size <= 300_000
     drawn = render_film(film_scene(), size=SIZE, fps=FPS).astype(float)
@@ -57,6 +58,7 @@ def test_the_film_fits_into_one_piece_and_no_model_was_trained_on_it() -> None:
     assert film_scene(5.0).parts[0].onsets == scene.parts[0].onsets[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("late", "right"), [(0.0, 4), (0.2, 0)])
 def test_onsets_are_compared_with_what_is_seen(
     late: float, right: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -67,6 +67,7 @@ def test_only_the_beginning_of_a_huge_file_is_read(folder: Path, monkeypatch: py
         read_audio_folder(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["rain.wav,{}\n", "{},rain\n", "rain{},rain\n"])
 def test_the_time_of_a_table_grows_with_its_length(row: str, folder: Path) -> None:
     """Many captions of one file, and many missing files."""

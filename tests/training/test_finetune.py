@@ -85,6 +85,7 @@ def test_a_few_step_student_is_refused(tiny_folder: Folder, sounds: Path, tmp_pa
         lora(tiny_folder("turbo"), sounds, tmp_path)
 
 
+@pytest.mark.slow
 @needs_training
 def test_the_command_line_trains_both(
     tiny_folder: Folder, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ from audiox_ext.media.audio_video import read_audio, write_audio
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 @needs_training
 @pytest.mark.parametrize("kind", ["base", "maf", "mmdit"])
 def test_some_steps_lower_the_loss_and_nothing_else_of_the_model_changes(

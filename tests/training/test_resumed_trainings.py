@@ -49,6 +49,7 @@ def train(kind: str, model: Path, sounds: Path, output: Path, **changes: Any) ->
     return result.path / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_a_lora_broken_off_three_times_is_the_same(
     tiny_folder: Folder, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_lora_broken_off_three_times_is_the_same(
     assert [step for step, _ in one["tuning"]["validations"]] == [0, 5, 10]
 
 
+@pytest.mark.slow
 def test_a_finished_training_only_writes_its_result(
     tiny_folder: Folder, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

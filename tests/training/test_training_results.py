@@ -68,6 +68,7 @@ def train(model: Path, sounds: Path, output: Path, path: Path, **changes: object
     ).path
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_lora_that_another_made_is_not_replaced(tiny_folder: Folder, sounds: Path, tmp_path: Path) -> None:
     loras, state = tmp_path / "loras", tmp_path / "state"
@@ -148,6 +149,7 @@ def test_a_disk_that_is_too_small_is_named_before_the_training(
     assert not list(disk.rglob("*.*"))
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_disk_that_others_fill_does_not_stop_a_training(
     tiny_folder: Folder, sounds: Path, make_disk: MakeDisk, tmp_path: Path
@@ -178,6 +180,7 @@ def test_events_on_a_full_disk_are_given_up(make_disk: MakeDisk, caplog: pytest.
     assert caplog.text.count("TensorBoard's events cannot be written") == 1
 
 
+@pytest.mark.slow
 @needs_training
 def test_a_result_that_does_not_fit_is_written_by_the_next_run(
     tiny_folder: Folder, sounds: Path, make_disk: MakeDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
