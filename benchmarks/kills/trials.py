@@ -11,7 +11,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +165,8 @@ def _run_until(writer: Writer, folder: Path, materials: Path, moment: float | No
         child = os.fork()
         if child == 0:
             _become_writer(writer, folder, materials, log.fileno())
+        with suppress(OSError):  # the copy does it as well; whoever comes first
+            os.setpgid(child, child)
         deadline = None if moment is None else time.monotonic() + moment
         killed = False
         while True:
@@ -184,7 +186,8 @@ def _become_writer(writer: Writer, folder: Path, materials: Path, log: int) -> N
     """Run a writer in this process, which ends with it."""
     status = 1
     try:
-        os.setsid()
+        with suppress(OSError):
+            os.setpgid(0, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
         status = writer.run(folder, materials)

@@ -18,7 +18,10 @@ from tests.user_sounds import tone, write_sounds
 from tools.random_checkpoint import write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
-_WITHOUT_LENGTH = ("--prompt", "a high beep twice", "--steps", "2", "--device", "cpu", "--offline")
+_WITHOUT_LENGTH = (
+    *("--prompt", "a high beep twice", "--steps", "2", "--device", "cpu", "--offline"),
+    "--force",  # a batch that was killed may have written some of its files
+)
 _QUICK = (*_WITHOUT_LENGTH, "--seconds", "2")
 _TRAINING = (
     *("--steps", "8", "--batch-size", "2", "--warmup-steps", "2", "--validate-every", "4", "--patience", "0"),
