@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -46,13 +47,17 @@ MOST_PIXELS = 1 << 26
 MediaSource = str | Path | BinaryIO
 """A path, or a seekable binary file."""
 
+# Playlists and scene descriptions (HLS, DASH, concat, SDP, ...) name other files and addresses, which FFmpeg
+# would open. With this list of protocols it opens none; files are read through Python, without a protocol.
+_NOTHING_ELSE = {"protocol_whitelist": "none"}
+
 
 @contextmanager
 def open_media(source: MediaSource) -> Iterator[InputContainer]:
-    """Open a path or a seekable binary file with PyAV.
+    """Open a path or a seekable binary file with PyAV. Nothing that the file names is opened.
 
     Raises:
-        MediaError: There is no such file, or it is not readable audio or video.
+        MediaError: There is no such file, or it is not readable audio or video, or a list of other files.
     """
     with _open(source) as (container, _):
         yield container
@@ -65,10 +70,9 @@ def _open(source: MediaSource) -> Iterator[tuple[InputContainer, bool]]:
 
     if isinstance(source, str | Path):
         path = Path(source)
-        if not path.is_file():
-            raise MediaError(f"There is no file {path}. Check the path.")
+        check_is_file(path)
         size = path.stat().st_size
-        file: Any = str(path.absolute())  # FFmpeg reads "name:" at the start of a relative path as a protocol
+        file: Any = str(path.absolute())  # FFmpeg guesses formats by the name
     elif not hasattr(source, "seek"):
         raise MediaError(f"A {type(source).__name__} cannot be read. Give a path or a seekable binary file.")
     else:
@@ -81,13 +85,25 @@ def _open(source: MediaSource) -> Iterator[tuple[InputContainer, bool]]:
         try:
             binary = stack.enter_context(open(file, "rb")) if isinstance(file, str) else file
             joined = open_joined(binary)
-            container = stack.enter_context(av.open(joined or file, metadata_errors="ignore"))
+            container = stack.enter_context(
+                av.open(joined or binary, metadata_errors="ignore", options=dict(_NOTHING_ELSE))
+            )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError(
                 f"{source_name(source)} cannot be read ({error}). It is not an audio or video file, or "
-                "it is damaged or incomplete. Choose another file."
+                "it is damaged or incomplete, or a list of other files, which are not read. Choose another "
+                "file."
             ) from error
         yield container, joined is not None
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what is not a regular file, once links are followed: a pipe never ends. Raises MediaError."""
+    if os.path.isfile(path):
+        return
+    if os.path.exists(path):
+        raise MediaError(f"{path} is not a regular file but a folder, pipe or device. Choose a file.")
+    raise MediaError(f"There is no file {path}. Check the path.")
 
 
 def check_picture_size(source: MediaSource, width: int, height: int) -> None:
@@ -193,6 +209,7 @@ def find_clock(source: MediaSource) -> Clock:
     """
     if not isinstance(source, str | Path):
         return _find_clock(source)
+    check_is_file(Path(source))
     with suppress(OSError):
         state = Path(source).stat()
         return _find_clock_of_path(str(source), state.st_mtime_ns, state.st_size)

@@ -177,6 +177,11 @@ def _list_addresses(place: Place) -> dict[str, tuple[str, str]]:
         ),
         "a Windows link": (".asx", f'<asx version="3.0"><entry><ref href="{address}"/></entry></asx>'),
         "a RealMedia link": (".ram", address),
+        "subtitles with a file beside them": (
+            ".idx",
+            "# VobSub index file, v7\nid: en, index: 0\ntimestamp: 00:00:01:000, filepos: 000000000\n",
+        ),
+        "a pattern of pictures": ("%d.png", "no picture"),
         "a filter graph": (".mp4", f"[filters]\nmovie={secret}\n"),
         "a picture list": (".txt", f"{secret}\n"),
     }
@@ -186,9 +191,15 @@ def _make_list(name: str) -> Callable[[Place], Path]:
     def make(place: Place) -> Path:
         suffix, text = _list_addresses(place)[name]
         place.write("beside.mp4", place.sample("good.mp4"))
+        place.write("bad.sub", place.sample("good.mp4"))
+        place.write("bad1.png", place.sample("good.png"))
         return place.write(f"bad{suffix}", text)
 
     return make
+
+
+def _list_in_memory(name: str) -> Callable[[Place], bytes]:
+    return lambda place: _list_addresses(place)[name][1].encode()
 
 
 def _read_sound(path: Path) -> Any:
@@ -232,6 +243,11 @@ def list_cases() -> list[Case]:
             *(
                 Case(f"{name}, as sound", _make_list(name), _read_sound, r"(?i)cannot be read|no audio|list")
                 for name in names[:8:2]
+            ),
+            *(
+                Case(f"{name}, in memory", _list_in_memory(name), _in_memory, UNREADABLE)
+                for name in names
+                if "as .mp4" in name or name == "m3u8 of a file"
             ),
         ],
         "video in memory": [
