@@ -5,6 +5,7 @@ N images, H height, W width.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..utf8 import get_logger
-from .containers import check_picture_size, open_frames
+from .containers import check_is_file, check_picture_size, open_frames
 from .pictures import flatten_image, open_animation
 from .probing import read_packet_times
 from .tracks.colours import read_pixels
@@ -29,6 +30,9 @@ log = get_logger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
+# Pillow tells formats by content, and knows some that start other programs (PostScript starts Ghostscript).
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
+
 # The longest shorter side in pixels; larger images are reduced.
 _IMAGE_SIDE = 448  # twice the input of the encoders
 _MOST_BYTES = 1 << 31  # of all pictures together, once reduced: 16 minutes of masks at 25 per second
@@ -37,7 +41,7 @@ _MASK_SIDE = 224  # the input of the encoders: a video has thousands of masks
 
 def is_image_path(path: Path) -> bool:
     """Whether a path is an image or a folder, rather than a video; an animated image is a video."""
-    return path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and open_animation(path) is None)
+    return os.path.isdir(path) or (path.suffix.lower() in IMAGE_SUFFIXES and open_animation(path) is None)
 
 
 def read_images(path: Path) -> Tensor:
@@ -77,7 +81,7 @@ def read_masks(path: Path) -> Tensor:
 
 def _list_files(path: Path) -> list[Path]:
     """The image, or the images of a folder in order. Raises MediaError for a folder without images."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     files = [
         file
@@ -97,7 +101,8 @@ def _open_images(files: Sequence[Path], mode: str) -> Iterator[Image]:
 
     for file in files:
         try:
-            with Image.open(file) as image:
+            check_is_file(file)
+            with Image.open(file, formats=_FORMATS) as image:
                 check_picture_size(file, *image.size)
                 # The further pictures in a phone's .jpg (MPO) are other sizes of the first.
                 if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -107,7 +112,7 @@ def _open_images(files: Sequence[Path], mode: str) -> Iterator[Image]:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise MediaError(f"{file} is too large ({error}). Make it smaller.") from None
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # Pillow raises many types for damaged files, such as struct.error
             raise MediaError(f"{file} cannot be read as an image ({error}). Choose another file.") from None
 
 

@@ -8,6 +8,7 @@ N images, H height, W width, C channels.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -144,6 +145,8 @@ def open_animation(source: Any) -> Animation | None:
     Raises:
         MediaError: The animation is too large.
     """
+    if isinstance(source, str | Path) and not os.path.isfile(source):  # a pipe would wait for ever
+        return None
     try:
         if isinstance(source, str | Path):
             stat = Path(source).stat()
@@ -254,7 +257,7 @@ def _decode(source: MediaSource) -> Iterator[tuple[float, Image]]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"{source_name(source)} is too large ({error}). Make it smaller.") from None
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow raises many types for damaged files, such as struct.error
         log.warning("%s is damaged (%s). Using the frames before the damage.", source_name(source), error)
 
 

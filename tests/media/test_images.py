@@ -186,7 +186,7 @@ def test_images_are_not_a_video_to_add_sound_to(tmp_path: Path, capsys: Any) -> 
     still = save(tmp_path / "still.png", 1)
     assert run("generate", "--model", "x", "--video", still, "-o", tmp_path / "out.mp4") == 1
     assert "no moving pictures" in capsys.readouterr().err
-    with pytest.raises(MediaError, match="cannot be read"):
+    with pytest.raises(MediaError, match="There is no file"):
         read_images(tmp_path / "missing.png")
 
 

@@ -72,7 +72,7 @@ def test_unreadable_sources_are_named(tmp_path: Path) -> None:
         ("empty.mp4", "empty"),
         ("text.mp4", "cannot be read"),
         ("sound.mp4", "only audio"),
-        ("", "no file"),
+        ("", "not a regular file"),
     ):
         for look in (sample, probe_video):
             with pytest.raises(MediaError, match=message) as error:
