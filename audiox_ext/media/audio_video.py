@@ -235,8 +235,6 @@ def _check_length(container: InputContainer, source: MediaSource, clock: Clock) 
     """
     stream: Any = _first_stream(container, source)
     codec = stream.codec_context
-    if codec is None:  # FFmpeg does not know it; decoding says so
-        return
     rate, channels = codec.sample_rate or 0, codec.channels or 0
     if stream.index in clock.ends:
         seconds = clock.ends[stream.index] - clock.starts.get(stream.index, 0.0)
@@ -254,10 +252,16 @@ def _check_length(container: InputContainer, source: MediaSource, clock: Clock) 
 
 
 def _first_stream(container: InputContainer, source: MediaSource) -> AudioStream:
-    """The first audio track. Raises MediaError if there is none."""
+    """The first audio track. Raises MediaError if there is none, or none that FFmpeg can decode."""
     if not container.streams.audio:
         raise MediaError(f"{source_name(source)} has no audio. Choose a file with an audio track.")
-    return container.streams.audio[0]
+    stream: AudioStream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise MediaError(
+            f"The audio of {source_name(source)} cannot be decoded: FFmpeg does not know its codec. Convert "
+            "it, or choose another file."
+        )
+    return stream
 
 
 def _decoded_frames(packets: Iterator[Any]) -> Iterator[AudioFrame]:

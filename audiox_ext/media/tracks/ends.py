@@ -96,11 +96,14 @@ def _read_ends(
 
     If a seek to the claimed end finds nothing there, all packets are read.
     """
+    import av
+
     for seek_to in (None,) if claimed is None else (max(0.0, claimed - _TAIL), None):
         if seek_to is not None:
             seek(container, stream, seek_to)
         elif claimed is not None:
-            container.seek(container.start_time or 0)
+            with suppress(av.error.FFmpegError):  # a damaged index: what follows is read
+                container.seek(container.start_time or 0)
         video, anything = _last_times(container, stream, origin, stop)
         if seek_to is None or video > 0:
             break
