@@ -154,7 +154,7 @@ def check_file_writable(path: Path) -> None:
     Parent folders may be missing, because `write_atomically` creates them.
 
     Raises:
-        InputError: the path is a folder or a read-only file, or nothing can be written beside it.
+        InputError: the path is a folder, a pipe or a read-only file, or nothing can be written beside it.
     """
     path = _follow(path)
     if os.path.isdir(path):
@@ -284,10 +284,12 @@ def _list_leftovers(folder: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _follow(path: Path) -> Path:
-    """Return the target of a link, because renaming would replace the link itself."""
+    """Return the target of a link, because renaming would replace the link itself. Refuse pipes."""
     target = Path(os.path.realpath(path)) if os.path.islink(path) else path
     if os.path.islink(target):
         raise InputError(f"{path} is a link that leads back to itself. Remove it, or choose another name.")
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise InputError(f"{path} is a pipe, socket or device. Give the name of a file.")  # it would be gone
     return target
 
 
