@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, quote_value
 from ..files import check_file_writable
 
 if TYPE_CHECKING:
@@ -150,11 +150,19 @@ def check_paths(options: argparse.Namespace) -> None:
 
 
 def list_outputs(options: argparse.Namespace) -> list[Path]:
-    """Return the files that a command will write: those of a batch have numbers, from 1."""
+    """Return the files that a command will write: those of a batch have numbers, from 1.
+
+    Raises:
+        InputError: the batch is too large.
+    """
+    from ..pipeline.settings import MAX_BATCH
+
     output: Path = options.output
     count = getattr(options, "batch", 1)
     if count <= 1:
         return [output]
+    if count > MAX_BATCH:
+        raise InputError(f"--batch is {quote_value(count)}. Give a whole number from 1 to {MAX_BATCH}.")
     return [output.with_name(f"{output.stem}_{index + 1}{output.suffix}") for index in range(count)]
 
 

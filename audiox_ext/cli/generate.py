@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.catalog import DEFAULT_MODEL
-from ..errors import InputError
+from ..errors import InputError, quote_value
 from ..files import check_space
 from ..utf8 import get_logger
 from .common import (
@@ -212,7 +212,8 @@ def _region(text: str, options: argparse.Namespace) -> Region:
         start, end = (float(part) for part in text.split("-"))
     except ValueError:
         raise InputError(
-            f"--region {text!r} is not two times. Give its start and end in seconds, such as 2-3.5."
+            f"--region {quote_value(text)} is not two times. Give its start and end in "
+            "seconds, such as 2-3.5."
         ) from None
     return Region(start=start, end=end, feather=options.feather, strength=options.strength)
 

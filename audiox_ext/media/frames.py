@@ -253,7 +253,7 @@ def _check_request(rates: Sequence[float], seconds: float, size: int, resize: st
     if size < 1:
         raise InputError(f"The frame size is {size} pixels. Choose 1 or more.")
     if resize not in get_args(Resize):
-        raise InputError(f"resize is {resize!r}. Choose one of {', '.join(get_args(Resize))}.")
+        raise InputError(f"resize is {quote_value(resize)}. Choose one of {', '.join(get_args(Resize))}.")
 
 
 def _ensure_before_end(start: float, end: float) -> None:

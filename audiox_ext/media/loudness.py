@@ -143,7 +143,7 @@ def normalise(
         InputError: The waveform or a setting is invalid, or its loudness cannot be measured.
     """
     if mode not in MODES:
-        raise InputError(f"mode is {mode!r}. Choose one of {', '.join(MODES)}.")
+        raise InputError(f"mode is {quote_value(mode)}. Choose one of {', '.join(MODES)}.")
     for name, value in (("target", target), ("ceiling", ceiling)):
         if not (is_number(value) and -200 <= value <= 0):
             raise InputError(f"{name} is {quote_value(value)} dB. Choose -200 to 0; full scale is 0.")
