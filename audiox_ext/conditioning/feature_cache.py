@@ -24,7 +24,7 @@ from ..files import is_temporary, write_atomically
 from ..media.frames import VideoSource
 from ..media.pictures import ImageSequence
 from ..utf8 import get_logger
-from .video_features import VideoFeatures
+from .video_features import FRAME_SIZE, VideoFeatures
 
 if TYPE_CHECKING:
     from ..media.object_mask import ObjectMask
@@ -152,7 +152,7 @@ def read_features(path: Path) -> VideoFeatures:
         InputError: The file cannot be read, or does not contain intact video features.
     """
     try:
-        return unpack_features(_read(path))
+        features = unpack_features(_read(path))
     except OSError as error:
         raise InputError(
             f"The features {path} cannot be read ({error}). Check the path, or extract them again."
@@ -161,6 +161,12 @@ def read_features(path: Path) -> VideoFeatures:
         raise InputError(
             f"{path} does not contain video features, or they are damaged ({error}). Extract them again."
         ) from None
+    if features.frames.shape[1:] != (3, FRAME_SIZE, FRAME_SIZE):
+        raise InputError(
+            f"{path} holds frames of shape {tuple(features.frames.shape)}. They must be (T, 3, {FRAME_SIZE}, "
+            f"{FRAME_SIZE}). Extract them again."
+        )
+    return features
 
 
 def _read(path: Path) -> bytes:
