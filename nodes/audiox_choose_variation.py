@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..audiox_ext.errors import InputError
+from ..audiox_ext.errors import InputError, is_whole, quote_value
 from .shared.audio_input import read_audio
 from .shared.sockets import Audio
 
@@ -43,11 +43,11 @@ class AudioXChooseVariation(io.ComfyNode):
         """
         waveform, rate = read_audio(audio, "audio")
         count = len(waveform)
-        if not -count <= index < count:
+        if not (is_whole(index) and -count <= index < count):
             contents = "1 variation" if count == 1 else f"{count} variations"
             raise InputError(
-                f"index is {index}, but audio holds {contents}. Choose a number from 0 to {count - 1}, "
-                f"or from -1 to -{count} to count from the end."
+                f"index is {quote_value(index)}, but audio holds {contents}. Choose a number from 0 to "
+                f"{count - 1}, or from -1 to -{count} to count from the end."
             )
         # A copy: a view would keep the whole batch in memory.
         sound = waveform[index % count][None].clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..audiox_ext.errors import InputError
+from ..audiox_ext.errors import InputError, quote_value
 from .comfy.paths import find_lora, list_loras
 from .shared.fingerprints import Fingerprint, fingerprint_lora
 from .shared.sockets import AudioXModelHandle, AudioXModelSocket, WidgetValue, require_model
@@ -84,7 +84,7 @@ class AudioXLoadLora(io.ComfyNode):
         path = find_lora(lora_name) if lora_name != NO_LORA else None
         if path is None:
             raise InputError(
-                f"lora_name is {lora_name!r}, but models/loras has no such file. Put a LoRA there, press "
-                "R to update the list, and choose it."
+                f"lora_name is {quote_value(lora_name)}, but models/loras has no such file. Put a LoRA "
+                "there, press R to update the list, and choose it."
             )
         return io.NodeOutput(add_lora(handle, path, strength))

@@ -19,11 +19,13 @@ from .comfy.paths import (
 from .comfy.placement import outside_inference_mode
 from .comfy.progress import TrainingProgress
 from .comfy.training import choose_training_device, unload_all_models
+from .shared.choices import check_text
 from .shared.fingerprints import Fingerprint, fingerprint_folder
 from .shared.sockets import AudioXModelHandle, AudioXModelSocket, WidgetValue, require_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ..audiox_ext.training.finetune import TrainingRequest
 
@@ -114,6 +116,8 @@ class AudioXTrainLora(io.ComfyNode):
         from ..audiox_ext.training.settings import LoraSettings
         from ..audiox_ext.training.trainer import choose_precision
 
+        check_text("caption", caption)
+        check_text("sound_prompt", sound_prompt)
         output = prepare_lora_output(name)
         handle = require_model(model)
         request = replace(_build_request(handle, dataset_folder, keep_folder, caption, output), resume=resume)
@@ -174,13 +178,19 @@ def _build_request(
         model=handle.folder,
         dataset=resolve_input_folder(dataset, "dataset_folder"),
         output=output.state,
-        preservation_dataset=resolve_input_folder(keep, "keep_folder") if keep.strip() else None,
+        preservation_dataset=_resolve_optional_folder(keep),
         default_caption=caption,
         accept_cc_by_nc=handle.accepted,
         folders=get_model_folders(),
         device=choose_training_device(),
         check_readable=check_readable,
     )
+
+
+def _resolve_optional_folder(keep: str) -> Path | None:
+    """Resolve keep_folder; None if it is blank."""
+    is_blank = isinstance(keep, str) and not keep.strip()
+    return None if is_blank else resolve_input_folder(keep, "keep_folder")
 
 
 def _declare_dataset() -> list[io.Input]:

@@ -62,13 +62,13 @@ class AudioXLoudness(io.ComfyNode):
         from ..audiox_ext.media.loudness import describe_gains, normalise
 
         waveform, rate = read_audio(audio, "audio")
+        louder = normalise(waveform, rate, mode=mode, target=target, ceiling=ceiling)
         if mode == "peak" and target < _QUIET_PEAK:
             log.warning(
                 "AudioX: target is %g dBFS, which is quiet for a peak. Set it to -1 for mode peak; -16 is "
                 "usual for mode loudness.",
                 target,
             )
-        louder = normalise(waveform, rate, mode=mode, target=target, ceiling=ceiling)
         output = {**audio, "waveform": louder, "sample_rate": rate}
         return io.NodeOutput(output, describe_gains(waveform, louder, rate))
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, is_number, is_whole, quote_value
 from ..media.frames import TimeRange, Trim, VideoSource
 from ..media.probing import probe_video
 from ..media.waveforms import check_waveform
@@ -77,10 +77,10 @@ def draw_sound(
     waveform = check_waveform(waveform, rate)
     if len(waveform) > 8:
         raise InputError(f"The sound has {len(waveform)} channels. Choose a sound with 1 to 8.")
-    if not all(SMALLEST <= side <= LARGEST for side in size):
+    if not all(is_whole(side) and SMALLEST <= side <= LARGEST for side in size):
         raise InputError(
-            f"The picture would have {size[0]} x {size[1]} pixels. Choose {SMALLEST} to {LARGEST} for width "
-            "and height."
+            f"The picture would have {' x '.join(map(quote_value, size))} pixels. Choose {SMALLEST} to "
+            f"{LARGEST} for width and height."
         )
     layout = lay_out(size, channels=len(waveform), strip=bool(frames))
     view = _view(waveform, rate, start, duration, layout.spectrum.width)
@@ -120,13 +120,14 @@ def visible_seconds(waveform: Tensor, rate: int, start: float, duration: float |
         InputError: The part lies outside of the sound, or a time is invalid.
     """
     length = waveform.shape[1] / rate
-    if not (math.isfinite(start) and 0 <= start < length):
+    if not (is_number(start) and 0 <= start < length):
         raise InputError(
-            f"start is {start:g} s, but the sound is {length:.6g} s long. Choose an earlier start."
+            f"start is {quote_value(start)} s, but the sound is {length:.6g} s long. Choose an earlier start."
         )
-    if duration is not None and not (math.isfinite(duration) and duration > 0):
+    if duration is not None and not (is_number(duration) and duration > 0):
         raise InputError(
-            f"duration is {duration:g} s. Choose one above 0 s, or none to show the sound to its end."
+            f"duration is {quote_value(duration)} s. Choose one above 0 s, or none to show the "
+            "sound to its end."
         )
     return length - start if duration is None else min(length - start, duration)
 

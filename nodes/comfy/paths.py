@@ -15,7 +15,7 @@ import comfy.ops
 import folder_paths
 from comfy.cli_args import args
 
-from ...audiox_ext.errors import InputError
+from ...audiox_ext.errors import InputError, quote_value
 from ...audiox_ext.files import (
     check_file_writable,
     choose_temporary,
@@ -86,7 +86,7 @@ def list_loras() -> list[str]:
 
 def find_lora(name: str) -> Path | None:
     """Return the path of a file from `list_loras`, or None if there is no such file."""
-    path = folder_paths.get_full_path("loras", name)
+    path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
     return None if path is None else Path(path)
 
 
@@ -120,7 +120,8 @@ def prepare_lora_output(name: str) -> LoraOutput:
     path = Path(os.path.abspath(os.path.join(root, f"{stem}.safetensors")))
     if not Path(stem).name.strip(".") or not path.is_relative_to(root):
         raise InputError(
-            f"name is {name!r}, which is not a file name inside {root}. Enter a name such as my_sound."
+            f"name is {quote_value(name)}, which is not a file name inside {root}. Enter a name such as "
+            "my_sound."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     relative = path.relative_to(root)
@@ -132,7 +133,9 @@ def prepare_lora_output(name: str) -> LoraOutput:
 
 
 def _check_file_name(text: str, input_name: str) -> None:
-    """Refuse characters that no file name can hold: a null, and half of an emoji that a client cut."""
+    """Refuse what no file name can be or hold: a number, a null, half of an emoji that a client cut."""
+    if not isinstance(text, str):
+        raise InputError(f"{input_name} is {quote_value(text)}, which is not a text. Type a name.")
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
@@ -141,8 +144,8 @@ def _check_file_name(text: str, input_name: str) -> None:
         half = ""
     if half or "\0" in text:
         raise InputError(
-            f"{input_name} is {text!r}, but no file name can hold the character {half or chr(0)!r}. Type the "
-            "name again without it."
+            f"{input_name} is {quote_value(text)}, but no file name can hold the character "
+            f"{half or chr(0)!r}. Type the name again without it."
         )
 
 
@@ -154,17 +157,17 @@ def resolve_input_folder(text: str, input_name: str) -> Path:
         input_name: the widget's name, for error messages.
 
     Raises:
-        InputError: the text is empty, or the folder is outside those that nodes may read. The message does
-            not depend on whether the folder exists.
+        InputError: the text is empty or not a text, or the folder is outside those that nodes may read. The
+            message does not depend on whether the folder exists.
     """
+    _check_file_name(text, input_name)
     if not text.strip():
         raise InputError(f"{input_name} is empty. Enter a folder inside ComfyUI's input folder.")
-    _check_file_name(text, input_name)
     path = Path(text.strip())
     if _allows_full_paths():
         path = expand_home(path)  # otherwise a reply would show which users exist
     folder = Path(os.path.abspath(os.path.join(folder_paths.get_input_directory(), path)))
-    check_readable(folder, f"{input_name} is {text!r}, which")
+    check_readable(folder, f"{input_name} is {quote_value(text)}, which")
     return folder
 
 
@@ -240,16 +243,15 @@ def save_output_file(
     _check_file_name(prefix, "filename_prefix")
     if not is_valid(prefix):
         raise InputError(
-            f"filename_prefix is {prefix!r}, which is not valid UTF-8, so no browser could show the file. "
-            "Type the "
-            "name again."
+            f"filename_prefix is {quote_value(prefix)}, which is not valid UTF-8, so no browser could show "
+            "the file. Type the name again."
         )
     root = os.path.abspath(folder_paths.get_output_directory())
     prefix = prefix.strip() or "AudioX"
     # Symbolic links that users placed in the folder are followed: only the name itself must stay inside.
     if not Path(os.path.abspath(os.path.join(root, prefix))).is_relative_to(root):
         raise InputError(
-            f"filename_prefix is {prefix!r}, which is outside the output folder {root}. "
+            f"filename_prefix is {quote_value(prefix)}, which is outside the output folder {root}. "
             "Choose a name inside it."
         )
     try:

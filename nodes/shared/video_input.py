@@ -5,14 +5,13 @@ N images, H height, W width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import Input, InputImpl
 
-from ...audiox_ext.errors import InputError
+from ...audiox_ext.errors import InputError, is_number, quote_value
 from ...audiox_ext.utf8 import get_logger
 from .plain_numbers import read_number
 
@@ -85,9 +84,10 @@ def read_clip(
 
     from ...audiox_ext.media.frames import ImageSequence
 
-    if not (math.isfinite(seconds_per_image) and seconds_per_image >= 0):
+    if not (is_number(seconds_per_image) and seconds_per_image >= 0):
         raise InputError(
-            f"seconds_per_image is {seconds_per_image}. Enter the seconds that each image is shown, or 0."
+            f"seconds_per_image is {quote_value(seconds_per_image)}. Enter the seconds that each image is "
+            "shown, or 0."
         )
     hint = "Connect one of them: a VIDEO, or IMAGE frames and their fps."
     if video is not None and images is not None:
