@@ -10,6 +10,7 @@ from typing import Any
 
 def import_engine() -> None:
     """Import and load what most cases need, so that each measures only itself."""
+    import contextlib
     import importlib
 
     import torch
@@ -18,6 +19,10 @@ def import_engine() -> None:
     import PIL.Image
 
     import audiox_ext
+
+    with contextlib.suppress(ImportError):
+        # A training imports it, and the first import starts fc-list.
+        import matplotlib.font_manager  # noqa: F401
 
     PIL.Image.init()
     for name in audiox_ext.__all__:
