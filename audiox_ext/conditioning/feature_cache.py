@@ -178,15 +178,19 @@ def _read(path: Path) -> bytes:
 
 
 def pack_features(features: VideoFeatures) -> bytes:
-    """Pack features into the bytes of a safetensors file, which `unpack_features` restores bit for bit."""
+    """Pack features into the bytes of a safetensors file, which `unpack_features` restores bit for bit.
+
+    Equal features give equal bytes.
+    """
     from safetensors.torch import save
 
     tensors = {"frames": features.frames.contiguous()}
     if features.sync is not None:
         tensors["sync"] = features.sync.contiguous()
-    about: dict[str, Any] = {"duration": features.duration, "fps": features.fps}
+    about: dict[str, Any] = {"format": FORMAT, "duration": features.duration, "fps": features.fps}
     about["digest"] = _digest(tensors, about)
-    return save(tensors, {"format": str(FORMAT), "features": json.dumps(about)})
+    # A single text: safetensors writes several in random order.
+    return save(tensors, {"features": json.dumps(about)})
 
 
 def unpack_features(data: bytes) -> VideoFeatures:
@@ -200,9 +204,9 @@ def unpack_features(data: bytes) -> VideoFeatures:
 
     length = int.from_bytes(data[:8], "little")  # of the JSON header, whose metadata `load` does not return
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    if metadata["format"] != str(FORMAT):
-        raise ValueError(f"its format is {metadata['format']}, not {FORMAT}")
     about, tensors = json.loads(metadata["features"]), load(data)
+    if about.get("format") != FORMAT:
+        raise ValueError(f"its format is {about.get('format', 1)}, not {FORMAT}")
     digest = about.pop("digest")
     if _digest(tensors, about) != digest:
         raise ValueError("its content has changed")

@@ -234,7 +234,7 @@ def test_damaged_entries_are_extracted_again(
             "empty": b"",
             "flipped": bytes(flipped),
             "noise": os.urandom(1000),
-            "version": data.replace(b'"format":"2"', b'"format":"1"'),
+            "version": data.replace(rb"\"format\": 2", rb"\"format\": 1"),
             "foreign": len(header).to_bytes(8, "little") + header + b"\0",
         }[damage]
     )
@@ -333,6 +333,10 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         assert b"damaged" not in errors
     assert not list(tmp_path.glob("*.partial"))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 200_000 + 31_000
+
+
+def test_equal_features_are_equal_files() -> None:
+    assert len({pack_features(make()) for _ in range(8)}) == 1
 
 
 MUTATIONS: dict[str, Any] = {

@@ -240,8 +240,10 @@ def _change_features(place: Place, change: Callable[[dict[str, Any]], Any]) -> P
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "another version": lambda about: about.update(format="99"),
-    "no version": lambda about: about.pop("format"),
+    "another version": lambda about: about.update(
+        features=about["features"].replace('"format": 2', '"format": 99')
+    ),
+    "no version": lambda about: about.update(features=about["features"].replace('"format": 2, ', "")),
     "no description": lambda about: about.pop("features"),
     "another length": lambda about: about.update(
         features=about["features"].replace('"duration": 1.0', '"duration": 9.0')
