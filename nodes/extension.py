@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import ComfyExtension, io
 
 from ..audiox_ext.license import DISABLE_VARIABLE, is_set
-from ..audiox_ext.utf8 import escape_surrogates, get_logger
+from ..audiox_ext.utf8 import escape_surrogates, get_logger, is_valid
 from .audiox_choose_variation import AudioXChooseVariation
 from .audiox_edit_region import AudioXEditRegion
 from .audiox_extend import AudioXExtend
@@ -76,18 +76,28 @@ def _make_texts_valid(node: type[io.ComfyNode]) -> None:
         output = execute(cls, *args, **inputs)
         output.args = tuple(_escape(value) for value in output.args)
         if output.ui is not None:
-            output.ui = _escape(output.ui if isinstance(output.ui, dict) else output.ui.as_dict())
+            shown = output.ui if isinstance(output.ui, dict) else output.ui.as_dict()
+            escaped = _escape(shown)
+            if escaped is not shown:
+                output.ui = escaped
         return output
 
     node.execute = classmethod(checked)
 
 
 def _escape(value: Any) -> Any:
-    """Escape the texts in a value; other objects stay as they are."""
+    """Escape the texts in a value. What needs no change is returned as the same object."""
     if isinstance(value, str):
-        return escape_surrogates(value)
+        return value if is_valid(value) else escape_surrogates(value)
     if type(value) is dict:
-        return {_escape(key): _escape(entry) for key, entry in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_escape(entry) for entry in value)
-    return value
+        parts = [part for item in value.items() for part in item]
+        escaped = [_escape(part) for part in parts]
+        whole: Any = dict(zip(escaped[::2], escaped[1::2], strict=True))
+    elif type(value) in (list, tuple):
+        parts = list(value)
+        escaped = [_escape(part) for part in parts]
+        whole = type(value)(escaped)
+    else:
+        return value
+    is_changed = any(new is not old for new, old in zip(escaped, parts, strict=True))
+    return whole if is_changed else value

@@ -15,6 +15,7 @@ import folder_paths
 import torch
 from comfy_api.latest import Input, InputImpl, Types
 from comfy_api.latest import io as comfy_io
+from comfy_api.latest import ui as comfy_ui
 from in_comfyui import BASE, message, pack, run, sound, video
 
 import nodes as comfy_nodes
@@ -239,7 +240,7 @@ def check_texts_of_all_nodes_are_valid() -> None:
     """The registered nodes escape their texts, in results and in what the browser shows."""
     extension = pack("nodes.extension")
     for node in extension.NODES:
-        assert node.execute.__func__.gives_valid_texts, node
+        assert node in extension._checked_nodes, node
 
     class Echo(comfy_io.ComfyNode):
         @classmethod
@@ -251,6 +252,18 @@ def check_texts_of_all_nodes_are_valid() -> None:
     output = Echo.execute(text="caf\udce9 \ud800")
     assert output.args == ("caf\\udce9 \\ud800", 1)
     json.dumps(output.ui, ensure_ascii=False).encode()
+
+    class Hand(comfy_io.ComfyNode):
+        @classmethod
+        def execute(cls, audio: dict) -> comfy_io.NodeOutput:
+            return comfy_io.NodeOutput(audio, ui=shown)
+
+    audio = {"waveform": object(), "sample_rate": 44100, "name": "rain"}
+    shown = comfy_ui.PreviewText("rain")
+    extension._make_texts_valid(Hand)
+    output = Hand.execute(audio=audio)
+    assert output.args[0] is audio, "what is valid is handed on as it is"
+    assert output.ui is shown
 
 
 def check_a_prefix_that_is_not_utf8_is_refused() -> None:

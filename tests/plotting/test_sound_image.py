@@ -238,8 +238,8 @@ def test_invalid_sounds_are_refused(waveform: Tensor, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"start": 5.0}, "start is 5.0 s, but the sound is 2 s"),
-        ({"duration": -1.0}, "duration is -1.0 s"),
+        ({"start": 5.0}, "start is 5 s, but the sound is 2 s"),
+        ({"duration": -1.0}, "duration is -1 s"),
         ({"size": (100, 650)}, "100 x 650"),
     ],
 )
