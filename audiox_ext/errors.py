@@ -67,8 +67,6 @@ def quote_value(value: typing.Any) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to write out an integer of more than 4300 digits
         text = f"an integer of {value.bit_length()} bits"
-    if isinstance(value, float):
-        text = text.removesuffix(".0")  # 5 s, not 5.0 s
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 

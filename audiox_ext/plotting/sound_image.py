@@ -122,14 +122,18 @@ def visible_seconds(waveform: Tensor, rate: int, start: float, duration: float |
     length = waveform.shape[1] / rate
     if not (is_number(start) and 0 <= start < length):
         raise InputError(
-            f"start is {quote_value(start)} s, but the sound is {length:.6g} s long. Choose an earlier start."
+            f"start is {_quote(start)} s, but the sound is {length:.6g} s long. Choose an earlier start."
         )
     if duration is not None and not (is_number(duration) and duration > 0):
         raise InputError(
-            f"duration is {quote_value(duration)} s. Choose one above 0 s, or none to show the "
-            "sound to its end."
+            f"duration is {_quote(duration)} s. Choose one above 0 s, or none to show the sound to its end."
         )
     return length - start if duration is None else min(length - start, duration)
+
+
+def _quote(seconds: float) -> str:
+    """Return a time for a message: 5, not 5.0; it may also be what is not a number."""
+    return f"{seconds:g}" if is_number(seconds) else quote_value(seconds)
 
 
 def strip_size(size: tuple[int, int], aspect: float) -> tuple[int, int]:
