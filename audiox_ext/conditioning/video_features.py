@@ -67,8 +67,7 @@ class VideoFeatures:
             if not is_sync or not bool(sync.isfinite().all()):
                 raise InputError(
                     f"The sync features are {_describe(sync)}, or not finite. They must be finite floating "
-                    "point "
-                    "(1, N, D). Extract them again."
+                    "point (1, N, D). Extract them again."
                 )
         for name in ("duration", "fps"):
             value = getattr(self, name)

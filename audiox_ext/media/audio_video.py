@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from ..utf8 import get_logger
-from .containers import MediaSource, find_clock, open_media, source_name, video_stream
+from .containers import LONGEST_FILM, MediaSource, find_clock, open_media, source_name, video_stream
 from .encoding import AAC, FLAC, MP3, OPUS, PCM, PCM_FLOAT, AudioEncoder, open_output
 from .tracks.assembly import SoundAssembly
 from .tracks.layouts import mix_by_names
@@ -32,9 +32,6 @@ if TYPE_CHECKING:  # PyAV is loaded only when a file is opened
     from .tracks.clock import Clock
 
 log = get_logger(__name__)
-
-# Seconds. A file that claims more is damaged; then only what can be decoded counts.
-_LONGEST_CLAIM = 86400.0
 
 _AUDIO_FILES = {
     ".wav": ("wav", PCM),
@@ -192,7 +189,7 @@ def _read_first_track(source: MediaSource, seconds: float) -> _SoundTrack:
     clock = find_clock(source)
     with open_media(source) as container:
         track = _decode_first_track(container, source, clock, seconds=seconds)
-    return replace(track, samples=track.samples[:, : math.ceil(min(seconds, _LONGEST_CLAIM) * track.rate)])
+    return replace(track, samples=track.samples[:, : math.ceil(min(seconds, LONGEST_FILM) * track.rate)])
 
 
 def _decode_first_track(
@@ -231,7 +228,8 @@ def _decode_first_track(
 def _check_length(container: InputContainer, source: MediaSource, clock: Clock) -> None:
     """Refuse audio that is too long by its packets or its header, before it is decoded. Raises MediaError.
 
-    Uncompressed audio is as large as its file, whatever the header says.
+    Uncompressed audio is as large as its file, whatever the header says. Where a file claims more than a day
+    its times are damaged, and only what can be decoded counts.
     """
     stream: Any = _first_stream(container, source)
     codec = stream.codec_context
@@ -242,7 +240,7 @@ def _check_length(container: InputContainer, source: MediaSource, clock: Clock) 
         seconds = float(stream.duration * stream.time_base)
     else:
         seconds = (container.duration or 0) / 1e6
-    if codec.name.startswith("pcm_") or seconds > _LONGEST_CLAIM:
+    if codec.name.startswith("pcm_") or seconds > LONGEST_FILM:
         return
     if seconds * rate * channels > MOST_SAMPLES:
         raise MediaError(

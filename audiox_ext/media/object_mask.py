@@ -62,8 +62,7 @@ class ObjectMask:
         if not (is_number(self.strength) and 0 <= self.strength <= 1):
             raise InputError(
                 f"mask_strength is {quote_value(self.strength)}. Choose 0 (no masking) to 1 (the "
-                "background is replaced "
-                "entirely)."
+                "background is replaced entirely)."
             )
         if not isinstance(self.mask, Tensor):
             raise InputError(f"The mask is a {type(self.mask).__name__}. Connect a MASK.")

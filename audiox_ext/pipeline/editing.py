@@ -137,8 +137,7 @@ def extension(waveform: Tensor, rate: int, seconds: float, side: str) -> AudioEd
     if not (is_number(seconds) and seconds >= SHORTEST):
         raise InputError(
             f"The track would be extended by {quote_value(seconds)} s, which adds nothing. Give "
-            f"{SHORTEST:g} s or "
-            "more."
+            f"{SHORTEST:g} s or more."
         )
     if side == "before":
         return AudioEdit(waveform=waveform, rate=rate, before=seconds)

@@ -75,27 +75,24 @@ class AudioRequest:
 
     def _check_types(self) -> None:
         """Raise `InputError` for a field of another type."""
-        kinds: dict[str, Any] = {
-            "prompt": str | Timeline,
-            "negative_prompt": str,
-            "features": VideoFeatures | None,
-            "audio_prompt": tuple | None,
-            "init_audio": tuple | None,
-            "edit": AudioEdit | None,
-            "settings": GenerationSettings,
+        sound = "a waveform (channels, samples) and its rate, or None"
+        kinds: dict[str, tuple[Any, str]] = {
+            "prompt": (str | Timeline, "a text or a Timeline"),
+            "negative_prompt": (str, "a text"),
+            "features": (VideoFeatures | None, "VideoFeatures or None"),
+            "audio_prompt": (tuple | None, sound),
+            "init_audio": (tuple | None, sound),
+            "edit": (AudioEdit | None, "an AudioEdit or None"),
+            "settings": (GenerationSettings, "GenerationSettings"),
         }
-        for name, kind in kinds.items():
+        for name, (kind, allowed) in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
-                raise InputError(
-                    f"{name} is {quote_value(value)}, a {type(value).__name__}. Give another kind of value."
-                )
+                raise InputError(f"{name} is {quote_value(value)}, a {type(value).__name__}. Give {allowed}.")
         for name in ("audio_prompt", "init_audio"):
-            sound = getattr(self, name)
-            if sound is not None and not (len(sound) == 2 and isinstance(sound[0], Tensor)):
-                raise InputError(
-                    f"{name} is {quote_value(sound)}. Give a waveform (channels, samples) and its rate."
-                )
+            value = getattr(self, name)
+            if value is not None and not (len(value) == 2 and isinstance(value[0], Tensor)):
+                raise InputError(f"{name} is {quote_value(value)}. Give {sound}.")
 
     def seconds(self, model: ModelFacts) -> float:
         """Return the length of the result in seconds. See `GenerationSettings.duration`."""

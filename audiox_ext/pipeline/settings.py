@@ -152,16 +152,14 @@ class GenerationSettings:
         if not (is_number(self.init_strength) and MIN_STRENGTH <= self.init_strength <= 1):
             raise InputError(
                 f"init_strength is {quote_value(self.init_strength)}: it must be from {MIN_STRENGTH:g} "
-                "(nearly "
-                "unchanged) to 1 (nothing left of the original)."
+                "(nearly unchanged) to 1 (nothing left of the original)."
             )
         for name, names in (("sampler", SAMPLER_NAMES), ("schedule", SCHEDULE_NAMES), ("preset", PRESETS)):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value in names):
                 raise InputError(
-                    f"There is no {name} called {quote_value(value)}. Leave it at its default, or choose "
-                    "one of "
-                    f"{', '.join(names)}."
+                    f"There is no {name} called {quote_value(value)}. Leave it at its default, or choose one "
+                    f"of {', '.join(names)}."
                 )
         start, end = self.guidance_start, self.guidance_end
         if not (is_number(start) and is_number(end) and 0 <= start < end <= 1):
@@ -186,8 +184,7 @@ class GenerationSettings:
             python_name = f" ({_PYTHON_NAMES[name]})" if name in _PYTHON_NAMES else ""
             raise InputError(
                 f"{name}{python_name} must be {allowed}, got {quote_value(value)}. Leave it at its default "
-                "for the "
-                "model's own value."
+                "for the model's own value."
             )
 
     def _check_positive(self, name: str, most: float) -> None:

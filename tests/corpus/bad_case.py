@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,22 @@ class Place:
         path = self.own / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def put_oddity(self, path: Path, kind: str) -> Path:
+        """Put there what is not a plain file: a folder, pipe, device, link, or nothing for other kinds."""
+        if kind == "a folder":
+            path.mkdir()
+        elif kind == "a pipe":
+            os.mkfifo(path)
+        elif kind == "a socket":
+            socket.socket(socket.AF_UNIX).bind(os.path.relpath(path))
+        elif kind in ("a device", "an endless device"):
+            path.symlink_to("/dev/zero")
+        elif kind == "a link to itself":
+            path.symlink_to(path)
+        elif kind == "a link to nothing":
+            path.symlink_to(self.own / "nothing")
         return path
 
     def sample(self, name: str) -> bytes:

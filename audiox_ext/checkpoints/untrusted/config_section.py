@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, is_whole
 from ...utf8 import get_logger
 from .sizes import MAX_WIDTH
 
@@ -119,7 +119,7 @@ class ConfigSection:
     def integers(self, key: str) -> tuple[int, ...]:
         """Return a list of ints from 1 to the largest width, at least one."""
         values = self.get(key, list)
-        numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_WIDTH]
+        numbers = [v for v in values if is_whole(v) and 0 < v <= MAX_WIDTH]
         if not values or len(numbers) < len(values):
             problem = f"must be a list of whole numbers from 1 to {MAX_WIDTH}"
             raise self._error(key, f"{problem}, got {_SHOWN.repr(values)}")

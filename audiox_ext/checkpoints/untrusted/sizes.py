@@ -14,7 +14,7 @@ from ...config import (
     OobleckDecoderConfig,
     OobleckEncoderConfig,
 )
-from ...errors import ConfigError
+from ...errors import ConfigError, is_whole
 
 MAX_WIDTH = 65_536
 """Largest width, number of channels or number of tokens in a config.json."""
@@ -42,7 +42,7 @@ def check_text_encoder_sizes(config: dict[str, Any], path: Path, weights: Path) 
     sizes: dict[str, int] = {}
     for name in ("d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size"):
         value, limit = config.get(name, 1), _T5_LIMITS.get(name, MAX_WIDTH)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
+        if not is_whole(value) or not 1 <= value <= limit:
             raise ConfigError(f"{path}: {name} is {str(value)[:40]}, but must be a number from 1 to {limit}.")
         sizes[name] = value
     layer = 4 * sizes["d_kv"] * sizes["num_heads"] + 2 * sizes["d_ff"]

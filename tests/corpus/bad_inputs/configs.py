@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,14 +170,7 @@ def _make_odd(kind: str) -> Callable[[Place], Path]:
         folder = make_model(place, None)
         path = folder / "config.json"
         path.unlink()
-        if kind == "a folder":
-            path.mkdir()
-        elif kind == "a pipe":
-            os.mkfifo(path)
-        elif kind == "a link to itself":
-            path.symlink_to(path)
-        elif kind == "an endless device":
-            path.symlink_to("/dev/zero")
+        place.put_oddity(path, kind)
         return folder
 
     return make

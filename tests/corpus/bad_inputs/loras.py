@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -239,14 +238,8 @@ def _make_odd(kind: str) -> Callable[[Place], Any]:
     """Make a path of a LoRA that leads to no plain file."""
 
     def make(place: Place) -> Any:
-        path = place.own / "bad.safetensors"
-        if kind == "a folder":
-            path.mkdir()
-        elif kind == "a pipe":
-            os.mkfifo(path)
-        elif kind == "a link to itself":
-            path.symlink_to(path)
-        elif kind == "a pickle":
+        path = place.put_oddity(place.own / "bad.safetensors", kind)
+        if kind == "a pickle":
             path = place.write("bad.ckpt", b"x")
         elif kind == "a name with a NUL":
             return str(place.own / "a\0b.safetensors")

@@ -321,14 +321,7 @@ def _make_odd_file(kind: str) -> Callable[[Place], Path]:
         folder = make_model(place, b"")
         path = folder / "model.ckpt"
         path.unlink()
-        if kind == "a folder":
-            path.mkdir()
-        elif kind == "a pipe":
-            os.mkfifo(path)
-        elif kind == "a device":
-            path.symlink_to("/dev/zero")
-        else:
-            path.symlink_to(path)
+        place.put_oddity(path, kind)
         return folder
 
     return make

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -156,19 +154,7 @@ def make_path(kind: str) -> Callable[[Place], Any]:
     """Make a path that leads to no sound file."""
 
     def make(place: Place) -> Any:
-        path = place.own / "bad.wav"
-        if kind == "a folder":
-            path.mkdir()
-        elif kind == "a pipe":
-            os.mkfifo(path)
-        elif kind == "a socket":
-            socket.socket(socket.AF_UNIX).bind(os.path.relpath(path))
-        elif kind == "a device":
-            path.symlink_to("/dev/zero")
-        elif kind == "a link to itself":
-            path.symlink_to(path)
-        elif kind == "a link to nothing":
-            path.symlink_to(place.own / "nothing")
+        path = place.put_oddity(place.own / "bad.wav", kind)
         texts = {
             "a name with a NUL": str(place.own / "a\0b.wav"),
             "a name of 300 letters": str(place.own / f"{'x' * 300}.wav"),
